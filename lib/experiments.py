@@ -1,0 +1,225 @@
+"""Run → data → train → evaluate → record. What is recorded is never computed again.
+
+experiments.complete(grid.runs("table-2", "laptop"))
+experiments.collect("table-2", scale="auto")    # the frame an exhibit shows
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock
+from torch import nn
+
+from lib import attacks, data, evaluation, geometry, grid, models, results, training, transforms
+from lib.grid import Item, Measurement, Run
+
+ROOT = Path(__file__).resolve().parents[1]
+QUANTITIES = ("pixel_histogram", "log2_perturbable_volume", "inter_class_distance")
+BINS = 64  # of a pixel histogram, over [0, 1]
+
+log = logging.getLogger(__name__)
+
+
+def device(name: str = "auto") -> torch.device:
+    """`auto`: the GPU where there is one, else the CPU; or `cpu`, `cuda`, `cuda:N`.
+
+    On a GPU float32 is float32 (no TF32) and algorithms are deterministic. ValueError for any other name or a GPU that
+    is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise ValueError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:N")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    return torch.device(name)
+
+
+def checkpoint_folder(run: Run) -> Path:
+    """Where a run's checkpoint and weights lie: `CHECKPOINT_DIR`, by default `checkpoints/`.
+
+    The folder's name holds a digest of the settings: weights trained with other settings are never taken for these.
+    """
+    base = ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
+    identity = json.dumps([grid.settings(run), grid.NUMERICS], sort_keys=True)
+    return base / run.scale / run.key / hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+
+def scale_factor(source: str, transform: str, size: int) -> float | None:
+    """The factor that gives the set the inter-class distance of the one its `rescale-to-…` names (Section 5.2).
+
+    Distances scale with the factor, so it is the ratio of two distances, both taken on `size` test images. None for a
+    transform without such a step. ValueError where the target is farther apart: scaling up would leave the unit cube.
+    """
+    target = transforms.rescale_target(transform)
+    if target is None:
+        return None
+    base = transform.rpartition("+")[0] or "original"
+    distances = {}
+    for name in (base, target):
+        x, y, _ = data.transformed(source, "test", name, size=size)
+        distances[name] = geometry.inter_class_distance(x, y)
+    if distances[target] > distances[base]:
+        raise ValueError(
+            f"{transform}: {target} is farther apart ({distances[target]:.3f}) than {base} ({distances[base]:.3f})"
+        )
+    return distances[target] / distances[base]
+
+
+def _images(run: Run, split: str, size: int, where: torch.device):
+    resolved = grid.settings(run)["data"]
+    factor = scale_factor(resolved["source"], run.transform, grid.evaluation_settings(run, "clean")["sizes"]["test"])
+    # A smaller subset is a prefix of a larger one: the training images evaluated are among those trained on.
+    seed = run.seed if split == "train" else 0
+    x, y, source = data.transformed(resolved["source"], split, run.transform, size=size, seed=seed, factor=factor)
+    return x.to(where), y.to(where), source
+
+
+def new_model(run: Run, where: torch.device) -> nn.Module:
+    """The run's network with its initial weights, which its seed decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        return models.build(**grid.settings(run)["model"]).to(where)
+
+
+def trained_model(run: Run, where: torch.device) -> nn.Module:
+    """The run's network with its final weights: from its checkpoint folder, or trained now and recorded."""
+    folder = checkpoint_folder(run)
+    weights = folder / "weights.safetensors"
+    model = new_model(run, where)
+    if weights.exists() and results.status(run, "training") == "recorded":
+        tensors, _ = training.load_tensors(weights, "cpu")
+        model.load_state_dict(tensors)
+        return model.eval()
+    settings = grid.settings(run)
+    x, y, source = _images(run, "train", run.train_size, where)
+    done = training.train(
+        model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=folder / "training.safetensors",
+        description=str(run),
+    )  # fmt: skip
+    training.save_tensors(weights, model.state_dict(), {"key": run.key})
+    content = {"metrics": {}, "curve": done.curve}
+    results.write(run, "training", content, seconds=done.seconds, device=where, source=source)
+    (folder / "training.safetensors").unlink(missing_ok=True)
+    return model
+
+
+def _evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> None:
+    resolved = grid.evaluation_settings(run, name)
+    threat_model = attacks.ThreatModel(**resolved["threat_model"]) if "threat_model" in resolved else None
+    began = time.monotonic()
+    metrics, outcomes, sources = {}, {}, set()
+    for split, size in resolved["sizes"].items():
+        x, y, source = _images(run, split, size, where)
+        found = evaluation.evaluate(
+            model, x, y, threat_model, generator=torch.Generator(where).manual_seed(resolved["seed"]),
+            description=f"{run}, {name} on {split}",
+        )  # fmt: skip
+        metrics[split] = found.metrics()
+        outcomes[split] = {metric: results.pack(outcome) for metric, outcome in found.outcomes().items()}
+        sources.add(source)
+    content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes}
+    seconds = time.monotonic() - began
+    results.write(run, name, content, seconds=seconds, device=where, source=", ".join(sorted(sources)))
+
+
+def measure(item: Measurement) -> None:
+    """Measure the quantity on the test images and record it. ValueError for an unknown quantity."""
+    if item.quantity not in QUANTITIES:
+        raise ValueError(f"unknown quantity {item.quantity!r}; allowed: {', '.join(QUANTITIES)}")
+    settings = grid.settings(item)
+    size = settings["data"]["test_size"]
+    began = time.monotonic()
+    x, y, source = data.transformed(settings["data"]["source"], "test", item.transform, size=size)
+    content = {"metrics": {}, "sizes": {"test": size}}
+    if item.quantity == "pixel_histogram":
+        counts, edges = np.histogram(x.numpy(), bins=BINS, range=(0, 1))
+        content["histogram"] = {"edges": edges.tolist(), "counts": counts.tolist()}
+    elif item.quantity == "log2_perturbable_volume":
+        volumes = geometry.log2_perturbable_volume(x, settings["eps"])
+        content["metrics"]["test"] = {item.quantity: volumes.mean().item()}
+    else:
+        content["metrics"]["test"] = {item.quantity: geometry.inter_class_distance(x, y)}
+    results.write(item, "measured", content, seconds=time.monotonic() - began, device=torch.device("cpu"), source=source)
+
+
+def complete_one(item: Item, where: torch.device) -> bool:
+    """Compute what `item` lacks. Returns whether there was anything to do.
+
+    A second process asked for the same run waits for the first, then finds it recorded. A dead process's lock is free.
+    """
+    if not results.missing(item):
+        return False
+    if isinstance(item, Measurement):
+        measure(item)
+        return True
+    transforms.parse(item.transform, factor=1.0)  # a wrong name is refused before any work
+    folder = checkpoint_folder(item)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        missing = results.missing(item)
+        if missing:
+            model = trained_model(item, where)
+            for name in missing:
+                if name != "training":
+                    _evaluate(item, name, model, where)
+        return bool(missing)
+
+
+def complete(items: Iterable[Item], where: torch.device | str = "auto") -> int:
+    """Compute whatever is missing or stale among `items`, in order; returns how many were computed."""
+    items = list(items)
+    where = device(where) if isinstance(where, str) else where
+    results.provenance()  # the commit of the code that runs, not of what the checkout holds hours later
+    computed = 0
+    for i, item in enumerate(items):
+        log.info("%d of %d: %s", i + 1, len(items), item)
+        computed += complete_one(item, where)
+    return computed
+
+
+def collect(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", device: str = "auto") -> pd.DataFrame:
+    """The records that the exhibit shows. `auto` reads what there is; a scale by name first computes what is missing at it."""
+    if scale != "auto":
+        complete(grid.runs(exhibit, scale, seeds=seeds), device)
+    return results.select(exhibit, scale, seeds=seeds)
+
+
+# What a notebook's parameters may be; its own `variant` comes besides.
+_NAMES_OF_IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+
+
+def check_parameters(namespace: Mapping[str, object], **allowed: Iterable[str]) -> None:
+    """Refuse a notebook's parameters that are wrong or misspelt, before anything is computed.
+
+    `namespace`: the notebook's globals; `allowed`: the values of its own parameters, `variant=("all", …)`. Every
+    notebook has `scale`, `seeds` and `device` besides. papermill only warns of a parameter it does not know; here it
+    is an error. Raises ValueError that says what was given and what is allowed.
+    """
+    allowed = {**allowed, "scale": ("auto", *grid.SCALES)}
+    known = {*allowed, "seeds", "device"}
+    plain = (str, int, float, bool, list, dict, type(None))
+    for name, value in namespace.items():
+        if name.startswith("_") or name in _NAMES_OF_IPYTHON or name in known or not isinstance(value, plain):
+            continue
+        raise ValueError(f"unknown parameter {name!r}; allowed: {', '.join(sorted(known))}")
+    for name, values in allowed.items():
+        if namespace[name] not in tuple(values):
+            raise ValueError(f"unknown {name} {namespace[name]!r}; allowed: {', '.join(values)}")
+    seeds = namespace["seeds"]
+    if seeds != "all" and (isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1):
+        raise ValueError(f"seeds must be 'all' or a number ≥ 1, given {seeds!r}")
+    device(str(namespace["device"]))

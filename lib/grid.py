@@ -1,0 +1,288 @@
+"""The grid: what is trained and what is measured, as data. Expands `experiments.yml`; scales override settings only.
+
+grid.runs("table-2", scale="laptop")    # the models an exhibit needs
+grid.settings(run)                      # everything that decides a run's numbers
+"""
+
+import copy
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import yaml
+
+# Raised by hand when a change of code can move a number: older records then count as stale.
+NUMERICS = 1
+
+SCALES = ("paper", "laptop", "smoke")  # the highest first
+TRAININGS = ("standard", "pgd")
+# The data sets that may stand for a `cifar10` block, in the order in which `auto` prefers them.
+CIFAR10_SETS = ("cifar10", "cifar10-jpeg")
+
+
+@cache
+def _spec() -> dict:
+    with (Path(__file__).parent / "experiments.yml").open(encoding="utf-8") as file:
+        return yaml.safe_load(file)
+
+
+def _one_of(kind: str, given: object, allowed: Iterable) -> None:
+    allowed = list(allowed)
+    if given not in allowed:
+        raise ValueError(f"unknown {kind} {given!r}; allowed: {', '.join(map(str, allowed))}")
+
+
+def check_scale(scale: str) -> None:
+    """ValueError, naming the scales, for any other."""
+    _one_of("scale", scale, SCALES)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model. `key` is its name everywhere: record, checkpoint, log, command line, cluster job."""
+
+    dataset: str
+    transform: str
+    model: str
+    widen_factor: float
+    training: str
+    train_size: int
+    recipe: str
+    seed: int
+    scale: str
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
+        _one_of("dataset", self.dataset, _spec()["datasets"])
+        _one_of("model", self.model, _spec()["models"])
+        _one_of("training", self.training, TRAININGS)
+        _one_of("recipe", self.recipe, _spec()["recipes"])
+        largest = _dataset(self.dataset, self.scale)["train_size"]
+        if not 1 <= self.train_size <= largest:
+            raise ValueError(
+                f"train_size must be from 1 to {largest} for {self.dataset} at {self.scale}, given {self.train_size}"
+            )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be from 0 to 2**32 - 1, given {self.seed}")
+
+    @property
+    def key(self) -> str:
+        """E.g. `mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0`."""
+        return (
+            f"{self.dataset}/{self.transform}/{self.model}-w{self.widen_factor:g}/{self.training}"
+            f"/n{self.train_size}/{self.recipe}/seed{self.seed}"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.scale}: {self.key}"
+
+    @staticmethod
+    def parse(key: str, scale: str) -> "Run":
+        """The run called `key`. ValueError, saying what a key looks like, for anything else."""
+        try:
+            dataset, transform, network, training, size, recipe, seed = key.strip("/").split("/")
+            model, _, widen_factor = network.rpartition("-w")
+            if (size[:1], seed[:4]) != ("n", "seed"):
+                raise ValueError
+            values = (float(widen_factor), int(size[1:]), int(seed[4:]))
+        except ValueError:
+            raise ValueError(
+                f"{key!r} is not a run's key; a key is DATASET/TRANSFORM/MODEL-wWIDEN_FACTOR/TRAINING/nTRAIN_SIZE/RECIPE/seedSEED, "
+                f"such as mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0"
+            ) from None
+        return Run(dataset, transform, model, values[0], training, values[1], recipe, values[2], scale)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A quantity of a data set, measured without training; it has a record of its own."""
+
+    quantity: str
+    dataset: str
+    transform: str
+    scale: str
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
+        _one_of("dataset", self.dataset, _spec()["datasets"])
+
+    @property
+    def key(self) -> str:
+        return f"measured/{self.quantity}/{self.dataset}/{self.transform}"
+
+    def __str__(self) -> str:
+        return f"{self.scale}: {self.key}"
+
+
+Item = Run | Measurement
+
+
+def _merged(base: dict, *overrides: dict | None) -> dict:
+    """`base` with overrides laid over it, mapping by mapping."""
+    result = copy.deepcopy(base)
+    for override in overrides:
+        for name, value in (override or {}).items():
+            both = isinstance(value, dict) and isinstance(result.get(name), dict) and name != "schedule"
+            result[name] = _merged(result[name], value) if both else copy.deepcopy(value)
+    return result
+
+
+def _numbers(value):
+    """Fractions such as '8/255' as floats, anywhere in the settings."""
+    if isinstance(value, dict):
+        return {str(name): _numbers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_numbers(inner) for inner in value]
+    if isinstance(value, str) and value.replace("/", "", 1).isdigit():
+        return float(Fraction(value))
+    return value
+
+
+@cache
+def _dataset(name: str, scale: str) -> dict:
+    spec = _spec()
+    overrides = spec["scales"][scale].get("datasets", {})
+    if overrides and name not in overrides:
+        raise ValueError(f"dataset {name!r} has no settings at scale {scale}; allowed: {', '.join(overrides)}")
+    return _numbers(_merged(spec["datasets"][name], overrides.get(name)))
+
+
+def exhibits() -> list[str]:
+    """The names of the exhibits, in the order of `experiments.yml`."""
+    return list(_spec()["exhibits"])
+
+
+def exhibit(name: str) -> dict:
+    """The block of the exhibit `name`; ValueError, listing the names, for any other."""
+    _one_of("exhibit", name, exhibits())
+    return _spec()["exhibits"][name]
+
+
+def cifar10_set() -> str:
+    """The data set that stands for `cifar10`: the environment variable CIFAR10, or `cifar10` itself."""
+    name = os.environ.get("CIFAR10") or "cifar10"
+    if name not in CIFAR10_SETS:
+        raise ValueError(f"CIFAR10={name} is not a data set; allowed: {', '.join(CIFAR10_SETS)}")
+    return name
+
+
+def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
+    block = exhibit(name)
+    check_scale(scale)
+    if scale not in block["scales"]:
+        raise ValueError(f"{name} is not computed at scale {scale!r}; allowed: {', '.join(block['scales'])}")
+    axes = {key: value for key, value in block.items() if key not in ("title", "where", "scales")}
+    axes.update(block["scales"][scale])
+    axes = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
+    # The built-in set has no JPEG twin: scale smoke keeps the name cifar10.
+    stand_in = "cifar10" if scale == "smoke" else cifar10 or cifar10_set()
+    axes["dataset"] = [stand_in if dataset == "cifar10" else dataset for dataset in axes["dataset"]]
+    return axes
+
+
+def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None = None) -> list[Item]:
+    """What the exhibit `name` needs at `scale`: its runs, or its measurements.
+
+    `seeds`: how many of the seeds, at most as many as the block declares, or "all". `cifar10`: the data set for
+    `cifar10` blocks; by default `cifar10_set()`. Raises ValueError for an unknown name, scale or number of seeds.
+    """
+    axes = _axes(name, scale, cifar10)
+    if "quantity" in axes:
+        return [Measurement(*values, scale=scale) for values in product(axes["quantity"], axes["dataset"], axes["transform"])]
+    axes.setdefault("recipe", ["default"])
+    axes.setdefault("train_size", ["all"])
+    if seeds != "all":
+        if not isinstance(seeds, int) or not 1 <= seeds <= len(axes["seed"]):
+            raise ValueError(f"seeds must be 'all' or from 1 to {len(axes['seed'])} for {name} at {scale}, given {seeds!r}")
+        axes["seed"] = axes["seed"][:seeds]
+    names = [field.name for field in fields(Run) if field.name != "scale"]
+    expanded = []
+    for values in product(*(axes[axis] for axis in names)):
+        chosen = dict(zip(names, values, strict=True))
+        if chosen["train_size"] == "all":
+            chosen["train_size"] = _dataset(chosen["dataset"], scale)["train_size"]
+        expanded.append(Run(**chosen, scale=scale))
+    return expanded
+
+
+def all_runs(scale: str, *, cifar10: str | None = None) -> list[Item]:
+    """Every run and measurement of every exhibit at `scale`, each once, in the order of the exhibits."""
+    found: dict[str, Item] = {}
+    for name in exhibits():
+        if scale in exhibit(name)["scales"]:
+            for item in runs(name, scale, cifar10=cifar10):
+                found.setdefault(item.key, item)
+    return list(found.values())
+
+
+def exhibits_of(item: Item) -> list[str]:
+    """The exhibits that show `item`."""
+    cifar10 = item.dataset if item.dataset in CIFAR10_SETS else None
+    names = (name for name in exhibits() if item.scale in exhibit(name)["scales"])
+    return [name for name in names if item in runs(name, item.scale, cifar10=cifar10)]
+
+
+def settings(item: Item) -> dict:
+    """Everything that decides the numbers of a run's training, or of a measurement; plain JSON values.
+
+    For a run: `data` (source and sizes), `model`, `training` (the keyword arguments of `training.train`) and, for PGD
+    training, `attack` (the threat model it trains against).
+    """
+    spec = _spec()
+    dataset = _dataset(item.dataset, item.scale)
+    data = {"source": dataset["source"], "transform": item.transform}
+    if isinstance(item, Measurement):
+        data["test_size"] = dataset["test_size"]
+        return {"data": data, "quantity": item.quantity, "eps": dataset["threat_model"]["eps"]}
+    training = _numbers(
+        _merged(
+            spec["models"][item.model],
+            spec["scales"][item.scale].get("models", {}).get(item.model),
+            spec["recipes"][item.recipe],
+        )
+    )
+    attack = training.pop("attack")
+    resolved = {
+        "data": {**data, "train_size": item.train_size},
+        "model": {"name": item.model, "widen_factor": item.widen_factor},
+        "training": {**training, "seed": item.seed},
+    }
+    if item.training == "pgd":
+        resolved["attack"] = {**dataset["threat_model"], **attack}
+    return resolved
+
+
+def evaluations(run: Run) -> list[str]:
+    """The evaluations that a run needs: those of its kind of training, and those its exhibits ask for besides."""
+    needed = dict.fromkeys(_spec()["needs"][run.training])
+    for name in exhibits_of(run):
+        needed.update(dict.fromkeys(exhibit(name).get("evaluations", {}).get(run.training, [])))
+    return list(needed)
+
+
+def evaluation_settings(run: Run, evaluation: str) -> dict:
+    """What is taken of the trained model: `sizes` of the splits and, where it is attacked, the `threat_model`."""
+    _one_of("evaluation", evaluation, _spec()["evaluations"])
+    chosen = _spec()["evaluations"][evaluation]
+    dataset = _dataset(run.dataset, run.scale)
+    sizes = {"test": dataset["test_size"], "train": min(dataset["train_subset"], run.train_size)}
+    resolved = {"sizes": sizes, "seed": run.seed}
+    if "attack" in chosen:
+        resolved["threat_model"] = _numbers(_merged(dataset["threat_model"], chosen["attack"]))
+    return resolved
+
+
+def record_settings(item: Item, evaluation: str) -> dict:
+    """The settings that a record carries, by which it is told from a stale one."""
+    if isinstance(item, Measurement) or evaluation == "training":
+        return settings(item)
+    return {**settings(item), "evaluation": evaluation_settings(item, evaluation)}
+
+
+def records(item: Item) -> list[str]:
+    """The names of the records that `item` leaves behind once it is complete."""
+    return ["measured"] if isinstance(item, Measurement) else ["training", *evaluations(item)]

@@ -1,0 +1,112 @@
+"""The paper's networks (Appendix B.1). Each maps images in [0, 1], `N×C×H×W`, to logits, `N×classes`.
+
+Widths grow with `widen_factor`, as in Section 5.3. Parameters start from the framework's default initialisation,
+drawn from the global random state. Weights are laid out channels-last, which every backend here runs faster.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Images = Float[Tensor, "n c h w"]
+Logits = Float[Tensor, "n classes"]
+
+
+def _check_width(widen_factor: float, narrowest: float) -> None:
+    if not widen_factor >= narrowest:
+        raise ValueError(f"widen_factor must be ≥ {narrowest:g} (a channel a layer), given {widen_factor!r}")
+
+
+def lenet5(widen_factor: float = 1.0, *, in_channels: int = 1, classes: int = 10, image_size: int = 28) -> nn.Sequential:
+    """LeNet5 as the paper has it: two 5×5 convolutions with pooling, 32 and 64 channels, then 1024 units.
+
+    Kernel size 5 and padding 2 are not in the paper; they are those of Madry et al. (2017), whose settings it follows.
+    Channels and units are int(widen_factor · width). Raises ValueError where that leaves a layer empty.
+    """
+    _check_width(widen_factor, 1 / 32)
+    first, second, units = (int(widen_factor * width) for width in (32, 64, 1024))
+    # ReLU after pooling is the same function as before it, on a quarter of the elements.
+    return nn.Sequential(
+        nn.Conv2d(in_channels, first, kernel_size=5, padding=2),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Conv2d(first, second, kernel_size=5, padding=2),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(second * (image_size // 4) ** 2, units),
+        nn.ReLU(),
+        nn.Linear(units, classes),
+    ).to(memory_format=torch.channels_last)
+
+
+class PerImageStandardization(nn.Module):
+    """(x - mean) / max(std, 1/√N) over the N values of each image (Appendix B.1, footnote 10).
+
+    It stands inside the model, so that an attack's eps is in units of pixels.
+    """
+
+    def forward(self, x: Images) -> Images:
+        std, mean = torch.std_mean(x, dim=(1, 2, 3), correction=0, keepdim=True)
+        return (x - mean) / std.clamp(min=x[0].numel() ** -0.5)
+
+
+class _Block(nn.Module):
+    """BN-ReLU-conv twice, with a 1×1 shortcut where the shape changes (Zagoruyko and Komodakis, 2016)."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        self.shortcut = None
+        if channels_in != channels_out or stride != 1:
+            self.shortcut = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.norm1(x).relu_()
+        residual = self.conv2(self.norm2(self.conv1(out)).relu_())
+        # Where the shape changes, the shortcut starts from the activation; elsewhere it is the identity.
+        return residual + (x if self.shortcut is None else self.shortcut(out))
+
+
+class WideResNet(nn.Module):
+    """A wide residual network of depth 6n + 4 with per-image standardisation in front."""
+
+    def __init__(self, depth: int, widen_factor: float, in_channels: int, classes: int) -> None:
+        super().__init__()
+        widths = [16] + [int(widen_factor * width) for width in (16, 32, 64)]
+        blocks = []
+        for stage, (channels_in, channels_out) in enumerate(zip(widths, widths[1:], strict=False)):
+            for i in range((depth - 4) // 6):
+                stride = 2 if stage > 0 and i == 0 else 1
+                blocks.append(_Block(channels_in if i == 0 else channels_out, channels_out, stride))
+        self.standardize = PerImageStandardization()
+        self.stem = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.head = nn.Linear(widths[-1], classes)
+
+    def forward(self, x: Images) -> Logits:
+        out = self.blocks(self.stem(self.standardize(x)))
+        return self.head(self.norm(out).relu_().mean(dim=(2, 3)))
+
+
+def wide_resnet28(widen_factor: float = 4.0, *, in_channels: int = 3, classes: int = 10) -> WideResNet:
+    """WRN-28-k (Zagoruyko and Komodakis, 2016): four blocks a stage, widths 16·k, 32·k and 64·k, the stem 16.
+
+    k = `widen_factor`; the paper takes 4, and .25, 1 and 4 in Section 5.3. Raises ValueError where a layer is empty.
+    """
+    _check_width(widen_factor, 1 / 16)
+    return WideResNet(28, widen_factor, in_channels, classes).to(memory_format=torch.channels_last)
+
+
+BUILDERS = {"lenet5": lenet5, "wide_resnet28": wide_resnet28}
+
+
+def build(name: str, widen_factor: float) -> nn.Module:
+    """The network called `name`; ValueError, listing the names, for any other."""
+    if name not in BUILDERS:
+        raise ValueError(f"unknown model {name!r}; allowed: {', '.join(BUILDERS)}")
+    return BUILDERS[name](widen_factor)

@@ -1,0 +1,272 @@
+"""Numbers on disk, tidy frames in memory: our records and the paper's numbers.
+
+A record is one JSON file, `RESULTS_DIR/<scale>/<key>/<evaluation>.json` (default `results/`), written once it is whole.
+In frames accuracies are in percent, as in the paper's tables.
+"""
+
+import base64
+import datetime
+import json
+import os
+import platform
+import subprocess
+import uuid
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib import grid
+from lib.grid import Item, Measurement, Run
+
+ROOT = Path(__file__).resolve().parents[1]
+IN_PERCENT = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")
+COLUMNS = (
+    "scale", "dataset", "transform", "model", "widen_factor", "training", "train_size", "recipe", "seed",
+    "evaluation", "split", "metric", "value", "n", "status", "source", "device", "commit", "date",
+)  # fmt: skip
+
+
+class RecordError(RuntimeError):
+    """A record is not what it should be."""
+
+
+def folder() -> Path:
+    """Where the records lie: `RESULTS_DIR`, relative to the repository, or `results/`."""
+    return ROOT / Path(os.environ.get("RESULTS_DIR") or "results").expanduser()
+
+
+def path(item: Item, name: str) -> Path:
+    """The file of the record `name` of a run, or of a measurement."""
+    if isinstance(item, Measurement):
+        return folder() / item.scale / f"{item.key}.json"
+    return folder() / item.scale / item.key / f"{name}.json"
+
+
+@cache
+def provenance() -> dict:
+    """Commit and versions of the code that computes now."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    packages = {name: version(name) for name in ("torch", "torchvision", "numpy")}
+    return {
+        "commit": found.stdout.strip() if found.returncode == 0 else "unknown",
+        "versions": {"python": platform.python_version(), **packages},
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words: the GPU's name, or the processor's and the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+
+
+@cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def write(item: Item, name: str, content: dict, *, seconds: float, device: torch.device, source: str) -> Path:
+    """Write the record `name` of `item`: `content` (`metrics`, `outcomes`, …) with settings and provenance beside it.
+
+    Atomic: whatever happens, the file is the earlier record or the whole new one. OSError where it cannot be written.
+    """
+    target = path(item, name)
+    record = {
+        "key": item.key,
+        "scale": item.scale,
+        "evaluation": name,
+        "numerics": grid.NUMERICS,
+        "settings": grid.record_settings(item, name),
+        **content,
+        "seconds": round(seconds, 2),
+        "device": device_name(device),
+        "source": source,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **provenance(),
+    }
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8") as file:
+            json.dump(record, file, indent=1, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(f"cannot write the record {target}: {error.strerror}; nothing recorded before is lost") from None
+    return target
+
+
+def read(item: Item, name: str) -> dict:
+    """The record `name` of `item`. FileNotFoundError where there is none, RecordError where it is not whole."""
+    file = path(item, name)
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if (record["key"], record["scale"], record["evaluation"]) != (item.key, item.scale, name):
+            raise ValueError(f"it is the record {record['evaluation']} of {record['scale']}: {record['key']}")
+        for field in ("numerics", "settings", "seconds", "device", "source", "date", "commit"):
+            record[field]  # noqa: B018
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise RecordError(
+            f"{file} is not a valid record ({what}); restore it, or delete it to have it computed again"
+        ) from None
+    return record
+
+
+def _is_current(record: dict, item: Item, name: str) -> bool:
+    return record["numerics"] == grid.NUMERICS and record["settings"] == _plain(grid.record_settings(item, name))
+
+
+def _plain(settings: dict) -> dict:
+    return json.loads(json.dumps(settings))
+
+
+def status(item: Item, name: str) -> str:
+    """`recorded`, `stale` (its settings or its revision of the numerics differ from the grid's) or `missing`."""
+    try:
+        record = read(item, name)
+    except FileNotFoundError:
+        return "missing"
+    return "recorded" if _is_current(record, item, name) else "stale"
+
+
+def missing(item: Item) -> list[str]:
+    """The records of `item` that are missing or stale."""
+    return [name for name in grid.records(item) if status(item, name) != "recorded"]
+
+
+def pack(outcome: torch.Tensor) -> str:
+    """A vector of booleans as base64 text, eight to the byte."""
+    return base64.b64encode(np.packbits(outcome.numpy())).decode()
+
+
+def unpack(text: str, size: int) -> torch.Tensor:
+    """The first `size` booleans of what `pack` made."""
+    return torch.from_numpy(np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=size).astype(bool))
+
+
+def _rows(item: Item, name: str) -> list[dict]:
+    try:
+        record = read(item, name)
+    except FileNotFoundError:
+        return []
+    current = _is_current(record, item, name)
+    run = isinstance(item, Run)
+    base = {
+        "scale": item.scale,
+        "dataset": item.dataset,
+        "transform": item.transform,
+        "model": item.model if run else "",
+        "widen_factor": item.widen_factor if run else np.nan,
+        "training": item.training if run else "",
+        "train_size": item.train_size if run else pd.NA,
+        "recipe": item.recipe if run else "",
+        "seed": item.seed if run else pd.NA,
+        "evaluation": name,
+        "status": "recorded" if current else "stale",
+        **{field: record[field] for field in ("source", "device", "commit", "date")},
+    }
+    rows = []
+    for split, metrics in record.get("metrics", {}).items():
+        for metric, value in metrics.items():
+            # A stale value is never shown: its row says only that there is one.
+            shown = value * (100 if metric in IN_PERCENT else 1) if current else np.nan
+            rows.append({**base, "split": split, "metric": metric, "value": shown, "n": record["sizes"][split]})
+    return rows
+
+
+def frame(items: list[Item]) -> pd.DataFrame:
+    """The records of `items`, tidy: one row a (run, split, metric), with the columns `COLUMNS`; accuracies in percent.
+
+    A stale record's rows have status `stale` and no value. RecordError for a record that is not whole.
+    """
+    rows = [row for item in items for name in grid.records(item) for row in _rows(item, name)]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"train_size": "Int64", "seed": "Int64", "value": "float64"})
+
+
+def load(scale: str) -> pd.DataFrame:
+    """Everything recorded at `scale` that the grid asks for, as `frame` gives it; for every CIFAR10 set there is."""
+    grid.check_scale(scale)
+    items = {item.key: item for name in grid.CIFAR10_SETS for item in grid.all_runs(scale, cifar10=name)}
+    return frame(list(items.values()))
+
+
+def choose(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> list[Item]:
+    """What the exhibit shows: its runs at `scale`, or, for `auto`, at the highest scale that is complete, else the most complete.
+
+    `auto` looks at every CIFAR10 set as well, and never mixes two. ValueError for an unknown exhibit or scale.
+    """
+    if scale != "auto":
+        return grid.runs(exhibit, scale, seeds=seeds)
+    candidates = {}
+    for name in grid.SCALES:
+        if name in grid.exhibit(exhibit)["scales"]:
+            for cifar10 in grid.CIFAR10_SETS:
+                # A number of seeds beyond what a scale declares takes what that scale has.
+                items = grid.runs(exhibit, name, cifar10=cifar10)
+                candidates[tuple(i.key for i in items), name] = _first_seeds(items, seeds)
+    return max(candidates.values(), key=_completeness)  # the first of equals: the highest scale, the exact set
+
+
+def _first_seeds(items: list[Item], seeds: int | str) -> list[Item]:
+    if seeds == "all" or isinstance(items[0], Measurement):
+        return items
+    allowed = sorted({item.seed for item in items})[:seeds]
+    return [item for item in items if item.seed in allowed]
+
+
+def _completeness(items: list[Item]) -> float:
+    needed = [(item, name) for item in items for name in grid.records(item)]
+    return sum(status(item, name) == "recorded" for item, name in needed) / len(needed)
+
+
+def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd.DataFrame:
+    """The records that the exhibit shows, as `frame` gives them, one scale and one CIFAR10 set only.
+
+    `attrs` says what they are out of: `exhibit`, `scale`, `expected` and `complete` (numbers of runs), and `command`,
+    which computes what is missing.
+    """
+    items = choose(exhibit, scale, seeds=seeds)
+    ours = frame(items)
+    complete = sum(not missing(item) for item in items)
+    ours.attrs = {
+        "exhibit": exhibit,
+        "scale": items[0].scale,
+        "expected": len(items),
+        "complete": complete,
+        "command": f"python -m lib run {exhibit} --scale {items[0].scale if complete else 'laptop'}",
+    }
+    return ours
+
+
+@cache
+def _published() -> pd.DataFrame:
+    return pd.read_csv(ROOT / "results" / "published.csv", keep_default_na=False, na_values={"widen_factor": "", "value": ""})
+
+
+def published(exhibit: str | None = None) -> pd.DataFrame:
+    """The paper's numbers of one exhibit, or all 733: accuracies in percent, as printed.
+
+    ValueError, listing the exhibits, for an unknown one.
+    """
+    every = _published()
+    if exhibit is None:
+        return every.copy()
+    known = every["exhibit"].unique()
+    if exhibit not in known:
+        raise ValueError(f"the paper has no numbers for {exhibit!r}; allowed: {', '.join(known)}")
+    return every[every["exhibit"] == exhibit].reset_index(drop=True)
