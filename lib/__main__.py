@@ -1,16 +1,17 @@
-"""The command line: `python -m lib list | run | status`."""
+"""The command line: `python -m lib list | run | status | picture`."""
 
 import logging
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lib import data, experiments, grid, results, training
+from lib import data, exhibits, experiments, grid, results, training
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
-Exhibits = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such as table-2; all of them by default.")]
+Names = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such as table-2, or keys; everything by default.")]
 
 
 def _items(names: list[str] | None, scale: str) -> list[grid.Item]:
@@ -19,40 +20,47 @@ def _items(names: list[str] | None, scale: str) -> list[grid.Item]:
         return grid.all_runs(scale)
     found = {}
     for name in names:
-        listed = [grid.Run.parse(name, scale)] if "/" in name else grid.runs(name, scale)
+        listed = [grid.parse(name, scale)] if "/" in name else grid.runs(name, scale)
         found.update({item.key: item for item in listed})
     return list(found.values())
 
 
 @app.command("list")
-def list_(exhibits: Exhibits = None, scale: Scale = "laptop") -> None:
+def list_(names: Names = None, scale: Scale = "laptop") -> None:
     """The keys of the grid's runs and measurements, one a line."""
-    for item in _items(exhibits, scale):
+    for item in _items(names, scale):
         typer.echo(item.key)
 
 
 @app.command()
 def run(
-    keys: Annotated[list[str], typer.Argument(help="Keys of runs, or names of exhibits.")],
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys, or names of exhibits; everything by default.")] = None,
     scale: Scale = "laptop",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Train, evaluate and record; what is recorded is skipped, what was interrupted goes on."""
+    """Train, measure, evaluate and record; what is recorded is skipped, what was interrupted goes on."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     computed = experiments.complete(_items(keys, scale), device)
     typer.echo(f"{computed} computed, the rest was recorded")
 
 
 @app.command()
-def status(exhibits: Exhibits = None, scale: Scale = "laptop") -> None:
+def status(names: Names = None, scale: Scale = "laptop") -> None:
     """Which records there are, are stale, or are missing."""
     counts = dict.fromkeys(("recorded", "stale", "missing"), 0)
-    for item in _items(exhibits, scale):
+    for item in _items(names, scale):
         found = {name: results.status(item, name) for name in grid.records(item)}
         for state in found.values():
             counts[state] += 1
         typer.echo(f"{item.key}: {', '.join(f'{name} {state}' for name, state in found.items())}")
     typer.echo(f"{scale}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+
+
+@app.command()
+def picture(file: Annotated[Path, typer.Argument(help="An .svg or .png file.")], scale: str = "auto") -> None:
+    """Figure 2b as a file, from the records: the README's picture."""
+    ours, paper = results.select("table-3", scale), results.published("table-3")
+    exhibits.robustness_figure(ours, paper, xlabel="CIFAR10 variant").savefig(file, facecolor="white", metadata={"Date": None})
 
 
 def main() -> None:

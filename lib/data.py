@@ -247,6 +247,24 @@ def load(name: str, split: str) -> ImageSet:
     return _load(name, split, os.environ.get("DATA_DIR"))
 
 
+def at_hand(*names: str) -> str:
+    """The first of `names` that can be loaded without a download; a built-in set always can.
+
+    For pictures, which say where they come from; never for numbers. DataError where none is at hand.
+    """
+    base = data_dir()
+    real = {
+        "mnist": base / "MNIST" / "raw" / "train-images-idx3-ubyte",
+        "fashion_mnist": base / "FashionMNIST" / "raw" / "train-images-idx3-ubyte",
+        "cifar10": base / "cifar-10-batches-py",
+    }
+    for name in names:
+        jpeg = name == "cifar10-jpeg" and any((base / file).exists() for file in (name, f"{name}.tar.gz"))
+        if jpeg or name in _LOADERS.keys() - real.keys() - {"cifar10-jpeg"} or (name in real and real[name].exists()):
+            return name
+    raise DataError(f"none of the data sets {', '.join(names)} is in {base}")
+
+
 def balanced(labels: Int[Tensor, " n"], size: int, seed: int = 0) -> Int[Tensor, " size"]:
     """Indices of a class-balanced subset, fixed by `seed`; a smaller size gives a prefix of a larger one (Section 5.3).
 

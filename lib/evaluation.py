@@ -25,14 +25,17 @@ class Evaluation:
 
     @property
     def clean_accuracy(self) -> float:
+        """The share of clean images classified as their label."""
         return _share(self.correct)
 
     @property
     def robust_accuracy(self) -> float | None:
+        """The share still classified as their label under PGD against it."""
         return _share(self.robust)
 
     @property
     def robustness_wrt_predictions(self) -> float | None:
+        """The share whose clean prediction survives PGD against that prediction."""
         return _share(self.kept)
 
     def metrics(self) -> dict[str, float]:

@@ -198,6 +198,26 @@ def collect(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", devi
     return results.select(exhibit, scale, seeds=seeds)
 
 
+def collect_histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:
+    """As `collect`, for an exhibit of pixel histograms: one row a bin."""
+    if scale != "auto":
+        complete(grid.runs(exhibit, scale))
+    return results.histograms(exhibit, scale)
+
+
+def pictures(*datasets: str, names: Iterable[str], count: int = 2) -> tuple[dict[str, np.ndarray], str]:
+    """A test image of each of the last `count` classes under each transform, for a plate, and where they come from.
+
+    They are drawn from the first of `datasets` that is at hand. Each transform gives `count×H×W×C`, values in [0, 1].
+    """
+    source = data.at_hand(*datasets)
+    plate = {}
+    for name in names:
+        x, _, said = data.transformed(source, "test", name, size=data.CLASSES, seed=1)  # one image a class, in order
+        plate[name] = x[-count:].permute(0, 2, 3, 1).numpy()
+    return plate, said
+
+
 # What a notebook's parameters may be; its own `variant` comes besides.
 _NAMES_OF_IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 

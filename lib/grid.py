@@ -91,8 +91,8 @@ class Run:
             values = (float(widen_factor), int(size[1:]), int(seed[4:]))
         except ValueError:
             raise ValueError(
-                f"{key!r} is not a run's key; a key is DATASET/TRANSFORM/MODEL-wWIDEN_FACTOR/TRAINING/nTRAIN_SIZE/RECIPE/seedSEED, "
-                f"such as mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0"
+                f"{key!r} is not a run's key; a key is DATASET/TRANSFORM/MODEL-wWIDEN_FACTOR/TRAINING/nTRAIN_SIZE/RECIPE/"
+                f"seedSEED, such as mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0"
             ) from None
         return Run(dataset, transform, model, values[0], training, values[1], recipe, values[2], scale)
 
@@ -112,6 +112,7 @@ class Measurement:
 
     @property
     def key(self) -> str:
+        """E.g. `measured/log2_perturbable_volume/mnist/smooth-3`."""
         return f"measured/{self.quantity}/{self.dataset}/{self.transform}"
 
     def __str__(self) -> str:
@@ -119,6 +120,16 @@ class Measurement:
 
 
 Item = Run | Measurement
+
+
+def parse(key: str, scale: str) -> Item:
+    """The run or measurement called `key`. ValueError, saying what a key looks like, for anything else."""
+    if not key.startswith("measured/"):
+        return Run.parse(key, scale)
+    parts = key.split("/")
+    if len(parts) != 4:
+        raise ValueError(f"{key!r} is not a measurement's key; a key is measured/QUANTITY/DATASET/TRANSFORM")
+    return Measurement(*parts[1:], scale=scale)
 
 
 def _merged(base: dict, *overrides: dict | None) -> dict:

@@ -4,6 +4,8 @@ Widths grow with `widen_factor`, as in Section 5.3. Parameters start from the fr
 drawn from the global random state. Weights are laid out channels-last, which every backend here runs faster.
 """
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -47,6 +49,7 @@ class PerImageStandardization(nn.Module):
     """
 
     def forward(self, x: Images) -> Images:
+        """Standardised images."""
         std, mean = torch.std_mean(x, dim=(1, 2, 3), correction=0, keepdim=True)
         return (x - mean) / std.clamp(min=x[0].numel() ** -0.5)
 
@@ -78,7 +81,7 @@ class WideResNet(nn.Module):
         super().__init__()
         widths = [16] + [int(widen_factor * width) for width in (16, 32, 64)]
         blocks = []
-        for stage, (channels_in, channels_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        for stage, (channels_in, channels_out) in enumerate(pairwise(widths)):
             for i in range((depth - 4) // 6):
                 stride = 2 if stage > 0 and i == 0 else 1
                 blocks.append(_Block(channels_in if i == 0 else channels_out, channels_out, stride))
@@ -89,6 +92,7 @@ class WideResNet(nn.Module):
         self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, x: Images) -> Logits:
+        """Logits of images in [0, 1]."""
         out = self.blocks(self.stem(self.standardize(x)))
         return self.head(self.norm(out).relu_().mean(dim=(2, 3)))
 

@@ -116,7 +116,7 @@ def read(item: Item, name: str) -> dict:
         if (record["key"], record["scale"], record["evaluation"]) != (item.key, item.scale, name):
             raise ValueError(f"it is the record {record['evaluation']} of {record['scale']}: {record['key']}")
         for field in ("numerics", "settings", "seconds", "device", "source", "date", "commit"):
-            record[field]  # noqa: B018
+            record[field]
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -206,7 +206,7 @@ def load(scale: str) -> pd.DataFrame:
 
 
 def choose(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> list[Item]:
-    """What the exhibit shows: its runs at `scale`, or, for `auto`, at the highest scale that is complete, else the most complete.
+    """What the exhibit shows: its runs at `scale`, or, for `auto`, at the highest complete scale, else the most complete one.
 
     `auto` looks at every CIFAR10 set as well, and never mixes two. ValueError for an unknown exhibit or scale.
     """
@@ -251,6 +251,25 @@ def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd
         "command": f"python -m lib run {exhibit} --scale {items[0].scale if complete else 'laptop'}",
     }
     return ours
+
+
+def histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:
+    """The pixel histograms that the exhibit shows: one row a bin, with `transform`, `left`, `right` and `count`.
+
+    The columns of provenance and the `attrs` are those of `select`; stale histograms are left out.
+    """
+    columns = ["transform", "left", "right", "count", "model", "source", "device", "commit", "date", "scale", "status"]
+    rows = []
+    for item in choose(exhibit, scale):
+        if status(item, "measured") == "recorded":
+            record = read(item, "measured")
+            edges, counts = record["histogram"]["edges"], record["histogram"]["counts"]
+            about = [record[field] for field in ("source", "device", "commit", "date", "scale")]
+            bins = zip(edges, edges[1:], counts, strict=False)
+            rows += [[item.transform, left, right, count, "", *about, "recorded"] for left, right, count in bins]
+    found = pd.DataFrame(rows, columns=columns)
+    found.attrs = select(exhibit, scale).attrs
+    return found
 
 
 @cache

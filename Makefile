@@ -1,0 +1,36 @@
+# Everything is set up on first use, in .venv; needs Python ≥ 3.11 and make.
+PYTHON ?= python3
+SCALE ?= laptop
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: book test reproduce picture lab clean
+
+book: $(READY)  ## the book, from the records in results/
+	$(BIN)/jupyter-book build book --all -W --keep-going -n
+	@echo "The book: $(CURDIR)/book/_build/html/index.html"
+
+test: $(READY)  ## every check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+reproduce: $(READY)  ## compute whatever is missing at SCALE (smoke, laptop or paper), then the book; can be interrupted
+	$(BIN)/python -m lib run --scale $(SCALE)
+	$(MAKE) book
+
+picture: $(READY)  ## the README's picture, from the records
+	$(BIN)/python -m lib picture book/_static/figure-2.svg
+
+lab: $(READY)  ## the notebooks, to play with
+	$(BIN)/pip install --quiet --constraint constraints.txt jupyterlab
+	$(BIN)/jupyter lab notebooks
+
+clean:  ## what was built; never records, checkpoints or data
+	rm -rf .venv book/_build executed/*.ipynb *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $(READY)

@@ -1,0 +1,358 @@
+"""Every figure and table of the book: tidy frames in (ours, the paper's), a `Figure` or a table out.
+
+An exhibit never loads, trains or saves. `ours` is what `results.select` gives, `paper` what `results.published` gives.
+Colour tells the quantity, throughout the book; ours is solid, the paper dashed. Figures are shown as vector graphics.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from IPython.display import Markdown
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import binomtest
+
+_PALETTE = sns.color_palette("colorblind")
+# (training, metric): label, heading in tables, and colour of the four columns of Tables 2 and 3.
+QUANTITIES = {
+    ("standard", "clean_accuracy"): ("clean accuracy, standard training", "clean, standard", _PALETTE[7]),
+    ("pgd", "clean_accuracy"): ("clean accuracy, PGD training", "clean, PGD", _PALETTE[0]),
+    ("pgd", "robust_accuracy"): ("robust accuracy, PGD training", "robust", _PALETTE[3]),
+    ("pgd", "robustness_wrt_predictions"): ("robustness w.r.t. predictions, PGD training", "w.r.t. pred.", _PALETTE[2]),
+}
+MISSING, STALE = "–", "stale"
+_STYLE = {
+    "figure.dpi": 100,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "svg.hashsalt": "exhibits",  # the same figure gives the same file
+}
+
+
+def transform_label(name: str) -> str:
+    """A transform's name as a reader reads it: `smooth-square-3` → "smooth 3 (square)", `saturate-inf` → "saturate ∞"."""
+    words = {"binarize": "binarized", "original": "original", "edges": "edges"}
+    if found := re.fullmatch(r"smooth-square-(\d+)", name):
+        return f"smooth {found[1]} (square)"
+    return words.get(name, name.replace("-inf", "-∞").replace("-", " "))
+
+
+def badge(ours: pd.DataFrame) -> str:
+    """What an exhibit's numbers are: scale, data source, model, seeds, device and how much of it is computed.
+
+    Without any record it says so, and names the command that computes them.
+    """
+    of = f"{ours.attrs['complete']} of {ours.attrs['expected']}"
+    if ours.empty:
+        return f"not computed yet; compute it with: {ours.attrs['command']}"
+    parts = [f"scale {ours.attrs['scale']}", *sorted(set(ours["source"]))]
+    if ours["model"].any():
+        parts += [f"{model} w={width:g}" for model, width in sorted(set(zip(ours["model"], ours["widen_factor"], strict=True)))]
+        seeds = sorted(set(ours["seed"]))
+        parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", f"{of} runs computed"]
+    else:
+        parts.append(f"{of} computed")
+    parts += sorted(set(ours["device"]))
+    if (ours["status"] == "stale").any():
+        parts.append("some records are stale and not shown")
+    return " · ".join(parts)
+
+
+def interval(percent: float, n: int) -> tuple[float, float]:
+    """Wilson's 95% interval, in percent, of an accuracy of `percent` on `n` examples."""
+    found = binomtest(round(percent * n / 100), n).proportion_ci(method="wilson")
+    return 100 * found.low, 100 * found.high
+
+
+def _seeds(ours: pd.DataFrame, training: str, metric: str, split: str = "test") -> pd.DataFrame:
+    """Mean, lowest and highest value over seeds, and n, by transform; `stale` where that is all there is."""
+    rows = ours[(ours["training"] == training) & (ours["metric"] == metric) & (ours["split"] == split)]
+    grouped = rows.groupby("transform")
+    return pd.DataFrame(
+        {
+            "mean": grouped["value"].mean(),
+            "low": grouped["value"].min(),
+            "high": grouped["value"].max(),
+            "seeds": grouped["value"].count(),
+            "n": grouped["n"].first(),
+            "stale": grouped["value"].count() == 0,
+        }
+    )
+
+
+def _paper(paper: pd.DataFrame, training: str, metric: str) -> pd.Series:
+    rows = paper[(paper["training"] == training) & (paper["metric"] == metric) & (paper["split"] == "test")]
+    return rows.set_index("transform")["value"]
+
+
+def _our_cell(found: pd.DataFrame, transform: str, theirs: float) -> str:
+    if transform not in found.index:
+        return MISSING
+    row = found.loc[transform]
+    if row["stale"]:
+        return STALE
+    spread = f" ± {(row['high'] - row['low']) / 2:.1f}" if row["seeds"] > 1 else ""
+    return f"{row['mean']:.1f}{spread} ({row['mean'] - theirs:+.1f})"
+
+
+def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Tables 2 and 3: accuracies in percent on test images, the paper's beside ours, and Δ, ours minus the paper's.
+
+    One row a variant, in the paper's order. Over several seeds ours is the mean ± half the range. "–" marks what is
+    not computed at this scale, "stale" what has to be computed again.
+    """
+    found = {quantity: _seeds(ours, *quantity) for quantity in QUANTITIES}
+    rows = []
+    for transform in paper["transform"].unique():
+        row = {"variant": transform_label(transform)}
+        for quantity, (_, heading, _) in QUANTITIES.items():
+            theirs = _paper(paper, *quantity)[transform]
+            mine = found[quantity]
+            row[f"{heading}: paper"] = f"{theirs:.1f}"
+            row[f"{heading}: ours (Δ)"] = _our_cell(mine, transform, theirs)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame, *, xlabel: str) -> Figure:
+    """Figure 2: the four quantities over the variants; solid ours with its interval, dashed the paper.
+
+    The bars are the range over seeds where there are several, else Wilson's 95% interval over the test images.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        ax = figure.subplots()
+        transforms = list(paper["transform"].unique())
+        place = {transform: i for i, transform in enumerate(transforms)}
+        # Robustness w.r.t. predictions often lies on robust accuracy: hollow squares leave the circles visible.
+        markers = dict(zip(QUANTITIES, ("o", "o", "o", "s"), strict=True))
+        for quantity, (label, _, colour) in QUANTITIES.items():
+            theirs = _paper(paper, *quantity).reindex(transforms)
+            ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
+            mine = _seeds(ours, *quantity)
+            mine = mine[mine["seeds"] > 0].reindex(transforms)
+            spans = [_span(row) for _, row in mine.iterrows()]
+            ax.errorbar(
+                [place[name] for name in mine.index], mine["mean"], yerr=np.transpose(spans), fmt=f"{markers[quantity]}-",
+                color=colour, markersize=6 if markers[quantity] == "s" else 4, linewidth=1.6, capsize=2, label=label,
+                markerfacecolor="none" if markers[quantity] == "s" else colour,
+            )  # fmt: skip
+        ax.plot([], [], "--", color="grey", label="the paper")
+        ax.set_xticks(range(len(transforms)), [transform_label(name) for name in transforms], rotation=40, ha="right")
+        ax.set(xlabel=xlabel, ylabel="test images (%)")
+        ax.set_ylim(top=101)
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        _footer(figure, ours)
+    return figure
+
+
+def _span(row: pd.Series) -> tuple[float, float]:
+    """The lengths of the error bar below and above the mean."""
+    if not row["seeds"] > 0:
+        return (np.nan, np.nan)
+    low, high = (row["low"], row["high"]) if row["seeds"] > 1 else interval(row["mean"], int(row["n"]))
+    return (row["mean"] - low, high - row["mean"])
+
+
+def _footer(figure: Figure, ours: pd.DataFrame) -> None:
+    figure.supxlabel(_wrapped(badge(ours)), fontsize=7, color="dimgrey")
+
+
+def _wrapped(text: str, width: int = 110) -> str:
+    lines = [""]
+    for part in text.split(" · "):
+        joined = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(joined) > width:
+            lines.append(part)
+        else:
+            lines[-1] = joined
+    return "\n".join(lines)
+
+
+def histogram_figure(histograms: pd.DataFrame) -> Figure:
+    """Figure 1, a and b: the pixel values of each variant's test images, counts on a logarithmic scale.
+
+    `histograms`: as `results.histograms` gives it, with columns `transform`, `left`, `right` (pixel value) and `count`.
+    """
+    with mpl.rc_context(_STYLE):
+        names = list(histograms["transform"].unique())
+        figure = Figure(figsize=(7.2, 2.0), layout="constrained")
+        if not names:
+            figure.text(0.5, 0.5, _wrapped(badge(histograms), 70), ha="center", va="center")
+            return figure
+        axes = np.atleast_1d(figure.subplots(1, len(names), sharey=True))
+        for ax, name in zip(axes, names, strict=True):
+            rows = histograms[histograms["transform"] == name]
+            ax.stairs(rows["count"], [*rows["left"], rows["right"].iloc[-1]], fill=True, color=_PALETTE[0])
+            ax.set(yscale="log", title=transform_label(name), xticks=[0, 0.5, 1])
+            ax.set_xticklabels(["0", ".5", "1"])
+        axes[0].set_ylabel("pixels")
+        axes[len(axes) // 2].set_xlabel("pixel value")
+        _footer(figure, histograms)
+    return figure
+
+
+def picture_plate(pictures: Mapping[str, Float[np.ndarray, "n h w c"]], source: str) -> Figure:
+    """Figure 1, c and d: the same images under each transform, one column a transform, one row an image.
+
+    `pictures`: from a transform's name to its images with values in [0, 1]; `source`: where they come from, printed below.
+    """
+    with mpl.rc_context(_STYLE | {"axes.grid": False}):
+        rows = len(next(iter(pictures.values())))
+        figure = Figure(figsize=(7.2, 7.2 / len(pictures) * rows + 0.5), layout="constrained")
+        axes = figure.subplots(rows, len(pictures), squeeze=False)
+        for column, (name, images) in zip(axes.T, pictures.items(), strict=True):
+            column[0].set_title(transform_label(name), fontsize=8)
+            for ax, image in zip(column, images, strict=True):
+                _picture(ax, image)
+        figure.supxlabel(source, fontsize=7, color="dimgrey")
+    return figure
+
+
+def _picture(ax: Axes, image: np.ndarray) -> None:
+    ax.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_axis_off()
+
+
+def footprint_table(
+    volumes: pd.DataFrame, distances: pd.DataFrame, paper_volumes: pd.DataFrame, paper_distances: pd.DataFrame
+) -> pd.DataFrame:
+    """Which smoothing filter made the paper's data: what Tables 1 and 6 print, beside a column and a square filter.
+
+    Perturbable volumes are means of log2 over test images, in bits, which the paper prints without decimals, truncated
+    toward zero. Distances are ratios to the original's inter-class distance: the scale factors of Table 1.
+    """
+    rows = []
+    theirs = paper_volumes[paper_volumes["dataset"] == "mnist"].set_index("transform")["value"]
+    mine = volumes.set_index("transform")["value"]
+    for size in (3, 5):
+        column, square = (mine.get(f"smooth-{footprint}{size}", np.nan) for footprint in ("", "square-"))
+        rows.append((f"log2 perturbable volume, smooth {size}", theirs[f"smooth-{size}"], column, square, "{:.0f}", "{:.2f}"))
+    factors = paper_distances[paper_distances["metric"] == "scale_factor"].set_index("transform")["value"]
+    mine = distances.set_index("transform")["value"]
+    mine = mine / mine.get("original", np.nan)
+    for size in (3, 4, 5):
+        column, square = (mine.get(f"smooth-{footprint}{size}", np.nan) for footprint in ("", "square-"))
+        label = f"inter-class distance over the original's, smooth {size}"
+        rows.append((label, factors[f"rescale-to-smooth-{size}"], column, square, "{:.3f}", "{:.4f}"))
+    shown = [
+        {
+            "quantity": label,
+            "paper": printed.format(paper),
+            "column s×1": _number(column, computed),
+            "square s×s": _number(square, computed),
+            "nearer": _nearer(paper, column, square),
+        }
+        for label, paper, column, square, printed, computed in rows
+    ]
+    return pd.DataFrame(shown)
+
+
+def footprint_robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy of PGD training on both footprints, beside the paper's Table 2: which one is nearer."""
+    mine = _seeds(ours, "pgd", "robust_accuracy")
+    theirs = _paper(paper, "pgd", "robust_accuracy")
+    rows = []
+    for name in theirs.index.intersection([f"smooth-{size}" for size in (3, 5, 8)]):
+        square = name.replace("smooth-", "smooth-square-")
+        values = [mine["mean"].get(variant, np.nan) for variant in (name, square)]
+        rows.append(
+            {
+                "variant": transform_label(name),
+                "robust accuracy: paper": f"{theirs[name]:.1f}",
+                "column s×1 (Δ)": _our_cell(mine, name, theirs[name]),
+                "square s×s (Δ)": _our_cell(mine, square, theirs[name]),
+                "nearer": _nearer(theirs[name], *values),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _number(value: float, pattern: str) -> str:
+    return pattern.format(value) if np.isfinite(value) else MISSING
+
+
+def _nearer(paper: float, column: float, square: float) -> str:
+    if not np.isfinite([column, square]).all():
+        return MISSING
+    return "column" if abs(column - paper) < abs(square - paper) else "square"
+
+
+def sensitivity_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
+    """The paper's claim in one table: how far each quantity moves over the variants that are computed, in points.
+
+    `sets`: from a data set's name to (ours, the paper's). The range is taken over the same variants on both sides; a
+    range needs at least two of them.
+    """
+    rows = []
+    for name, (ours, paper) in sets.items():
+        for quantity, (label, _, _) in QUANTITIES.items():
+            mine = _seeds(ours, *quantity)
+            mine = mine.loc[mine["seeds"] > 0, "mean"]
+            theirs = _paper(paper, *quantity)
+            shared = [variant for variant in theirs.index if variant in mine.index]
+            enough = len(shared) > 1
+            rows.append(
+                {
+                    "data set": name,
+                    "quantity": label,
+                    "paper, all variants": f"{theirs.max() - theirs.min():.1f}",
+                    "paper, variants computed": f"{theirs[shared].max() - theirs[shared].min():.1f}" if enough else MISSING,
+                    "ours": f"{mine[shared].max() - mine[shared].min():.1f}" if enough else MISSING,
+                    "variants": ", ".join(map(transform_label, shared)) or MISSING,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """One sentence on what the records show of the paper's claim: the movement of clean against robust accuracy."""
+    clean, robust = (_seeds(ours, *quantity) for quantity in (("standard", "clean_accuracy"), ("pgd", "robust_accuracy")))
+    both = [name for name in paper["transform"].unique() if name in clean.index and name in robust.index]
+    both = [name for name in both if clean.loc[name, "seeds"] > 0 and robust.loc[name, "seeds"] > 0]
+    if len(both) < 2:
+        return f"Not computed yet: at least two variants are needed, {len(both)} are there. `{ours.attrs['command']}`"
+    steady, moved = clean.loc[both, "mean"], robust.loc[both, "mean"]
+    theirs = _paper(paper, "pgd", "robust_accuracy")[both]
+    return (
+        f"Over {' and '.join(map(transform_label, both)) if len(both) == 2 else f'the {len(both)} variants computed'} "
+        f"(scale {ours.attrs['scale']}), robust accuracy runs from {moved.min():.1f}% ({transform_label(moved.idxmin())}) to "
+        f"{moved.max():.1f}% ({transform_label(moved.idxmax())}), a range of **{moved.max() - moved.min():.1f} points**; the "
+        f"paper's, over the same variants, is {theirs.max() - theirs.min():.1f}. The clean accuracy of standard training moves "
+        f"by **{steady.max() - steady.min():.1f} points**."
+    )
+
+
+def stamp(frames: Sequence[pd.DataFrame]) -> str:
+    """The line at the end of a page: scale, data, device, commit and date of the records behind it."""
+    rows = pd.concat([frame[["scale", "source", "device", "commit", "date"]] for frame in frames])
+    if rows.empty:
+        return "No record is behind this page yet."
+    commits = ", ".join(f"`{commit}`" for commit in sorted(set(rows["commit"])))
+    dates = sorted({date[:10] for date in rows["date"]})
+    scales, sources, devices = ("; ".join(sorted(set(rows[name]))) for name in ("scale", "source", "device"))
+    span = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    return f"Records behind this page: scale {scales}. Data: {sources}. Device: {devices}. Commit {commits}. Computed {span}."
+
+
+def show(name: str, exhibit: Figure | pd.DataFrame | str) -> None:
+    """Display an exhibit in the notebook and hand it, under `name`, to the page that refers to it."""
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+    from myst_nb import glue
+
+    if isinstance(exhibit, Figure):
+        set_matplotlib_formats("svg")
+        glue(name, exhibit)
+    elif isinstance(exhibit, pd.DataFrame):
+        alignment = ["left" if exhibit.iloc[:, i].str.contains("[a-z]{4}").any() else "right" for i in range(exhibit.shape[1])]
+        glue(name, Markdown(exhibit.to_markdown(index=False, colalign=alignment, disable_numparse=True)))
+    else:
+        glue(name, Markdown(exhibit))
