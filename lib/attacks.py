@@ -33,9 +33,12 @@ class ThreatModel:
     norm: str = "linf"
     random_start: bool = True  # δ₀ ~ U(-eps, eps), clipped to the box
     bounds: tuple[float, float] | None = (0.0, 1.0)  # the box; None: no box
+    early_stop: bool = False  # the worst case over the iterates, not the last one
+    restarts: int = 1  # with early_stop: from so many starts
 
     def __post_init__(self) -> None:
         _check_budget(self.eps, self.step_size, self.num_steps, self.bounds)
+        _check_restarts(self.restarts, self.early_stop)
         if self.norm != "linf":
             raise ValueError(f"unknown norm {self.norm!r}; allowed: linf")
 
@@ -55,6 +58,13 @@ def _check_budget(eps: float, step_size: float, num_steps: int, bounds: tuple[fl
         raise ValueError(f"num_steps must be a whole number ≥ 0, given {num_steps!r}")
     if bounds is not None and not bounds[0] < bounds[1]:
         raise ValueError(f"bounds must be (low, high) with low < high, or None, given {bounds!r}")
+
+
+def _check_restarts(restarts: int, early_stop: bool) -> None:
+    if int(restarts) != restarts or restarts < 1:
+        raise ValueError(f"restarts must be a whole number ≥ 1, given {restarts!r}")
+    if restarts > 1 and not early_stop:
+        raise ValueError(f"restarts={restarts} needs early_stop=True: the last iterate of one start is the paper's attack")
 
 
 @contextmanager
@@ -110,6 +120,8 @@ def pgd(
     generator: torch.Generator | None = None,
     precision: str = "float32",
     engine: str = "lib",
+    early_stop: bool = False,
+    restarts: int = 1,
 ) -> Images:
     """Adversarial images by untargeted PGD (Madry et al., 2017): the last iterate, of x's shape and type.
 
@@ -121,6 +133,8 @@ def pgd(
     - `random_start`: begin at δ₀ ~ U(-eps, eps), drawn from `generator` (on x's device); `start` gives δ₀ itself.
     - `precision`: `float32` computes in x's own type; `bfloat16` takes the gradients from a bfloat16 copy of the model.
     - `engine`: `lib`, or `advertorch` for the steps of AdverTorch's LinfPGDAttack itself.
+    - `early_stop`: not the paper's attack but a stronger and cheaper one. Every iterate counts: an image keeps the first
+      one that the model misclassifies and leaves the batch. `restarts` begins anew, from a random start, with those left.
 
     Raises ValueError for a setting out of range or images outside `bounds`, and FloatingPointError for a non-finite
     loss, naming the images of the batch it came from.
@@ -132,6 +146,11 @@ def pgd(
         raise ValueError(f"unknown engine {engine!r}; allowed: {', '.join(ENGINES)}")
     if x.ndim != 4 or not x.is_floating_point():
         raise ValueError(f"images must be a float tensor N×C×H×W, given {x.dtype} of shape {tuple(x.shape)}")
+    _check_restarts(restarts, early_stop)
+    if early_stop and engine != "lib":
+        raise ValueError(f"early_stop needs engine='lib', given {engine!r}")
+    if restarts > 1 and not random_start:
+        raise ValueError(f"restarts={restarts} needs random_start=True: every start would be the same")
     if start is not None and start.shape != x.shape:
         raise ValueError(f"start must have the images' shape {tuple(x.shape)}, given {tuple(start.shape)}")
     if bounds is not None and not bool(((x >= bounds[0]) & (x <= bounds[1])).all()):
@@ -149,6 +168,9 @@ def pgd(
             # One cast copy an attack: autocast would cast every weight again at every step.
             fast = copy.deepcopy(model).to(PRECISIONS[precision])
             attacked = lambda z: fast(z.to(PRECISIONS[precision])).float()  # noqa: E731
+        if early_stop:
+            starts = (start if i == 0 else random_delta(x, eps, generator) for i in range(restarts))
+            return _worst_case(attacked, model, x, y, starts, eps, step_size, num_steps, bounds)
         if engine == "advertorch":
             return _advertorch(attacked, x, y, start, eps, step_size, num_steps, bounds)
         return _pgd(attacked, x, y, start, eps, step_size, num_steps, bounds)
@@ -168,6 +190,39 @@ def _pgd(model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
     if not finite:
         _raise_non_finite(model, x, y)
     return adversarial
+
+
+def _worst_case(attacked, model, x, y, starts, eps, step_size, num_steps, bounds) -> Tensor:
+    """For each image the first iterate, over all starts, that `model` misclassifies; else the last one of the last start.
+
+    `attacked` gives the gradients and may be a copy of `model` in lower precision: its word is checked with `model`.
+    """
+    result = x.clone()
+    left = torch.arange(len(x), device=x.device)
+    for start in starts:
+        if not len(left):
+            break
+        lower, upper = _ball(x[left], eps, bounds)
+        adversarial = (x[left] + start[left]).clamp_(lower, upper)
+        for step in range(num_steps + 1):
+            adversarial.requires_grad_(True)
+            logits = attacked(adversarial)
+            loss = F.cross_entropy(logits, y[left], reduction="sum")
+            if not loss.isfinite():
+                _raise_non_finite(attacked, x[left], y[left])
+            suspects = logits.argmax(1) != y[left]
+            if attacked is not model and suspects.any():
+                with torch.no_grad():
+                    suspects[suspects.clone()] = model(adversarial[suspects]).argmax(1) != y[left][suspects]
+            gradient = torch.autograd.grad(loss, adversarial)[0] if step < num_steps else None
+            adversarial = adversarial.detach()
+            result[left] = adversarial
+            keep = ~suspects
+            left, lower, upper = left[keep], lower[keep], upper[keep]
+            if gradient is None or not len(left):
+                break
+            adversarial = adversarial[keep].add_(gradient[keep].sign_(), alpha=step_size).clamp_(lower, upper)
+    return result
 
 
 def _raise_non_finite(model, x, y) -> None:

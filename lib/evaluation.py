@@ -109,7 +109,7 @@ def _predict(model: nn.Module, x: Images) -> Labels:
 def _attacked(model, x, y, predictions, threat_model, generator, engine) -> tuple[Tensor, Tensor]:
     """(robust, kept) of one batch."""
     start = attacks.random_delta(x, threat_model.eps, generator) if threat_model.random_start else torch.zeros_like(x)
-    keywords = {**threat_model.attack(), "engine": engine}
+    keywords = {**threat_model.attack(), "engine": engine, "generator": generator}
     after = _predict(model, attacks.pgd(model, x, y, start=start, **keywords))
     robust, kept = after == y, after == predictions
     missed = (predictions != y).nonzero().flatten()

@@ -25,7 +25,7 @@ QUANTITIES = {
     ("pgd", "robust_accuracy"): ("robust accuracy, PGD training", "robust", _PALETTE[3]),
     ("pgd", "robustness_wrt_predictions"): ("robustness w.r.t. predictions, PGD training", "w.r.t. pred.", _PALETTE[2]),
 }
-MISSING, STALE = "–", "stale"
+MISSING = "–"
 _STYLE = {
     "figure.dpi": 100,
     "font.size": 9,
@@ -61,8 +61,7 @@ def badge(ours: pd.DataFrame) -> str:
     else:
         parts.append(f"{of} computed")
     parts += sorted(set(ours["device"]))
-    if (ours["status"] == "stale").any():
-        parts.append("some records are stale and not shown")
+    parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
     return " · ".join(parts)
 
 
@@ -73,7 +72,7 @@ def interval(percent: float, n: int) -> tuple[float, float]:
 
 
 def _seeds(ours: pd.DataFrame, training: str, metric: str, split: str = "test") -> pd.DataFrame:
-    """Mean, lowest and highest value over seeds, and n, by transform; `stale` where that is all there is."""
+    """Mean, lowest and highest value over seeds, n and status, by transform: `failed` or `stale` where no value is."""
     rows = ours[(ours["training"] == training) & (ours["metric"] == metric) & (ours["split"] == split)]
     grouped = rows.groupby("transform")
     return pd.DataFrame(
@@ -83,7 +82,7 @@ def _seeds(ours: pd.DataFrame, training: str, metric: str, split: str = "test") 
             "high": grouped["value"].max(),
             "seeds": grouped["value"].count(),
             "n": grouped["n"].first(),
-            "stale": grouped["value"].count() == 0,
+            "status": grouped["status"].min(),  # failed < recorded < stale; read where there is no value
         }
     )
 
@@ -97,8 +96,8 @@ def _our_cell(found: pd.DataFrame, transform: str, theirs: float) -> str:
     if transform not in found.index:
         return MISSING
     row = found.loc[transform]
-    if row["stale"]:
-        return STALE
+    if row["seeds"] == 0:
+        return row["status"]
     spread = f" ± {(row['high'] - row['low']) / 2:.1f}" if row["seeds"] > 1 else ""
     return f"{row['mean']:.1f}{spread} ({row['mean'] - theirs:+.1f})"
 
@@ -107,7 +106,7 @@ def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """Tables 2 and 3: accuracies in percent on test images, the paper's beside ours, and Δ, ours minus the paper's.
 
     One row a variant, in the paper's order. Over several seeds ours is the mean ± half the range. "–" marks what is
-    not computed at this scale, "stale" what has to be computed again.
+    not computed at this scale, "stale" what has to be computed again, "failed" a training that found no classifier.
     """
     found = {quantity: _seeds(ours, *quantity) for quantity in QUANTITIES}
     rows = []

@@ -96,7 +96,10 @@ def new_model(run: Run, where: torch.device) -> nn.Module:
 
 
 def trained_model(run: Run, where: torch.device) -> nn.Module:
-    """The run's network with its final weights: from its checkpoint folder, or trained now and recorded."""
+    """The run's network with its final weights: from its checkpoint folder, or trained now and recorded.
+
+    A training that fails is recorded as such, with its curve, and raises TrainingFailedError.
+    """
     folder = checkpoint_folder(run)
     weights = folder / "weights.safetensors"
     model = new_model(run, where)
@@ -106,10 +109,16 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
         return model.eval()
     settings = grid.settings(run)
     x, y, source = _images(run, "train", run.train_size, where)
-    done = training.train(
-        model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=folder / "training.safetensors",
-        description=str(run),
-    )  # fmt: skip
+    try:
+        done = training.train(
+            model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=folder / "training.safetensors",
+            description=str(run),
+        )  # fmt: skip
+    except training.TrainingFailedError as failure:
+        content = {"metrics": {}, "curve": failure.curve, "failed": failure.reason}
+        results.write(run, "training", content, seconds=failure.seconds, device=where, source=source)
+        (folder / "training.safetensors").unlink(missing_ok=True)
+        raise
     training.save_tensors(weights, model.state_dict(), {"key": run.key})
     content = {"metrics": {}, "curve": done.curve}
     results.write(run, "training", content, seconds=done.seconds, device=where, source=source)
@@ -172,7 +181,11 @@ def complete_one(item: Item, where: torch.device) -> bool:
     with FileLock(folder / "lock"):
         missing = results.missing(item)
         if missing:
-            model = trained_model(item, where)
+            try:
+                model = trained_model(item, where)
+            except training.TrainingFailedError as failure:
+                log.warning("%s failed and is recorded as failed: %s", item, failure)
+                return True
             for name in missing:
                 if name != "training":
                     _evaluate(item, name, model, where)

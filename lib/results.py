@@ -136,17 +136,22 @@ def _plain(settings: dict) -> dict:
 
 
 def status(item: Item, name: str) -> str:
-    """`recorded`, `stale` (its settings or its revision of the numerics differ from the grid's) or `missing`."""
+    """`recorded`, `missing`, `stale` (its settings or its revision of the numerics differ from the grid's) or `failed`.
+
+    An evaluation of a training that failed has failed too.
+    """
     try:
         record = read(item, name)
     except FileNotFoundError:
-        return "missing"
-    return "recorded" if _is_current(record, item, name) else "stale"
+        return "failed" if name not in ("training", "measured") and status(item, "training") == "failed" else "missing"
+    if not _is_current(record, item, name):
+        return "stale"
+    return "failed" if "failed" in record else "recorded"
 
 
 def missing(item: Item) -> list[str]:
-    """The records of `item` that are missing or stale."""
-    return [name for name in grid.records(item) if status(item, name) != "recorded"]
+    """The records of `item` that are missing or stale. A failed run lacks nothing: run again, it would fail again."""
+    return [name for name in grid.records(item) if status(item, name) in ("missing", "stale")]
 
 
 def pack(outcome: torch.Tensor) -> str:
@@ -177,9 +182,13 @@ def _rows(item: Item, name: str) -> list[dict]:
         "recipe": item.recipe if run else "",
         "seed": item.seed if run else pd.NA,
         "evaluation": name,
-        "status": "recorded" if current else "stale",
+        "status": ("failed" if "failed" in record else "recorded") if current else "stale",
         **{field: record[field] for field in ("source", "device", "commit", "date")},
     }
+    if base["status"] == "failed":
+        # A failed training has no accuracy, and the exhibits say so in the place of each.
+        metrics = IN_PERCENT if item.training == "pgd" else IN_PERCENT[:1]
+        return [{**base, "split": "test", "metric": metric, "value": np.nan, "n": 0} for metric in metrics]
     rows = []
     for split, metrics in record.get("metrics", {}).items():
         for metric, value in metrics.items():
@@ -192,7 +201,8 @@ def _rows(item: Item, name: str) -> list[dict]:
 def frame(items: list[Item]) -> pd.DataFrame:
     """The records of `items`, tidy: one row a (run, split, metric), with the columns `COLUMNS`; accuracies in percent.
 
-    A stale record's rows have status `stale` and no value. RecordError for a record that is not whole.
+    Rows of a stale record have status `stale`, those of a failed run `failed`; neither has a value. RecordError for a record
+    that is not whole.
     """
     rows = [row for item in items for name in grid.records(item) for row in _rows(item, name)]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"train_size": "Int64", "seed": "Int64", "value": "float64"})

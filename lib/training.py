@@ -26,10 +26,20 @@ Labels = Int[Tensor, " n"]
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "crop-flip")
 CURVE_POINTS = 100
+# A training whose last tenth does no better than this many times guessing has failed: it never left chance.
+NO_BETTER_THAN_CHANCE = 1.2
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be read."""
+
+
+class TrainingFailedError(ArithmeticError):
+    """The loss became non-finite, or the model never left chance: no result, but a curve to look at."""
+
+    def __init__(self, reason: str, curve: dict[str, list[float]], seconds: float) -> None:
+        super().__init__(reason)
+        self.reason, self.curve, self.seconds = reason, curve, seconds
 
 
 @dataclass(frozen=True)
@@ -118,8 +128,8 @@ def train(
     - `checkpoint`: a file written every `every` seconds; where there is one, training goes on from it, bit for bit.
 
     The curve has up to 100 points: `step`, `loss` and `accuracy` (of the training batches since the last point).
-    Raises ValueError for unknown settings, FloatingPointError for a non-finite loss, naming the step, and
-    CheckpointError for a file that cannot be read.
+    Raises ValueError for unknown settings, CheckpointError for a file that cannot be read, and TrainingFailedError for a
+    non-finite loss, naming the step, or a model that ends at chance.
     """
     if augment not in AUGMENTATIONS:
         raise ValueError(f"unknown augmentation {augment!r}; allowed: {', '.join(AUGMENTATIONS)}")
@@ -154,7 +164,7 @@ def train(
                 try:
                     batch = attacks.pgd(model, batch, labels, generator=generator, **adversary(attack, step, steps))
                 except FloatingPointError as error:
-                    raise FloatingPointError(f"{description}, step {step}: {error}") from None
+                    raise TrainingFailedError(f"step {step}: {error}", curve, time.monotonic() - began) from None
             model.train()
             batch = batch.contiguous(memory_format=torch.channels_last)
             logits = model(batch)
@@ -167,7 +177,8 @@ def train(
                 since = step + 1 - (curve["step"][-1] if curve["step"] else 0)
                 mean_loss, accuracy = (sums / since).tolist()
                 if not math.isfinite(mean_loss):
-                    raise FloatingPointError(f"{description}: non-finite loss between steps {step + 1 - since} and {step}")
+                    reason = f"non-finite loss between steps {step + 1 - since} and {step}"
+                    raise TrainingFailedError(reason, curve, time.monotonic() - began)
                 for name, value in (("step", step + 1), ("loss", mean_loss), ("accuracy", accuracy)):
                     curve[name].append(value)
                 sums.zero_()
@@ -180,6 +191,11 @@ def train(
     finally:
         bar.close()
     model.eval()
+    last = curve["accuracy"][-max(1, len(curve["accuracy"]) // 10) :]
+    chance = y.bincount().max().item() / len(y)
+    if sum(last) / len(last) < NO_BETTER_THAN_CHANCE * chance:
+        reason = f"the model ends at chance: {sum(last) / len(last):.1%} on its training batches, {chance:.1%} by guessing"
+        raise TrainingFailedError(reason, curve, time.monotonic() - began)
     return Training(curve, time.monotonic() - began)
 
 
