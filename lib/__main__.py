@@ -1,4 +1,4 @@
-"""The command line: `python -m lib list | run | status | picture`."""
+"""The command line: `python -m lib list | run | status | cost | picture`."""
 
 import logging
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lib import data, exhibits, experiments, grid, results, training
+from lib import cost, data, exhibits, experiments, grid, results, training
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
@@ -54,6 +54,30 @@ def status(names: Names = None, scale: Scale = "laptop") -> None:
             counts[state] += 1
         typer.echo(f"{item.key}: {', '.join(f'{name} {state}' for name, state in found.items())}")
     typer.echo(f"{scale}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+
+
+@app.command("cost")
+def cost_(
+    names: Names = None,
+    scale: Scale = "paper",
+    tflops: Annotated[
+        float | None, typer.Option(help="Throughput in 10^12 operations a second; measured here by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to measure: auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Operations and hours of each exhibit and of the grid, attacks in float32 and in bfloat16; a shared run counts once."""
+    if tflops is not None and not tflops > 0:
+        raise ValueError(f"--tflops must be > 0, given {tflops:g}")
+    where = experiments.device(device)
+    listed = names or [name for name in grid.exhibits() if scale in grid.exhibit(name)["scales"]]
+    table = cost.table({name: _items([name], scale) for name in listed}, where, tflops * 1e12 if tflops else None)
+    said = (
+        f"{tflops:g}·10¹² operations a second, as given"
+        if tflops
+        else f"the throughput measured on {results.device_name(where)}"
+    )
+    typer.echo(f"scale {scale}, at {said}")
+    typer.echo(table.to_markdown(index=False, floatfmt=("", ".0f", ".2e", ".2f", ".2f")))
 
 
 @app.command()

@@ -26,6 +26,7 @@ Labels = Int[Tensor, " n"]
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "crop-flip")
 CURVE_POINTS = 100
+CHECKPOINT_SECONDS = 60.0
 # A training whose last tenth does no better than this many times guessing has failed: it never left chance.
 NO_BETTER_THAN_CHANCE = 1.2
 
@@ -115,7 +116,7 @@ def train(
     augment: str = "none",
     attack: dict | None = None,
     checkpoint: Path | None = None,
-    every: float = 60.0,
+    every: float | None = None,
     description: str = "training",
 ) -> "Training":
     """Train `model` in place on images in [0, 1] and labels, all on the model's device.
@@ -125,7 +126,7 @@ def train(
       attack is crafted in eval mode (Appendix B.1, Madry et al., 2017).
     - `steps` batches of `batch_size`, drawn without replacement within an epoch. The loss is the mean cross entropy.
     - `seed` decides batches, augmentation and the attacks' starts: same seed and device, same weights.
-    - `checkpoint`: a file written every `every` seconds; where there is one, training goes on from it, bit for bit.
+    - `checkpoint`: a file written every `every` seconds (by default `CHECKPOINT_SECONDS`); where there is one, training goes on from it, bit for bit.
 
     The curve has up to 100 points: `step`, `loss` and `accuracy` (of the training batches since the last point).
     Raises ValueError for unknown settings, CheckpointError for a file that cannot be read, and TrainingFailedError for a
@@ -135,6 +136,7 @@ def train(
         raise ValueError(f"unknown augmentation {augment!r}; allowed: {', '.join(AUGMENTATIONS)}")
     if not 1 <= batch_size <= len(x):
         raise ValueError(f"batch_size must be from 1 to the {len(x)} images there are, given {batch_size}")
+    every = CHECKPOINT_SECONDS if every is None else every
     algorithm = _optimizer(optimizer, model, lr, weight_decay, momentum)
     generator = torch.Generator(x.device).manual_seed(seed)
     curve: dict[str, list[float]] = {"step": [], "loss": [], "accuracy": []}

@@ -1,0 +1,100 @@
+"""What every test stands on: folders of its own, no data but the built-in sets, one thread, no network."""
+
+import os
+import urllib.error
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lib import data, models
+
+ROOT = Path(__file__).resolve().parents[1]
+_DATA_DIR, _CIFAR10 = os.environ.get("DATA_DIR"), os.environ.get("CIFAR10")
+
+# One thread: the tests' tensors are small, and on a busy machine two threads spend their time waiting for each other.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for subprocesses
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch, tmp_path):
+    """Records and checkpoints go to the test's own folder; real data are out of sight; nothing is downloaded."""
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    monkeypatch.delenv("CIFAR10", raising=False)
+
+    def offline(*_, **__):
+        raise urllib.error.URLError("the tests have no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+
+
+def _folder_of_real_data() -> Path | None:
+    folder = ROOT / Path(_DATA_DIR).expanduser() if _DATA_DIR else None
+    return folder if folder and (folder / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file() else None
+
+
+@pytest.fixture
+def real_data(monkeypatch, isolated) -> Path:
+    """The folder of the real sets, MNIST among them, put back into the environment; skips where there is none."""
+    folder = _folder_of_real_data()
+    if folder is None:
+        pytest.skip("needs DATA_DIR, a folder with the real MNIST in torchvision's layout")
+    monkeypatch.setenv("DATA_DIR", _DATA_DIR)
+    if _CIFAR10:
+        monkeypatch.setenv("CIFAR10", _CIFAR10)
+    return folder
+
+
+@pytest.fixture
+def real_jpeg(real_data) -> Path:
+    """As `real_data`, where it holds cifar10-jpeg too."""
+    if not any((real_data / name).exists() for name in ("cifar10-jpeg", "cifar10-jpeg.tar.gz")):
+        pytest.skip("needs cifar10-jpeg or cifar10-jpeg.tar.gz under DATA_DIR")
+    return real_data
+
+
+@pytest.fixture
+def unchecked():
+    """Annotations are not checked at run time, as outside pytest: what is left are the errors of `lib` itself."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """1000 built-in digits, float32 in [0, 1], and their labels, a hundred of each, shuffled."""
+    loaded = data.load("mnist-5000", "test")
+    order = torch.randperm(len(loaded), generator=torch.Generator().manual_seed(0))
+    return loaded.batch()[order], loaded.labels[order]
+
+
+@pytest.fixture(scope="session")
+def _trained(digits):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = models.lenet5(0.125)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    x, y = digits
+    for step in range(40):
+        chosen = slice(step * 100 % 800, step * 100 % 800 + 100)
+        optimizer.zero_grad()
+        F.cross_entropy(model(x[chosen]), y[chosen]).backward()
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return model.eval(), {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.fixture
+def trained(_trained):
+    """A narrow LeNet5 that reads most digits and has never met an adversary; its last 200 digits are new to it."""
+    model, weights = _trained
+    yield model
+    # Whatever the test did to it, the next one gets it as it was.
+    model.float().load_state_dict(weights)
+    model.eval().requires_grad_(True).zero_grad(set_to_none=True)

@@ -1,0 +1,90 @@
+"""A process killed at any moment loses at most what came after its last checkpoint, and nothing of the result."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lib import grid
+
+ROOT = Path(__file__).resolve().parents[1]
+# A checkpoint at nearly every step: most kills fall into a write.
+DRIVER = """
+import sys, torch
+from lib import experiments, grid, training
+torch.set_num_threads(1)
+training.CHECKPOINT_SECONDS = 0.02
+print("ready", flush=True)
+experiments.complete([grid.Run.parse(sys.argv[1], "smoke")], "cpu")
+"""
+KEYS = [
+    "mnist/original/lenet5-w0.125/pgd/n4000/default/seed0",
+    "cifar10/saturate-16/wide_resnet28-w0.125/pgd/n2000/default/seed0",
+]
+
+
+def _start(key: str, folder: Path) -> subprocess.Popen:
+    own = {**os.environ, "RESULTS_DIR": str(folder / "results"), "CHECKPOINT_DIR": str(folder / "checkpoints")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, key], cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def _result(key: str, folder: Path) -> dict:
+    """What must not depend on interruptions: the curve, the metrics, every outcome, and the weights' bytes."""
+    records = folder / "results" / "smoke" / key
+    training = json.loads((records / "training.json").read_text())
+    pgd = json.loads((records / "pgd.json").read_text())
+    (weights,) = (folder / "checkpoints" / "smoke" / key).glob("*/weights.safetensors")
+    kept = {name: pgd[name] for name in ("metrics", "outcomes", "settings")}
+    return {"curve": training["curve"], **kept, "weights": weights.read_bytes()}
+
+
+def _killed_and_resumed(key: str, folder: Path, kills: int) -> None:
+    whole = folder / "whole"
+    process = _start(key, whole)
+    began = time.monotonic()
+    assert process.wait() == 0
+    duration = time.monotonic() - began
+
+    moments = random.Random(0)
+    interrupted = folder / "interrupted"
+    done = 0
+    while done < kills:
+        process = _start(key, interrupted)
+        time.sleep(moments.uniform(0, 0.9 * duration / min(kills, 4)))
+        done += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        parts = [path for path in interrupted.rglob("*.json") if not path.name.startswith(".")]
+        for path in parts:  # whatever is there under its own name is whole
+            json.loads(path.read_text())
+        if (interrupted / "results" / "smoke" / key / "pgd.json").exists() and done < kills:
+            # Finished before it could be killed often enough: once more from the start, same outcome.
+            assert _result(key, interrupted) == _result(key, whole)
+            interrupted = folder / f"interrupted-{done}"
+    process = _start(key, interrupted)
+    assert process.wait() == 0
+    assert _result(key, interrupted) == _result(key, whole)
+    leftovers = [path for path in interrupted.rglob("training.safetensors")]
+    assert not leftovers
+
+
+def test_killed_three_times(tmp_path):
+    _killed_and_resumed(KEYS[0], tmp_path, kills=3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("key", KEYS)
+def test_killed_twenty_times(tmp_path, key):
+    assert grid.Run.parse(key, "smoke").training == "pgd"
+    _killed_and_resumed(key, tmp_path, kills=20)

@@ -1,0 +1,160 @@
+"""Networks: their size, their shape, and the standardisation inside."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lib import models
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def lenet5_parameters(a: int, b: int, c: int) -> int:
+    """Two 5×5 convolutions, a fully connected layer on 7×7 pixels, and the logits; each with biases."""
+    return (25 * a + a) + (25 * a * b + b) + (49 * b * c + c) + (10 * c + 10)
+
+
+def wide_resnet28_parameters(k: float) -> int:
+    """3×3 convolutions without biases, two numbers a channel for each batch norm, 1×1 shortcuts between stages."""
+    stem, (a, b, c) = 16, (int(16 * k), int(32 * k), int(64 * k))
+    total = 9 * 3 * stem
+    for before, width in ((stem, a), (a, b), (b, c)):
+        total += (2 * before + 9 * before * width) + (2 * width + 9 * width * width)
+        total += before * width if before != width or width != a else 0
+        total += 3 * 2 * (2 * width + 9 * width * width)
+    return total + 2 * c + (10 * c + 10)
+
+
+@pytest.mark.parametrize(
+    ("widen_factor", "widths"),
+    [
+        (1 / 32, (1, 2, 32)),
+        (0.125, (4, 8, 128)),
+        (0.25, (8, 16, 256)),
+        (0.3, (9, 19, 307)),
+        (1.0, (32, 64, 1024)),
+        (4.0, (128, 256, 4096)),
+    ],
+)
+def test_lenet5_size(widen_factor, widths):
+    with torch.device("meta"):
+        assert parameters(models.lenet5(widen_factor)) == lenet5_parameters(*widths)
+
+
+def test_lenet5_of_the_paper():
+    assert parameters(models.lenet5()) == 3_274_634  # 832 + 51,264 + 3,212,288 + 10,250
+
+
+@pytest.mark.parametrize("widen_factor", [1 / 16, 0.125, 0.25, 1.0, 2.0, 4.0, 10.0])
+def test_wide_resnet28_size(widen_factor):
+    with torch.device("meta"):
+        assert parameters(models.wide_resnet28(widen_factor)) == wide_resnet28_parameters(widen_factor)
+
+
+def test_wide_resnet28_10_has_the_36_5_million_of_the_literature():
+    with torch.device("meta"):  # Zagoruyko and Komodakis (2016), Table 4: 36.5M
+        assert parameters(models.wide_resnet28(10.0)) == 36_479_194
+
+
+def test_wide_resnet28_is_28_deep_and_4_wide():
+    with torch.device("meta"):
+        model = models.wide_resnet28()
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    assert len(convolutions) == 28
+    assert [c.out_channels for c in convolutions if c.kernel_size == (1, 1)] == [64, 128, 256]
+    assert [c.stride for c in convolutions if c.kernel_size == (3, 3)].count((2, 2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "classes"),
+    [
+        (lambda: models.lenet5(0.125), (3, 1, 28, 28), 10),
+        (lambda: models.lenet5(0.125, in_channels=3, classes=7, image_size=32), (2, 3, 32, 32), 7),
+        (lambda: models.wide_resnet28(0.125), (3, 3, 32, 32), 10),
+        (lambda: models.wide_resnet28(0.125, in_channels=1, classes=4), (2, 1, 28, 28), 4),
+    ],
+)
+def test_logits_have_a_value_a_class(model, shape, classes):
+    logits = model()(torch.rand(shape))
+    assert logits.shape == (shape[0], classes)
+    assert logits.isfinite().all()
+
+
+def test_lenet5_is_the_papers_order_of_layers():
+    """Convolution, ReLU, pooling, twice; 1024 units, ReLU, logits (Appendix B.1)."""
+    torch.manual_seed(0)
+    model, x = models.lenet5(0.25).double(), torch.rand(4, 1, 28, 28, dtype=torch.float64)
+    weights = list(model.parameters())
+    out = x
+    for kernel, bias in (weights[0:2], weights[2:4]):
+        out = F.max_pool2d(F.conv2d(out, kernel, bias, padding=2).relu(), 2)
+    out = F.linear(F.linear(out.flatten(1), *weights[4:6]).relu(), *weights[6:8])
+    assert torch.allclose(model(x), out, atol=1e-12)
+
+
+def test_the_global_seed_decides_the_initial_weights():
+    def weights(seed):
+        torch.manual_seed(seed)
+        return torch.cat([parameter.flatten() for parameter in models.lenet5(0.125).parameters()])
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_standardisation_is_tensorflows():
+    x = torch.rand(5, 3, 8, 8, dtype=torch.float64)
+    x[3] = 0.5 + (x[3] - 0.5) * 1e-3  # its standard deviation lies below the floor of 1/√N
+    found = models.PerImageStandardization()(x).numpy()
+    for image, standardised in zip(x.numpy(), found, strict=True):
+        expected = (image - image.mean()) / max(image.std(), 1 / math.sqrt(image.size))
+        np.testing.assert_allclose(standardised, expected, atol=1e-12)
+    assert found[3].std() < 0.5 < found[2].std()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_constant_image_has_finite_logits_and_gradients(value):
+    x = torch.full((2, 3, 32, 32), value, requires_grad=True)
+    model = models.wide_resnet28(0.125).eval()
+    logits = model(x)
+    (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), x)
+    assert logits.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(0.5, 0.25), (0.3, 0.0), (0.9, 0.1)])
+def test_wide_resnet28_does_not_see_brightness_and_contrast(factor, offset):
+    torch.manual_seed(0)
+    model, x = models.wide_resnet28(0.125).double().eval(), torch.rand(4, 3, 32, 32, dtype=torch.float64)
+    assert torch.allclose(model(factor * x + offset), model(x), atol=1e-9)
+    assert not torch.allclose(model(x**2), model(x), atol=1e-3)
+
+
+def test_lenet5_sees_raw_pixels():
+    torch.manual_seed(0)
+    model, x = models.lenet5(0.125), torch.rand(4, 1, 28, 28)
+    assert not torch.allclose(model(x / 2), model(x), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "wide_resnet28"])
+def test_build_finds_a_network_by_its_name(name):
+    assert parameters(models.build(name, 0.25)) == parameters(getattr(models, name)(0.25))
+
+
+def test_build_refuses_another_name():
+    with pytest.raises(ValueError, match="unknown model 'resnet50'; allowed: lenet5, wide_resnet28"):
+        models.build("resnet50", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("build", "narrowest"), [(models.lenet5, "0.03125"), (models.wide_resnet28, "0.0625")], ids=["lenet5", "wide_resnet28"]
+)
+@pytest.mark.parametrize("widen_factor", [0.0, -1.0, 0.03, math.nan, math.inf])
+def test_a_width_that_leaves_a_layer_empty(build, narrowest, widen_factor):
+    with pytest.raises(ValueError, match=f"widen_factor must be .*{narrowest}.* given {widen_factor}"):
+        build(widen_factor)
