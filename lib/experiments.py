@@ -181,6 +181,9 @@ def complete_one(item: Item, where: torch.device) -> bool:
     with FileLock(folder / "lock"):
         missing = results.missing(item)
         if missing:
+            results.prepare(item)
+            for part in folder.glob(".*.safetensors.*"):  # what a killed process was writing
+                part.unlink()
             try:
                 model = trained_model(item, where)
             except training.TrainingFailedError as failure:

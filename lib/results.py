@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 import uuid
 from functools import cache
 from importlib.metadata import version
@@ -106,6 +107,22 @@ def write(item: Item, name: str, content: dict, *, seconds: float, device: torch
         part.unlink(missing_ok=True)
         raise OSError(f"cannot write the record {target}: {error.strerror}; nothing recorded before is lost") from None
     return target
+
+
+def prepare(item: Item) -> None:
+    """Make sure, before hours of work, that the records of `item` can be written, and clear what a killed process left.
+
+    OSError where they cannot. To be called by the only process that computes `item`.
+    """
+    target = path(item, "training").parent
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for part in target.glob(".*.json.*"):
+            part.unlink()
+        with tempfile.TemporaryFile(dir=target):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write records to {target}: {error.strerror}; nothing recorded before is lost") from None
 
 
 def read(item: Item, name: str) -> dict:

@@ -126,7 +126,8 @@ def train(
       attack is crafted in eval mode (Appendix B.1, Madry et al., 2017).
     - `steps` batches of `batch_size`, drawn without replacement within an epoch. The loss is the mean cross entropy.
     - `seed` decides batches, augmentation and the attacks' starts: same seed and device, same weights.
-    - `checkpoint`: a file written every `every` seconds (by default `CHECKPOINT_SECONDS`); where there is one, training goes on from it, bit for bit.
+    - `checkpoint`: a file written every `every` seconds (by default `CHECKPOINT_SECONDS`); where there is one, training goes
+      on from it, bit for bit.
 
     The curve has up to 100 points: `step`, `loss` and `accuracy` (of the training batches since the last point).
     Raises ValueError for unknown settings, CheckpointError for a file that cannot be read, and TrainingFailedError for a
