@@ -37,10 +37,11 @@ def run(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys, or names of exhibits; everything by default.")] = None,
     scale: Scale = "laptop",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    jobs: Annotated[int, typer.Option(help="Runs side by side, sharing the processor's threads.")] = 1,
 ) -> None:
     """Train, measure, evaluate and record; what is recorded is skipped, what was interrupted goes on."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    computed = experiments.complete(_items(keys, scale), device)
+    computed = experiments.complete(_items(keys, scale), device, jobs=jobs)
     typer.echo(f"{computed} computed, the rest was recorded")
 
 

@@ -1,0 +1,256 @@
+"""`attacks.pgd` beside other libraries' PGD: speed, and the robust accuracy each reaches, side by side in one process.
+
+    make bench                       # installs the peers and runs this with its defaults
+    python benchmarks/pgd.py --help
+
+Every engine attacks the same trained model, images and labels from the same δ₀ with the same eps, step and number of
+steps. Rounds are interleaved (A B C … A B C …), after one warm-up each; medians, spreads and ratios to AdverTorch are
+printed and written to a record, with the matrix-product ceiling measured in the same rounds.
+"""
+
+import datetime
+import json
+import logging
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from torch import Tensor, nn
+
+from lib import attacks, cost, data, experiments, models, results, training
+
+ROOT = Path(__file__).resolve().parents[1]
+# Model, widen factor, data set, eps, step size, and the steps of a timed attack.
+CASES = {
+    "lenet5-w0.125": ("lenet5", 0.125, "mnist-5000", 0.3, 0.06, 10),
+    "lenet5-w0.25": ("lenet5", 0.25, "mnist-5000", 0.3, 0.06, 10),
+    "lenet5-w1": ("lenet5", 1.0, "mnist-5000", 0.3, 0.06, 10),
+    "wide_resnet28-w0.25": ("wide_resnet28", 0.25, "colour-patches", 8 / 255, 2 / 255, 5),
+    "wide_resnet28-w1": ("wide_resnet28", 1.0, "colour-patches", 8 / 255, 2 / 255, 5),
+    "wide_resnet28-w4": ("wide_resnet28", 4.0, "colour-patches", 8 / 255, 2 / 255, 5),  # for a GPU
+}
+DEFAULT_CASES = list(CASES)[:-1]
+Engine = Callable[[nn.Module, Tensor, Tensor, Tensor, dict], Tensor]
+
+
+def lib_float32(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
+    """This book's engine."""
+    return attacks.pgd(model, x, y, start=delta, **attack)
+
+
+def lib_bfloat16(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
+    """This book's engine with gradients from a bfloat16 copy of the model."""
+    return attacks.pgd(model, x, y, start=delta, precision="bfloat16", **attack)
+
+
+def plain_loop(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
+    """The loop as one writes it down first: the default memory layout, δ kept beside x."""
+    eps, step_size = attack["eps"], attack["step_size"]
+    delta = (x + delta).clamp(0, 1) - x
+    for _ in range(attack["num_steps"]):
+        delta.requires_grad_(True)
+        loss = F.cross_entropy(model(x + delta), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, delta)
+        delta = (delta.detach() + step_size * gradient.sign()).clamp(-eps, eps)
+        delta = (x + delta).clamp(0, 1) - x
+    return x + delta
+
+
+def advertorch(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
+    """AdverTorch's LinfPGDAttack."""
+    return attacks.pgd(model, x, y, start=delta, engine="advertorch", **attack)
+
+
+def torchattacks(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
+    """torchattacks' PGD."""
+    import torchattacks as peer
+
+    method = peer.PGD(model, eps=attack["eps"], alpha=attack["step_size"], steps=attack["num_steps"])
+    with mock.patch.object(torch.Tensor, "uniform_", lambda start, *_: start.copy_(delta)):  # its only draw is δ₀
+        return method(x, y)
+
+
+def foolbox(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
+    """Foolbox's LinfPGD, its hook for the random start returning δ₀."""
+    import eagerpy as ep
+    from foolbox import PyTorchModel
+    from foolbox.attacks import LinfPGD
+
+    class FromDelta(LinfPGD):
+        def get_random_start(self, x0: ep.Tensor, epsilon: float) -> ep.Tensor:
+            return x0 + ep.astensor(delta)
+
+    method = FromDelta(abs_stepsize=attack["step_size"], steps=attack["num_steps"])
+    return method.run(PyTorchModel(model, bounds=(0, 1), device=x.device), x, y, epsilon=attack["eps"])
+
+
+def art(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
+    """ART's ProjectedGradientDescent for PyTorch. It takes and returns arrays, as its users have to."""
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    kind = "gpu" if x.is_cuda else "cpu"
+    classifier = PyTorchClassifier(
+        model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0.0, 1.0), device_type=kind
+    )
+    method = ProjectedGradientDescentPyTorch(
+        classifier, eps=attack["eps"], eps_step=attack["step_size"], max_iter=attack["num_steps"], num_random_init=1,
+        batch_size=len(x), verbose=False,
+    )  # fmt: skip
+    drawn = f"{ProjectedGradientDescentPyTorch.__module__}.random_sphere"
+    with mock.patch(drawn, return_value=delta.flatten(1).cpu().numpy()):
+        return torch.from_numpy(np.asarray(method.generate(x.cpu().numpy(), y.cpu().numpy()))).to(x)
+
+
+ENGINES: dict[str, tuple[Engine, str | None]] = {
+    "lib, float32": (lib_float32, None),
+    "lib, bfloat16": (lib_bfloat16, None),
+    "plain loop": (plain_loop, None),
+    "AdverTorch": (advertorch, "advertorch"),
+    "torchattacks": (torchattacks, "torchattacks"),
+    "Foolbox": (foolbox, "foolbox"),
+    "ART": (art, "adversarial-robustness-toolbox"),
+}
+
+
+def installed(package: str | None) -> str | None:
+    """The version of `package`, "" for none needed, None where it is not installed."""
+    if package is None:
+        return ""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def trained(name: str, where: torch.device) -> tuple[nn.Module, data.ImageSet]:
+    """A network trained briefly by PGD on a built-in set, so that robust accuracies are neither 0 nor 1."""
+    model_name, width, source, eps, _, _ = CASES[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = models.build(model_name, width).to(where)
+    images = data.load(source, "train")
+    training.train(
+        model, images.batch(where), images.labels.to(where), optimizer="adam", lr=0.002, schedule="one-cycle", weight_decay=0,
+        steps=150, batch_size=64, seed=0, description=f"training {name}",
+        attack={"eps": eps / 2, "step_size": eps / 3, "num_steps": 2, "warmup": 0.3},
+    )  # fmt: skip
+    return model, data.load(source, "test")
+
+
+def ceiling(dtype: torch.dtype, where: torch.device, size: int = 1024) -> float:
+    """Operations a second of a square matrix product."""
+    a, b = (torch.rand(size, size, device=where).to(dtype) for _ in range(2))
+    (a @ b).sum().item()
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < 0.3:
+        a = a @ b / size
+        count += 1
+        if count % 8 == 0:
+            a.sum().item()
+    a.sum().item()
+    return 2 * size**3 * count / (time.perf_counter() - began)
+
+
+def measure(name: str, batch: int, rounds: int, where: torch.device, trained_model: tuple) -> list[dict]:
+    """One row an engine: image-steps a second in each round, and what the attack reached."""
+    model_name, width, _, eps, step_size, num_steps = CASES[name]
+    model, images = trained_model
+    repeat = -(-batch // len(images))
+    x = images.batch(where).repeat(repeat, 1, 1, 1)[:batch]
+    y = images.labels.to(where).repeat(repeat)[:batch]
+    delta = attacks.random_delta(x, eps, torch.Generator(where).manual_seed(0))
+    attack = {"eps": eps, "step_size": step_size, "num_steps": num_steps}
+    flops = cost.per_image(model_name, width).image_step
+
+    rates: dict[str, list[float]] = {}
+    reached = {}
+    ceilings: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    engines = {label: engine for label, (engine, package) in ENGINES.items() if installed(package) is not None}
+    for i in range(rounds + 1):
+        for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+            ceilings[precision].append(ceiling(dtype, where))
+        for label, engine in engines.items():
+            began = time.perf_counter()
+            adversarial = engine(model, x, y, delta, attack)
+            if where.type == "cuda":
+                torch.cuda.synchronize(where)
+            seconds = time.perf_counter() - began
+            if i == 0:
+                with torch.no_grad(), attacks.frozen(model):
+                    robust = (model(adversarial).argmax(1) == y).double().mean().item()
+                reached[label] = {"robust_accuracy": robust, "max_delta": (adversarial - x).abs().max().item()}
+            else:
+                rates.setdefault(label, []).append(batch * num_steps / seconds)
+    rows = []
+    for label, listed in rates.items():
+        low, _, high = statistics.quantiles(listed, n=4)
+        precision = "bfloat16" if "bfloat16" in label else "float32"
+        rows.append(
+            {
+                "case": name, "batch": batch, "engine": label, "version": installed(ENGINES[label][1]), "num_steps": num_steps,
+                "image_steps_per_second": statistics.median(listed), "quartiles": [low, high], "rounds": len(listed),
+                "ratio_to_advertorch": statistics.median(a / b for a, b in zip(listed, rates["AdverTorch"], strict=True)),
+                "ratio_to_plain_loop": statistics.median(a / b for a, b in zip(listed, rates["plain loop"], strict=True)),
+                "share_of_ceiling": statistics.median(listed) * flops / statistics.median(ceilings[precision][1:]),
+                **reached[label],
+            }
+        )  # fmt: skip
+        row = rows[-1]
+        typer.echo(
+            f"{name:20} {batch:5} {label:14} {row['image_steps_per_second']:9.0f}/s  "
+            f"×{row['ratio_to_advertorch']:.2f} AdverTorch  ×{row['ratio_to_plain_loop']:.2f} plain  "
+            f"{row['share_of_ceiling']:4.0%} of ceiling  robust {row['robust_accuracy']:.3f}  max|δ| {row['max_delta']:.6f}"
+        )
+    return rows
+
+
+def main(
+    case: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; may be repeated.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Images an attack; may be repeated. Default: 50, 128, 1000.")] = None,
+    rounds: int = 7,
+    device: str = "auto",
+    output: Annotated[
+        Path | None, typer.Option(help="The record; default: results/benchmarks/pgd-cpu.json or -cuda.json.")
+    ] = None,
+) -> None:
+    """Measure every engine that is installed on every case and batch size."""
+    unknown = set(case or []) - set(CASES)
+    if unknown or rounds < 2:
+        raise typer.BadParameter(f"unknown case {', '.join(unknown)}" if unknown else f"rounds must be ≥ 2, given {rounds}")
+    logging.getLogger("art").setLevel(logging.ERROR)
+    where = experiments.device(device)
+    rows = []
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.simplefilter("ignore")  # the peers', about themselves
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        for name in case or DEFAULT_CASES:
+            ready = trained(name, where)
+            for size in batch or (50, 128, 1000):
+                rows += measure(name, size, rounds, where, ready)
+    record = {
+        "rows": rows,
+        "device": results.device_name(where),
+        "platform": platform.platform(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **results.provenance(),
+    }
+    target = output or ROOT / "results" / "benchmarks" / f"pgd-{where.type}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    typer.echo(f"written to {target}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
