@@ -4,7 +4,7 @@ SCALE ?= laptop
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: book test reproduce picture lab clean
+.PHONY: book test reproduce bench picture lab clean
 
 book: $(READY)  ## the book, from the records in results/
 	$(BIN)/jupyter-book build book --all -W --keep-going -n
@@ -19,6 +19,11 @@ test: $(READY)  ## every check
 reproduce: $(READY)  ## compute whatever is missing at SCALE (smoke, laptop or paper), then the book; can be interrupted
 	$(BIN)/python -m lib run --scale $(SCALE)
 	$(MAKE) book
+
+bench: $(READY)  ## the attack beside other libraries', on this machine
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchattacks  # it pins a requests of 2020
+	$(BIN)/python benchmarks/pgd.py
 
 picture: $(READY)  ## the README's picture, from the records
 	$(BIN)/python -m lib picture book/_static/figure-2.svg

@@ -7,6 +7,7 @@ The two take the same steps: AdverTorch's `LinfPGDAttack` returns the last itera
 import copy
 import importlib
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -54,14 +55,14 @@ def _check_budget(eps: float, step_size: float, num_steps: int, bounds: tuple[fl
         raise ValueError(f"eps must be ≥ 0 and finite, given {eps!r}")
     if not 0 <= step_size < math.inf:
         raise ValueError(f"step_size must be ≥ 0 and finite, given {step_size!r}")
-    if int(num_steps) != num_steps or num_steps < 0:
+    if not float(num_steps).is_integer() or num_steps < 0:
         raise ValueError(f"num_steps must be a whole number ≥ 0, given {num_steps!r}")
     if bounds is not None and not bounds[0] < bounds[1]:
         raise ValueError(f"bounds must be (low, high) with low < high, or None, given {bounds!r}")
 
 
 def _check_restarts(restarts: int, early_stop: bool) -> None:
-    if int(restarts) != restarts or restarts < 1:
+    if not float(restarts).is_integer() or restarts < 1:
         raise ValueError(f"restarts must be a whole number ≥ 1, given {restarts!r}")
     if restarts > 1 and not early_stop:
         raise ValueError(f"restarts={restarts} needs early_stop=True: the last iterate of one start is the paper's attack")
@@ -86,16 +87,14 @@ def frozen(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
 
 
 def _ball(x: Tensor, eps: float, bounds: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
-    """The lowest and highest image within the budget and the box: the bounds hold in x's own arithmetic, exactly.
+    """The lowest and the highest image within the budget and the box.
 
-    x ± eps is rounded, and can end up an ulp farther from x than eps; such a bound moves inwards by one ulp.
+    x ± eps, rounded to x's type, can end up farther from x than eps; such a bound moves inwards by one ulp.
     """
-    budget = torch.tensor(eps, dtype=x.dtype, device=x.device)
-    if budget.item() > eps:
-        budget = budget.nextafter(torch.zeros_like(budget))
-    lower, upper = x - budget, x + budget
-    lower = torch.where(x - lower > budget, lower.nextafter(x), lower)
-    upper = torch.where(upper - x > budget, upper.nextafter(x), upper)
+    wide = x.double()
+    lower, upper = (wide - eps).to(x.dtype), (wide + eps).to(x.dtype)
+    lower = torch.where(wide - lower.double() > eps, lower.nextafter(x), lower)
+    upper = torch.where(upper.double() - wide > eps, upper.nextafter(x), upper)
     if bounds is not None:
         lower, upper = lower.clamp_(min=bounds[0]), upper.clamp_(max=bounds[1])
     return lower, upper
@@ -163,11 +162,9 @@ def pgd(
         if y is None:
             with torch.no_grad():
                 y = model(x).argmax(1)
-        attacked = model
-        if PRECISIONS[precision] is not None:
-            # One cast copy an attack: autocast would cast every weight again at every step.
-            fast = copy.deepcopy(model).to(PRECISIONS[precision])
-            attacked = lambda z: fast(z.to(PRECISIONS[precision])).float()  # noqa: E731
+        if engine == "lib" and not early_stop and _captures(x):
+            return _captured_step(model, x, precision).run(x, y, start, eps, step_size, num_steps, bounds)
+        attacked, _ = _in_precision(model, precision)
         if early_stop:
             starts = (start if i == 0 else random_delta(x, eps, generator) for i in range(restarts))
             return _worst_case(attacked, model, x, y, starts, eps, step_size, num_steps, bounds)
@@ -176,20 +173,118 @@ def pgd(
         return _pgd(attacked, x, y, start, eps, step_size, num_steps, bounds)
 
 
-def _pgd(model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
-    lower, upper = _ball(x, eps, bounds)
-    # Clipping x + δ to the intersection of ball and box is clipping δ to the ball and then x + δ to the box.
-    adversarial = (x + start).clamp_(lower, upper)
-    finite = torch.ones((), dtype=torch.bool, device=x.device)
-    for _ in range(num_steps):
-        adversarial.requires_grad_(True)
-        loss = F.cross_entropy(model(adversarial), y, reduction="sum")
+def _in_precision(model: Callable, precision: str) -> tuple[Callable, nn.Module | None]:
+    """The model to attack, and the copy in lower precision behind it if there is one.
+
+    One cast copy an attack: autocast would cast every weight again at every step.
+    """
+    dtype = PRECISIONS[precision]
+    if dtype is None:
+        return model, None
+    fast = copy.deepcopy(model).to(dtype)
+    return lambda x: fast(x.to(dtype)).float(), fast
+
+
+@dataclass
+class _State:
+    """What one step of the attack reads and changes in place."""
+
+    adversarial: Tensor
+    y: Tensor
+    lower: Tensor
+    upper: Tensor
+    step_size: Tensor
+    finite: Tensor  # whether every loss so far was; looked at once, at the end: a look waits for the device
+
+    @staticmethod
+    def begin(x, y, start, eps, step_size, bounds) -> "_State":
+        lower, upper = _ball(x, eps, bounds)
+        # Clipping x + δ to the intersection of ball and box is clipping δ to the ball and then x + δ to the box.
+        adversarial = (x + start).clamp_(lower, upper)
+        step = torch.tensor(step_size, dtype=x.dtype, device=x.device)
+        return _State(adversarial, y.clone(), lower, upper, step, torch.ones((), dtype=torch.bool, device=x.device))
+
+    def copy_(self, other: "_State") -> None:
+        for name, value in vars(other).items():
+            getattr(self, name).copy_(value)
+
+    def advance(self, model: Callable[[Tensor], Tensor]) -> None:
+        """One step of the attack."""
+        adversarial = self.adversarial.detach().requires_grad_(True)
+        loss = F.cross_entropy(model(adversarial), self.y, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, adversarial)
-        finite &= loss.detach().isfinite()  # looked at once, after the loop: a look waits for the device
-        adversarial = adversarial.detach().add_(gradient.sign_(), alpha=step_size).clamp_(lower, upper)
-    if not finite:
+        self.finite.logical_and_(loss.detach().isfinite())
+        self.adversarial.addcmul_(gradient.sign_(), self.step_size).clamp_(self.lower, self.upper)
+
+
+def _pgd(model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
+    state = _State.begin(x, y, start, eps, step_size, bounds)
+    for _ in range(num_steps):
+        state.advance(model)
+    if not state.finite:
         _raise_non_finite(model, x, y)
-    return adversarial
+    return state.adversarial
+
+
+def _captures(x: Tensor) -> bool:
+    """Whether the attack on `x` is replayed from a captured graph: on a GPU, where launching small kernels is what costs."""
+    return x.is_cuda
+
+
+def _capture(function: Callable[[], None]) -> Callable[[], None]:
+    """`function`, whose tensors stay where they are, as a CUDA graph: calling the result replays its kernels."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # capturing wants the libraries' workspaces to be there
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    return graph.replay
+
+
+class _CapturedStep:
+    """One step of the attack on a model, captured for one shape of batch; the model's weights may change in place."""
+
+    def __init__(self, model: nn.Module, x: Tensor, precision: str) -> None:
+        self.model = model
+        self.attacked, self.fast = _in_precision(model, precision)
+        self.state = _State.begin(
+            x, torch.zeros(len(x), dtype=torch.long, device=x.device), torch.zeros_like(x), 0.0, 0.0, None
+        )
+        self.advance = _capture(lambda: self.state.advance(self.attacked))
+
+    def run(self, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
+        if self.fast is not None:
+            with torch.no_grad():
+                for mine, theirs in zip(_tensors(self.fast), _tensors(self.model), strict=True):
+                    mine.copy_(theirs)
+        self.state.copy_(_State.begin(x, y, start, eps, step_size, bounds))
+        for _ in range(num_steps):
+            self.advance()
+        if not self.state.finite:
+            _raise_non_finite(self.attacked, x, y)
+        return self.state.adversarial.clone()
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+_CAPTURED: OrderedDict[tuple, _CapturedStep] = OrderedDict()  # the latest few; each holds its model and its graph's memory
+
+
+def _captured_step(model: nn.Module, x: Tensor, precision: str) -> _CapturedStep:
+    # A weight that has moved, to another device or by assignment, is not the one that was captured.
+    key = (id(model), tuple(t.data_ptr() for t in _tensors(model)), x.shape, x.dtype, x.device, precision)
+    if key not in _CAPTURED:
+        _CAPTURED[key] = _CapturedStep(model, x, precision)
+        while len(_CAPTURED) > 4:
+            _CAPTURED.popitem(last=False)
+    _CAPTURED.move_to_end(key)
+    return _CAPTURED[key]
 
 
 def _worst_case(attacked, model, x, y, starts, eps, step_size, num_steps, bounds) -> Tensor:

@@ -330,6 +330,59 @@ def seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     )
 
 
+def speed_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Image-steps a second of each engine, median over rounds, and in brackets the ratio to AdverTorch in the same rounds."""
+    shown = [
+        {
+            "network": row["case"].replace("-w", " w="),
+            "batch": str(row["batch"]),
+            "engine": row["engine"],
+            "cell": f"{row['image_steps_per_second']:,.0f} (×{row['ratio_to_advertorch']:.1f})",
+        }
+        for _, row in rows.iterrows()
+    ]
+    wide = pd.DataFrame(shown).pivot(index=["network", "batch"], columns="engine", values="cell").reset_index()
+    width = wide["network"].str.split("=").str[1].astype(float)
+    order = sorted(range(len(wide)), key=lambda i: (wide["network"][i].split("=")[0], width[i], int(wide["batch"][i])))
+    return wide.loc[order, ["network", "batch", *rows["engine"].unique()]].fillna(MISSING).reset_index(drop=True)
+
+
+def agreement_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each engine's attack reached from the same δ₀ on the largest batch, and the share of the matrix-product ceiling."""
+    largest = rows[rows["batch"] == rows["batch"].max()]
+    shown = [
+        {
+            "network": row["case"].replace("-w", " w="),
+            "engine": row["engine"],
+            "robust accuracy (%)": f"{100 * row['robust_accuracy']:.1f}",
+            "max |δ|": f"{row['max_delta']:.6f}",
+            "share of ceiling (%)": f"{100 * row['share_of_ceiling']:.0f}",
+        }
+        for _, row in largest.iterrows()
+    ]
+    return pd.DataFrame(shown)
+
+
+def speed_figure(rows: pd.DataFrame, batch: int = 128) -> Figure:
+    """Speed relative to AdverTorch at one batch size, one group of bars a network."""
+    with mpl.rc_context(_STYLE):
+        chosen = rows[rows["batch"] == batch]
+        engines, cases = list(chosen["engine"].unique()), list(chosen["case"].unique())
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        ax = figure.subplots()
+        width = 0.8 / len(engines)
+        for i, engine in enumerate(engines):
+            ratios = chosen[chosen["engine"] == engine].set_index("case")["ratio_to_advertorch"].reindex(cases)
+            ax.bar(np.arange(len(cases)) + (i + 0.5) * width - 0.4, ratios, width, label=engine, color=_PALETTE[i])
+        ax.axhline(1, color="grey", linewidth=0.8)
+        ax.set_xticks(range(len(cases)), [case.replace("-w", "\nw=") for case in cases])
+        ax.set(ylabel="speed, AdverTorch = 1")
+        ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+        about = [f"batch {batch}", rows.attrs["device"], rows.attrs["date"][:10], f"commit {rows.attrs['commit']}"]
+        figure.supxlabel(_wrapped(" · ".join(about)), fontsize=7, color="dimgrey")
+    return figure
+
+
 def stamp(frames: Sequence[pd.DataFrame]) -> str:
     """The line at the end of a page: scale, data, device, commit and date of the records behind it."""
     rows = pd.concat([frame[["scale", "source", "device", "commit", "date"]] for frame in frames])

@@ -5,6 +5,7 @@ grid.settings(run)                      # everything that decides a run's number
 """
 
 import copy
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -16,7 +17,7 @@ from pathlib import Path
 import yaml
 
 # Raised by hand when a change of code can move a number: older records then count as stale.
-NUMERICS = 1
+NUMERICS = 2
 
 SCALES = ("paper", "laptop", "smoke")  # the highest first
 TRAININGS = ("standard", "pgd")
@@ -61,6 +62,8 @@ class Run:
         _one_of("model", self.model, _spec()["models"])
         _one_of("training", self.training, TRAININGS)
         _one_of("recipe", self.recipe, _spec()["recipes"])
+        if not 0 < self.widen_factor < math.inf:
+            raise ValueError(f"widen_factor must be > 0 and finite, given {self.widen_factor!r}")
         largest = _dataset(self.dataset, self.scale)["train_size"]
         if not 1 <= self.train_size <= largest:
             raise ValueError(
@@ -72,8 +75,10 @@ class Run:
     @property
     def key(self) -> str:
         """E.g. `mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0`."""
+        short = f"{self.widen_factor:g}"
+        width = short if float(short) == self.widen_factor else repr(self.widen_factor)
         return (
-            f"{self.dataset}/{self.transform}/{self.model}-w{self.widen_factor:g}/{self.training}"
+            f"{self.dataset}/{self.transform}/{self.model}-w{width}/{self.training}"
             f"/n{self.train_size}/{self.recipe}/seed{self.seed}"
         )
 
@@ -186,6 +191,8 @@ def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
     check_scale(scale)
     if scale not in block["scales"]:
         raise ValueError(f"{name} is not computed at scale {scale!r}; allowed: {', '.join(block['scales'])}")
+    if cifar10 is not None:
+        _one_of("CIFAR10 set", cifar10, CIFAR10_SETS)
     axes = {key: value for key, value in block.items() if key not in ("title", "where", "scales")}
     axes.update(block["scales"][scale])
     axes = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
@@ -214,6 +221,7 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
     expanded = []
     for values in product(*(axes[axis] for axis in names)):
         chosen = dict(zip(names, values, strict=True))
+        chosen["widen_factor"] = float(chosen["widen_factor"])
         if chosen["train_size"] == "all":
             chosen["train_size"] = _dataset(chosen["dataset"], scale)["train_size"]
         expanded.append(Run(**chosen, scale=scale))
@@ -222,6 +230,7 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
 
 def all_runs(scale: str, *, cifar10: str | None = None) -> list[Item]:
     """Every run and measurement of every exhibit at `scale`, each once, in the order of the exhibits."""
+    check_scale(scale)
     found: dict[str, Item] = {}
     for name in exhibits():
         if scale in exhibit(name)["scales"]:

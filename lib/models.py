@@ -4,19 +4,74 @@ Widths grow with `widen_factor`, as in Section 5.3. Parameters start from the fr
 drawn from the global random state. Weights are laid out channels-last, which every backend here runs faster.
 """
 
+import math
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 Images = Float[Tensor, "n c h w"]
 Logits = Float[Tensor, "n classes"]
 
 
 def _check_width(widen_factor: float, narrowest: float) -> None:
-    if not widen_factor >= narrowest:
-        raise ValueError(f"widen_factor must be ≥ {narrowest:g} (a channel a layer), given {widen_factor!r}")
+    if not narrowest <= widen_factor < math.inf:
+        raise ValueError(f"widen_factor must be ≥ {narrowest:g} (a channel a layer) and finite, given {widen_factor!r}")
+
+
+class _PixelGradient(torch.autograd.Function):
+    """A convolution whose gradient to the image is computed for blocks of pixels at once.
+
+    That gradient is a convolution with as few output channels as the image has, one or three: a processor's vectors run
+    all but empty. Here each block×block pixels of the image become block² output channels of a strided convolution
+    (its kernel, k + block - 1 wide, is the flipped one at each offset), and are laid out as pixels again. The sums are the
+    same but for their order. For 1 channel and a 5×5 kernel, blocks of 4 take a quarter of the time.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, block: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.block, ctx.has_bias = block, bias is not None
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        channels_out, channels_in, k, _ = weight.shape
+        block, width = ctx.block, k + ctx.block - 1
+        flipped = weight.flip(2, 3).transpose(0, 1)
+        kernel = weight.new_zeros(channels_in, block, block, channels_out, width, width)
+        for dy in range(block):
+            for dx in range(block):
+                kernel[:, dy, dx, :, dy : dy + k, dx : dx + k] = flipped
+        kernel = kernel.view(-1, channels_out, width, width).contiguous(memory_format=torch.channels_last)
+        to_x = F.pixel_shuffle(F.conv2d(gradient, kernel, stride=block, padding=k // 2), block)
+        needs = [False, ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
+        if not any(needs):
+            return to_x, None, None, None
+        sizes = [channels_out] if ctx.has_bias else None
+        _, to_weight, to_bias = torch.ops.aten.convolution_backward(
+            gradient, x, weight, sizes, [1, 1], [k // 2] * 2, [1, 1], False, [0, 0], 1, needs
+        )
+        return to_x, to_weight, to_bias, None
+
+
+class PixelConv2d(nn.Conv2d):
+    """The first convolution of a network, stride 1 and same padding, with a fast gradient to the image on a processor."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = True, block: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+        self.block = block
+
+    def forward(self, x: Images) -> Tensor:
+        """The convolution of images whose height and width are multiples of the block."""
+        if x.requires_grad and x.device.type == "cpu":
+            return _PixelGradient.apply(x, self.weight, self.bias, self.block)
+        return super().forward(x)
 
 
 def lenet5(widen_factor: float = 1.0, *, in_channels: int = 1, classes: int = 10, image_size: int = 28) -> nn.Sequential:
@@ -29,7 +84,7 @@ def lenet5(widen_factor: float = 1.0, *, in_channels: int = 1, classes: int = 10
     first, second, units = (int(widen_factor * width) for width in (32, 64, 1024))
     # ReLU after pooling is the same function as before it, on a quarter of the elements.
     return nn.Sequential(
-        nn.Conv2d(in_channels, first, kernel_size=5, padding=2),
+        PixelConv2d(in_channels, first, 5, block=4),
         nn.MaxPool2d(2),
         nn.ReLU(),
         nn.Conv2d(first, second, kernel_size=5, padding=2),
@@ -86,7 +141,7 @@ class WideResNet(nn.Module):
                 stride = 2 if stage > 0 and i == 0 else 1
                 blocks.append(_Block(channels_in if i == 0 else channels_out, channels_out, stride))
         self.standardize = PerImageStandardization()
-        self.stem = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
+        self.stem = PixelConv2d(in_channels, widths[0], 3, bias=False, block=2)
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.BatchNorm2d(widths[-1])
         self.head = nn.Linear(widths[-1], classes)

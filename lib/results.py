@@ -299,6 +299,17 @@ def histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:
     return found
 
 
+def benchmark(name: str) -> pd.DataFrame:
+    """The committed record of a benchmark, `results/benchmarks/<name>.json`: one row a (case, batch, engine).
+
+    `attrs`: `device`, `date` and `commit`. FileNotFoundError where it was never measured.
+    """
+    record = json.loads((ROOT / "results" / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+    found = pd.DataFrame(record["rows"])
+    found.attrs = {field: record[field] for field in ("device", "date", "commit")}
+    return found
+
+
 @cache
 def _published() -> pd.DataFrame:
     return pd.read_csv(ROOT / "results" / "published.csv", keep_default_na=False, na_values={"widen_factor": "", "value": ""})
