@@ -98,6 +98,29 @@ def test_lenet5_is_the_papers_order_of_layers():
     assert torch.allclose(model(x), out, atol=1e-12)
 
 
+@pytest.mark.parametrize("parameters_too", [True, False], ids=["training", "attack"])
+@pytest.mark.parametrize(
+    ("kernel", "block", "channels", "size", "bias"),
+    [(5, 4, 1, (28, 28), True), (3, 2, 3, (32, 32), False), (5, 2, 2, (8, 12), True), (3, 4, 3, (8, 4), True)],
+)
+def test_the_gradient_in_blocks_is_the_convolutions(kernel, block, channels, size, bias, parameters_too):
+    torch.manual_seed(0)
+    fast = models.PixelConv2d(channels, 6, kernel, bias=bias, block=block).double()
+    plain = nn.Conv2d(channels, 6, kernel, padding=kernel // 2, bias=bias).double()
+    plain.load_state_dict(fast.state_dict())
+    x = torch.rand(3, channels, *size, dtype=torch.float64)
+    towards = torch.rand(3, 6, *size, dtype=torch.float64)
+    gradients = []
+    for layer in (fast, plain):
+        layer.requires_grad_(parameters_too)
+        image = x.clone().requires_grad_()
+        out = layer(image)
+        assert torch.allclose(out, plain(x), atol=1e-12)
+        gradients.append(torch.autograd.grad(out, [image, *(p for p in layer.parameters() if parameters_too)], towards))
+    for found, expected in zip(*gradients, strict=True):
+        assert torch.allclose(found, expected, atol=1e-12)
+
+
 def test_the_global_seed_decides_the_initial_weights():
     def weights(seed):
         torch.manual_seed(seed)
@@ -158,3 +181,21 @@ def test_build_refuses_another_name():
 def test_a_width_that_leaves_a_layer_empty(build, narrowest, widen_factor):
     with pytest.raises(ValueError, match=f"widen_factor must be .*{narrowest}.* given {widen_factor}"):
         build(widen_factor)
+
+
+@pytest.mark.parametrize(("channels", "size", "kernel", "block"), [(1, 28, 5, 4), (3, 32, 3, 2), (2, 12, 3, 3)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_of_a_pixel_convolution_are_the_convolutions(channels, size, kernel, block, bias):
+    torch.manual_seed(0)
+    fast = models.PixelConv2d(channels, 6, kernel, bias=bias, block=block).double()
+    plain = nn.Conv2d(channels, 6, kernel, padding=kernel // 2, bias=bias).double()
+    plain.load_state_dict(fast.state_dict())
+    x = torch.rand(2, channels, size, size, dtype=torch.double)
+    gradients = []
+    for layer in (fast, plain):
+        image = x.clone().requires_grad_(True)
+        out = layer(image)
+        gradients.append(torch.autograd.grad(out.sin().sum(), [image, *layer.parameters()]))
+        assert torch.equal(out, plain(x))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-12)

@@ -1,0 +1,197 @@
+"""The command line. What goes wrong is one line and an exit status other than 0."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from lib import __main__, experiments, grid, results
+from lib.grid import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = Run("mnist", "original", "lenet5", 0.125, "standard", 4000, "default", 0, "smoke")
+REAL = "mnist/original/lenet5-w0.25/standard/n60000/default/seed0"
+JPEG = "cifar10-jpeg/original/wide_resnet28-w0.25/standard/n50000/default/seed0"
+
+
+@pytest.fixture
+def lib(monkeypatch, capsys):
+    """`python -m lib …` without the seconds that a new process takes: (exit status, standard output, standard error)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lib", *arguments])
+        with pytest.raises(SystemExit) as left:
+            __main__.main()
+        return left.value.code or 0, *capsys.readouterr()
+
+    return call
+
+
+def process(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "lib", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_list_as_a_process():
+    done = process("list", "table-2", "--scale", "smoke")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [run.key for run in grid.runs("table-2", "smoke")]
+
+
+def test_an_error_as_a_process():
+    done = process("status", "table-2", "--scale", "huge")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: unknown scale 'huge'; allowed: paper, laptop, smoke\n"
+
+
+@pytest.mark.parametrize("scale", grid.SCALES)
+def test_list(lib, scale):
+    status, out, _ = lib("list", "--scale", scale)
+    assert status == 0
+    assert out.split() == [item.key for item in grid.all_runs(scale)]
+    status, out, _ = lib("list", "footprints", "figure-1a", "footprints", "--scale", scale)
+    assert out.split() == [item.key for name in ("footprints", "figure-1a") for item in grid.runs(name, scale)]
+    assert lib("list", out.split()[0], "--scale", scale)[1].split() == out.split()[:1]
+
+
+def test_run_and_status(lib, monkeypatch):
+    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
+    key = RUN.key
+    volume = "measured/log2_perturbable_volume/mnist/original"
+    assert lib("status", key, "--scale", "smoke")[1].splitlines() == [
+        f"{key}: training missing, clean missing",
+        "smoke: 0 recorded, 0 stale, 0 failed, 2 missing",
+    ]
+    status, out, _ = lib("run", key, volume, "--scale", "smoke", "--device", "cpu")
+    assert (status, out) == (0, "2 computed, the rest was recorded\n")
+    assert lib("run", key, volume, "--scale", "smoke")[1] == "0 computed, the rest was recorded\n"
+    monkeypatch.setattr(grid, "NUMERICS", grid.NUMERICS + 1)
+    results.path(RUN, "clean").unlink()
+    assert lib("status", key, volume, "--scale", "smoke")[1].splitlines() == [
+        f"{key}: training stale, clean missing",
+        f"{volume}: measured stale",
+        "smoke: 0 recorded, 2 stale, 0 failed, 1 missing",
+    ]
+
+
+def test_status_of_a_failed_run(lib, monkeypatch):
+    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 1e30)
+    assert lib("run", RUN.key, "--scale", "smoke")[0] == 0
+    status, out, _ = lib("status", RUN.key, "--scale", "smoke")
+    assert status == 0
+    assert out.splitlines() == [f"{RUN.key}: training failed, clean failed", "smoke: 0 recorded, 0 stale, 2 failed, 0 missing"]
+
+
+def test_cost(lib):
+    status, out, _ = lib("cost", "table-2", "--scale", "laptop", "--tflops", "1")
+    assert status == 0
+    assert "scale laptop, at 1·10¹² operations a second, as given" in out
+    assert "table-2" in out
+
+
+class Wrong(NamedTuple):
+    arguments: str
+    message: str
+    environment: dict = {}  # noqa: RUF012
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Wrong("list --scale huge", "unknown scale 'huge'; allowed: paper, laptop, smoke"),
+        Wrong("status --scale huge", "unknown scale 'huge'"),
+        Wrong("run table-2 --scale auto", "unknown scale 'auto'"),
+        Wrong("cost --scale huge --tflops 1", "'huge'"),
+        Wrong("list table-9", "unknown exhibit 'table-9'; allowed: table-2, footprints, table-3"),
+        Wrong("run table-9 --scale smoke", "unknown exhibit 'table-9'"),
+        Wrong("run mnist/original --scale smoke", "'mnist/original' is not a run's key; a key is DATASET/"),
+        Wrong(f"run {REAL} --scale smoke", "train_size must be from 1 to 4000 for mnist at smoke, given 60000"),
+        Wrong(f"run {RUN.key.replace('lenet5', 'lenet6')} --scale smoke", "unknown model 'lenet6'"),
+        Wrong(f"run {RUN.key.replace('w0.125', 'w0')} --scale smoke", "widen_factor must be"),
+        Wrong(f"run {RUN.key.replace('original', 'blur-3')} --scale smoke", "unknown transform 'blur-3'; allowed: original"),
+        Wrong(
+            f"run {RUN.key.replace('original', 'smooth-0')} --scale smoke", "transform 'smooth-0': the filter's size must be"
+        ),
+        Wrong("run measured/beauty/mnist/original --scale smoke", "unknown quantity 'beauty'; allowed: pixel_histogram"),
+        Wrong("run measured/pixel_histogram/mnist/blur-3 --scale smoke", "unknown transform 'blur-3'"),
+        Wrong(f"run {RUN.key} --scale smoke --device tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N"),
+        Wrong(f"run {RUN.key} --scale smoke --device cuda:99", "device 'cuda:99' is not there"),
+        Wrong(f"run {RUN.key} --scale smoke --jobs 0", "jobs must be ≥ 1, given 0"),
+        Wrong("cost table-2 --tflops 0", "--tflops must be > 0, given 0"),
+        Wrong("list table-3", "CIFAR10=cifar100 is not a data set; allowed: cifar10, cifar10-jpeg", {"CIFAR10": "cifar100"}),
+        Wrong(f"run {REAL}", "DATA_DIR=/nowhere is not a folder; give one in torchvision's layout", {"DATA_DIR": "/nowhere"}),
+        Wrong(f"run {JPEG}", "neither .*cifar10-jpeg nor .*cifar10-jpeg.tar.gz exists", {"DATA_DIR": "{tmp}"}),
+        Wrong(f"run {REAL}", r"MNIST is not in {tmp} and could not be downloaded \(.*\); set DATA_DIR", {"DATA_DIR": "{tmp}"}),
+        Wrong(f"run {RUN.key} --scale smoke", "{tmp}/file", {"RESULTS_DIR": "{tmp}/file"}),
+        Wrong(f"run {RUN.key} --scale smoke", "{tmp}/file", {"CHECKPOINT_DIR": "{tmp}/file"}),
+        Wrong("run measured/pixel_histogram/mnist/original --scale smoke", "{tmp}/file", {"RESULTS_DIR": "{tmp}/file"}),
+    ],
+    ids=lambda case: f"{case.arguments} {' '.join(case.environment)}".strip(),
+)
+def test_what_is_wrong_is_one_line(lib, monkeypatch, tmp_path, case):
+    (tmp_path / "file").write_text("not a folder: root could write to a folder that is read-only")
+    for name, value in case.environment.items():
+        monkeypatch.setenv(name, value.replace("{tmp}", str(tmp_path)))
+    status, out, err = lib(*case.arguments.split())
+    assert status == 1
+    assert out == ""
+    assert "Traceback" not in err
+    (line,) = (line for line in err.splitlines() if line.startswith("error: "))
+    assert err.splitlines()[-1] == line
+    with pytest.raises(ValueError, match=case.message.replace("{tmp}", str(tmp_path))):
+        raise ValueError(line)
+    assert (tmp_path / "file").read_text().startswith("not a folder")
+
+
+@pytest.mark.parametrize("command", ["status", "run"])
+def test_a_corrupt_record_is_one_line_and_stays(lib, command):
+    path = results.path(RUN, "clean")
+    path.parent.mkdir(parents=True)
+    path.write_text('{"key": "mnist/orig')
+    status, _, err = lib(command, RUN.key, "--scale", "smoke")
+    assert status == 1
+    assert err.splitlines()[-1].startswith(f"error: {path} is not a valid record (")
+    assert err.splitlines()[-1].endswith("restore it, or delete it to have it computed again")
+    assert path.read_text() == '{"key": "mnist/orig'
+
+
+def test_a_corrupt_checkpoint_is_one_line(lib):
+    folder = experiments.checkpoint_folder(RUN)
+    folder.mkdir(parents=True)
+    (folder / "training.safetensors").write_bytes(b"half of it")
+    status, _, err = lib("run", RUN.key, "--scale", "smoke")
+    assert status == 1
+    assert err.splitlines()[-1].startswith(f"error: {folder / 'training.safetensors'} is not a readable checkpoint (")
+
+
+def test_an_interrupt_says_that_nothing_is_lost(lib, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "complete_one", interrupted)
+    status, _, err = lib("run", RUN.key, "--scale", "smoke")
+    assert status == 130
+    assert "Traceback" not in err
+    assert "interrupted; what was recorded is kept" in err
+
+
+@pytest.mark.parametrize("arguments", [("paint",), ("list", "--sclae", "smoke"), ("run", "--jobs", "many")], ids=" ".join)
+def test_a_wrong_call_is_a_usage_error(lib, arguments):
+    status, out, err = lib(*arguments)
+    assert status == 2
+    assert out == ""
+    assert arguments[-1] in err or arguments[-2] in err
+
+
+def test_help(lib):
+    status, out, _ = lib("--help")
+    assert status == 0
+    for command in ("list", "run", "status", "cost"):
+        assert command in out
+
+
+def test_runs_of_other_seeds_can_be_asked_for(lib):
+    other = replace(RUN, seed=7)
+    assert lib("list", other.key, "--scale", "smoke")[1] == f"{other.key}\n"

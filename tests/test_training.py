@@ -1,0 +1,413 @@
+"""The training loop: deterministic, resumable bit for bit, and the schedules of the literature."""
+
+import errno
+import itertools
+import math
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import nn
+
+from lib import attacks, models, training
+
+STEPS = 14
+ADAM = {"optimizer": "adam", "lr": 0.01, "schedule": "constant", "weight_decay": 0.0, "steps": STEPS, "batch_size": 8}
+SGD = {**ADAM, "optimizer": "sgd", "momentum": 0.9, "lr": 0.1, "schedule": "one-cycle", "weight_decay": 2e-4}
+ATTACK = {"norm": "linf", "eps": 0.1, "step_size": 0.05, "num_steps": 2, "random_start": True, "bounds": (0.0, 1.0)}
+
+
+@pytest.fixture
+def examples() -> tuple[torch.Tensor, torch.Tensor]:
+    """36 dark and bright images of two classes, learnt at once."""
+    y = torch.arange(36) % 2
+    noise = torch.rand(36, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    return (noise + y.view(-1, 1, 1, 1)) / 2, y
+
+
+def lenet(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return models.lenet5(1 / 16, in_channels=3, classes=2, image_size=16)
+
+
+def wide_resnet(seed: int = 0) -> nn.Module:
+    """A network with batch norms; its first convolution sees raw pixels, or dark and bright would look alike."""
+    torch.manual_seed(seed)
+    network = models.wide_resnet28(1 / 16, classes=2)
+    network.standardize = nn.Identity()
+    return network
+
+
+def equal(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+class Kind(NamedTuple):
+    name: str
+    network: object
+    settings: dict
+
+
+KINDS = [
+    Kind("adam-standard", lenet, ADAM),
+    Kind("adam-pgd", lenet, {**ADAM, "attack": {**ATTACK, "warmup": 0.3}}),
+    Kind("sgd-standard", wide_resnet, {**SGD, "augment": "crop-flip"}),
+    Kind("sgd-pgd", wide_resnet, {**SGD, "augment": "crop-flip", "attack": {**ATTACK, "warmup": 0}}),
+]
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+def kind(request, any_outcome) -> Kind:
+    return request.param
+
+
+@pytest.fixture
+def any_outcome(monkeypatch):
+    """A training that ends at chance has not failed: a few steps may lead no farther."""
+    monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 0.0)
+
+
+def test_same_seed_same_weights(kind, examples):
+    networks = [kind.network() for _ in range(3)]
+    done = [
+        training.train(network, *examples, **kind.settings, seed=seed)
+        for network, seed in zip(networks, (5, 5, 6), strict=True)
+    ]
+    assert equal(networks[0], networks[1])
+    assert done[0].curve == done[1].curve
+    assert not equal(networks[0], networks[2])
+    assert not equal(networks[0], kind.network())
+    assert not networks[0].training
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def kill_at(monkeypatch, step: int) -> None:
+    schedule = training.learning_rate
+
+    def killed(at, **keywords):
+        if at == step:
+            raise Killed
+        return schedule(at, **keywords)
+
+    monkeypatch.setattr(training, "learning_rate", killed)
+
+
+def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(kind, examples, monkeypatch, tmp_path):
+    """Killed twice: in the middle of the second epoch (of four batches), and at the start of the fourth."""
+    whole, parts = kind.network(), kind.network(seed=1)
+    uninterrupted = training.train(whole, *examples, **kind.settings, seed=5)
+    keywords = {**kind.settings, "seed": 5, "checkpoint": tmp_path / "a" / "training.safetensors", "every": 0.0}
+    first = kind.network()
+    for step, network in ((6, first), (12, kind.network(seed=2))):
+        with monkeypatch.context() as patch:
+            kill_at(patch, step)
+            with pytest.raises(Killed):
+                training.train(network, *examples, **keywords)
+    steps = []
+    monkeypatch.setattr(
+        training, "learning_rate", lambda at, _was=training.learning_rate, **k: (steps.append(at), _was(at, **k))[1]
+    )
+    resumed = training.train(parts, *examples, **keywords)
+    assert steps == [12, 13]
+    assert equal(parts, whole)
+    assert resumed.curve == uninterrupted.curve
+    assert resumed.seconds > 0
+
+
+def test_checkpoints_are_not_written_at_every_step(examples, monkeypatch, tmp_path):
+    written = []
+    monkeypatch.setattr(training, "save_tensors", lambda path, *_: written.append(path))
+    training.train(lenet(), *examples, **ADAM, seed=0, checkpoint=tmp_path / "a", every=1e6)
+    assert not written
+    training.train(lenet(), *examples, **ADAM, seed=0, checkpoint=tmp_path / "a", every=0.0)
+    assert set(written) == {tmp_path / "a"}
+    assert len(written) > STEPS // 2
+
+
+def test_it_learns_and_the_curve_shows_it(examples):
+    network = lenet()
+    done = training.train(network, *examples, **{**ADAM, "steps": 100}, seed=0)
+    assert done.curve["step"] == list(range(1, 101))
+    assert done.curve["accuracy"][-1] == 1.0
+    assert done.curve["loss"][-1] < 0.1 < done.curve["loss"][0]
+    assert (network(examples[0]).argmax(1) == examples[1]).all()
+
+
+def test_the_curve_has_a_hundred_points_of_means(examples):
+    done = training.train(lenet(), *examples, **{**ADAM, "steps": 250}, seed=0)
+    steps = done.curve["step"]
+    assert len(steps) == 100
+    assert steps[-1] == 250
+    assert {after - before for before, after in itertools.pairwise(steps)} == {2, 3}
+    assert all(0 <= accuracy <= 1 for accuracy in done.curve["accuracy"])
+
+
+class Recorder(nn.Module):
+    """A model that remembers the images it was trained on, which are told by their first pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.seen, self.modes = nn.Linear(12, 2), [], []
+
+    def forward(self, x):
+        if torch.is_grad_enabled() and self.head.weight.requires_grad:
+            self.seen.append(x[:, 0, 0, 0].tolist())
+        else:
+            self.modes.append(self.training)
+        return self.head(x.flatten(1))
+
+
+def numbered(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return (torch.arange(n) / n).view(-1, 1, 1, 1).expand(n, 3, 2, 2).clone(), torch.arange(n) % 2
+
+
+@pytest.mark.usefixtures("any_outcome")
+def test_an_epoch_draws_without_replacement():
+    model = Recorder()
+    training.train(model, *numbered(36), **ADAM, seed=0)
+    assert [len(batch) for batch in model.seen] == [8] * STEPS
+    epochs = [sum(model.seen[first : first + 4], []) for first in (0, 4, 8)]
+    assert all(len(set(epoch)) == 32 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.usefixtures("any_outcome")
+def test_pgd_training_sees_the_adversarial_images_only(monkeypatch):
+    """What the model is trained on is what `pgd` returned, and the attack meets the model in eval mode."""
+    crafted = []
+
+    def pgd(model, x, y, *, generator, **keywords):
+        found = attacks_pgd(model, x, y, generator=generator, **keywords)
+        crafted.append(found[:, 0, 0, 0].tolist())
+        return found
+
+    attacks_pgd = attacks.pgd
+    monkeypatch.setattr(attacks, "pgd", pgd)
+    model = Recorder()
+    training.train(model, *numbered(36), **ADAM, seed=0, attack=ATTACK)
+    assert len(crafted) == STEPS
+    assert model.seen == crafted
+    assert model.modes == [False] * STEPS * ATTACK["num_steps"]
+
+
+@pytest.mark.usefixtures("any_outcome")
+def test_pgd_training_without_a_budget_is_standard_training(examples):
+    standard, robust = lenet(), lenet()
+    training.train(standard, *examples, **{**ADAM, "steps": 40}, seed=3)
+    training.train(robust, *examples, **{**ADAM, "steps": 40}, seed=3, attack={**ATTACK, "eps": 0.0, "random_start": False})
+    assert equal(standard, robust)
+
+
+def test_one_step_is_the_optimizers(examples):
+    """A single batch of everything, by hand: the mean loss, and weight decay coupled into Adam's gradient."""
+    x, y = examples
+    for make, keywords in (
+        (partial(torch.optim.Adam, lr=0.01, weight_decay=0.002), {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.002}),
+        (
+            partial(torch.optim.SGD, lr=0.1, weight_decay=0.01, momentum=0.9),
+            {"optimizer": "sgd", "lr": 0.1, "weight_decay": 0.01, "momentum": 0.9},
+        ),
+    ):
+        expected, found = lenet(), lenet()
+        optimizer = make(expected.parameters())
+        for _ in range(25):
+            optimizer.zero_grad()
+            F.cross_entropy(expected(x), y).backward()
+            optimizer.step()
+        training.train(found, x, y, **{**ADAM, **keywords, "steps": 25, "batch_size": 36}, seed=0)
+        for one, other in zip(expected.parameters(), found.parameters(), strict=True):
+            assert torch.allclose(one, other, atol=1e-4)
+
+
+# --- schedules, augmentation, warm-up ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [7, 40, 120, 2737, 9380])
+def test_one_cycle_is_torchs(steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=steps, cycle_momentum=False)
+    for step in range(steps):
+        found = training.learning_rate(step, lr=0.02, schedule="one-cycle", steps=steps)
+        assert found == pytest.approx(scheduler.get_last_lr()[0], rel=1e-9)
+        if step < steps - 1:
+            optimizer.step()
+            scheduler.step()
+
+
+def test_a_mapping_gives_the_rate_from_each_step_on():
+    rate = partial(training.learning_rate, lr=0.1, schedule={"60000": 0.001, "40000": 0.01}, steps=80000)
+    assert [rate(step) for step in (0, 39999, 40000, 59999, 60000, 79999)] == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[4, 6])
+    for step in range(8):
+        assert training.learning_rate(step, lr=0.1, schedule={"4": 0.01, "6": 0.001}, steps=8) == pytest.approx(
+            scheduler.get_last_lr()[0]
+        )
+        optimizer.step()
+        scheduler.step()
+
+
+def test_a_constant_rate():
+    assert {training.learning_rate(step, lr=1e-4, schedule="constant", steps=100) for step in range(100)} == {1e-4}
+
+
+def test_the_schedule_reaches_the_optimizer(examples, monkeypatch):
+    rates = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1])
+    training.train(lenet(), *examples, **{**SGD, "steps": 40, "schedule": {"10": 0.05, "30": 0.01}}, seed=0)
+    assert rates == [0.1] * 10 + [0.05] * 20 + [0.01] * 10
+
+
+def test_augmented_images_are_the_crops_and_their_mirror_images():
+    n, size = 60, 12
+    image = torch.rand(3, size, size, generator=torch.Generator().manual_seed(0))
+    found = training.augmented(image.expand(n, -1, -1, -1), torch.Generator().manual_seed(1))
+    padded = np.pad(image.numpy(), ((0, 0), (4, 4), (4, 4)), mode="reflect")
+    crops = {}
+    for top in range(9):
+        for left in range(9):
+            crop = padded[:, top : top + size, left : left + size]
+            crops[crop.tobytes()] = (top, left, False)
+            crops[np.ascontiguousarray(crop[:, :, ::-1]).tobytes()] = (top, left, True)
+    assert len(crops) == 9 * 9 * 2
+    chosen = [crops[np.ascontiguousarray(crop.numpy()).tobytes()] for crop in found]
+    assert {mirrored for _, _, mirrored in chosen} == {True, False}
+    assert len({top for top, _, _ in chosen}) == 9
+    assert len({left for _, left, _ in chosen}) == 9
+
+
+def test_augmented_images_keep_their_places():
+    x = torch.arange(5.0).view(-1, 1, 1, 1).expand(5, 3, 8, 8) / 5
+    assert torch.equal(training.augmented(x, torch.Generator().manual_seed(0)), x)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "step", "share"), [(0.3, 0, 0.0), (0.3, 15, 0.5), (0.3, 30, 1.0), (0.3, 99, 1.0), (0, 0, 1.0), (None, 0, 1.0)]
+)
+def test_the_adversary_warms_up(warmup, step, share):
+    settings = {**ATTACK, "precision": "bfloat16"} | ({} if warmup is None else {"warmup": warmup})
+    found = training.adversary(settings, step, 100)
+    assert found.pop("eps") == pytest.approx(0.1 * share)
+    assert found.pop("step_size") == pytest.approx(0.05 * share)
+    assert found == {"num_steps": 2, "random_start": True, "bounds": (0.0, 1.0), "precision": "bfloat16"}
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"optimizer": "lion"}, "unknown optimizer 'lion'; allowed: adam, sgd"),
+        ({"schedule": "cosine"}, "unknown schedule 'cosine'; allowed: constant, one-cycle"),
+        ({"augment": "mixup"}, "unknown augmentation 'mixup'; allowed: none, crop-flip"),
+        ({"batch_size": 0}, "batch_size must be from 1 to the 36 images there are, given 0"),
+        ({"batch_size": 37}, "batch_size must be from 1 to the 36 images there are, given 37"),
+        ({"attack": {**ATTACK, "eps": -1.0}}, "eps must be"),
+        ({"attack": {**ATTACK, "precision": "float8"}}, "unknown precision 'float8'"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_unknown_settings(examples, changed, message):
+    with pytest.raises(ValueError, match=message):
+        training.train(lenet(), *examples, **{**ADAM, **changed}, seed=0)
+
+
+def test_a_non_finite_loss_names_the_steps(examples):
+    with pytest.raises(training.TrainingFailedError, match="non-finite loss between steps 1 and 1") as failure:
+        training.train(lenet(), *examples, **{**SGD, "lr": 1e30, "schedule": "constant"}, seed=0)
+    assert failure.value.curve["step"] == [1]
+    assert failure.value.seconds > 0
+
+
+def test_a_non_finite_loss_of_the_attack_names_the_step(examples):
+    x, y = examples
+    with pytest.raises(training.TrainingFailedError, match=r"step 1: non-finite loss on a batch of 8 images"):
+        training.train(lenet(), x, y, **{**SGD, "lr": 1e30, "schedule": "constant"}, seed=0, attack=ATTACK)
+
+
+def test_a_model_at_chance_has_failed():
+    x, y = torch.full((40, 3, 16, 16), 0.5), torch.arange(40) % 2
+    with pytest.raises(training.TrainingFailedError, match="ends at chance: .* 50.0% by guessing") as failure:
+        training.train(lenet(), x, y, **{**ADAM, "steps": 40, "batch_size": 40}, seed=0)
+    assert all(math.isfinite(loss) for loss in failure.value.curve["loss"])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "another model's", "no checkpoint"])
+def test_a_damaged_checkpoint_is_an_error(examples, tmp_path, monkeypatch, damage):
+    checkpoint = tmp_path / "training.safetensors"
+    keywords = {**ADAM, "seed": 0, "checkpoint": checkpoint, "every": 0.0}
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 6)
+        training.train(lenet(), *examples, **keywords)
+    content = checkpoint.read_bytes()
+    if damage == "another model's":
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            kill_at(patch, 6)
+            training.train(wide_resnet(), *examples, **{**keywords, "checkpoint": tmp_path / "other"})
+        content = (tmp_path / "other").read_bytes()
+    elif damage == "no checkpoint":
+        training.save_tensors(tmp_path / "other", lenet().state_dict(), {"key": "weights only"})
+        content = (tmp_path / "other").read_bytes()
+    else:
+        content = {"truncated": content[: len(content) // 2], "garbage": b"{" * 1000, "empty": b""}[damage]
+    checkpoint.write_bytes(content)
+    with pytest.raises(training.CheckpointError, match=rf"{checkpoint} is not a .*delete it to start again"):
+        training.train(lenet(), *examples, **keywords)
+    assert checkpoint.read_bytes() == content
+
+
+def test_tensors_come_back_as_they_were_saved(tmp_path):
+    tensors = {
+        "weight": torch.rand(4, 3, 5, 5).to(memory_format=torch.channels_last),
+        "count": torch.tensor(7),
+        "state": torch.arange(9, dtype=torch.uint8),
+        "sums": torch.tensor([0.1, 1e-300], dtype=torch.float64),
+    }
+    about = {"step": 12, "curve": {"loss": [0.1 + 0.2, 1e-17]}}
+    training.save_tensors(tmp_path / "deep" / "file", tensors, about)
+    found, said = training.load_tensors(tmp_path / "deep" / "file", "cpu")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) and found[name].dtype == tensors[name].dtype for name in tensors)
+    assert said == about
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("target", "error"),
+    [
+        ("lib.training.save_file", SafetensorError("Error while serializing: No space left on device (os error 28)")),
+        ("os.fsync", OSError(errno.ENOSPC, "No space left on device")),
+        ("pathlib.Path.replace", PermissionError(errno.EACCES, "Permission denied")),
+    ],
+    ids=["while writing", "while syncing", "while renaming"],
+)
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, target, error):
+    path = tmp_path / "training.safetensors"
+    training.save_tensors(path, {"weight": torch.ones(3)}, {"step": 1})
+
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=f"cannot write {path}: .*(No space|Permission)"):
+        patch.setattr(target, fail)
+        training.save_tensors(path, {"weight": torch.zeros(3)}, {"step": 2})
+    found, about = training.load_tensors(path, "cpu")
+    assert torch.equal(found["weight"], torch.ones(3))
+    assert about == {"step": 1}
+    assert [entry for entry in tmp_path.iterdir() if entry.is_file()] == [path]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="cannot write .*file/checkpoint"):
+        training.save_tensors(tmp_path / "file" / "checkpoint", {"weight": torch.ones(1)}, {})
