@@ -36,9 +36,9 @@ CASES = {
     "lenet5-w0.125": ("lenet5", 0.125, "mnist-5000", 0.3, 0.06, 10),
     "lenet5-w0.25": ("lenet5", 0.25, "mnist-5000", 0.3, 0.06, 10),
     "lenet5-w1": ("lenet5", 1.0, "mnist-5000", 0.3, 0.06, 10),
-    "wide_resnet28-w0.25": ("wide_resnet28", 0.25, "colour-patches", 8 / 255, 2 / 255, 5),
-    "wide_resnet28-w1": ("wide_resnet28", 1.0, "colour-patches", 8 / 255, 2 / 255, 5),
-    "wide_resnet28-w4": ("wide_resnet28", 4.0, "colour-patches", 8 / 255, 2 / 255, 5),  # for a GPU
+    "wide_resnet28-w0.25": ("wide_resnet28", 0.25, "colour-patches", 8 / 255, 2 / 255, 2),
+    "wide_resnet28-w1": ("wide_resnet28", 1.0, "colour-patches", 8 / 255, 2 / 255, 2),
+    "wide_resnet28-w4": ("wide_resnet28", 4.0, "colour-patches", 8 / 255, 2 / 255, 2),  # for a GPU
 }
 DEFAULT_CASES = list(CASES)[:-1]
 Engine = Callable[[nn.Module, Tensor, Tensor, Tensor, dict], Tensor]

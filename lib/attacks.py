@@ -214,7 +214,7 @@ class _State:
         loss = F.cross_entropy(model(adversarial), self.y, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, adversarial)
         self.finite.logical_and_(loss.detach().isfinite())
-        self.adversarial.addcmul_(gradient.sign_(), self.step_size).clamp_(self.lower, self.upper)
+        self.adversarial.addcmul_(gradient.sign(), self.step_size).clamp_(self.lower, self.upper)
 
 
 def _pgd(model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
@@ -316,7 +316,7 @@ def _worst_case(attacked, model, x, y, starts, eps, step_size, num_steps, bounds
             left, lower, upper = left[keep], lower[keep], upper[keep]
             if gradient is None or not len(left):
                 break
-            adversarial = adversarial[keep].add_(gradient[keep].sign_(), alpha=step_size).clamp_(lower, upper)
+            adversarial = adversarial[keep].add_(gradient[keep].sign(), alpha=step_size).clamp_(lower, upper)
     return result
 
 

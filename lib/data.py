@@ -10,6 +10,7 @@ import io
 import os
 import socket
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -141,7 +142,7 @@ def _jpeg_files(split: str) -> Iterator[tuple[str, bytes]]:
                 for member in tar:
                     if member.isfile() and member.name.startswith(f"{split}/"):
                         yield member.name.removeprefix(f"{split}/"), tar.extractfile(member).read()
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
             raise DataError(f"{archive} is truncated or not a tar.gz archive ({error})") from None
     else:
         raise DataError(

@@ -12,6 +12,7 @@ import platform
 import subprocess
 import tempfile
 import uuid
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -104,7 +105,8 @@ def write(item: Item, name: str, content: dict, *, seconds: float, device: torch
             os.fsync(file.fileno())
         part.replace(target)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise OSError(f"cannot write the record {target}: {error.strerror}; nothing recorded before is lost") from None
     return target
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ Labels = Int[Tensor, " n"]
 
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "crop-flip")
+Curve = dict[str, list[int | float]]  # step, loss, accuracy
 CURVE_POINTS = 100
 CHECKPOINT_SECONDS = 60.0
 # A training whose last tenth does no better than this many times guessing has failed: it never left chance.
@@ -38,7 +40,7 @@ class CheckpointError(RuntimeError):
 class TrainingFailedError(ArithmeticError):
     """The loss became non-finite, or the model never left chance: no result, but a curve to look at."""
 
-    def __init__(self, reason: str, curve: dict[str, list[float]], seconds: float) -> None:
+    def __init__(self, reason: str, curve: Curve, seconds: float) -> None:
         super().__init__(reason)
         self.reason, self.curve, self.seconds = reason, curve, seconds
 
@@ -47,7 +49,7 @@ class TrainingFailedError(ArithmeticError):
 class Training:
     """What is known of a training besides the weights."""
 
-    curve: dict[str, list[float]]  # step, loss, accuracy
+    curve: Curve  # step, loss, accuracy
     seconds: float  # over all the processes that took part
 
 
@@ -140,7 +142,7 @@ def train(
     every = CHECKPOINT_SECONDS if every is None else every
     algorithm = _optimizer(optimizer, model, lr, weight_decay, momentum)
     generator = torch.Generator(x.device).manual_seed(seed)
-    curve: dict[str, list[float]] = {"step": [], "loss": [], "accuracy": []}
+    curve: Curve = {"step": [], "loss": [], "accuracy": []}
     batches = len(x) // batch_size  # an epoch's; the rest of the images wait for the next shuffle
     order = None
     first, seconds = 0, 0.0
@@ -229,15 +231,16 @@ def _resume(path, model, algorithm, generator) -> tuple[int, float, Tensor, Tens
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
     """Write tensors and a JSON-able `about` as safetensors, atomically: the file is the old one or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, {"about": json.dumps(about)})
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise OSError(f"cannot write {path}: {error}") from None
 
 
