@@ -52,7 +52,7 @@ def badge(ours: pd.DataFrame) -> str:
     """
     of = f"{ours.attrs['complete']} of {ours.attrs['expected']}"
     if ours.empty:
-        return f"not computed yet; compute it with: {ours.attrs['command']}"
+        return f"not computed yet; compute it with: `{ours.attrs['command']}`"
     parts = [f"scale {ours.attrs['scale']}", *sorted(set(ours["source"]))]
     if ours["model"].any():
         parts += [f"{model} w={width:g}" for model, width in sorted(set(zip(ours["model"], ours["widen_factor"], strict=True)))]
@@ -162,7 +162,7 @@ def _span(row: pd.Series) -> tuple[float, float]:
 
 
 def _footer(figure: Figure, ours: pd.DataFrame) -> None:
-    figure.supxlabel(_wrapped(badge(ours)), fontsize=7, color="dimgrey")
+    figure.supxlabel(_wrapped(badge(ours).replace("`", "")), fontsize=7, color="dimgrey")
 
 
 def _wrapped(text: str, width: int = 110) -> str:
@@ -185,7 +185,7 @@ def histogram_figure(histograms: pd.DataFrame) -> Figure:
         names = list(histograms["transform"].unique())
         figure = Figure(figsize=(7.2, 2.0), layout="constrained")
         if not names:
-            figure.text(0.5, 0.5, _wrapped(badge(histograms), 70), ha="center", va="center")
+            figure.text(0.5, 0.5, _wrapped(badge(histograms).replace("`", ""), 70), ha="center", va="center")
             return figure
         axes = np.atleast_1d(figure.subplots(1, len(names), sharey=True))
         for ax, name in zip(axes, names, strict=True):

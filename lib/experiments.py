@@ -262,16 +262,17 @@ def collect_histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:
 
 
 def pictures(*datasets: str, names: Iterable[str], count: int = 2) -> tuple[dict[str, np.ndarray], str]:
-    """A test image of each of the last `count` classes under each transform, for a plate, and where they come from.
+    """The test image of most contrast in each of the last `count` classes, under each transform, and where they come from.
 
     They are drawn from the first of `datasets` that is at hand. Each transform gives `count×H×W×C`, values in [0, 1].
     """
     source = data.at_hand(*datasets)
-    plate = {}
-    for name in names:
-        x, _, said = data.transformed(source, "test", name, size=data.CLASSES, seed=1)  # one image a class, in order
-        plate[name] = x[-count:].permute(0, 2, 3, 1).numpy()
-    return plate, said
+    loaded = data.load(source, "test")
+    x = loaded.batch()
+    contrast = x.flatten(1).std(1)
+    classes = loaded.labels.unique()[-count:]
+    chosen = x[[int(torch.where(loaded.labels == label, contrast, -1).argmax()) for label in classes]]
+    return {name: transforms.parse(name)(chosen).permute(0, 2, 3, 1).numpy() for name in names}, loaded.source
 
 
 # What a notebook's parameters may be; its own `variant` comes besides.
