@@ -48,7 +48,7 @@ def run(
 @app.command()
 def status(names: Names = None, scale: Scale = "laptop") -> None:
     """Which records there are, are stale, or are missing."""
-    counts = dict.fromkeys(("recorded", "stale", "missing"), 0)
+    counts = dict.fromkeys(("recorded", "stale", "failed", "missing"), 0)
     for item in _items(names, scale):
         found = {name: results.status(item, name) for name in grid.records(item)}
         for state in found.values():
