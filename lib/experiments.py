@@ -222,8 +222,7 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
     if jobs < 1:
         raise ValueError(f"jobs must be ≥ 1, given {jobs}")
     items = list(items)
-    where = device(where) if isinstance(where, str) else where
-    results.provenance()  # the commit of the code that runs, not of what the checkout holds hours later
+    where = _start(where, torch.get_num_threads())
     if jobs == 1:
         computed = 0
         for i, item in enumerate(items):
@@ -233,7 +232,7 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
     threads = max(1, torch.get_num_threads() // jobs)
     waiting = [item for item in items if results.missing(item)]
     os.environ["TQDM_DISABLE"] = "1"  # for the processes started here: their bars would overwrite one another
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start, initargs=(where, threads)) as pool:
         futures = {pool.submit(complete_one, item, where): item for item in waiting}
         try:
             for i, future in enumerate(as_completed(futures)):
@@ -245,6 +244,13 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
         finally:
             del os.environ["TQDM_DISABLE"]
     return len(waiting)
+
+
+def _start(where: torch.device | str, threads: int) -> torch.device:
+    """Make this process ready to compute."""
+    torch.set_num_threads(threads)
+    results.provenance()  # the commit of the code that runs, not of what the checkout holds hours later
+    return device(str(where))
 
 
 def collect(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", device: str = "auto") -> pd.DataFrame:

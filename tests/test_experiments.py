@@ -61,19 +61,18 @@ RAISE = (
 )
 
 
+# The loss before the weights have moved far; what it leads to varies a little from one processor to another.
+FIRST_LOSSES = [2.312453, 2.311651, 2.322518, 2.306592, 2.311196, 2.319794]
+ACCURACIES = {"clean_accuracy": (0.70, 0.05), "robust_accuracy": (0.33, 0.07), "robustness_wrt_predictions": (0.33, 0.07)}
+
+
 def test_golden_run():
-    """A whole run at smoke, untouched. The first losses are the same everywhere; what they lead to varies a little."""
+    """A whole run at smoke, untouched."""
     experiments.complete([PGD], "cpu")
-    curve, metrics = results.read(PGD, "training")["curve"], results.read(PGD, "pgd")["metrics"]["test"]
-    assert grid.NUMERICS == 2, RAISE
-    assert curve["loss"][:6] == pytest.approx(GOLDEN_LOSSES, rel=2e-3), RAISE
-    assert metrics["clean_accuracy"] == pytest.approx(GOLDEN["clean_accuracy"], abs=0.04), RAISE
-    assert metrics["robust_accuracy"] == pytest.approx(GOLDEN["robust_accuracy"], abs=0.08), RAISE
-    assert metrics["robustness_wrt_predictions"] == pytest.approx(GOLDEN["robustness_wrt_predictions"], abs=0.08), RAISE
-
-
-GOLDEN_LOSSES = [0.0] * 6
-GOLDEN = {"clean_accuracy": 0.0, "robust_accuracy": 0.0, "robustness_wrt_predictions": 0.0}
+    assert results.read(PGD, "training")["curve"]["loss"][:6] == pytest.approx(FIRST_LOSSES, rel=1e-4), RAISE
+    found = results.read(PGD, "pgd")["metrics"]["test"]
+    for metric, (expected, within) in ACCURACIES.items():
+        assert found[metric] == pytest.approx(expected, abs=within), RAISE
 
 
 @pytest.mark.usefixtures("tiny")
