@@ -41,7 +41,11 @@ def run(
 ) -> None:
     """Train, measure, evaluate and record; what is recorded is skipped, what was interrupted goes on."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    computed = experiments.complete(_items(keys, scale), device, jobs=jobs)
+    try:
+        computed = experiments.complete(_items(keys, scale), device, jobs=jobs)
+    except KeyboardInterrupt:  # typer would leave without a word
+        typer.echo("interrupted; what was recorded is kept, and training goes on from its checkpoint", err=True)
+        raise typer.Exit(130) from None
     typer.echo(f"{computed} computed, the rest was recorded")
 
 
@@ -67,6 +71,7 @@ def cost_(
     device: Annotated[str, typer.Option(help="Where to measure: auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Operations and hours of each exhibit and of the grid, attacks in float32 and in bfloat16; a shared run counts once."""
+    grid.check_scale(scale)
     if tflops is not None and not tflops > 0:
         raise ValueError(f"--tflops must be > 0, given {tflops:g}")
     where = experiments.device(device)

@@ -8,7 +8,7 @@ import copy
 import importlib
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -33,7 +33,7 @@ class ThreatModel:
     num_steps: int
     norm: str = "linf"
     random_start: bool = True  # δ₀ ~ U(-eps, eps), clipped to the box
-    bounds: tuple[float, float] | None = (0.0, 1.0)  # the box; None: no box
+    bounds: Sequence[float] | None = (0.0, 1.0)  # the box; None: no box
     early_stop: bool = False  # the worst case over the iterates, not the last one
     restarts: int = 1  # with early_stop: from so many starts
 
@@ -50,7 +50,7 @@ class ThreatModel:
         return settings
 
 
-def _check_budget(eps: float, step_size: float, num_steps: int, bounds: tuple[float, float] | None) -> None:
+def _check_budget(eps: float, step_size: float, num_steps: int, bounds: Sequence[float] | None) -> None:
     if not 0 <= eps < math.inf:
         raise ValueError(f"eps must be ≥ 0 and finite, given {eps!r}")
     if not 0 <= step_size < math.inf:
@@ -86,7 +86,7 @@ def frozen(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
-def _ball(x: Tensor, eps: float, bounds: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
+def _ball(x: Tensor, eps: float, bounds: Sequence[float] | None) -> tuple[Tensor, Tensor]:
     """The lowest and the highest image within the budget and the box.
 
     x ± eps, rounded to x's type, can end up farther from x than eps; such a bound moves inwards by one ulp.
@@ -113,7 +113,7 @@ def pgd(
     eps: float,
     step_size: float,
     num_steps: int,
-    bounds: tuple[float, float] | None = (0.0, 1.0),
+    bounds: Sequence[float] | None = (0.0, 1.0),
     random_start: bool = True,
     start: Images | None = None,
     generator: torch.Generator | None = None,
@@ -162,7 +162,7 @@ def pgd(
         if y is None:
             with torch.no_grad():
                 y = model(x).argmax(1)
-        if engine == "lib" and not early_stop and _captures(x):
+        if engine == "lib" and not early_stop and _captures(model, x):
             return _captured_step(model, x, precision).run(x, y, start, eps, step_size, num_steps, bounds)
         attacked, _ = _in_precision(model, precision)
         if early_stop:
@@ -226,9 +226,9 @@ def _pgd(model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
     return state.adversarial
 
 
-def _captures(x: Tensor) -> bool:
-    """Whether the attack on `x` is replayed from a captured graph: on a GPU, where launching small kernels is what costs."""
-    return x.is_cuda
+def _captures(model: Callable, x: Tensor) -> bool:
+    """Whether the attack is replayed from a captured graph: on a GPU, where launching small kernels is what costs."""
+    return x.is_cuda and isinstance(model, nn.Module)
 
 
 def _capture(function: Callable[[], None]) -> Callable[[], None]:

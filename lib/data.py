@@ -72,9 +72,9 @@ _MD5 = {
     },
     "FashionMNIST": {
         "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "train-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
         "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-        "t10k-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
     },
 }
 
@@ -142,6 +142,8 @@ def _jpeg_files(split: str) -> Iterator[tuple[str, bytes]]:
                 for member in tar:
                     if member.isfile() and member.name.startswith(f"{split}/"):
                         yield member.name.removeprefix(f"{split}/"), tar.extractfile(member).read()
+                while tar.fileobj.read(1 << 20):  # to the end of the stream, where its checksum is
+                    pass
         except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
             raise DataError(f"{archive} is truncated or not a tar.gz archive ({error})") from None
     else:

@@ -123,7 +123,10 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
     model = new_model(run, where)
     if weights.exists() and results.status(run, "training") == "recorded":
         tensors, _ = training.load_tensors(weights, "cpu")
-        model.load_state_dict(tensors)
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError:
+            raise training.CheckpointError(f"{weights} is not of this network; delete it to have it trained again") from None
         return model.eval()
     settings = grid.settings(run)
     x, y, source = _images(run, "train", run.train_size, where)
@@ -231,6 +234,7 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
         return computed
     threads = max(1, torch.get_num_threads() // jobs)
     waiting = [item for item in items if results.missing(item)]
+    bars = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"  # for the processes started here: their bars would overwrite one another
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start, initargs=(where, threads)) as pool:
         futures = {pool.submit(complete_one, item, where): item for item in waiting}
@@ -242,7 +246,9 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
             pool.shutdown(cancel_futures=True)
             raise
         finally:
-            del os.environ["TQDM_DISABLE"]
+            os.environ.pop("TQDM_DISABLE")
+            if bars is not None:
+                os.environ["TQDM_DISABLE"] = bars
     return len(waiting)
 
 

@@ -104,10 +104,12 @@ def write(item: Item, name: str, content: dict, *, seconds: float, device: torch
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise OSError(f"cannot write the record {target}: {error.strerror}; nothing recorded before is lost") from None
+        if isinstance(error, OSError):
+            raise OSError(f"cannot write the record {target}: {error.strerror}; nothing recorded before is lost") from None
+        raise
     return target
 
 
@@ -136,9 +138,12 @@ def read(item: Item, name: str) -> dict:
             raise ValueError(f"it is the record {record['evaluation']} of {record['scale']}: {record['key']}")
         for field in ("numerics", "settings", "seconds", "device", "source", "date", "commit"):
             record[field]
+        for split, metrics in record["metrics"].items():
+            for value in metrics.values():
+                float(value), int(record["sizes"][split])
     except FileNotFoundError:
         raise
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise RecordError(
             f"{file} is not a valid record ({what}); restore it, or delete it to have it computed again"
@@ -241,6 +246,8 @@ def choose(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> li
     """
     if scale != "auto":
         return grid.runs(exhibit, scale, seeds=seeds)
+    if seeds != "all" and (not isinstance(seeds, int) or seeds < 1):
+        raise ValueError(f"seeds must be 'all' or a number ≥ 1, given {seeds!r}")
     candidates = {}
     for name in grid.SCALES:
         if name in grid.exhibit(exhibit)["scales"]:

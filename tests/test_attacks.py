@@ -389,7 +389,7 @@ def test_a_threat_model_is_the_arguments_of_an_attack(trained, digits):
 
 @pytest.fixture
 def captured(monkeypatch):
-    monkeypatch.setattr(attacks, "_captures", lambda x: True)
+    monkeypatch.setattr(attacks, "_captures", lambda model, x: True)
     monkeypatch.setattr(attacks, "_capture", lambda function: function)
     monkeypatch.setattr(attacks, "_CAPTURED", type(attacks._CAPTURED)())
     return attacks._CAPTURED

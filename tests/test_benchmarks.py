@@ -1,0 +1,59 @@
+"""The benchmark runs and compares like with like; the README tells its record truthfully."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from lib import exhibits, results
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_installed_engine_takes_the_same_steps(tmp_path):
+    target = tmp_path / "record.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "pgd.py"), "--case", "lenet5-w0.125", "--batch", "50"]
+    done = subprocess.run(
+        [*command, "--rounds", "2", "--output", target], capture_output=True, text=True, env=os.environ.copy()
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = {row["engine"]: row for row in json.loads(target.read_text())["rows"]}
+    assert {"lib, float32", "lib, bfloat16", "plain loop", "AdverTorch"} <= set(rows)
+    accuracies = {row["robust_accuracy"] for name, row in rows.items() if name != "lib, bfloat16"}
+    assert len(accuracies) == 1
+    assert 0 < accuracies.pop() < 1
+    for row in rows.values():
+        assert 0.29 < row["max_delta"] < 0.3 + 1e-6
+        assert row["image_steps_per_second"] > 0
+        assert row["rounds"] == 2
+
+
+def test_a_wrong_case_is_refused():
+    command = [sys.executable, str(ROOT / "benchmarks" / "pgd.py"), "--case", "resnet50"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "unknown case resnet50" in re.sub(r"\s+", " ", done.stderr)
+
+
+def test_the_readme_names_the_ratios_of_the_record():
+    rows = results.benchmark("pgd-cpu")
+    said = (ROOT / "README.md").read_text()
+    for engine in ("lib, float32", "lib, bfloat16"):
+        ratios = rows[rows["engine"] == engine]["ratio_to_advertorch"]
+        assert f"{ratios.min():.1f} to {ratios.max():.1f} times" in said, (
+            f"{engine}: {ratios.min():.1f} to {ratios.max():.1f} times"
+        )
+
+
+def test_the_record_covers_peers_batches_and_networks():
+    rows = results.benchmark("pgd-cpu")
+    assert set(rows["engine"]) >= {"AdverTorch", "torchattacks", "Foolbox", "ART"}
+    assert set(rows["batch"]) == {50, 128, 1000}
+    assert rows["rounds"].min() >= 7
+    table = exhibits.speed_table(rows)
+    assert len(table) == rows["case"].nunique() * 3
+    assert not (table == exhibits.MISSING).any(axis=None)
+    assert len(exhibits.agreement_table(rows)) == rows["case"].nunique() * rows["engine"].nunique()
+    assert exhibits.speed_figure(rows).axes
