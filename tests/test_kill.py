@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,13 +31,14 @@ KEYS = [
 ]
 
 
-def _start(key: str, folder: Path) -> subprocess.Popen:
+@contextmanager
+def _process(key: str, folder: Path) -> Iterator[subprocess.Popen]:
+    """A process that computes the run, ready to begin; it has ended when the block does."""
     own = {**os.environ, "RESULTS_DIR": str(folder / "results"), "CHECKPOINT_DIR": str(folder / "checkpoints")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, key], cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    return process
+    command = [sys.executable, "-c", DRIVER, key]
+    with subprocess.Popen(command, cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        yield process
 
 
 def _result(key: str, folder: Path) -> dict:
@@ -50,21 +53,19 @@ def _result(key: str, folder: Path) -> dict:
 
 def _killed_and_resumed(key: str, folder: Path, kills: int) -> None:
     whole = folder / "whole"
-    process = _start(key, whole)
-    began = time.monotonic()
-    assert process.wait() == 0
-    duration = time.monotonic() - began
+    with _process(key, whole) as process:
+        began = time.monotonic()
+        assert process.wait() == 0
+        duration = time.monotonic() - began
 
     moments = random.Random(0)
     interrupted = folder / "interrupted"
     done = 0
     while done < kills:
-        process = _start(key, interrupted)
-        time.sleep(moments.uniform(0, 0.9 * duration / min(kills, 4)))
-        done += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        with _process(key, interrupted) as process:
+            time.sleep(moments.uniform(0, 0.9 * duration / min(kills, 4)))
+            done += process.poll() is None
+            process.send_signal(signal.SIGKILL)
         parts = [path for path in interrupted.rglob("*.json") if not path.name.startswith(".")]
         for path in parts:  # whatever is there under its own name is whole
             json.loads(path.read_text())
@@ -72,8 +73,8 @@ def _killed_and_resumed(key: str, folder: Path, kills: int) -> None:
             # Finished before it could be killed often enough: once more from the start, same outcome.
             assert _result(key, interrupted) == _result(key, whole)
             interrupted = folder / f"interrupted-{done}"
-    process = _start(key, interrupted)
-    assert process.wait() == 0
+    with _process(key, interrupted) as process:
+        assert process.wait() == 0
     assert _result(key, interrupted) == _result(key, whole)
     names = {path.name for path in interrupted.rglob("*") if path.is_file()}
     assert names == {"training.json", "pgd.json", "weights.safetensors", "lock"}
