@@ -3,11 +3,14 @@
     make bench                       # installs the peers and runs this with its defaults
     python benchmarks/pgd.py --help
 
-Every engine attacks the same trained model, images and labels from the same δ₀ with the same eps, step and number of
-steps. Rounds are interleaved (A B C … A B C …), after one warm-up each; medians, spreads and ratios to AdverTorch are
+Every engine attacks the same trained weights, images and labels from the same δ₀ with the same eps, step and number of
+steps. The peers get them as anyone would write the network down: stock layers in the default memory layout; the layout
+and the gradient to the pixels are part of what is compared. The memory allocator is set alike for all: it is one
+process. Rounds are interleaved (A B C … A B C …), after one warm-up each; medians, spreads and ratios to AdverTorch are
 printed and written to a record, with the matrix-product ceiling measured in the same rounds.
 """
 
+import copy
 import datetime
 import json
 import logging
@@ -36,9 +39,9 @@ CASES = {
     "lenet5-w0.125": ("lenet5", 0.125, "mnist-5000", 0.3, 0.06, 10),
     "lenet5-w0.25": ("lenet5", 0.25, "mnist-5000", 0.3, 0.06, 10),
     "lenet5-w1": ("lenet5", 1.0, "mnist-5000", 0.3, 0.06, 10),
-    "wide_resnet28-w0.25": ("wide_resnet28", 0.25, "colour-patches", 8 / 255, 2 / 255, 2),
-    "wide_resnet28-w1": ("wide_resnet28", 1.0, "colour-patches", 8 / 255, 2 / 255, 2),
-    "wide_resnet28-w4": ("wide_resnet28", 4.0, "colour-patches", 8 / 255, 2 / 255, 2),  # for a GPU
+    "wide_resnet28-w0.25": ("wide_resnet28", 0.25, "colour-patches", 8 / 255, 2 / 255, 5),
+    "wide_resnet28-w1": ("wide_resnet28", 1.0, "colour-patches", 8 / 255, 2 / 255, 5),
+    "wide_resnet28-w4": ("wide_resnet28", 4.0, "colour-patches", 8 / 255, 2 / 255, 5),  # for a GPU
 }
 DEFAULT_CASES = list(CASES)[:-1]
 Engine = Callable[[nn.Module, Tensor, Tensor, Tensor, dict], Tensor]
@@ -68,8 +71,16 @@ def plain_loop(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: di
 
 
 def advertorch(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
-    """AdverTorch's LinfPGDAttack."""
-    return attacks.pgd(model, x, y, start=delta, engine="advertorch", **attack)
+    """The steps of AdverTorch's LinfPGDAttack, parameters frozen as its authors do."""
+    attacks.import_advertorch()
+    from advertorch.attacks.iterative_projected_gradient import perturb_iterative
+
+    start = (x + delta).clamp(0, 1) - x
+    with attacks.frozen(model):
+        return perturb_iterative(
+            x, y, model, attack["num_steps"], attack["eps"], attack["step_size"], nn.CrossEntropyLoss(reduction="sum"),
+            delta_init=start, clip_min=0.0, clip_max=1.0,
+        )  # fmt: skip
 
 
 def torchattacks(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
@@ -149,6 +160,20 @@ def trained(name: str, where: torch.device) -> tuple[nn.Module, data.ImageSet]:
     return model, data.load(source, "test")
 
 
+def stock(model: nn.Module) -> nn.Module:
+    """The same network as anyone would write it down: stock layers, the default memory layout, in eval mode."""
+    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    for name, layer in list(plain.named_modules()):
+        if isinstance(layer, models.PixelConv2d):
+            ours = layer.state_dict()
+            conv = nn.Conv2d(
+                layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding, bias="bias" in ours
+            )
+            conv.load_state_dict(ours)
+            plain.set_submodule(name, conv.to(layer.weight.device))
+    return plain.eval()
+
+
 def ceiling(dtype: torch.dtype, where: torch.device, size: int = 1024) -> float:
     """Operations a second of a square matrix product."""
     a, b = (torch.rand(size, size, device=where).to(dtype) for _ in range(2))
@@ -167,6 +192,7 @@ def measure(name: str, batch: int, rounds: int, where: torch.device, trained_mod
     """One row an engine: image-steps a second in each round, and what the attack reached."""
     model_name, width, _, eps, step_size, num_steps = CASES[name]
     model, images = trained_model
+    plain = stock(model)
     repeat = -(-batch // len(images))
     x = images.batch(where).repeat(repeat, 1, 1, 1)[:batch]
     y = images.labels.to(where).repeat(repeat)[:batch]
@@ -183,7 +209,7 @@ def measure(name: str, batch: int, rounds: int, where: torch.device, trained_mod
             ceilings[precision].append(ceiling(dtype, where))
         for label, engine in engines.items():
             began = time.perf_counter()
-            adversarial = engine(model, x, y, delta, attack)
+            adversarial = engine(model if label.startswith("lib") else plain, x, y, delta, attack)
             if where.type == "cuda":
                 torch.cuda.synchronize(where)
             seconds = time.perf_counter() - began
