@@ -22,8 +22,9 @@ def test_every_installed_engine_takes_the_same_steps(tmp_path):
     rows = {row["engine"]: row for row in json.loads(target.read_text())["rows"]}
     assert {"lib, float32", "lib, bfloat16", "plain loop", "AdverTorch"} <= set(rows)
     accuracies = {row["robust_accuracy"] for name, row in rows.items() if name != "lib, bfloat16"}
-    assert len(accuracies) == 1
-    assert 0 < accuracies.pop() < 1
+    # The same steps but for the order of sums: at most one image of the fifty may end on the other side.
+    assert max(accuracies) - min(accuracies) < 1.5 / 50
+    assert 0 < min(accuracies) < 1
     for row in rows.values():
         assert 0.29 < row["max_delta"] < 0.3 + 1e-6
         assert row["image_steps_per_second"] > 0
