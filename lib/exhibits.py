@@ -355,7 +355,7 @@ def agreement_table(rows: pd.DataFrame) -> pd.DataFrame:
             "network": row["case"].replace("-w", " w="),
             "engine": row["engine"],
             "robust accuracy (%)": f"{100 * row['robust_accuracy']:.1f}",
-            "max |δ|": f"{row['max_delta']:.6f}",
+            "largest perturbation": f"{row['max_delta']:.6f}",
             "share of ceiling (%)": f"{100 * row['share_of_ceiling']:.0f}",
         }
         for _, row in largest.iterrows()
