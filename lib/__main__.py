@@ -100,9 +100,6 @@ def main() -> None:
     except (ValueError, OSError, ArithmeticError, data.DataError, results.RecordError, training.CheckpointError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; what was recorded is kept, and training goes on from its checkpoint", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

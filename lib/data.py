@@ -256,14 +256,14 @@ def at_hand(*names: str) -> str:
     For pictures, which say where they come from; never for numbers. DataError where none is at hand.
     """
     base = data_dir()
-    real = {
-        "mnist": base / "MNIST" / "raw" / "train-images-idx3-ubyte",
-        "fashion_mnist": base / "FashionMNIST" / "raw" / "train-images-idx3-ubyte",
-        "cifar10": base / "cifar-10-batches-py",
+    places = {
+        "mnist": [base / "MNIST" / "raw" / "t10k-images-idx3-ubyte"],
+        "fashion_mnist": [base / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte"],
+        "cifar10": [base / "cifar-10-batches-py"],
+        "cifar10-jpeg": [base / "cifar10-jpeg", base / "cifar10-jpeg.tar.gz"],
     }
     for name in names:
-        jpeg = name == "cifar10-jpeg" and any((base / file).exists() for file in (name, f"{name}.tar.gz"))
-        if jpeg or name in _LOADERS.keys() - real.keys() - {"cifar10-jpeg"} or (name in real and real[name].exists()):
+        if name not in places or any(place.exists() for place in places[name]):
             return name
     raise DataError(f"none of the data sets {', '.join(names)} is in {base}")
 
