@@ -1,0 +1,62 @@
+"""Every figure and table of the book: tidy frames in (ours, the paper's), a `Figure` or a table out.
+
+An exhibit never loads, trains or saves. `ours` is what `results.select` gives, `paper` what `results.published` gives.
+Figures are shown as vector graphics.
+"""
+
+import pandas as pd
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+
+from lib.exhibits.figures import histogram_figure, picture_plate, robustness_figure, speed_figure
+from lib.exhibits.tables import (
+    MISSING,
+    QUANTITIES,
+    agreement_table,
+    badge,
+    footprint_robustness_table,
+    footprint_table,
+    interval,
+    robustness_table,
+    seen,
+    sensitivity_table,
+    speed_table,
+    stamp,
+    transform_label,
+)
+
+__all__ = [
+    "MISSING",
+    "QUANTITIES",
+    "agreement_table",
+    "badge",
+    "footprint_robustness_table",
+    "footprint_table",
+    "histogram_figure",
+    "interval",
+    "picture_plate",
+    "robustness_figure",
+    "robustness_table",
+    "seen",
+    "sensitivity_table",
+    "show",
+    "speed_figure",
+    "speed_table",
+    "stamp",
+    "transform_label",
+]
+
+
+def show(name: str, exhibit: Figure | pd.DataFrame | str) -> None:
+    """Display an exhibit in the notebook and hand it, under `name`, to the page that refers to it."""
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+    from myst_nb import glue
+
+    if isinstance(exhibit, Figure):
+        set_matplotlib_formats("svg")
+        glue(name, exhibit)
+    elif isinstance(exhibit, pd.DataFrame):
+        alignment = ["left" if exhibit.iloc[:, i].str.contains("[a-z]{4}").any() else "right" for i in range(exhibit.shape[1])]
+        glue(name, Markdown(exhibit.to_markdown(index=False, colalign=alignment, disable_numparse=True)))
+    else:
+        glue(name, Markdown(exhibit))
