@@ -127,16 +127,17 @@ def pgd(
     - `model`: images `N×C×H×W` to logits. It is attacked in eval mode; its modes, parameters, gradients and
       batch-norm statistics are as before afterwards.
     - `x`: images within `bounds`. `y`: labels; None attacks the model's own prediction (robustness w.r.t. predictions).
-    - `eps`, `step_size`: ℓ∞ budget and step, in pixel units. max|result - x| ≤ eps and the bounds hold exactly.
+    - `eps`, `step_size`: ℓ∞ budget and step, in pixel units. With our engine max|result - x| ≤ eps and the bounds hold exactly.
     - `bounds`: (low, high), or None for an attack that may leave the box (Table 7).
     - `random_start`: begin at δ₀ ~ U(-eps, eps), drawn from `generator` (on x's device); `start` gives δ₀ itself.
     - `precision`: `float32` computes in x's own type; `bfloat16` takes the gradients from a bfloat16 copy of the model.
-    - `engine`: `lib`, or `advertorch` for the steps of AdverTorch's LinfPGDAttack itself.
+    - `engine`: `lib`, or `advertorch` for the steps of AdverTorch's LinfPGDAttack itself, as it is: it keeps eps up to the
+      rounding of x + δ, and does not look at its loss.
     - `early_stop`: not the paper's attack but a stronger and cheaper one. Every iterate counts: an image keeps the first
       one that the model misclassifies and leaves the batch. `restarts` begins anew, from a random start, with those left.
 
-    Raises ValueError for a setting out of range or images outside `bounds`, and FloatingPointError for a non-finite
-    loss, naming the images of the batch it came from.
+    Raises ValueError for a setting out of range or images outside `bounds`, and, our engine, FloatingPointError for a
+    non-finite loss, naming the images of the batch it came from.
     """
     _check_budget(eps, step_size, num_steps, bounds)
     if precision not in PRECISIONS:
@@ -164,7 +165,7 @@ def pgd(
                 y = model(x).argmax(1)
         if engine == "lib" and not early_stop and _captures(model, x):
             return _captured_step(model, x, precision).run(x, y, start, eps, step_size, num_steps, bounds)
-        attacked, _ = _in_precision(model, precision)
+        attacked, _ = _in_precision(model if engine == "advertorch" else _specialized(model, x), precision)
         if early_stop:
             starts = (start if i == 0 else random_delta(x, eps, generator) for i in range(restarts))
             return _worst_case(attacked, model, x, y, starts, eps, step_size, num_steps, bounds)
@@ -181,8 +182,16 @@ def _in_precision(model: Callable, precision: str) -> tuple[Callable, nn.Module 
     dtype = PRECISIONS[precision]
     if dtype is None:
         return model, None
-    fast = copy.deepcopy(model).to(dtype)
+    # Told beforehand what each tensor becomes, deepcopy copies none in full precision first.
+    cast = {id(t): t.to(dtype) if t.is_floating_point() else t.clone() for t in _tensors(model)}
+    cast |= {id(p): nn.Parameter(cast[id(p)], requires_grad=False) for p in model.parameters()}
+    fast = copy.deepcopy(model, cast)
     return lambda x: fast(x.to(dtype)).float(), fast
+
+
+def _specialized(model: Callable, x: Tensor) -> Callable:
+    """The model for its present weights, where it has such a form; on a GPU the captured graph follows weights that change."""
+    return model.specialized() if hasattr(model, "specialized") and not x.is_cuda else model
 
 
 @dataclass

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 # Raised by hand when a change of code can move a number: older records then count as stale.
-NUMERICS = 2
+NUMERICS = 3
 
 SCALES = ("paper", "laptop", "smoke")  # the highest first
 TRAININGS = ("standard", "pgd")

@@ -437,4 +437,21 @@ def test_a_captured_step_names_a_non_finite_loss(captured, trained, digits):
     with torch.no_grad():
         trained[-1].bias.fill_(math.nan)
     with pytest.raises(FloatingPointError, match="non-finite loss on a batch of 3 images"):
-        attacks.pgd(trained, digits[0][:3], digits[1][:3], **MNIST)
+        attacks.attacks.pgd(trained, digits[0][:3], digits[1][:3], **MNIST)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["lenet5", "wide_resnet28"])
+def test_an_attack_sees_the_weights_of_its_time(name, precision):
+    """What is computed once an attack is not kept for the next: weights changed in between, in any way, count."""
+    torch.manual_seed(0)
+    model = models.build(name, 0.125).eval()
+    x = torch.rand(4, *((1, 28, 28) if name == "lenet5" else (3, 32, 32)))
+    settings = {"eps": 0.1, "step_size": 0.05, "num_steps": 2, "random_start": False, "precision": precision}
+    before = attacks.pgd(model, x, torch.arange(4), **settings)
+    assert torch.equal(attacks.pgd(model, x, torch.arange(4), **settings), before)
+    for parameter in model.parameters():
+        parameter.data.neg_()  # past autograd's count of versions
+    changed = attacks.pgd(model, x, torch.arange(4), **settings)
+    assert not torch.equal(changed, before)
+    assert torch.equal(attacks.pgd(copy.deepcopy(model), x, torch.arange(4), **settings), changed)

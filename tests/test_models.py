@@ -199,3 +199,61 @@ def test_gradients_of_a_pixel_convolution_are_the_convolutions(channels, size, k
         assert torch.equal(out, plain(x))
     for one, other in zip(*gradients, strict=True):
         assert torch.allclose(one, other, rtol=0, atol=1e-12)
+
+
+def _lived_in(model: nn.Module) -> nn.Module:
+    """`model` with batch-norm statistics and scales as after training, both signs and far from 1."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(generator=generator)
+            layer.running_var.uniform_(0.2, 3, generator=generator)
+            layer.weight.data.normal_(generator=generator)
+            layer.bias.data.normal_(generator=generator)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [(lambda: models.lenet5(0.25), (1, 28, 28)), (lambda: models.wide_resnet28(0.25), (3, 32, 32))],
+    ids=["lenet5", "wide_resnet28"],
+)
+def test_the_specialized_network_is_the_same_function(build, shape):
+    """Logits and gradient to the image; in float64, where the order of sums leaves nothing to tell apart."""
+    model = _lived_in(build()).double()
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    x = torch.rand(4, *shape, dtype=torch.float64)
+    found = []
+    with torch.no_grad():
+        special = model.specialized()
+    for network in (model, special):
+        image = x.clone().requires_grad_()
+        logits = network(image)
+        found.append((logits.detach(), torch.autograd.grad(F.cross_entropy(logits, torch.arange(4)), image)[0]))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("sizes", [(32, 16, 32)])
+def test_the_specialized_network_takes_images_of_another_size(sizes):
+    model = _lived_in(models.wide_resnet28(0.125))
+    special = model.specialized()
+    for size in sizes:
+        x = torch.rand(2, 3, size, size)
+        torch.testing.assert_close(special(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.2, 0.01])
+def test_the_gradient_of_standardisation(scale):
+    """Against autograd's of the formula; at scale .01 the deviation is below its floor."""
+    x = 0.5 + scale * (torch.rand(3, 3, 8, 8, dtype=torch.float64) - 0.5)
+    weights = torch.rand_like(x)
+    found = []
+    for function in (
+        models.PerImageStandardization(),
+        lambda z: (z - z.mean((1, 2, 3), True)) / z.std((1, 2, 3), correction=0, keepdim=True).clamp(min=192**-0.5),
+    ):
+        image = x.clone().requires_grad_()
+        found.append(torch.autograd.grad((function(image) * weights).sum(), image)[0])
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
