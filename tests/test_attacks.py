@@ -437,7 +437,7 @@ def test_a_captured_step_names_a_non_finite_loss(captured, trained, digits):
     with torch.no_grad():
         trained[-1].bias.fill_(math.nan)
     with pytest.raises(FloatingPointError, match="non-finite loss on a batch of 3 images"):
-        attacks.attacks.pgd(trained, digits[0][:3], digits[1][:3], **MNIST)
+        attacks.pgd(trained, digits[0][:3], digits[1][:3], **MNIST)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
