@@ -14,15 +14,19 @@ Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such as table-2, or keys; everything by default.")]
 
 
-def _items(names: list[str] | None, scale: str) -> list[grid.Item]:
-    """The runs and measurements that exhibits or keys name, each once."""
+def _items(names: list[str] | None, scale: str) -> dict[grid.Item, list[str]]:
+    """The runs and measurements that exhibits or keys name, each once, and the records of it that are asked for.
+
+    An exhibit asks for what it shows, a key for everything.
+    """
     if not names:
-        return grid.all_runs(scale)
-    found = {}
+        return {item: grid.records(item) for item in grid.all_runs(scale)}
+    found: dict[grid.Item, list[str]] = {}
     for name in names:
-        listed = [grid.parse(name, scale)] if "/" in name else grid.runs(name, scale)
-        found.update({item.key: item for item in listed})
-    return list(found.values())
+        listed, exhibit = ([grid.parse(name, scale)], None) if "/" in name else (grid.runs(name, scale), name)
+        for item in listed:
+            found[item] = list(dict.fromkeys([*found.get(item, []), *grid.records(item, exhibit)]))
+    return found
 
 
 @app.command("list")
@@ -42,7 +46,9 @@ def run(
     """Train, measure, evaluate and record; what is recorded is skipped, what was interrupted goes on."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        computed = experiments.complete(_items(keys, scale), device, jobs=jobs)
+        # A run that lacks only what was not asked for stays as it is; one that is computed lacks nothing afterwards.
+        lacking = [item for item, names in _items(keys, scale).items() if {*names} & {*results.missing(item)}]
+        computed = experiments.complete(lacking, device, jobs=jobs)
     except KeyboardInterrupt:  # typer would leave without a word
         typer.echo("interrupted; what was recorded is kept, and training goes on from its checkpoint", err=True)
         raise typer.Exit(130) from None
@@ -53,8 +59,8 @@ def run(
 def status(names: Names = None, scale: Scale = "laptop") -> None:
     """Which records there are, are stale, or are missing."""
     counts = dict.fromkeys(("recorded", "stale", "failed", "missing"), 0)
-    for item in _items(names, scale):
-        found = {name: results.status(item, name) for name in grid.records(item)}
+    for item, asked in _items(names, scale).items():
+        found = {name: results.status(item, name) for name in asked}
         for state in found.values():
             counts[state] += 1
         typer.echo(f"{item.key}: {', '.join(f'{name} {state}' for name, state in found.items())}")

@@ -59,7 +59,8 @@ def flops(item: Item) -> float:
     for name in grid.evaluations(item):
         resolved = grid.evaluation_settings(item, name)
         threat = resolved.get("threat_model", {"num_steps": 0})
-        # The clean prediction and the attacked one; the second attack, on misclassified images alone, is not counted.
+        # The clean prediction and the attacked one; the second attack, on misclassified images alone, is not counted, nor
+        # what an early stop saves.
         steps = threat["num_steps"] * threat.get("restarts", 1)
         total += sum(resolved["sizes"].values()) * (2 * image.forward + steps * image.image_step)
     return float(total)

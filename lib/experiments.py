@@ -113,6 +113,14 @@ def new_model(run: Run, where: torch.device) -> nn.Module:
         return models.build(**grid.settings(run)["model"]).to(where)
 
 
+def weights_digest(model: nn.Module) -> str:
+    """12 hexadecimal digits that tell these weights from others, bit for bit, on whatever device they lie."""
+    found = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]
+
+
 def trained_model(run: Run, where: torch.device) -> nn.Module:
     """The run's network with its final weights: from its checkpoint folder, or trained now and recorded.
 
@@ -127,7 +135,10 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
             model.load_state_dict(tensors)
         except RuntimeError:
             raise training.CheckpointError(f"{weights} is not of this network; delete it to have it trained again") from None
-        return model.eval()
+        # Weights that were written and not yet recorded when the process was killed are trained again, from the checkpoint.
+        if results.read(run, "training").get("weights") in (None, weights_digest(model)):
+            return model.eval()
+        model = new_model(run, where)
     settings = grid.settings(run)
     x, y, source = _images(run, "train", run.train_size, where)
     try:
@@ -141,7 +152,7 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
         (folder / "training.safetensors").unlink(missing_ok=True)
         raise
     training.save_tensors(weights, model.state_dict(), {"key": run.key})
-    content = {"metrics": {}, "curve": done.curve}
+    content = {"metrics": {}, "curve": done.curve, "weights": weights_digest(model)}
     results.write(run, "training", content, seconds=done.seconds, device=where, source=source)
     (folder / "training.safetensors").unlink(missing_ok=True)
     return model
@@ -158,10 +169,11 @@ def _evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> Non
             model, x, y, threat_model, generator=torch.Generator(where).manual_seed(resolved["seed"]),
             description=f"{run}, {name} on {split}",
         )  # fmt: skip
-        metrics[split] = found.metrics()
-        outcomes[split] = {metric: results.pack(outcome) for metric, outcome in found.outcomes().items()}
+        names = grid.metrics(name)
+        metrics[split] = {names[metric]: value for metric, value in found.metrics().items() if metric in names}
+        outcomes[split] = {names[metric]: results.pack(bits) for metric, bits in found.outcomes().items() if metric in names}
         sources.add(source)
-    content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes}
+    content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights_digest(model)}
     seconds = time.monotonic() - began
     results.write(run, name, content, seconds=seconds, device=where, source=", ".join(sorted(sources)))
 
@@ -198,7 +210,10 @@ def complete_one(item: Item, where: torch.device) -> bool:
         return True
     transforms.parse(item.transform, factor=1.0)  # a wrong name is refused before any work
     folder = checkpoint_folder(item)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
     with FileLock(folder / "lock"):
         missing = results.missing(item)
         if missing:
@@ -210,9 +225,9 @@ def complete_one(item: Item, where: torch.device) -> bool:
             except training.TrainingFailedError as failure:
                 log.warning("%s failed and is recorded as failed: %s", item, failure)
                 return True
-            for name in missing:
-                if name != "training":
-                    _evaluate(item, name, model, where)
+            # Asked again: evaluations of weights that are gone are stale once those of today are recorded.
+            for name in results.missing(item):
+                _evaluate(item, name, model, where)
         return bool(missing)
 
 
@@ -262,7 +277,9 @@ def _start(where: torch.device | str, threads: int) -> torch.device:
 def collect(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", device: str = "auto") -> pd.DataFrame:
     """The records that the exhibit shows. `auto` reads what there is; a scale by name first computes what is missing at it."""
     if scale != "auto":
-        complete(grid.runs(exhibit, scale, seeds=seeds), device)
+        items = grid.runs(exhibit, scale, seeds=seeds)
+        # A run that lacks only what another exhibit takes of it stays as it is: its weights may be gone.
+        complete([item for item in items if results.missing(item, exhibit)], device)
     return results.select(exhibit, scale, seeds=seeds)
 
 

@@ -193,7 +193,7 @@ def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
         raise ValueError(f"{name} is not computed at scale {scale!r}; allowed: {', '.join(block['scales'])}")
     if cifar10 is not None:
         _one_of("CIFAR10 set", cifar10, CIFAR10_SETS)
-    axes = {key: value for key, value in block.items() if key not in ("title", "where", "scales")}
+    axes = {key: value for key, value in block.items() if key not in ("title", "where", "scales", "evaluations")}
     axes.update(block["scales"][scale])
     axes = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
     # The built-in set has no JPEG twin: scale smoke keeps the name cifar10.
@@ -276,16 +276,36 @@ def settings(item: Item) -> dict:
     return resolved
 
 
-def evaluations(run: Run) -> list[str]:
-    """The evaluations that a run needs: those of its kind of training, and those its exhibits ask for besides."""
+def evaluations(run: Run, shown_by: str | None = None) -> list[str]:
+    """The evaluations that a run needs: those of its kind of training, and those its exhibits ask for besides.
+
+    `shown_by` an exhibit: those that this one shows, and no other's.
+    """
     needed = dict.fromkeys(_spec()["needs"][run.training])
-    for name in exhibits_of(run):
+    for name in exhibits_of(run) if shown_by is None else [shown_by]:
         needed.update(dict.fromkeys(exhibit(name).get("evaluations", {}).get(run.training, [])))
     return list(needed)
 
 
+def metrics(evaluation: str) -> dict[str, str]:
+    """What an evaluation records: from the name that `lib.evaluation` gives a metric to the record's own.
+
+    An attack other than the paper's has a `suffix`, which its two accuracies carry: `robust_accuracy_worst_case`. The clean
+    accuracy depends on no attack, so it is not among them.
+    """
+    _one_of("evaluation", evaluation, _spec()["evaluations"])
+    chosen = _spec()["evaluations"][evaluation]
+    clean, *attacked = "clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"
+    if "suffix" in chosen:
+        return {metric: f"{metric}_{chosen['suffix']}" for metric in attacked}
+    return {metric: metric for metric in ((clean, *attacked) if "attack" in chosen else (clean,))}
+
+
 def evaluation_settings(run: Run, evaluation: str) -> dict:
-    """What is taken of the trained model: `sizes` of the splits and, where it is attacked, the `threat_model`."""
+    """What is taken of the trained model: `sizes` of the splits and, where it is attacked, the `threat_model`.
+
+    `suffix`: that of the metrics, for an attack other than the paper's.
+    """
     _one_of("evaluation", evaluation, _spec()["evaluations"])
     chosen = _spec()["evaluations"][evaluation]
     dataset = _dataset(run.dataset, run.scale)
@@ -293,6 +313,8 @@ def evaluation_settings(run: Run, evaluation: str) -> dict:
     resolved = {"sizes": sizes, "seed": run.seed}
     if "attack" in chosen:
         resolved["threat_model"] = _numbers(_merged(dataset["threat_model"], chosen["attack"]))
+    if "suffix" in chosen:
+        resolved["suffix"] = chosen["suffix"]
     return resolved
 
 
@@ -303,6 +325,6 @@ def record_settings(item: Item, evaluation: str) -> dict:
     return {**settings(item), "evaluation": evaluation_settings(item, evaluation)}
 
 
-def records(item: Item) -> list[str]:
-    """The names of the records that `item` leaves behind once it is complete."""
-    return ["measured"] if isinstance(item, Measurement) else ["training", *evaluations(item)]
+def records(item: Item, shown_by: str | None = None) -> list[str]:
+    """The names of the records that `item` leaves behind once it is complete, or of those that one exhibit shows."""
+    return ["measured"] if isinstance(item, Measurement) else ["training", *evaluations(item, shown_by)]

@@ -25,7 +25,7 @@ from lib import grid
 from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
-IN_PERCENT = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")
+IN_PERCENT = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")  # also with the suffix of an evaluation
 COLUMNS = (
     "scale", "dataset", "transform", "model", "widen_factor", "training", "train_size", "recipe", "seed",
     "evaluation", "split", "metric", "value", "n", "status", "source", "device", "commit", "date",
@@ -143,7 +143,12 @@ def read(item: Item, name: str) -> dict:
                 float(value), int(record["sizes"][split])
     except FileNotFoundError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except NotADirectoryError:
+        blocking = next(parent for parent in file.parents if parent.is_file())
+        raise RecordError(f"{blocking} is a file where a folder of records should be; move it, or set RESULTS_DIR") from None
+    except OSError as error:
+        raise RecordError(f"cannot read the record {file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise RecordError(
             f"{file} is not a valid record ({what}); restore it, or delete it to have it computed again"
@@ -152,7 +157,22 @@ def read(item: Item, name: str) -> dict:
 
 
 def _is_current(record: dict, item: Item, name: str) -> bool:
-    return record["numerics"] == grid.NUMERICS and record["settings"] == _plain(grid.record_settings(item, name))
+    same_settings = record["settings"] == _plain(grid.record_settings(item, name))
+    return record["numerics"] == grid.NUMERICS and same_settings and _is_of_these_weights(record, item, name)
+
+
+def _is_of_these_weights(record: dict, item: Item, name: str) -> bool:
+    """Whether an evaluation is of the weights that the training's record tells of; records without a digest are believed.
+
+    A run whose weights are gone is trained again for a later evaluation, and on another device its weights are others.
+    """
+    if name in ("training", "measured"):
+        return True
+    try:
+        digest = read(item, "training").get("weights")
+    except FileNotFoundError:
+        return True
+    return digest is None or record.get("weights") == digest
 
 
 def _plain(settings: dict) -> dict:
@@ -160,22 +180,28 @@ def _plain(settings: dict) -> dict:
 
 
 def status(item: Item, name: str) -> str:
-    """`recorded`, `missing`, `stale` (its settings or its revision of the numerics differ from the grid's) or `failed`.
+    """`recorded`, `missing`, `stale` or `failed`.
 
-    An evaluation of a training that failed has failed too.
+    Stale: its settings or its revision of the numerics differ from the grid's, or it is of other weights than those of the
+    training's record. An evaluation of a training that failed has failed too.
     """
+    if name not in ("training", "measured") and status(item, "training") == "failed":
+        return "failed"
     try:
         record = read(item, name)
     except FileNotFoundError:
-        return "failed" if name not in ("training", "measured") and status(item, "training") == "failed" else "missing"
+        return "missing"
     if not _is_current(record, item, name):
         return "stale"
     return "failed" if "failed" in record else "recorded"
 
 
-def missing(item: Item) -> list[str]:
-    """The records of `item` that are missing or stale. A failed run lacks nothing: run again, it would fail again."""
-    return [name for name in grid.records(item) if status(item, name) in ("missing", "stale")]
+def missing(item: Item, shown_by: str | None = None) -> list[str]:
+    """The records of `item` that are missing or stale, or those among them that one exhibit shows.
+
+    A failed run lacks nothing: run again, it would fail again.
+    """
+    return [name for name in grid.records(item, shown_by) if status(item, name) in ("missing", "stale")]
 
 
 def pack(outcome: torch.Tensor) -> str:
@@ -188,12 +214,12 @@ def unpack(text: str, size: int) -> torch.Tensor:
     return torch.from_numpy(np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=size).astype(bool))
 
 
-def _rows(item: Item, name: str) -> list[dict]:
+def _rows(item: Item, name: str, shown_by: str | None) -> list[dict]:
     try:
         record = read(item, name)
     except FileNotFoundError:
         return []
-    current = _is_current(record, item, name)
+    state = status(item, name)
     run = isinstance(item, Run)
     base = {
         "scale": item.scale,
@@ -206,29 +232,31 @@ def _rows(item: Item, name: str) -> list[dict]:
         "recipe": item.recipe if run else "",
         "seed": item.seed if run else pd.NA,
         "evaluation": name,
-        "status": ("failed" if "failed" in record else "recorded") if current else "stale",
+        "status": state,
         **{field: record[field] for field in ("source", "device", "commit", "date")},
     }
-    if base["status"] == "failed":
+    if state == "failed":
+        if name != "training":
+            return []  # taken of earlier weights
         # A failed training has no accuracy, and the exhibits say so in the place of each.
-        metrics = IN_PERCENT if item.training == "pgd" else IN_PERCENT[:1]
-        return [{**base, "split": "test", "metric": metric, "value": np.nan, "n": 0} for metric in metrics]
+        metrics = {metric for evaluation in grid.evaluations(item, shown_by) for metric in grid.metrics(evaluation).values()}
+        return [{**base, "split": "test", "metric": metric, "value": np.nan, "n": 0} for metric in sorted(metrics)]
     rows = []
     for split, metrics in record.get("metrics", {}).items():
         for metric, value in metrics.items():
             # A stale value is never shown: its row says only that there is one.
-            shown = value * (100 if metric in IN_PERCENT else 1) if current else np.nan
+            shown = value * (100 if metric.startswith(IN_PERCENT) else 1) if state == "recorded" else np.nan
             rows.append({**base, "split": split, "metric": metric, "value": shown, "n": record["sizes"][split]})
     return rows
 
 
-def frame(items: list[Item]) -> pd.DataFrame:
+def frame(items: list[Item], shown_by: str | None = None) -> pd.DataFrame:
     """The records of `items`, tidy: one row a (run, split, metric), with the columns `COLUMNS`; accuracies in percent.
 
-    Rows of a stale record have status `stale`, those of a failed run `failed`; neither has a value. RecordError for a record
-    that is not whole.
+    `shown_by` an exhibit: without the evaluations that others ask for. Rows of a stale record have status `stale`, those of a
+    failed run `failed`; neither has a value. RecordError for a record that is not whole.
     """
-    rows = [row for item in items for name in grid.records(item) for row in _rows(item, name)]
+    rows = [row for item in items for name in grid.records(item, shown_by) for row in _rows(item, name, shown_by)]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"train_size": "Int64", "seed": "Int64", "value": "float64"})
 
 
@@ -255,7 +283,8 @@ def choose(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> li
                 # A number of seeds beyond what a scale declares takes what that scale has.
                 items = grid.runs(exhibit, name, cifar10=cifar10)
                 candidates[tuple(i.key for i in items), name] = _first_seeds(items, seeds)
-    return max(candidates.values(), key=_completeness)  # the first of equals: the highest scale, the exact set
+    # The first of equals: the highest scale, the exact set.
+    return max(candidates.values(), key=lambda items: _completeness(items, exhibit))
 
 
 def _first_seeds(items: list[Item], seeds: int | str) -> list[Item]:
@@ -265,20 +294,20 @@ def _first_seeds(items: list[Item], seeds: int | str) -> list[Item]:
     return [item for item in items if item.seed in allowed]
 
 
-def _completeness(items: list[Item]) -> float:
-    needed = [(item, name) for item in items for name in grid.records(item)]
+def _completeness(items: list[Item], exhibit: str) -> float:
+    needed = [(item, name) for item in items for name in grid.records(item, exhibit)]
     return sum(status(item, name) == "recorded" for item, name in needed) / len(needed)
 
 
 def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd.DataFrame:
     """The records that the exhibit shows, as `frame` gives them, one scale and one CIFAR10 set only.
 
-    `attrs` says what they are out of: `exhibit`, `scale`, `expected` and `complete` (numbers of runs), and `command`,
-    which computes what is missing.
+    Evaluations that other exhibits take of the same runs are left out, and not missed. `attrs` says what the records are
+    out of: `exhibit`, `scale`, `expected` and `complete` (numbers of runs), and `command`, which computes what is missing.
     """
     items = choose(exhibit, scale, seeds=seeds)
-    ours = frame(items)
-    complete = sum(not missing(item) for item in items)
+    ours = frame(items, exhibit)
+    complete = sum(not missing(item, exhibit) for item in items)
     ours.attrs = {
         "exhibit": exhibit,
         "scale": items[0].scale,

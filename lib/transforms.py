@@ -47,7 +47,7 @@ def smooth(x: Images, size: int, footprint: str = "column") -> Images:
     _check(x)
     if footprint not in FOOTPRINTS:
         raise ValueError(f"footprint must be one of {', '.join(FOOTPRINTS)}, given {footprint!r}")
-    if int(size) != size or size < 1:
+    if not float(size).is_integer() or size < 1:
         raise ValueError(f"the filter's size must be a whole number of pixels ≥ 1, given {size!r}")
     before, after = size // 2, size - 1 - size // 2
     if before >= x.shape[2] or (footprint == "square" and before >= x.shape[3]):
