@@ -41,9 +41,8 @@ CASES = {
     "lenet5-w1": ("lenet5", 1.0, "mnist-5000", 0.3, 0.06, 10),
     "wide_resnet28-w0.25": ("wide_resnet28", 0.25, "colour-patches", 8 / 255, 2 / 255, 5),
     "wide_resnet28-w1": ("wide_resnet28", 1.0, "colour-patches", 8 / 255, 2 / 255, 5),
-    "wide_resnet28-w4": ("wide_resnet28", 4.0, "colour-patches", 8 / 255, 2 / 255, 5),  # for a GPU
+    "wide_resnet28-w4": ("wide_resnet28", 4.0, "colour-patches", 8 / 255, 2 / 255, 5),
 }
-DEFAULT_CASES = list(CASES)[:-1]
 Engine = Callable[[nn.Module, Tensor, Tensor, Tensor, dict], Tensor]
 
 
@@ -247,21 +246,26 @@ def main(
     batch: Annotated[list[int] | None, typer.Option(help="Images an attack; may be repeated. Default: 50, 128, 1000.")] = None,
     rounds: int = 7,
     device: str = "auto",
+    threads: Annotated[int, typer.Option(help="Of the processor; one is what a run has that shares the machine.")] = 1,
     output: Annotated[
-        Path | None, typer.Option(help="The record; default: results/benchmarks/pgd-cpu.json or -cuda.json.")
+        Path | None,
+        typer.Option(help="The record; default: results/benchmarks/pgd-cpu.json, -cpu-N-threads.json or -cuda.json."),
     ] = None,
 ) -> None:
     """Measure every engine that is installed on every case and batch size."""
     unknown = set(case or []) - set(CASES)
     if unknown or rounds < 2:
         raise typer.BadParameter(f"unknown case {', '.join(unknown)}" if unknown else f"rounds must be ≥ 2, given {rounds}")
+    if threads < 1:
+        raise typer.BadParameter(f"threads must be ≥ 1, given {threads}")
+    torch.set_num_threads(threads)
     logging.getLogger("art").setLevel(logging.ERROR)
     where = experiments.device(device)
     rows = []
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the peers', about themselves
         stack.enter_context(torch.random.fork_rng(devices=[]))
-        for name in case or DEFAULT_CASES:
+        for name in case or [name for name in CASES if where.type == "cuda" or not name.endswith("-w4")]:
             ready = trained(name, where)
             for size in batch or (50, 128, 1000):
                 rows += measure(name, size, rounds, where, ready)
@@ -272,7 +276,8 @@ def main(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **results.provenance(),
     }
-    target = output or ROOT / "results" / "benchmarks" / f"pgd-{where.type}.json"
+    several = f"-{threads}-threads" if where.type == "cpu" and threads > 1 else ""
+    target = output or ROOT / "results" / "benchmarks" / f"pgd-{where.type}{several}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     typer.echo(f"written to {target}")

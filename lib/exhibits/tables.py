@@ -242,6 +242,12 @@ def speed_table(rows: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[order, ["network", "batch", *rows["engine"].unique()]].fillna(MISSING).reset_index(drop=True)
 
 
+def benchmark_stamp(rows: pd.DataFrame) -> str:
+    """The line below a benchmark: machine, date, commit and number of rounds."""
+    about = rows.attrs
+    return f"Measured on {about['device']}, {about['date'][:10]}, commit `{about['commit']}`; medians of {rows['rounds'].min()} rounds."
+
+
 def agreement_table(rows: pd.DataFrame) -> pd.DataFrame:
     """What each engine's attack reached from the same δ₀ on the largest batch, and the share of the matrix-product ceiling."""
     largest = rows[rows["batch"] == rows["batch"].max()]
