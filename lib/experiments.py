@@ -72,7 +72,7 @@ def checkpoint_folder(run: Run) -> Path:
     The folder's name holds a digest of the settings: weights trained with other settings are never taken for these.
     """
     base = ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
-    identity = json.dumps([grid.settings(run), grid.NUMERICS], sort_keys=True)
+    identity = json.dumps([grid.settings(run), grid.numerics(run)], sort_keys=True)
     return base / run.scale / run.key / hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 

@@ -86,7 +86,7 @@ def write(item: Item, name: str, content: dict, *, seconds: float, device: torch
         "key": item.key,
         "scale": item.scale,
         "evaluation": name,
-        "numerics": grid.NUMERICS,
+        "numerics": grid.numerics(item),
         "settings": grid.record_settings(item, name),
         **content,
         "seconds": round(seconds, 2),
@@ -158,7 +158,7 @@ def read(item: Item, name: str) -> dict:
 
 def _is_current(record: dict, item: Item, name: str) -> bool:
     same_settings = record["settings"] == _plain(grid.record_settings(item, name))
-    return record["numerics"] == grid.NUMERICS and same_settings and _is_of_these_weights(record, item, name)
+    return record["numerics"] == grid.numerics(item) and same_settings and _is_of_these_weights(record, item, name)
 
 
 def _is_of_these_weights(record: dict, item: Item, name: str) -> bool:

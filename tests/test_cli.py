@@ -66,7 +66,7 @@ def test_run_and_status(lib, monkeypatch):
     status, out, _ = lib("run", key, volume, "--scale", "smoke", "--device", "cpu")
     assert (status, out) == (0, "2 computed, the rest was recorded\n")
     assert lib("run", key, volume, "--scale", "smoke")[1] == "0 computed, the rest was recorded\n"
-    monkeypatch.setattr(grid, "NUMERICS", grid.NUMERICS + 1)
+    monkeypatch.setattr(grid, "numerics", lambda _: 99)
     results.path(RUN, "clean").unlink()
     lines, total = statuses(lib("status", key, volume, "--scale", "smoke"))
     assert lines == [f"{key}: training stale, clean missing", f"{volume}: measured stale"]

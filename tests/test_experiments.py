@@ -56,8 +56,8 @@ def of_the_result(run: Run) -> list:
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 RAISE = (
-    "The numbers of a run have changed. If that was intended, raise grid.NUMERICS, so that older records count as stale, "
-    "and write the new numbers here; the old ones are in git."
+    "The numbers of a run have changed. If that was intended, raise the network's revision in grid.NUMERICS, so that older "
+    "records count as stale, and write the new numbers here; the old ones are in git."
 )
 
 
@@ -176,13 +176,13 @@ def test_interrupted_in_training(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("tiny")
 def test_a_stale_run_is_trained_again_from_the_start(monkeypatch):
     experiments.complete([STANDARD], "cpu")
-    monkeypatch.setattr(grid, "NUMERICS", grid.NUMERICS + 1)
+    monkeypatch.setattr(grid, "numerics", lambda _: 99)
     assert results.missing(STANDARD) == ["training", "clean"]
     with monkeypatch.context() as patch, pytest.raises(AssertionError, match="trained again"):
         forbid_training(patch)
         experiments.complete([STANDARD], "cpu")
     assert experiments.complete([STANDARD], "cpu") == 1
-    assert results.read(STANDARD, "training")["numerics"] == grid.NUMERICS
+    assert results.read(STANDARD, "training")["numerics"] == 99
     assert results.missing(STANDARD) == []
 
 
@@ -234,7 +234,7 @@ def test_checkpoints_of_other_settings_are_never_taken_for_these(monkeypatch):
     assert experiments.checkpoint_folder(Run.parse(PGD.key, "smoke")) == folders[0]
     folders.append(experiments.checkpoint_folder(replace(PGD, seed=1)))
     with monkeypatch.context() as patch:
-        patch.setattr(grid, "NUMERICS", grid.NUMERICS + 1)
+        patch.setattr(grid, "numerics", lambda _: 99)
         folders.append(experiments.checkpoint_folder(PGD))
     monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 13)
     folders.append(experiments.checkpoint_folder(PGD))

@@ -244,8 +244,8 @@ def speed_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def benchmark_stamp(rows: pd.DataFrame) -> str:
     """The line below a benchmark: machine, date, commit and number of rounds."""
-    about = rows.attrs
-    return f"Measured on {about['device']}, {about['date'][:10]}, commit `{about['commit']}`; medians of {rows['rounds'].min()} rounds."
+    device, date, commit = (rows.attrs[name] for name in ("device", "date", "commit"))
+    return f"Measured on {device}, {date[:10]}, commit `{commit}`; medians of {rows['rounds'].min()} rounds."
 
 
 def agreement_table(rows: pd.DataFrame) -> pd.DataFrame:
