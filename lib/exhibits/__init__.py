@@ -17,12 +17,18 @@ from lib.exhibits.tables import (
     footprint_robustness_table,
     footprint_table,
     interval,
+    mean_interval,
+    precision_seeds_table,
+    precision_seen,
+    precision_table,
     robustness_table,
     seen,
     sensitivity_table,
     speed_table,
     stamp,
     transform_label,
+    worst_case_seen,
+    worst_case_table,
 )
 
 __all__ = [
@@ -34,7 +40,11 @@ __all__ = [
     "footprint_table",
     "histogram_figure",
     "interval",
+    "mean_interval",
     "picture_plate",
+    "precision_seeds_table",
+    "precision_seen",
+    "precision_table",
     "robustness_figure",
     "robustness_table",
     "seen",
@@ -44,6 +54,8 @@ __all__ = [
     "speed_table",
     "stamp",
     "transform_label",
+    "worst_case_seen",
+    "worst_case_table",
 ]
 
 
