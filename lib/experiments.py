@@ -9,10 +9,12 @@ import hashlib
 import json
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ import pandas as pd
 import torch
 from filelock import FileLock
 from torch import nn
+from tqdm import tqdm
 
 from lib import attacks, data, evaluation, geometry, grid, models, results, training, transforms
 from lib.grid import Item, Measurement, Run
@@ -251,13 +254,20 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
     waiting = [item for item in items if results.missing(item)]
     bars = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"  # for the processes started here: their bars would overwrite one another
+    others = active_children()
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start, initargs=(where, threads)) as pool:
+        # The workers inherit this: an interrupt from the keyboard, which all of them get, is this process's to handle.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         futures = {pool.submit(complete_one, item, where): item for item in waiting}
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             for i, future in enumerate(as_completed(futures)):
                 future.result()
                 log.info("%d of %d done: %s", i + 1, len(waiting), futures[future])
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, Exception):  # an interrupt: the runs in hand are not waited for, nor those queued up
+                for worker in set(active_children()) - set(others):
+                    worker.terminate()
             pool.shutdown(cancel_futures=True)
             raise
         finally:
@@ -270,6 +280,7 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
 def _start(where: torch.device | str, threads: int) -> torch.device:
     """Make this process ready to compute."""
     torch.set_num_threads(threads)
+    tqdm.set_lock(threading.RLock())  # the default is a semaphore of the system's, which a terminated worker would leave behind
     results.provenance()  # the commit of the code that runs, not of what the checkout holds hours later
     return device(str(where))
 

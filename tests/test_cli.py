@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lib import __main__, experiments, grid, results
+from lib import __main__, experiments, grid, results, training
 from lib.grid import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,6 +73,24 @@ def test_run_and_status(lib, monkeypatch):
     assert total == {"recorded": 0, "stale": 2, "failed": 0, "missing": 1}
 
 
+def test_an_exhibit_asks_for_what_it_shows_and_a_key_for_everything(lib, monkeypatch):
+    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
+    monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 0.0)
+    for name in ("pgd", "pgd-worst-case"):
+        monkeypatch.setitem(grid._spec()["evaluations"][name]["attack"], "num_steps", 2)
+    exhibit = {"widen_factor": 0.125, "transform": ["binarize"], "training": ["pgd"]}
+    monkeypatch.setitem(grid._spec()["exhibits"]["table-2"]["scales"], "smoke", exhibit)
+    key = replace(RUN, transform="binarize", training="pgd").key
+    assert lib("run", key, "--scale", "smoke", "--device", "cpu")[1] == "1 computed, the rest was recorded\n"
+    results.path(Run.parse(key, "smoke"), "pgd-worst-case").unlink()
+    assert lib("run", "table-2", "--scale", "smoke")[1] == "0 computed, the rest was recorded\n"
+    assert statuses(lib("status", "table-2", "--scale", "smoke"))[0] == [f"{key}: training recorded, pgd recorded"]
+    for name in (key, "worst-case-mnist"):
+        lines, _ = statuses(lib("status", "table-2", name, "--scale", "smoke"))
+        assert lines == [f"{key}: training recorded, pgd recorded, pgd-worst-case missing"]
+    assert lib("run", "worst-case-mnist", "--scale", "smoke")[1] == "1 computed, the rest was recorded\n"
+
+
 def test_status_of_a_failed_run(lib, monkeypatch):
     monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 1e30)
     assert lib("run", RUN.key, "--scale", "smoke")[0] == 0
@@ -121,9 +139,10 @@ class Wrong(NamedTuple):
         Wrong(f"run {REAL}", "DATA_DIR=/nowhere is not a folder; give one in torchvision's layout", {"DATA_DIR": "/nowhere"}),
         Wrong(f"run {JPEG}", "neither .*cifar10-jpeg nor .*cifar10-jpeg.tar.gz exists", {"DATA_DIR": "{tmp}"}),
         Wrong(f"run {REAL}", r"MNIST is not in {tmp} and could not be downloaded \(.*\); set DATA_DIR", {"DATA_DIR": "{tmp}"}),
-        Wrong(f"run {RUN.key} --scale smoke", "{tmp}/file", {"RESULTS_DIR": "{tmp}/file"}),
-        Wrong(f"run {RUN.key} --scale smoke", "{tmp}/file", {"CHECKPOINT_DIR": "{tmp}/file"}),
-        Wrong("run measured/pixel_histogram/mnist/original --scale smoke", "{tmp}/file", {"RESULTS_DIR": "{tmp}/file"}),
+        Wrong(f"run {RUN.key} --scale smoke", "{tmp}/file is a file where a folder of", {"RESULTS_DIR": "{tmp}/file"}),
+        Wrong("status table-2 --scale smoke", "{tmp}/file is a file where a folder of", {"RESULTS_DIR": "{tmp}/file"}),
+        Wrong(f"run {RUN.key} --scale smoke", "cannot write checkpoints to {tmp}/file", {"CHECKPOINT_DIR": "{tmp}/file"}),
+        Wrong("run measured/pixel_histogram/mnist/original --scale smoke", "{tmp}/file is a", {"RESULTS_DIR": "{tmp}/file"}),
     ],
     ids=lambda case: f"{case.arguments} {' '.join(case.environment)}".strip(),
 )

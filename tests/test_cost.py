@@ -30,6 +30,15 @@ def test_operations_of_a_pgd_run_at_the_papers_settings():
     assert cost.flops(run) == training + evaluation
 
 
+def test_every_step_of_every_restart_is_counted():
+    run = grid.Run.parse("mnist/smooth-5/lenet5-w1/pgd/n60000/default/seed0", "paper")
+    paper = grid.Run.parse("mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0", "paper")
+    products, _ = lenet5_products(1)
+    attack = grid.evaluation_settings(run, "pgd-worst-case")["threat_model"]
+    steps = attack["num_steps"] * attack["restarts"]
+    assert cost.flops(run) - cost.flops(paper) == 20_000 * (2 * 2 * products + steps * 4 * products)
+
+
 def test_standard_training_crafts_nothing_and_measuring_is_free():
     standard, pgd = grid.runs("table-2", "smoke")[:2]
     assert 0 < cost.flops(standard) < cost.flops(pgd)

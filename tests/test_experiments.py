@@ -28,6 +28,7 @@ def tiny(monkeypatch):
         (smoke["models"]["lenet5"], {"steps": 12, "batch_size": 32}),
         (smoke["datasets"]["mnist"], {"test_size": 40, "train_subset": 20}),
         (spec["evaluations"]["pgd"]["attack"], {"num_steps": 3}),
+        (spec["evaluations"]["pgd-worst-case"]["attack"], {"num_steps": 4, "restarts": 2}),
     ):
         for name, value in changed.items():
             monkeypatch.setitem(mapping, name, value)
@@ -196,6 +197,96 @@ def test_a_stale_evaluation_needs_the_weights_only(monkeypatch):
     assert results.read(PGD, "pgd")["settings"]["evaluation"]["threat_model"]["num_steps"] == 2
 
 
+WITH_WORST_CASE = replace(PGD, transform="binarize")  # worst-case-mnist shows it
+
+
+def contents(run: Run) -> dict[str, bytes]:
+    """The bytes of each record there is."""
+    return {path.stem: path.read_bytes() for path in results.path(run, "training").parent.glob("*.json")}
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_evaluation_with_a_suffix_records_its_own_metrics():
+    experiments.complete([WITH_WORST_CASE], "cpu")
+    paper, worst = (results.read(WITH_WORST_CASE, name) for name in ("pgd", "pgd-worst-case"))
+    for split in ("test", "train"):
+        assert worst["metrics"][split].keys() == worst["outcomes"][split].keys()
+        assert worst["metrics"][split].keys() == {"robust_accuracy_worst_case", "robustness_wrt_predictions_worst_case"}
+        for metric, share in worst["metrics"][split].items():
+            assert share <= paper["metrics"][split][metric.removesuffix("_worst_case")]
+            size = worst["sizes"][split]
+            assert results.unpack(worst["outcomes"][split][metric], size).double().mean().item() == share
+    assert worst["weights"] == paper["weights"] == results.read(WITH_WORST_CASE, "training")["weights"]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_later_evaluation_needs_the_weights_only(monkeypatch):
+    experiments.complete([WITH_WORST_CASE], "cpu")
+    results.path(WITH_WORST_CASE, "pgd-worst-case").unlink()
+    before = contents(WITH_WORST_CASE)
+    forbid_training(monkeypatch)
+    assert experiments.complete([WITH_WORST_CASE], "cpu") == 1
+    assert {name: content for name, content in contents(WITH_WORST_CASE).items() if name in before} == before
+    assert results.missing(WITH_WORST_CASE) == []
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("weights", ["the same", "others"])
+def test_where_the_weights_are_gone_the_run_is_trained_again(monkeypatch, weights):
+    """On another device the weights would be others: what was evaluated of the earlier ones is taken anew."""
+    experiments.complete([WITH_WORST_CASE], "cpu")
+    results.path(WITH_WORST_CASE, "pgd-worst-case").unlink()
+    (experiments.checkpoint_folder(WITH_WORST_CASE) / "weights.safetensors").unlink()
+    before = contents(WITH_WORST_CASE)
+    if weights == "others":
+        train = training.train
+        monkeypatch.setattr(training, "train", lambda *a, **k: train(*a, **{**k, "seed": 99}))
+    assert experiments.complete([WITH_WORST_CASE], "cpu") == 1
+    after = contents(WITH_WORST_CASE)
+    assert after["training"] != before["training"]
+    assert (after["pgd"] == before["pgd"]) == (weights == "the same")
+    digests = {results.read(WITH_WORST_CASE, name)["weights"] for name in grid.records(WITH_WORST_CASE)}
+    assert len(digests) == 1
+    assert results.missing(WITH_WORST_CASE) == []
+
+
+@pytest.mark.usefixtures("tiny")
+def test_weights_that_were_never_recorded_are_trained_again():
+    """The process died between writing the weights of a second training and recording it."""
+    experiments.complete([STANDARD], "cpu")
+    whole = of_the_result(STANDARD)
+    file = experiments.checkpoint_folder(STANDARD) / "weights.safetensors"
+    tensors, about = training.load_tensors(file, "cpu")
+    training.save_tensors(file, {name: tensor + 1 for name, tensor in tensors.items()}, about)
+    results.path(STANDARD, "clean").unlink()
+    experiments.complete([STANDARD], "cpu")
+    assert of_the_result(STANDARD) == whole
+
+
+def test_a_digest_tells_weights_apart(trained):
+    before = experiments.weights_digest(trained)
+    assert before == experiments.weights_digest(trained)
+    assert len(before) == 12
+    with torch.no_grad():
+        trained[0].weight[0, 0, 0, 0] += 1e-7
+    assert experiments.weights_digest(trained) != before
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_training_stuck_at_chance_is_recorded_with_its_curve(monkeypatch):
+    monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 1.2)
+    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 0.0)
+    assert experiments.complete([PGD], "cpu") == 1
+    assert [results.status(PGD, name) for name in grid.records(PGD)] == ["failed", "failed"]
+    record = results.read(PGD, "training")
+    assert record["failed"].startswith("the model ends at chance: ")
+    assert record["curve"]["step"] == list(range(1, 13))
+    assert record["metrics"] == {}
+    assert not results.path(PGD, "pgd").exists()
+    assert results.frame([PGD])["value"].isna().all()
+    assert [path.name for path in experiments.checkpoint_folder(PGD).iterdir()] == ["lock"]
+
+
 @pytest.mark.usefixtures("tiny")
 def test_a_failed_training_is_recorded_and_the_others_go_on(monkeypatch):
     train = training.train
@@ -344,6 +435,20 @@ def test_collect_computes_at_a_scale_by_name_and_reads_for_auto(monkeypatch):
     assert (computed.attrs["scale"], computed.attrs["expected"], computed.attrs["complete"]) == ("smoke", 1, 1)
     forbid_training(monkeypatch)
     assert experiments.collect("footprints", device="cpu").equals(computed)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_collect_trains_nothing_again_for_what_another_exhibit_shows(monkeypatch):
+    exhibit = grid._spec()["exhibits"]["table-2"]["scales"]
+    monkeypatch.setitem(exhibit, "smoke", {"widen_factor": 0.125, "transform": ["binarize"], "training": ["pgd"]})
+    experiments.complete([WITH_WORST_CASE], "cpu")
+    results.path(WITH_WORST_CASE, "pgd-worst-case").unlink()
+    (experiments.checkpoint_folder(WITH_WORST_CASE) / "weights.safetensors").unlink()
+    with monkeypatch.context() as patch:
+        forbid_training(patch)
+        assert experiments.collect("table-2", "smoke", device="cpu").attrs["complete"] == 1
+    found = experiments.collect("worst-case-mnist", "smoke", device="cpu")
+    assert "robust_accuracy_worst_case" in set(found["metric"])
 
 
 def test_collect_histograms():

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lib import data, grid, models
+from lib import attacks, data, grid, models, results
 from lib.grid import Measurement, Run
 
 MNIST = Run("mnist", "smooth-3", "lenet5", 1.0, "pgd", 60000, "default", 0, "paper")
@@ -26,6 +26,9 @@ def items(request) -> list[grid.Item]:
         ("table-2", 9 * 2, 9 * 2 * 3, 4 * 2),
         ("footprints", 6 * 2, 6 * 2, 2 * 2),
         ("table-3", 14 * 2, 7 * 2, 3 * 2),
+        ("worst-case-mnist", 3, 3, 1),
+        ("worst-case-cifar10", 3, 3, 1),
+        ("precision", 2 * 2 * 5, 2 * 2 * 5, 2 * 2),
         ("figure-1a", 5, 5, 5),
         ("figure-1b", 6, 6, 6),
         ("footprint-volumes", 6, 6, 6),
@@ -203,6 +206,31 @@ def test_sample_complexity_has_the_papers_weight_decay():
     assert settings["training"]["steps"] == 100_000
 
 
+@pytest.mark.parametrize("scale", grid.SCALES)
+def test_the_precision_exhibit_compares_runs_that_differ_by_it_alone(scale):
+    listed = grid.runs("precision", scale)
+    assert len({run.seed for run in listed}) > 1
+    for run in listed:
+        if not run.recipe.endswith("bfloat16"):
+            settings = grid.settings(run)
+            (other,) = (
+                grid.settings(each)
+                for each in listed
+                if each.recipe.endswith("bfloat16") and replace(each, recipe=run.recipe) == run
+            )
+            assert (settings["attack"].pop("precision"), other["attack"].pop("precision")) == ("float32", "bfloat16")
+            assert settings == other
+            assert grid.evaluation_settings(run, "pgd")["threat_model"].get("precision") is None  # float32
+
+
+@pytest.mark.parametrize("scale", grid.SCALES)
+def test_attacks_of_training_are_in_float32_by_default(scale):
+    listed = [run for run in grid.all_runs(scale) if isinstance(run, Run) and run.training == "pgd"]
+    low = {run.recipe for run in listed if grid.settings(run)["attack"]["precision"] != "float32"}
+    assert low == {run.recipe for run in listed if run.recipe.endswith("bfloat16")}
+    assert "default" not in low
+
+
 @pytest.mark.parametrize(
     ("run", "sizes"),
     [
@@ -248,6 +276,53 @@ def test_records_of_a_run():
     assert grid.records(Measurement("inter_class_distance", "mnist", "original", "paper")) == ["measured"]
     assert "evaluation" not in grid.record_settings(MNIST, "training")
     assert grid.record_settings(MNIST, "pgd")["evaluation"] == grid.evaluation_settings(MNIST, "pgd")
+
+
+def test_an_exhibit_shows_its_own_evaluations_only():
+    smooth = replace(MNIST, transform="smooth-5")
+    assert grid.exhibits_of(smooth) == ["table-2", "footprints", "worst-case-mnist", "precision"]
+    assert grid.records(smooth) == ["training", "pgd", "pgd-worst-case"]
+    assert grid.records(smooth, "table-2") == ["training", "pgd"]
+    assert grid.records(smooth, "worst-case-mnist") == ["training", "pgd", "pgd-worst-case"]
+    assert grid.records(replace(smooth, training="standard")) == ["training", "clean"]
+
+
+@pytest.mark.parametrize("scale", grid.SCALES)
+@pytest.mark.parametrize(("exhibit", "table"), [("worst-case-mnist", "table-2"), ("worst-case-cifar10", "table-3")])
+def test_the_worst_case_needs_no_run_of_its_own(exhibit, table, scale):
+    assert set(grid.runs(exhibit, scale)) < set(grid.runs(table, scale))
+
+
+def test_only_the_papers_evaluations_have_the_papers_names():
+    """What is recorded under a plain name was attacked by the paper's attack; every other one has names of its own."""
+    plain = {"clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"}
+    recorded = {name: set(grid.metrics(name).values()) for name in grid._spec()["evaluations"]}
+    assert recorded.pop("clean") == {"clean_accuracy"}
+    assert recorded.pop("pgd") == plain
+    assert grid._spec()["evaluations"]["pgd"] == {"attack": {}}
+    named = [metric for metrics in recorded.values() for metric in metrics]
+    assert len(named) == 2 * len(recorded) == len(set(named) - plain)
+    for name, metrics in recorded.items():
+        suffix = grid.evaluation_settings(MNIST, name)["suffix"]
+        assert metrics == {f"robust_accuracy_{suffix}", f"robustness_wrt_predictions_{suffix}"}
+    assert "suffix" not in grid.evaluation_settings(MNIST, "pgd")
+
+
+def test_metrics_of_table_7_are_named_as_the_papers():
+    published = set(results.published("table-7")["metric"])
+    assert published == {"robust_accuracy", grid.metrics("pgd-unboxed")["robust_accuracy"]}
+
+
+@pytest.mark.parametrize("run", [MNIST, CIFAR10], ids=str)
+def test_attacks_other_than_the_papers(run):
+    paper = grid.evaluation_settings(run, "pgd")["threat_model"]
+    assert grid.evaluation_settings(run, "pgd-unboxed")["threat_model"] == {**paper, "bounds": None}
+    stronger = attacks.ThreatModel(**grid.evaluation_settings(run, "pgd-worst-case")["threat_model"])
+    assert stronger.early_stop
+    assert stronger.restarts > 1
+    assert stronger.num_steps > paper["num_steps"]
+    assert (stronger.eps, stronger.step_size) == (paper["eps"], paper["step_size"])
+    assert stronger.num_steps * stronger.step_size >= 2 * stronger.eps  # from one end of the budget to the other
 
 
 def test_exhibits_of_a_run():
@@ -350,6 +425,7 @@ def test_what_is_not_a_measurements_key():
         (lambda: grid.all_runs("huge"), "unknown scale 'huge'; allowed: paper, laptop, smoke"),
         (lambda: grid.exhibit(""), "unknown exhibit ''"),
         (lambda: grid.check_scale("auto"), "unknown scale 'auto'; allowed: paper, laptop, smoke"),
+        (lambda: grid.metrics("cw"), "unknown evaluation 'cw'; allowed: clean, pgd, pgd-worst-case, pgd-unboxed"),
         (lambda: grid.evaluation_settings(MNIST, "cw"), "unknown evaluation 'cw'; allowed: clean, pgd"),
         (lambda: grid.runs("table-3", "laptop", cifar10="svhn"), "unknown CIFAR10 set 'svhn'; allowed: cifar10, cifar10-jpeg"),
     ],

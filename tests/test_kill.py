@@ -1,5 +1,9 @@
-"""A process killed at any moment loses at most what came after its last checkpoint, and nothing of the result."""
+"""A process killed at any moment loses at most what came after its last checkpoint, and nothing of the result.
 
+Here are real processes, real signals, and disks that really refuse.
+"""
+
+import ctypes
 import json
 import os
 import random
@@ -7,13 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from lib import grid
+from lib import grid, results
+from lib.grid import Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 # A checkpoint at nearly every step: most kills fall into a write.
@@ -89,3 +94,201 @@ def test_killed_three_times(tmp_path):
 def test_killed_twenty_times(tmp_path, key):
     assert grid.Run.parse(key, "smoke").training == "pgd"
     _killed_and_resumed(key, tmp_path, kills=20)
+
+
+# --- killed at a chosen moment ------------------------------------------------------------------------------------------
+
+# A child for each moment, which kills itself there; the one after it goes on. The last one reaches the end. They are forked,
+# so that the library is imported once. A moment is a call and the file that it is about.
+FORKS = """
+import os, signal, sys, torch
+from pathlib import Path
+from lib import evaluation, experiments, grid, training
+torch.set_num_threads(1)
+training.CHECKPOINT_SECONDS, training.NO_BETTER_THAN_CHANCE = 0.0, 0.0
+grid._spec()["scales"]["smoke"]["models"]["lenet5"]["steps"] = 12
+grid._spec()["evaluations"]["pgd"]["attack"]["num_steps"] = 3
+run = grid.Run.parse(sys.argv[1], "smoke")
+
+def armed(function, about):
+    def call(*arguments, **keywords):
+        if about(*arguments, **keywords):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **keywords)
+    return call
+
+def arm(call, name):
+    if call == "write":
+        os.fsync = armed(os.fsync, lambda file: f".{name}." in os.readlink(f"/proc/self/fd/{file}"))
+    elif call == "rename":
+        Path.replace = armed(Path.replace, lambda part, target: Path(target).name == name)
+    elif call == "evaluate":
+        evaluation.evaluate = armed(evaluation.evaluate, lambda *_, description, **__: description.endswith(name))
+
+for moment in sys.argv[2:]:
+    if os.fork() == 0:
+        folder, call, name = moment.split(":")
+        os.environ |= {"RESULTS_DIR": f"{folder}/results", "CHECKPOINT_DIR": f"{folder}/checkpoints"}
+        arm(call, name)
+        experiments.complete([run], "cpu")
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+MOMENTS = [
+    "write:training.safetensors",
+    "rename:training.safetensors",
+    "write:weights.safetensors",
+    "rename:weights.safetensors",
+    "write:training.json",
+    "rename:training.json",
+    "evaluate:pgd on test",
+    "evaluate:pgd on train",
+    "write:pgd.json",
+    "rename:pgd.json",
+]
+
+
+def test_killed_while_writing_and_while_evaluating(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    moments = [f"{whole}:none:", *(f"{killed}:{moment}" for moment in MOMENTS), f"{killed}:none:"]
+    command = [sys.executable, "-c", FORKS, KEYS[0], *moments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["0", *["-9"] * len(MOMENTS), "0"], done.stderr[-2000:]
+    assert _result(KEYS[0], killed) == _result(KEYS[0], whole)
+    names = {path.name for path in killed.rglob("*") if path.is_file()}
+    assert names == {"training.json", "pgd.json", "weights.safetensors", "lock"}
+
+
+# --- locks, interrupts --------------------------------------------------------------------------------------------------
+
+STANDARD = "mnist/original/lenet5-w0.125/standard/n4000/default/seed0"
+LIB = [sys.executable, "-m", "lib", "run"]
+SMOKE = ["--scale", "smoke", "--device", "cpu"]
+STUCK = """
+import sys
+from lib import experiments, grid, training
+
+def train(*_, **__):
+    print("training", flush=True)
+    sys.stdin.read()
+
+training.train = train
+experiments.complete([grid.Run.parse(sys.argv[1], "smoke")], "cpu")
+"""
+
+
+def test_a_dead_process_blocks_nobody():
+    """One process has the run in hand, a second waits for it; the first is killed, and the second computes the run."""
+    pipes = {"cwd": ROOT, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", STUCK, STANDARD], **pipes) as first:
+        assert first.stdout.readline() == "training\n"
+        with subprocess.Popen([*LIB, STANDARD, *SMOKE], **pipes) as second:
+            assert second.stderr.readline() == f"1 of 1: smoke: {STANDARD}\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                second.wait(0.5)
+            first.kill()
+            said, _ = second.communicate()
+            assert (second.returncode, said) == (0, "1 computed, the rest was recorded\n")
+    assert results.missing(Run.parse(STANDARD, "smoke")) == []
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_interrupted_from_the_keyboard(tmp_path, jobs):
+    """Ctrl-C reaches every process of the terminal: all leave at once, with one line."""
+    listed = [run for run in grid.runs("table-2", "smoke") if run.training == "standard"]
+    command = [*LIB, *(run.key for run in listed), *SMOKE, "--jobs", jobs]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while not any(results.path(run, "clean").exists() for run in listed):
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate()  # which waits for whoever still holds its standard error
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "interrupted; what was recorded is kept, and training goes on from its checkpoint"
+    assert "Traceback" not in err
+    states = [results.missing(run) for run in listed]  # and every record there is whole
+    assert [] in states
+    assert any(states)
+
+
+# --- disks that refuse --------------------------------------------------------------------------------------------------
+
+# No file may grow beyond so many bytes: the system refuses the write that would, as it does on a full disk.
+FULL = """
+import resource, sys
+from lib import __main__, results, training
+results.provenance()
+training.CHECKPOINT_SECONDS = 0.0
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+__main__.main()
+"""
+VOLUME = Measurement("log2_perturbable_volume", "mnist", "original", "smoke")
+
+
+@pytest.mark.parametrize(
+    ("key", "limit", "message"),
+    [
+        (VOLUME.key, 100, "cannot write the record {results}/smoke/" + VOLUME.key + ".json: File too large; nothing recorded"),
+        (STANDARD, 100, "cannot write {checkpoints}/smoke/.*/training.safetensors: .*File too large"),
+    ],
+    ids=["record", "checkpoint"],
+)
+def test_a_full_disk(tmp_path, key, limit, message):
+    earlier = _earlier_record()
+    command = [sys.executable, "-c", FULL, str(limit), "run", key, *SMOKE]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    _is_one_line(done, message.format(results=tmp_path / "results", checkpoints=tmp_path / "checkpoints"))
+    assert {path for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"} == set(earlier)
+    assert all(path.read_bytes() == content for path, content in earlier.items())
+    assert subprocess.run([*LIB, key, *SMOKE], cwd=ROOT, capture_output=True).returncode == 0
+    assert results.missing(grid.parse(key, "smoke")) == []
+
+
+@pytest.mark.parametrize("folder", ["results", "checkpoints"])
+def test_a_folder_that_is_read_only(tmp_path, folder):
+    earlier = _earlier_record()
+    (tmp_path / "checkpoints").mkdir()
+    kept = [path for path in (tmp_path / folder).rglob("*") if path.is_dir()] + [tmp_path / folder]
+    for path in kept:
+        path.chmod(0o555)
+    done = subprocess.run(
+        [*LIB, STANDARD, *SMOKE], cwd=ROOT, capture_output=True, text=True, preexec_fn=_without_roots_privilege()
+    )
+    for path in kept:
+        path.chmod(0o755)
+    what = {"results": "records", "checkpoints": "checkpoints"}[folder]
+    _is_one_line(done, f"cannot write {what} to {tmp_path / folder}/smoke/.*: Permission denied")
+    assert "training" not in done.stderr.replace("cannot", "")  # it is said before the work
+    assert all(path.read_bytes() == content for path, content in earlier.items())
+
+
+def _earlier_record() -> dict[Path, bytes]:
+    """A record of another run, which must stay as it is."""
+    other = Measurement("inter_class_distance", "mnist", "original", "smoke")
+    path = results.path(other, "measured")
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    return {path: path.read_bytes()}
+
+
+def _is_one_line(done: subprocess.CompletedProcess, message: str) -> None:
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    line = done.stderr.splitlines()[-1]
+    with pytest.raises(ValueError, match=f"^error: {message}"):
+        raise ValueError(line)
+
+
+def _without_roots_privilege() -> Callable[[], None] | None:
+    """To be called in the child: root writes wherever it likes, so it gives that up."""
+    if os.geteuid() != 0:
+        return None
+    prctl, drop, override = ctypes.CDLL(None).prctl, 24, 1  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
+
+    def give_up() -> None:
+        if prctl(drop, override, 0, 0, 0) != 0:
+            raise OSError("root cannot give up its privilege here")
+
+    return give_up

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -124,6 +125,21 @@ def test_a_file_in_place_of_the_folder(tmp_path, in_the_way):
     assert blocked.read_text() == "not a folder"
 
 
+def test_a_file_in_place_of_the_folder_is_told_when_reading(tmp_path):
+    (tmp_path / "results").write_text("not a folder")
+    message = f"^{tmp_path}/results is a file where a folder of records should be; move it, or set RESULTS_DIR$"
+    for read in (lambda: results.read(RUN, "pgd"), lambda: results.missing(RUN), lambda: results.frame([VOLUME])):
+        with pytest.raises(results.RecordError, match=message):
+            read()
+
+
+def test_a_folder_in_place_of_a_record():
+    path = results.path(RUN, "pgd")
+    path.mkdir(parents=True)
+    with pytest.raises(results.RecordError, match=f"^cannot read the record {path}: Is a directory$"):
+        results.read(RUN, "pgd")
+
+
 def test_prepare_clears_what_a_killed_process_left():
     path = write()
     (path.parent / ".pgd.json.0123").write_text('{"key": "half of')
@@ -207,6 +223,29 @@ def test_a_record_that_is_not_there():
         results.read(RUN, "pgd")
 
 
+def test_a_later_evaluation_of_other_weights_is_stale():
+    """A run whose weights are gone is trained again for it; an evaluation of the earlier weights is believed no more."""
+    write()
+    write(name="training", metrics={})
+    assert results.missing(RUN) == []  # without a digest nothing can be told
+    write(name="training", metrics={}, weights="0123456789ab")
+    assert results.missing(RUN) == ["pgd"]
+    assert set(results.frame([RUN])["status"]) == {"stale"}
+    write(weights="0123456789ab")
+    assert results.missing(RUN) == []
+    write(weights="ba9876543210")
+    assert results.status(RUN, "pgd") == "stale"
+
+
+def test_a_training_that_fails_at_last_leaves_no_accuracy_of_earlier_weights():
+    write()
+    write(name="training", metrics={}, failed="it ended at chance", curve={"step": []})
+    assert results.missing(RUN) == []
+    rows = results.frame([RUN])
+    assert rows["value"].isna().all()
+    assert sorted(rows["metric"]) == sorted(results.IN_PERCENT)
+
+
 # --- frames -----------------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +286,51 @@ def test_a_stale_value_is_never_shown(monkeypatch):
     assert len(rows) == 6
     assert set(rows["status"]) == {"stale"}
     assert rows["value"].isna().all()
+
+
+STRONGER = replace(RUN, transform="binarize")
+WORST = {"robust_accuracy_worst_case": 0.25, "robustness_wrt_predictions_worst_case": 0.375}
+
+
+def test_an_evaluation_with_a_suffix_is_in_percent_and_under_its_own_names():
+    assert grid.records(STRONGER) == ["training", "pgd", "pgd-worst-case"]
+    write(STRONGER, "training", {})
+    write(STRONGER, "pgd")
+    write(STRONGER, "pgd-worst-case", {"test": WORST})
+    rows = results.frame([STRONGER])
+    found = rows[rows["split"] == "test"].set_index("metric")["value"]
+    assert found.to_dict() == {
+        "clean_accuracy": 98.5,
+        "robust_accuracy": 50.0,
+        "robustness_wrt_predictions": pytest.approx(50.5),
+        "robust_accuracy_worst_case": 25.0,
+        "robustness_wrt_predictions_worst_case": 37.5,
+    }
+
+
+def test_an_exhibit_neither_shows_nor_misses_what_others_ask_for():
+    """The worst case is taken of runs of table-2: without it table-2 is complete, with it table-2 looks the same."""
+    runs = grid.runs("table-2", "smoke")
+    assert STRONGER in runs
+    for run in runs:
+        write(run, "training", {})
+        write(run, grid.evaluations(run)[0])
+    assert results.missing(STRONGER) == ["pgd-worst-case"]
+    assert results.missing(STRONGER, "table-2") == []
+    before = results.select("table-2")
+    assert (before.attrs["scale"], before.attrs["complete"], before.attrs["expected"]) == ("smoke", len(runs), len(runs))
+    assert results.select("worst-case-mnist", "smoke").attrs["complete"] == 0
+    write(STRONGER, "pgd-worst-case", {"test": WORST})
+    assert results.select("table-2").equals(before)
+    shown = results.select("worst-case-mnist")
+    assert (shown.attrs["scale"], shown.attrs["complete"]) == ("smoke", 1)
+    assert set(WORST) < set(shown["metric"])
+
+
+def test_a_failed_run_has_a_row_for_each_metric_that_is_shown():
+    write(STRONGER, "training", {}, failed="it ended at chance", curve={"step": []})
+    assert sorted(results.select("table-2", "smoke")["metric"]) == sorted(results.IN_PERCENT)
+    assert sorted(results.select("worst-case-mnist", "smoke")["metric"]) == sorted([*results.IN_PERCENT, *WORST])
 
 
 def test_load_reads_everything_of_a_scale():

@@ -219,6 +219,8 @@ X = torch.full((1, 1, 8, 6), 0.5)
         (lambda: transforms.smooth(X, 0), r"whole number of pixels ≥ 1, given 0"),
         (lambda: transforms.smooth(X, -3), r"given -3"),
         (lambda: transforms.smooth(X, 2.5), r"given 2.5"),
+        (lambda: transforms.smooth(X, float("inf")), r"whole number of pixels ≥ 1, given inf"),
+        (lambda: transforms.smooth(X, float("nan")), r"whole number of pixels ≥ 1, given nan"),
         (lambda: transforms.smooth(X, 16), r"size 16 is too large for images of 8×6"),
         (lambda: transforms.smooth(X, 12, "square"), r"size 12 is too large"),
         (lambda: transforms.smooth(X, 3, "round"), r"column, square, given 'round'"),

@@ -18,12 +18,18 @@ from lib.exhibits.tables import (
     footprint_robustness_table,
     footprint_table,
     interval,
+    mean_interval,
+    precision_seeds_table,
+    precision_seen,
+    precision_table,
     robustness_table,
     seen,
     sensitivity_table,
     speed_table,
     stamp,
     transform_label,
+    worst_case_seen,
+    worst_case_table,
 )
 
 __all__ = [
@@ -36,7 +42,11 @@ __all__ = [
     "footprint_table",
     "histogram_figure",
     "interval",
+    "mean_interval",
     "picture_plate",
+    "precision_seeds_table",
+    "precision_seen",
+    "precision_table",
     "robustness_figure",
     "robustness_table",
     "seen",
@@ -46,6 +56,8 @@ __all__ = [
     "speed_table",
     "stamp",
     "transform_label",
+    "worst_case_seen",
+    "worst_case_table",
 ]
 
 

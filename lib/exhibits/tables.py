@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 PALETTE = sns.color_palette("colorblind")
 # (training, metric): label, heading in tables, and colour of the four columns of Tables 2 and 3.
@@ -223,6 +223,139 @@ def sensitivity_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> 
                 }
             )
     return pd.DataFrame(rows)
+
+
+def worst_case_table(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The attack of Section 3.2 beside a stronger one, on the same models: test images, in percent, means over seeds.
+
+    In the worst case an image counts as robust only if no iterate of several longer attacks is misclassified. `sets`: from a
+    data set's name to ours. Δ is taken over the seeds that have both.
+    """
+    rows = []
+    for name, ours in sets.items():
+        for transform in ours["transform"].unique() if len(ours) else [MISSING]:
+            row = {"data set": name, "variant": transform_label(transform)}
+            for metric, heading in (("robust_accuracy", "robust"), ("robustness_wrt_predictions", "w.r.t. pred.")):
+                last, worst = (over_seeds(ours, "pgd", each) for each in (metric, f"{metric}_worst_case"))
+                pairs = _pairs(*_by_attack(ours, metric)).query("transform == @transform")
+                change = f" ({(pairs['other'] - pairs['one']).mean():+.1f})" if len(pairs) else ""
+                row[f"{heading}: last iterate"] = _mean_cell(last, transform)
+                row[f"{heading}: worst case (Δ)"] = _mean_cell(worst, transform) + change
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def worst_case_seen(sets: Mapping[str, pd.DataFrame]) -> str:
+    """How much robust accuracy the stronger attack takes, and whether the variants keep their order, one sentence a set."""
+    said = []
+    for name, ours in sets.items():
+        pairs = _pairs(*_by_attack(ours, "robust_accuracy")).groupby("transform", sort=False)[["one", "other"]].mean()
+        if pairs.empty:
+            said.append(f"{name}: not computed yet; compute it with `{ours.attrs['command']}`.")
+            continue
+        lost = (pairs["one"] - pairs["other"]).rename(transform_label).sort_values()
+        most = f"**{lost.iloc[-1]:.1f} points** on {lost.index[-1]}"
+        if len(lost) > 1:
+            order = "stays" if pairs["one"].rank().equals(pairs["other"].rank()) else "changes"
+            most = f"{lost.iloc[0]:.1f} points on {lost.index[0]} to {most}; the order of the variants {order}"
+        said.append(f"{name} (scale {ours.attrs['scale']}): the stronger attack takes {most}.")
+    return " ".join(said)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """(mean, low, high): the mean of independent values and Student's 95% confidence interval.
+
+    ValueError for fewer than two values, which do not tell how far others lie.
+    """
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least two values, given {len(values)}")
+    mean = float(np.mean(values))
+    half = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
+def precision_table(ours: pd.DataFrame) -> pd.DataFrame:
+    """Training with bfloat16 attacks beside training with float32 ones, evaluated alike: test images, in percent.
+
+    A seed trains both from the same initial weights, with the same batches and starts, so the differences, bfloat16 minus
+    float32, are paired. Seeds that have both count; the failed and stale ones are told in brackets.
+    """
+    metrics = {metric: label for (training, metric), (label, _, _) in QUANTITIES.items() if training == "pgd"}
+    rows = []
+    for transform in ours["transform"].unique() if len(ours) else [MISSING]:
+        for metric, label in metrics.items():
+            both = _by_precision(ours[ours["transform"] == transform], metric)
+            pairs = _pairs(*both)
+            without = pd.concat(both)["status"].loc[lambda status: status != "recorded"].value_counts()
+            told = "".join(f" ({count} {status})" for status, count in without.items())
+            row = {"variant": transform_label(transform), "quantity": label.split(",")[0], "seeds": f"{len(pairs)}{told}"}
+            for side, heading in (("one", "float32"), ("other", "bfloat16")):
+                spread = f" ({pairs[side].std():.2f})" if len(pairs) > 1 else ""
+                row[f"{heading}: mean (s.d.)"] = f"{pairs[side].mean():.2f}{spread}" if len(pairs) else MISSING
+            row["difference"] = row["95% interval"] = MISSING
+            if len(pairs) > 1:
+                mean, low, high = mean_interval(list(pairs["other"] - pairs["one"]))
+                row["difference"], row["95% interval"] = f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}"
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def precision_seeds_table(ours: pd.DataFrame) -> pd.DataFrame:
+    """The robust accuracies behind `precision_table`, one row a variant and seed."""
+    full, low = (rows.set_index(["transform", "seed"]) for rows in _by_precision(ours, "robust_accuracy"))
+    rows = []
+    for place in full.index.union(low.index, sort=False):
+        values = [found["value"].get(place, np.nan) for found in (full, low)]
+        cells = [
+            f"{value:.2f}" if np.isfinite(value) else found["status"].get(place, MISSING)
+            for value, found in zip(values, (full, low), strict=True)
+        ]
+        rows.append((transform_label(place[0]), str(place[1]), *cells, _number(values[1] - values[0], "{:+.2f}")))
+    return pd.DataFrame(rows or [(MISSING,) * 5], columns=["variant", "seed", "float32", "bfloat16", "difference"])
+
+
+def precision_seen(ours: pd.DataFrame) -> str:
+    """What the paired differences of robust accuracy say, variant by variant."""
+    said, moved = [], []
+    for transform, pairs in _pairs(*_by_precision(ours, "robust_accuracy")).groupby("transform", sort=False):
+        if len(pairs) > 1:
+            mean, low, high = mean_interval(list(pairs["other"] - pairs["one"]))
+            label = transform_label(transform)
+            said.append(f"{mean:+.2f} points on {label} (95% interval {low:+.2f} to {high:+.2f}, {len(pairs)} seeds)")
+            moved += [] if low <= 0 <= high else [label]
+    if not said:
+        return f"Not computed yet: at least two seeds are needed in both precisions. `{ours.attrs['command']}`"
+    verdict = "Every interval holds 0: **no effect can be told from chance**, and the intervals say how large one could be."
+    if moved:
+        verdict = f"The interval leaves out 0 on {' and '.join(moved)}: there the precision **did change the result**."
+    changes = ", and by ".join(said)
+    return f"At scale {ours.attrs['scale']}, bfloat16 attacks in training moved robust accuracy by {changes}. {verdict}"
+
+
+def _by_attack(ours: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of PGD training on test images: under the paper's attack, and in the worst case over stronger ones."""
+    rows = ours[(ours["training"] == "pgd") & (ours["split"] == "test")]
+    return rows[rows["metric"] == metric], rows[rows["metric"] == f"{metric}_worst_case"]
+
+
+def _by_precision(ours: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of PGD training on test images: with float32 attacks, and with bfloat16 ones, as the recipe's name says."""
+    rows = ours[(ours["training"] == "pgd") & (ours["metric"] == metric) & (ours["split"] == "test")]
+    low = rows["recipe"].str.endswith("bfloat16")
+    return rows[~low], rows[low]
+
+
+def _pairs(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """The values of the variants and seeds that have both: columns `transform`, `seed`, `one` and `other`."""
+    columns = ["transform", "seed", "value"]
+    return one[columns].merge(other[columns], on=columns[:2]).dropna().set_axis([*columns[:2], "one", "other"], axis=1)
+
+
+def _mean_cell(found: pd.DataFrame, transform: str) -> str:
+    if transform not in found.index:
+        return MISSING
+    row = found.loc[transform]
+    return f"{row['mean']:.1f}" if row["seeds"] else row["status"]
 
 
 def speed_table(rows: pd.DataFrame) -> pd.DataFrame:
