@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from lib import attacks, data, evaluation, geometry, grid, models, results, training, transforms
+from lib import attacks, certified, data, evaluation, geometry, grid, models, results, training, transforms
 from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,11 +140,12 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
             return model.eval()
         model = new_model(run, where)
     settings = grid.settings(run)
+    robust_loss = certified.training_loss(**settings["certificate"]) if "certificate" in settings else None
     x, y, source = _images(run, "train", run.train_size, where)
     try:
         done = training.train(
-            model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=folder / "training.safetensors",
-            description=str(run),
+            model, x, y, **settings["training"], attack=settings.get("attack"), robust_loss=robust_loss,
+            checkpoint=folder / "training.safetensors", description=str(run),
         )  # fmt: skip
     except training.TrainingFailedError as failure:
         content = {"metrics": {}, "curve": failure.curve, "failed": failure.reason}
@@ -169,13 +170,29 @@ def _evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> Non
             model, x, y, threat_model, generator=torch.Generator(where).manual_seed(resolved["seed"]),
             description=f"{run}, {name} on {split}",
         )  # fmt: skip
-        names = grid.metrics(name)
-        metrics[split] = {names[metric]: value for metric, value in found.metrics().items() if metric in names}
-        outcomes[split] = {names[metric]: results.pack(bits) for metric, bits in found.outcomes().items() if metric in names}
+        each = found.outcomes()
+        if "certificate" in resolved:
+            each |= _certify(run, model, x, y, found, threat_model, resolved["certificate"])
+        named = {own: each[metric] for metric, own in grid.metrics(name).items()}
+        metrics[split] = {metric: bits.double().mean().item() for metric, bits in named.items()}
+        outcomes[split] = {metric: results.pack(bits) for metric, bits in named.items()}
         sources.add(source)
     content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights_digest(model)}
     seconds = time.monotonic() - began
     results.write(run, name, content, seconds=seconds, device=where, source=", ".join(sorted(sources)))
+
+
+def _certify(run, model, x, y, found, threat_model, metrics) -> dict[str, torch.Tensor]:
+    """By metric, whether each image is *not* certified. ArithmeticError where an attack broke a certificate."""
+    failing = {}
+    for metric in metrics:
+        box = None if metric == "certified_error_unboxed" else threat_model.bounds
+        lower = certified.margins(model, x, y, eps=threat_model.eps, bounds=box, description=f"{run}, {metric}")
+        failing[metric] = ~certified.certified(lower)
+        broken = (~failing[metric] & ~(found.correct & found.robust)).nonzero().flatten().tolist()
+        if broken:
+            raise ArithmeticError(f"{run}, {metric}: PGD changes the class of certified images {broken[:5]}; nothing recorded")
+    return failing
 
 
 def measure(item: Measurement) -> None:

@@ -279,11 +279,31 @@ def wide_resnet28(widen_factor: float = 4.0, *, in_channels: int = 3, classes: i
     return WideResNet(28, widen_factor, in_channels, classes).to(memory_format=torch.channels_last)
 
 
-BUILDERS = {"lenet5": lenet5, "wide_resnet28": wide_resnet28}
+def small_convnet(widen_factor: float = 1.0, *, in_channels: int = 1, classes: int = 10, image_size: int = 28) -> nn.Sequential:
+    """The LP-robust model's network (Appendix B.2): two convolutions with stride 2, 16 and 32 channels, then 100 units.
+
+    4×4 kernels and padding 1 are not in the paper; they are those of Wong and Kolter (2018), whose network it names.
+    Channels and units are int(widen_factor · width). Raises ValueError where that leaves a layer empty.
+    """
+    _check_width(widen_factor, 1 / 16)
+    first, second, units = (int(widen_factor * width) for width in (16, 32, 100))
+    return nn.Sequential(
+        nn.Conv2d(in_channels, first, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(first, second, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(second * (image_size // 4) ** 2, units),
+        nn.ReLU(),
+        nn.Linear(units, classes),
+    )
 
 
-def build(name: str, widen_factor: float) -> nn.Module:
-    """The network called `name`; ValueError, listing the names, for any other."""
+BUILDERS = {"lenet5": lenet5, "wide_resnet28": wide_resnet28, "small_convnet": small_convnet}
+
+
+def build(name: str, widen_factor: float, **shape: int) -> nn.Module:
+    """The network called `name`, for images of `shape` (`in_channels`, …); ValueError, listing the names, for any other."""
     if name not in BUILDERS:
         raise ValueError(f"unknown model {name!r}; allowed: {', '.join(BUILDERS)}")
-    return BUILDERS[name](widen_factor)
+    return BUILDERS[name](widen_factor, **shape)
