@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lib import attacks, models
+
 Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
 Loss = Callable[[nn.Module, Tensor, Tensor, float, torch.Generator], tuple[Tensor, Tensor]]
@@ -124,3 +126,33 @@ def margins(
 def certified(lower: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
     """Whether each image's class is certain, by its margin's lower bound; a bound that is not a number certifies nothing."""
     return lower > ROUNDING
+
+
+def certified_by_ramp(
+    model: nn.Module, x: Images, y: Labels, *, eps: float, slope: float, batch_size: int = 500
+) -> Bool[Tensor, " n"]:
+    """Whether each image's class is certain within `eps`, in the box or out of it, for `models.Ramped(model, slope)`.
+
+    The ramp is monotone in each pixel, so it maps the interval [x - eps, x + eps] onto that between the images of its two
+    ends. Where they are one for every pixel, `model` sees one and the same image for the whole ball, and its class there
+    is the class everywhere. This holds for any `model`, and for every binarized image; there the certified error is the
+    clean error, and so the robust error is neither more nor less. An image with a pixel that eps takes onto the ramp's
+    steep part is not certified, which says nothing about it. Gives one boolean an image, on the CPU.
+
+    ValueError unless 0 ≤ eps < 1/2 and slope > 1/(1 - 2 eps), with which a ramp undoes what eps does to 0 and 1.
+    """
+    if not 0 <= eps < 0.5:
+        raise ValueError(f"a ramp at 1/2 undoes perturbations of 0 ≤ eps < 1/2, given eps={eps!r}")
+    if not slope > 1 / (1 - 2 * eps):
+        raise ValueError(f"for eps={eps:g} the ramp's slope must be > 1/(1 - 2 eps) = {1 / (1 - 2 * eps):g}, given {slope!r}")
+    ramp = models.Ramp(slope)
+    found = []
+    with torch.no_grad(), attacks.frozen(model):
+        for first in range(0, len(x), batch_size):
+            images = x[first : first + batch_size]
+            # One more ulp at either end than eps: no image within eps, however it is rounded, lies outside.
+            low, high = ((images.double() + change).to(x.dtype) for change in (-eps, eps))
+            seen, highest = ramp(low.nextafter(low - 1)), ramp(high.nextafter(high + 1))
+            constant = (seen == highest).flatten(1).all(1)
+            found.append(constant & (model(seen).argmax(1) == y[first : first + batch_size]))
+    return torch.cat(found).cpu()

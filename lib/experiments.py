@@ -173,6 +173,8 @@ def _evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> Non
         each = found.outcomes()
         if "certificate" in resolved:
             each |= _certify(run, model, x, y, found, threat_model, resolved["certificate"])
+        if "ramp" in resolved:
+            each |= _behind_a_ramp(run, model, x, y, found, threat_model, **resolved["ramp"], seed=resolved["seed"])
         named = {own: each[metric] for metric, own in grid.metrics(name).items()}
         metrics[split] = {metric: bits.double().mean().item() for metric, bits in named.items()}
         outcomes[split] = {metric: results.pack(bits) for metric, bits in named.items()}
@@ -189,10 +191,47 @@ def _certify(run, model, x, y, found, threat_model, metrics) -> dict[str, torch.
         box = None if metric == "certified_error_unboxed" else threat_model.bounds
         lower = certified.margins(model, x, y, eps=threat_model.eps, bounds=box, description=f"{run}, {metric}")
         failing[metric] = ~certified.certified(lower)
-        broken = (~failing[metric] & ~(found.correct & found.robust)).nonzero().flatten().tolist()
-        if broken:
-            raise ArithmeticError(f"{run}, {metric}: PGD changes the class of certified images {broken[:5]}; nothing recorded")
+        _check_certificates(run, metric, ~failing[metric], {"PGD": found.correct & found.robust})
     return failing
+
+
+def _check_certificates(run, metric, certain, robust: dict[str, torch.Tensor]) -> None:
+    for attack, outcome in robust.items():
+        broken = (certain & ~outcome).nonzero().flatten().tolist()
+        if broken:
+            raise ArithmeticError(
+                f"{run}, {metric}: {attack} changes the class of certified images {broken[:5]}; nothing recorded"
+            )
+
+
+def _behind_a_ramp(run, model, x, y, found, threat_model, *, slope, queries, seed) -> dict[str, torch.Tensor]:
+    """By metric, what becomes of each image with the classifier behind a ramp; `bare` is the classifier without it.
+
+    ArithmeticError where an attack broke a certificate.
+    """
+    bare, ramped = model, models.Ramped(model, slope)
+    certain = certified.certified_by_ramp(model, x, y, eps=threat_model.eps, slope=slope)
+
+    def keywords(attack: str) -> dict:
+        # Every attack begins with the same starts.
+        return {"generator": torch.Generator(x.device).manual_seed(seed), "description": f"{run}, {attack}"}
+
+    pgd = evaluation.evaluate(ramped, x, y, threat_model, **keywords("ramp, PGD"))
+    bpda = evaluation.evaluate(models.Ramped(model, slope, straight_through=True), x, y, threat_model, **keywords("ramp, BPDA"))
+    square = {
+        name: evaluation.robust_to_square(network, x, y, threat_model, queries=queries, **keywords(f"{name}, Square"))
+        for name, network in (("bare", bare), ("ramp", ramped))
+    }
+    robust = {"PGD": pgd.robust, "BPDA": bpda.robust, "Square": square["ramp"]}
+    _check_certificates(run, "certified_error_ramp", certain, {"no attack": pgd.correct, **robust})
+    return {
+        "clean_accuracy_ramp": pgd.correct,
+        "certified_error_ramp": ~certain,
+        **{f"robust_accuracy_ramp_{attack.lower()}": outcome for attack, outcome in robust.items()},
+        "robust_accuracy_bare_pgd": found.robust,
+        "robust_accuracy_bare_square": square["bare"],
+        "moved_by_pgd_ramp": evaluation.moved_by_pgd(ramped, x, y, threat_model, generator=keywords("")["generator"]),
+    }
 
 
 def measure(item: Measurement) -> None:

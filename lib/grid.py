@@ -306,10 +306,12 @@ def metrics(evaluation: str) -> dict[str, str]:
     """What an evaluation records: from the name that `lib.evaluation` gives a metric to the record's own.
 
     An attack other than the paper's has a `suffix`, which its two accuracies carry: `robust_accuracy_worst_case`. The clean
-    accuracy depends on no attack, so it is not among them.
+    accuracy depends on no attack, so it is not among them. An evaluation of another kind lists its own `metrics`.
     """
     _one_of("evaluation", evaluation, _spec()["evaluations"])
     chosen = _spec()["evaluations"][evaluation]
+    if "metrics" in chosen:
+        return {metric: metric for metric in chosen["metrics"]}
     clean, *attacked = "clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"
     if "suffix" in chosen:
         return {metric: f"{metric}_{chosen['suffix']}" for metric in attacked}
@@ -320,7 +322,8 @@ def metrics(evaluation: str) -> dict[str, str]:
 def evaluation_settings(run: Run, evaluation: str) -> dict:
     """What is taken of the trained model: `sizes` of the splits and, where it is attacked, the `threat_model`.
 
-    `suffix`: that of the metrics, for an attack other than the paper's.
+    `suffix`: that of the metrics, for an attack other than the paper's. `certificate`: the certified errors that are taken
+    with exact bounds. `ramp`: the slope of the ramp put in front of the model, and the `queries` of the Square attack on it.
     """
     _one_of("evaluation", evaluation, _spec()["evaluations"])
     spec = _spec()
@@ -331,10 +334,7 @@ def evaluation_settings(run: Run, evaluation: str) -> dict:
     resolved = {"sizes": sizes, "seed": run.seed}
     if "attack" in chosen:
         resolved["threat_model"] = _numbers(_merged(dataset["threat_model"], chosen["attack"]))
-    if "suffix" in chosen:
-        resolved["suffix"] = chosen["suffix"]
-    if "certificate" in chosen:
-        resolved["certificate"] = chosen["certificate"]
+    resolved |= {name: chosen[name] for name in ("suffix", "certificate", "ramp") if name in chosen}
     return resolved
 
 

@@ -299,6 +299,58 @@ def small_convnet(widen_factor: float = 1.0, *, in_channels: int = 1, classes: i
     )
 
 
+class _InPlaceOf(torch.autograd.Function):
+    """`out` in the forward pass, and in the backward pass the gradient to `x` as if it were `x`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, out: Tensor) -> Tensor:
+        return out.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+class Ramp(nn.Module):
+    """A steep ramp at 1/2, pixel by pixel, of two ReLUs: 1 - ReLU(1 - ReLU(slope · (x - 1/2) + 1/2)).
+
+    It is 0 up to 1/2 - 1/(2 slope), 1 from 1/2 + 1/(2 slope) on, and monotone, in floating point as well: each operation
+    rounds monotonically, and where a ReLU is 0 the rest is exact. So it takes a perturbed binarized image back to what it
+    was, wherever the perturbation is below 1/2 - 1/(2 slope).
+
+    `straight_through` lets gradients pass as if it were the identity: for an attack (BPDA, Athalye et al., 2018), since
+    its own gradient is 0 wherever it is flat. Raises ValueError for a slope that is not > 0 and finite.
+    """
+
+    def __init__(self, slope: float, *, straight_through: bool = False) -> None:
+        super().__init__()
+        if not 0 < slope < math.inf:
+            raise ValueError(f"the ramp's slope must be > 0 and finite, given {slope!r}")
+        self.slope, self.straight_through = slope, straight_through
+
+    def forward(self, x: Images) -> Images:
+        """Images in [0, 1], whatever x is."""
+        if self.straight_through:
+            return _InPlaceOf.apply(x, self._ramp(x.detach()))
+        return self._ramp(x)
+
+    def _ramp(self, x: Tensor) -> Tensor:
+        return 1 - F.relu(1 - F.relu(self.slope * (x - 0.5) + 0.5))
+
+
+class Ramped(nn.Sequential):
+    """A classifier behind a `Ramp`."""
+
+    def __init__(self, model: nn.Module, slope: float, *, straight_through: bool = False) -> None:
+        super().__init__(Ramp(slope, straight_through=straight_through), model)
+
+    def specialized(self) -> nn.Sequential:
+        """The same function for the present weights; for the many steps of an attack."""
+        ramp, model = self
+        return nn.Sequential(ramp, model.specialized() if hasattr(model, "specialized") else model)
+
+
 BUILDERS = {"lenet5": lenet5, "wide_resnet28": wide_resnet28, "small_convnet": small_convnet}
 
 

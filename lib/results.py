@@ -26,7 +26,7 @@ from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 # Also with the suffix of an evaluation.
-IN_PERCENT = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions", "certified_error")
+IN_PERCENT = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions", "certified_error", "moved_by_pgd")
 COLUMNS = (
     "scale", "dataset", "transform", "model", "widen_factor", "training", "train_size", "recipe", "seed",
     "evaluation", "split", "metric", "value", "n", "status", "source", "device", "commit", "date",
