@@ -406,7 +406,9 @@ def square(
     """
     if bounds is None:
         raise ValueError("the Square attack needs bounds, (low, high), given None")
-    _check_budget(eps, 0.0, queries, bounds)
+    _check_budget(eps, 0.0, 0, bounds)
+    if not float(queries).is_integer() or queries < 1:
+        raise ValueError(f"queries must be a whole number ≥ 1, given {queries!r}")
     _check_images(x, bounds)
     # An import of seconds, which nothing else here needs.
     from art.attacks.evasion import SquareAttack
@@ -414,7 +416,7 @@ def square(
 
     logging.getLogger("art").setLevel(logging.WARNING)  # it would tell of the layers it has counted
     seed = int(torch.randint(2**32, (), generator=generator, device=x.device))
-    with frozen(model), _numpy_seeded(seed):
+    with frozen(model), _numpy_seeded(seed), torch.random.fork_rng(devices=[]):
         classes = model(x[:1]).shape[1]
         classifier = PyTorchClassifier(
             model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=tuple(bounds),
