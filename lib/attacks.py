@@ -6,12 +6,14 @@ The two take the same steps: AdverTorch's `LinfPGDAttack` returns the last itera
 
 import copy
 import importlib
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -59,6 +61,13 @@ def _check_budget(eps: float, step_size: float, num_steps: int, bounds: Sequence
         raise ValueError(f"num_steps must be a whole number ≥ 0, given {num_steps!r}")
     if bounds is not None and not bounds[0] < bounds[1]:
         raise ValueError(f"bounds must be (low, high) with low < high, or None, given {bounds!r}")
+
+
+def _check_images(x: Tensor, bounds: Sequence[float] | None) -> None:
+    if x.ndim != 4 or not x.is_floating_point():
+        raise ValueError(f"images must be a float tensor N×C×H×W, given {x.dtype} of shape {tuple(x.shape)}")
+    if bounds is not None and not bool(((x >= bounds[0]) & (x <= bounds[1])).all()):
+        raise ValueError(f"images must lie in [{bounds[0]:g}, {bounds[1]:g}], given values from {x.min():g} to {x.max():g}")
 
 
 def _check_restarts(restarts: int, early_stop: bool) -> None:
@@ -144,8 +153,7 @@ def pgd(
         raise ValueError(f"unknown precision {precision!r}; allowed: {', '.join(PRECISIONS)}")
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; allowed: {', '.join(ENGINES)}")
-    if x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"images must be a float tensor N×C×H×W, given {x.dtype} of shape {tuple(x.shape)}")
+    _check_images(x, bounds)
     _check_restarts(restarts, early_stop)
     if early_stop and engine != "lib":
         raise ValueError(f"early_stop needs engine='lib', given {engine!r}")
@@ -153,8 +161,6 @@ def pgd(
         raise ValueError(f"restarts={restarts} needs random_start=True: every start would be the same")
     if start is not None and start.shape != x.shape:
         raise ValueError(f"start must have the images' shape {tuple(x.shape)}, given {tuple(start.shape)}")
-    if bounds is not None and not bool(((x >= bounds[0]) & (x <= bounds[1])).all()):
-        raise ValueError(f"images must lie in [{bounds[0]:g}, {bounds[1]:g}], given values from {x.min():g} to {x.max():g}")
 
     x = x.detach().contiguous(memory_format=torch.channels_last)
     if start is None:
@@ -375,3 +381,58 @@ def _advertorch(model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor
         clip_min=low,
         clip_max=high,
     ).detach()
+
+
+def square(
+    model: nn.Module,
+    x: Images,
+    y: Labels,
+    *,
+    eps: float,
+    queries: int,
+    bounds: Sequence[float] | None = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Images:
+    """Adversarial images by the Square attack (Andriushchenko et al., 2020), the Adversarial Robustness Toolbox's.
+
+    It asks for logits only and sees no gradient: changes of random squares by ±eps, kept where they lower the margin.
+
+    - `model`: images to logits; attacked in eval mode, and as before afterwards. `x`: images within `bounds`; `y`: labels.
+    - `queries`: proposals, at most, for each image; one that is misclassified gets no more.
+    - `generator`, on x's device, decides the proposals; the global random states are left as they are.
+
+    The result lies within `bounds`, and within `eps` of x but for rounding. ValueError for a setting out of range or
+    images outside `bounds`.
+    """
+    if bounds is None:
+        raise ValueError("the Square attack needs bounds, (low, high), given None")
+    _check_budget(eps, 0.0, 0, bounds)
+    if not float(queries).is_integer() or queries < 1:
+        raise ValueError(f"queries must be a whole number ≥ 1, given {queries!r}")
+    _check_images(x, bounds)
+    # An import of seconds, which nothing else here needs.
+    from art.attacks.evasion import SquareAttack
+    from art.estimators.classification import PyTorchClassifier
+
+    logging.getLogger("art").setLevel(logging.WARNING)  # it would tell of the layers it has counted
+    seed = int(torch.randint(2**32, (), generator=generator, device=x.device))
+    with frozen(model), _numpy_seeded(seed), torch.random.fork_rng(devices=[]):
+        classes = model(x[:1]).shape[1]
+        classifier = PyTorchClassifier(
+            model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=tuple(bounds),
+            device_type="gpu" if x.is_cuda else "cpu",
+        )  # fmt: skip
+        attack = SquareAttack(classifier, eps=float(eps), max_iter=int(queries), batch_size=len(x), verbose=False)
+        found = attack.generate(x.cpu().numpy(), y.cpu().numpy())
+    return torch.from_numpy(found).to(x)
+
+
+@contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """numpy's global random state begins at `seed` inside the block and is as before after it."""
+    state = np.random.get_state()  # noqa: NPY002 - the one that the toolbox draws from
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002

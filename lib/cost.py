@@ -11,6 +11,7 @@ from functools import cache
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from convex_adversarial import robust_loss
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib import attacks, grid, models
@@ -30,17 +31,30 @@ class Flops:
         return 2 * self.forward
 
 
-def image_shape(model: str) -> tuple[int, int, int]:
-    """Channels, height and width of the images that the network called `model` takes."""
-    return (1, 28, 28) if model == "lenet5" else (3, 32, 32)
+def image_shape(model: str, *, in_channels: int = 1, image_size: int = 28) -> tuple[int, int, int]:
+    """Channels, height and width of the images that the network called `model` takes; as given, where it takes several."""
+    return (3, 32, 32) if model == "wide_resnet28" else (in_channels, image_size, image_size)
+
+
+def _network(run: Run) -> dict:
+    """The arguments of `per_image`."""
+    settings = dict(grid.settings(run)["model"])
+    return {"model": settings.pop("name"), **settings}
+
+
+def _example(model: str, widen_factor: float, **shape: int):
+    """The network with initial weights, a random image and a label."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = models.build(model, widen_factor, **shape).eval()
+        image = torch.rand(1, *image_shape(model, **shape))
+    return network, image, torch.zeros(1, dtype=torch.long)
 
 
 @cache
-def per_image(model: str, widen_factor: float) -> Flops:
+def per_image(model: str, widen_factor: float, **shape: int) -> Flops:
     """The operations of one image through the network."""
-    with torch.random.fork_rng(devices=[]):
-        network = models.build(model, widen_factor).eval()
-    image, label = torch.rand(1, *image_shape(model)), torch.zeros(1, dtype=torch.long)
+    network, image, label = _example(model, widen_factor, **shape)
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         network(image)
     with FlopCounterMode(display=False) as training:
@@ -48,31 +62,71 @@ def per_image(model: str, widen_factor: float) -> Flops:
     return Flops(forward.get_total_flops(), training.get_total_flops())
 
 
+@cache
+def bounds_per_image(
+    model: str, widen_factor: float, *, eps: float, boxed: bool, proj: int | None, training: bool, **shape: int
+) -> int:
+    """The operations of one image's margins' lower bounds, with `training` also of their gradient to the weights.
+
+    Exact bounds (`proj` None) cost in proportion to the ReLUs that eps leaves undecided, which depends on weights and image:
+    this is an estimate, from initial weights and a random image. Signs and sums, not counted, are a large part besides.
+    """
+    network, image, label = _example(model, widen_factor, **shape)
+    kind = {} if proj is None else {"proj": proj, "norm_type": "l1_median"}
+    network.requires_grad_(training)
+    with FlopCounterMode(display=False) as counter, torch.random.fork_rng(devices=[]):
+        loss, _ = robust_loss(network, eps, image, label, bounded_input=boxed, **kind)
+        if training:
+            loss.backward()
+    return counter.get_total_flops()
+
+
 def flops(item: Item) -> float:
     """The operations of a run: its training, and the evaluations that the grid asks for. A measurement costs none."""
     if not isinstance(item, Run):
         return 0.0
-    image = per_image(item.model, item.widen_factor)
+    network = _network(item)
+    image = per_image(**network)
     settings = grid.settings(item)
-    crafting = settings["attack"]["num_steps"] * image.image_step if "attack" in settings else 0
-    total = settings["training"]["steps"] * settings["training"]["batch_size"] * (crafting + image.training_step)
+    step = image.training_step
+    if "attack" in settings:
+        step += settings["attack"]["num_steps"] * image.image_step
+    if "certificate" in settings:
+        certificate = settings["certificate"]
+        boxed = certificate["bounds"] is not None
+        step = bounds_per_image(**network, eps=certificate["eps"], boxed=boxed, proj=certificate["proj"], training=True)
+    total = settings["training"]["steps"] * settings["training"]["batch_size"] * step
     for name in grid.evaluations(item):
         resolved = grid.evaluation_settings(item, name)
         threat = resolved.get("threat_model", {"num_steps": 0})
         # The clean prediction and the attacked one; the second attack, on misclassified images alone, is not counted, nor
         # what an early stop saves.
         steps = threat["num_steps"] * threat.get("restarts", 1)
-        total += sum(resolved["sizes"].values()) * (2 * image.forward + steps * image.image_step)
+        each = 2 * image.forward + steps * image.image_step
+        for metric in resolved.get("certificate", []):
+            boxed = metric != "certified_error_unboxed"
+            each += bounds_per_image(**network, eps=threat["eps"], boxed=boxed, proj=None, training=False)
+        if "ramp" in resolved:
+            # PGD three times, one step of it, and two Square attacks with three predictions a query; none that stops early.
+            each = 3 * each + image.image_step + 6 * resolved["ramp"]["queries"] * image.forward
+        total += sum(resolved["sizes"].values()) * each
     return float(total)
 
 
 def throughput(
-    model: str, widen_factor: float, precision: str, where: torch.device, *, batch_size: int = 128, seconds: float = 1.0
+    model: str,
+    widen_factor: float,
+    precision: str,
+    where: torch.device,
+    *,
+    batch_size: int = 128,
+    seconds: float = 1.0,
+    **shape: int,
 ) -> float:
     """Operations a second that `attacks.pgd` reaches on this machine with the network, measured over `seconds`."""
     with torch.random.fork_rng(devices=[]):
-        network = models.build(model, widen_factor).to(where)
-        x = torch.rand(batch_size, *image_shape(model)).to(where)
+        network = models.build(model, widen_factor, **shape).to(where)
+        x = torch.rand(batch_size, *image_shape(model, **shape)).to(where)
     y = torch.zeros(batch_size, dtype=torch.long, device=where)
     attack = {"eps": 0.1, "step_size": 0.01, "num_steps": 4, "precision": precision}
     attacks.pgd(network, x[:8], y[:8], **attack)  # warm-up
@@ -80,7 +134,7 @@ def throughput(
     while steps == 0 or time.perf_counter() - began < seconds:
         attacks.pgd(network, x, y, **attack)  # looks at its result, so the device has finished
         steps += attack["num_steps"]
-    return steps * batch_size * per_image(model, widen_factor).image_step / (time.perf_counter() - began)
+    return steps * batch_size * per_image(model, widen_factor, **shape).image_step / (time.perf_counter() - began)
 
 
 def table(exhibits: Mapping[str, Iterable[Item]], where: torch.device, speed: float | None = None) -> pd.DataFrame:
@@ -97,7 +151,7 @@ def table(exhibits: Mapping[str, Iterable[Item]], where: torch.device, speed: fl
         counted |= {item.key for item in runs}
         row = {"exhibit": name, "runs": len(runs), "operations": sum(flops(run) for run in runs)}
         for precision in attacks.PRECISIONS:
-            hours = (flops(run) / (speed or measured(run.model, run.widen_factor, precision, where)) / 3600 for run in runs)
+            hours = (flops(run) / (speed or measured(precision=precision, where=where, **_network(run))) / 3600 for run in runs)
             row[f"hours, {precision}"] = sum(hours)
         rows.append(row)
     found = pd.DataFrame(rows)

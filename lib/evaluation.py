@@ -117,3 +117,53 @@ def _attacked(model, x, y, predictions, threat_model, generator, engine) -> tupl
         attacked = attacks.pgd(model, x[missed], predictions[missed], start=start[missed], **keywords)
         kept[missed] = _predict(model, attacked) == predictions[missed]
     return robust, kept
+
+
+def robust_to_square(
+    model: nn.Module,
+    x: Images,
+    y: Labels,
+    threat_model: ThreatModel,
+    *,
+    queries: int,
+    batch_size: int = 500,
+    generator: torch.Generator | None = None,
+    description: str = "Square attack",
+) -> Outcomes:
+    """Whether each image is classified as its label, before and after a Square attack of so many `queries`.
+
+    Of `threat_model` only eps and the box count. Raises what `attacks.square` raises.
+    """
+    found = []
+    with tqdm(total=len(x), desc=description, unit="image", mininterval=1.0) as bar:
+        for first in range(0, len(x), batch_size):
+            images, labels = x[first : first + batch_size], y[first : first + batch_size]
+            attacked = attacks.square(
+                model, images, labels, eps=threat_model.eps, queries=queries, bounds=threat_model.bounds, generator=generator
+            )
+            with attacks.frozen(model):
+                found.append((_predict(model, images) == labels) & (_predict(model, attacked) == labels))
+            bar.update(len(images))
+    return torch.cat(found).cpu()
+
+
+def moved_by_pgd(
+    model: nn.Module,
+    x: Images,
+    y: Labels,
+    threat_model: ThreatModel,
+    *,
+    batch_size: int = 500,
+    generator: torch.Generator | None = None,
+) -> Outcomes:
+    """Whether PGD's first step changes any pixel of each image's start. Where the gradient is 0 it does not, nor does any later
+    step: the attack is no more than its random start, and its failing proves nothing.
+    """
+    found = []
+    for first in range(0, len(x), batch_size):
+        images, labels = x[first : first + batch_size], y[first : first + batch_size]
+        start = attacks.random_delta(images, threat_model.eps, generator)
+        keywords = {**threat_model.attack(), "start": start}
+        before, after = (attacks.pgd(model, images, labels, **{**keywords, "num_steps": steps}) for steps in (0, 1))
+        found.append((after != before).flatten(1).any(1))
+    return torch.cat(found).cpu()

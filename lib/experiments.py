@@ -24,7 +24,7 @@ from filelock import FileLock
 from torch import nn
 from tqdm import tqdm
 
-from lib import attacks, data, evaluation, geometry, grid, models, results, training, transforms
+from lib import attacks, certified, data, evaluation, geometry, grid, models, results, training, transforms
 from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,11 +143,12 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
             return model.eval()
         model = new_model(run, where)
     settings = grid.settings(run)
+    robust_loss = certified.training_loss(**settings["certificate"]) if "certificate" in settings else None
     x, y, source = _images(run, "train", run.train_size, where)
     try:
         done = training.train(
-            model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=folder / "training.safetensors",
-            description=str(run),
+            model, x, y, **settings["training"], attack=settings.get("attack"), robust_loss=robust_loss,
+            checkpoint=folder / "training.safetensors", description=str(run),
         )  # fmt: skip
     except training.TrainingFailedError as failure:
         content = {"metrics": {}, "curve": failure.curve, "failed": failure.reason}
@@ -172,13 +173,68 @@ def _evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> Non
             model, x, y, threat_model, generator=torch.Generator(where).manual_seed(resolved["seed"]),
             description=f"{run}, {name} on {split}",
         )  # fmt: skip
-        names = grid.metrics(name)
-        metrics[split] = {names[metric]: value for metric, value in found.metrics().items() if metric in names}
-        outcomes[split] = {names[metric]: results.pack(bits) for metric, bits in found.outcomes().items() if metric in names}
+        each = found.outcomes()
+        if "certificate" in resolved:
+            each |= _certify(run, model, x, y, found, threat_model, resolved["certificate"])
+        if "ramp" in resolved:
+            each |= _behind_a_ramp(run, model, x, y, found, threat_model, **resolved["ramp"], seed=resolved["seed"])
+        named = {own: each[metric] for metric, own in grid.metrics(name).items()}
+        metrics[split] = {metric: bits.double().mean().item() for metric, bits in named.items()}
+        outcomes[split] = {metric: results.pack(bits) for metric, bits in named.items()}
         sources.add(source)
     content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights_digest(model)}
     seconds = time.monotonic() - began
     results.write(run, name, content, seconds=seconds, device=where, source=", ".join(sorted(sources)))
+
+
+def _certify(run, model, x, y, found, threat_model, metrics) -> dict[str, torch.Tensor]:
+    """By metric, whether each image is *not* certified. ArithmeticError where an attack broke a certificate."""
+    failing = {}
+    for metric in metrics:
+        box = None if metric == "certified_error_unboxed" else threat_model.bounds
+        lower = certified.margins(model, x, y, eps=threat_model.eps, bounds=box, description=f"{run}, {metric}")
+        failing[metric] = ~certified.certified(lower)
+        _check_certificates(run, metric, ~failing[metric], {"PGD": found.correct & found.robust})
+    return failing
+
+
+def _check_certificates(run, metric, certain, robust: dict[str, torch.Tensor]) -> None:
+    for attack, outcome in robust.items():
+        broken = (certain & ~outcome).nonzero().flatten().tolist()
+        if broken:
+            raise ArithmeticError(
+                f"{run}, {metric}: {attack} changes the class of certified images {broken[:5]}; nothing recorded"
+            )
+
+
+def _behind_a_ramp(run, model, x, y, found, threat_model, *, slope, queries, seed) -> dict[str, torch.Tensor]:
+    """By metric, what becomes of each image with the classifier behind a ramp; `bare` is the classifier without it.
+
+    ArithmeticError where an attack broke a certificate.
+    """
+    bare, ramped = model, models.Ramped(model, slope)
+    certain = certified.certified_by_ramp(model, x, y, eps=threat_model.eps, slope=slope)
+
+    def keywords(attack: str) -> dict:
+        # Every attack begins with the same starts.
+        return {"generator": torch.Generator(x.device).manual_seed(seed), "description": f"{run}, {attack}"}
+
+    pgd = evaluation.evaluate(ramped, x, y, threat_model, **keywords("ramp, PGD"))
+    bpda = evaluation.evaluate(models.Ramped(model, slope, straight_through=True), x, y, threat_model, **keywords("ramp, BPDA"))
+    square = {
+        name: evaluation.robust_to_square(network, x, y, threat_model, queries=queries, **keywords(f"{name}, Square"))
+        for name, network in (("bare", bare), ("ramp", ramped))
+    }
+    robust = {"PGD": pgd.robust, "BPDA": bpda.robust, "Square": square["ramp"]}
+    _check_certificates(run, "certified_error_ramp", certain, {"no attack": pgd.correct, **robust})
+    return {
+        "clean_accuracy_ramp": pgd.correct,
+        "certified_error_ramp": ~certain,
+        **{f"robust_accuracy_ramp_{attack.lower()}": outcome for attack, outcome in robust.items()},
+        "robust_accuracy_bare_pgd": found.robust,
+        "robust_accuracy_bare_square": square["bare"],
+        "moved_by_pgd_ramp": evaluation.moved_by_pgd(ramped, x, y, threat_model, generator=keywords("")["generator"]),
+    }
 
 
 def measure(item: Measurement) -> None:

@@ -21,7 +21,7 @@ import yaml
 NUMERICS = {"measured": 2, "lenet5": 2, "small_convnet": 2, "wide_resnet28": 3}
 
 SCALES = ("paper", "laptop", "smoke")  # the highest first
-TRAININGS = ("standard", "pgd")
+TRAININGS = ("standard", "pgd", "lp")
 # The data sets that may stand for a `cifar10` block, in the order in which `auto` prefers them.
 CIFAR10_SETS = ("cifar10", "cifar10-jpeg")
 
@@ -252,11 +252,16 @@ def numerics(item: Item) -> int:
     return NUMERICS["measured" if isinstance(item, Measurement) else item.model]
 
 
+def _shape(run: Run) -> dict:
+    """The shape of the images, where the network is used for more than one."""
+    return _dataset(run.dataset, run.scale)["image"] if run.model == "small_convnet" else {}
+
+
 def settings(item: Item) -> dict:
     """Everything that decides the numbers of a run's training, or of a measurement; plain JSON values.
 
     For a run: `data` (source and sizes), `model`, `training` (the keyword arguments of `training.train`) and, for PGD
-    training, `attack` (the threat model it trains against).
+    training, `attack` (the threat model it trains against), for LP training `certificate` (what its bounds are for).
     """
     spec = _spec()
     dataset = _dataset(item.dataset, item.scale)
@@ -271,14 +276,18 @@ def settings(item: Item) -> dict:
             spec["recipes"][item.recipe],
         )
     )
-    attack = training.pop("attack")
+    attack, certificate = training.pop("attack", {}), training.pop("certificate", {})
+    if "epochs" in training:
+        training["steps"] = training.pop("epochs") * (item.train_size // training["batch_size"])
     resolved = {
         "data": {**data, "train_size": item.train_size},
-        "model": {"name": item.model, "widen_factor": item.widen_factor},
+        "model": {"name": item.model, "widen_factor": item.widen_factor, **_shape(item)},
         "training": {**training, "seed": item.seed},
     }
     if item.training == "pgd":
         resolved["attack"] = {**dataset["threat_model"], **attack}
+    if item.training == "lp":
+        resolved["certificate"] = {**{name: dataset["threat_model"][name] for name in ("eps", "bounds")}, **certificate}
     return resolved
 
 
@@ -297,30 +306,35 @@ def metrics(evaluation: str) -> dict[str, str]:
     """What an evaluation records: from the name that `lib.evaluation` gives a metric to the record's own.
 
     An attack other than the paper's has a `suffix`, which its two accuracies carry: `robust_accuracy_worst_case`. The clean
-    accuracy depends on no attack, so it is not among them.
+    accuracy depends on no attack, so it is not among them. An evaluation of another kind lists its own `metrics`.
     """
     _one_of("evaluation", evaluation, _spec()["evaluations"])
     chosen = _spec()["evaluations"][evaluation]
+    if "metrics" in chosen:
+        return {metric: metric for metric in chosen["metrics"]}
     clean, *attacked = "clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"
     if "suffix" in chosen:
         return {metric: f"{metric}_{chosen['suffix']}" for metric in attacked}
-    return {metric: metric for metric in ((clean, *attacked) if "attack" in chosen else (clean,))}
+    recorded = (clean, *attacked) if "attack" in chosen else (clean,)
+    return {metric: metric for metric in (*recorded, *chosen.get("certificate", []))}
 
 
 def evaluation_settings(run: Run, evaluation: str) -> dict:
     """What is taken of the trained model: `sizes` of the splits and, where it is attacked, the `threat_model`.
 
-    `suffix`: that of the metrics, for an attack other than the paper's.
+    `suffix`: that of the metrics, for an attack other than the paper's. `certificate`: the certified errors that are taken
+    with exact bounds. `ramp`: the slope of the ramp put in front of the model, and the `queries` of the Square attack on it.
     """
     _one_of("evaluation", evaluation, _spec()["evaluations"])
-    chosen = _spec()["evaluations"][evaluation]
+    spec = _spec()
+    chosen = _merged(spec["evaluations"][evaluation], spec["scales"][run.scale].get("evaluations", {}).get(evaluation))
     dataset = _dataset(run.dataset, run.scale)
-    sizes = {"test": dataset["test_size"], "train": min(dataset["train_subset"], run.train_size)}
+    test, train = (chosen.get(name, dataset[name]) for name in ("test_size", "train_subset"))
+    sizes = {"test": test, "train": min(train, run.train_size)}
     resolved = {"sizes": sizes, "seed": run.seed}
     if "attack" in chosen:
         resolved["threat_model"] = _numbers(_merged(dataset["threat_model"], chosen["attack"]))
-    if "suffix" in chosen:
-        resolved["suffix"] = chosen["suffix"]
+    resolved |= {name: chosen[name] for name in ("suffix", "certificate", "ramp") if name in chosen}
     return resolved
 
 

@@ -279,11 +279,83 @@ def wide_resnet28(widen_factor: float = 4.0, *, in_channels: int = 3, classes: i
     return WideResNet(28, widen_factor, in_channels, classes).to(memory_format=torch.channels_last)
 
 
-BUILDERS = {"lenet5": lenet5, "wide_resnet28": wide_resnet28}
+def small_convnet(widen_factor: float = 1.0, *, in_channels: int = 1, classes: int = 10, image_size: int = 28) -> nn.Sequential:
+    """The LP-robust model's network (Appendix B.2): two convolutions with stride 2, 16 and 32 channels, then 100 units.
+
+    4×4 kernels and padding 1 are not in the paper; they are those of Wong and Kolter (2018), whose network it names.
+    Channels and units are int(widen_factor · width). Raises ValueError where that leaves a layer empty.
+    """
+    _check_width(widen_factor, 1 / 16)
+    first, second, units = (int(widen_factor * width) for width in (16, 32, 100))
+    return nn.Sequential(
+        nn.Conv2d(in_channels, first, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(first, second, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(second * (image_size // 4) ** 2, units),
+        nn.ReLU(),
+        nn.Linear(units, classes),
+    )
 
 
-def build(name: str, widen_factor: float) -> nn.Module:
-    """The network called `name`; ValueError, listing the names, for any other."""
+class _InPlaceOf(torch.autograd.Function):
+    """`out` in the forward pass, and in the backward pass the gradient to `x` as if it were `x`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, out: Tensor) -> Tensor:
+        return out.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+class Ramp(nn.Module):
+    """A steep ramp at 1/2, pixel by pixel, of two ReLUs: 1 - ReLU(1 - ReLU(slope · (x - 1/2) + 1/2)).
+
+    It is 0 up to 1/2 - 1/(2 slope), 1 from 1/2 + 1/(2 slope) on, and monotone, in floating point as well: each operation
+    rounds monotonically, and where a ReLU is 0 the rest is exact. So it takes a perturbed binarized image back to what it
+    was, wherever the perturbation is below 1/2 - 1/(2 slope).
+
+    `straight_through` lets gradients pass as if it were the identity: for an attack (BPDA, Athalye et al., 2018), since
+    its own gradient is 0 wherever it is flat. Raises ValueError for a slope that is not > 0 and finite.
+    """
+
+    def __init__(self, slope: float, *, straight_through: bool = False) -> None:
+        super().__init__()
+        if not 0 < slope < math.inf:
+            raise ValueError(f"the ramp's slope must be > 0 and finite, given {slope!r}")
+        self.slope, self.straight_through = slope, straight_through
+
+    def forward(self, x: Images) -> Images:
+        """Images in [0, 1], whatever x is."""
+        if self.straight_through:
+            return _InPlaceOf.apply(x, self._ramp(x.detach()))
+        return self._ramp(x)
+
+    def _ramp(self, x: Tensor) -> Tensor:
+        return 1 - F.relu(1 - F.relu(self.slope * (x - 0.5) + 0.5))
+
+
+class Ramped(nn.Sequential):
+    """A classifier behind a `Ramp`."""
+
+    def __init__(self, model: nn.Module, slope: float, *, straight_through: bool = False) -> None:
+        super().__init__(Ramp(slope, straight_through=straight_through), model)
+
+    def specialized(self) -> nn.Sequential:
+        """The same function for the present weights; for the many steps of an attack."""
+        ramp, model = self
+        return nn.Sequential(ramp, model.specialized() if hasattr(model, "specialized") else model)
+
+
+BUILDERS = {"lenet5": lenet5, "wide_resnet28": wide_resnet28, "small_convnet": small_convnet}
+
+
+def build(name: str, widen_factor: float, **shape: int) -> nn.Module:
+    """The network called `name`, for images of `shape` (`in_channels`, …); ValueError, listing the names, for any other."""
     if name not in BUILDERS:
         raise ValueError(f"unknown model {name!r}; allowed: {', '.join(BUILDERS)}")
-    return BUILDERS[name](widen_factor)
+    return BUILDERS[name](widen_factor, **shape)

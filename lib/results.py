@@ -25,7 +25,8 @@ from lib import grid
 from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
-IN_PERCENT = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")  # also with the suffix of an evaluation
+# Also with the suffix of an evaluation.
+IN_PERCENT = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions", "certified_error", "moved_by_pgd")
 COLUMNS = (
     "scale", "dataset", "transform", "model", "widen_factor", "training", "train_size", "recipe", "seed",
     "evaluation", "split", "metric", "value", "n", "status", "source", "device", "commit", "date",

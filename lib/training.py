@@ -7,6 +7,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,7 @@ def train(
     momentum: float = 0.0,
     augment: str = "none",
     attack: dict | None = None,
+    robust_loss: Callable | None = None,
     checkpoint: Path | None = None,
     every: float | None = None,
     description: str = "training",
@@ -126,6 +128,8 @@ def train(
     - `attack` None is standard training; else the settings of the attack crafted on each batch (`pgd`'s keywords, and
       `warmup`, the share of the steps over which eps grows from 0). PGD training sees adversarial images only; the
       attack is crafted in eval mode (Appendix B.1, Madry et al., 2017).
+    - `robust_loss`, in the place of the cross entropy: a function of (model, images, labels, share of the steps done,
+      generator) that gives (mean loss, whether each image counts as correct). Not to be had together with `attack`.
     - `steps` batches of `batch_size`, drawn without replacement within an epoch. The loss is the mean cross entropy.
     - `seed` decides batches, augmentation and the attacks' starts: same seed and device, same weights.
     - `checkpoint`: a file written every `every` seconds (by default `CHECKPOINT_SECONDS`); where there is one, training goes
@@ -139,6 +143,8 @@ def train(
         raise ValueError(f"unknown augmentation {augment!r}; allowed: {', '.join(AUGMENTATIONS)}")
     if not 1 <= batch_size <= len(x):
         raise ValueError(f"batch_size must be from 1 to the {len(x)} images there are, given {batch_size}")
+    if attack is not None and robust_loss is not None:
+        raise ValueError("attack and robust_loss exclude each other, given both")
     every = CHECKPOINT_SECONDS if every is None else every
     algorithm = _optimizer(optimizer, model, lr, weight_decay, momentum)
     generator = torch.Generator(x.device).manual_seed(seed)
@@ -172,12 +178,15 @@ def train(
                     raise TrainingFailedError(f"step {step}: {error}", curve, time.monotonic() - began) from None
             model.train()
             batch = batch.contiguous(memory_format=torch.channels_last)
-            logits = model(batch)
-            loss = F.cross_entropy(logits, labels)
+            if robust_loss is None:
+                logits = model(batch)
+                loss, correct = F.cross_entropy(logits, labels), logits.argmax(1) == labels
+            else:
+                loss, correct = robust_loss(model, batch, labels, step / steps, generator)
             algorithm.zero_grad(set_to_none=True)
             loss.backward()
             algorithm.step()
-            sums += torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean()])
+            sums += torch.stack([loss.detach(), correct.float().mean()])
             if step + 1 in points:
                 since = step + 1 - (curve["step"][-1] if curve["step"] else 0)
                 mean_loss, accuracy = (sums / since).tolist()

@@ -455,3 +455,56 @@ def test_an_attack_sees_the_weights_of_its_time(name, precision):
     changed = attacks.pgd(model, x, torch.arange(4), **settings)
     assert not torch.equal(changed, before)
     assert torch.equal(attacks.pgd(copy.deepcopy(model), x, torch.arange(4), **settings), changed)
+
+
+# --- Square -----------------------------------------------------------------------------------------------------------
+
+
+def correct(model, x, y) -> torch.Tensor:
+    with torch.no_grad():
+        return model(x).argmax(1) == y
+
+
+def test_square_breaks_a_standard_classifier_within_its_budget(trained, digits):
+    x, y = digits[0][-40:], digits[1][-40:]
+    found = attacks.square(trained, x, y, eps=0.3, queries=60, generator=seeded())
+    assert (found - x).abs().max() <= 0.3 + 1e-6
+    assert found.min() >= 0
+    assert found.max() <= 1
+    before, after = correct(trained, x, y), correct(trained, found, y)
+    assert before.sum() - after.sum() >= 10
+    assert not (after & ~before).any()
+    assert torch.equal(found[~before], x[~before])  # misclassified already: left as it is
+    weaker = attacks.square(trained, x, y, eps=0.3, queries=2, generator=seeded())
+    assert correct(trained, weaker, y).sum() > after.sum()
+
+
+def test_square_is_decided_by_its_generator_alone(trained, digits):
+    x, y = digits[0][-8:], digits[1][-8:]
+    attack = {"eps": 0.1, "queries": 5}
+    first = attacks.square(trained, x, y, **attack, generator=seeded(1))
+    state, numpys = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    again = attacks.square(trained, x, y, **attack, generator=seeded(1))
+    assert torch.equal(first, again)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert (np.random.get_state()[1] == numpys).all()  # noqa: NPY002
+    assert not torch.equal(first, attacks.square(trained, x, y, **attack, generator=seeded(2)))
+    assert not trained.training
+    assert trained[0].weight.requires_grad
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"eps": -0.1}, "eps must be ≥ 0 and finite, given -0.1"),
+        ({"queries": 0}, "queries must be a whole number ≥ 1, given 0"),
+        ({"queries": 1.5}, "queries must be a whole number ≥ 1, given 1.5"),
+        ({"bounds": None}, r"needs bounds, \(low, high\), given None"),
+        ({"bounds": (1.0, 0.0)}, "low < high"),
+        ({"x": X * 255}, r"images must lie in \[0, 1\], given values from 127.5"),
+    ],
+)
+def test_square_refuses(trained, changed, message):
+    with pytest.raises(ValueError, match=message):
+        attacks.square(trained, **{"x": X, "y": Y, "eps": 0.3, "queries": 3, **changed})

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib import cost, grid
+from lib import cost, grid, models
 
 
 def lenet5_products(w: float) -> tuple[int, int]:
@@ -56,3 +56,47 @@ def test_table_counts_a_shared_run_once_and_divides_by_the_speed():
 def test_throughput_is_measured_when_none_is_given():
     table = cost.table({"table-2": grid.runs("table-2", "smoke")[:1]}, torch.device("cpu"))
     assert (table[["hours, float32", "hours, bfloat16"]] > 0).all(axis=None)
+
+
+def small_convnet_products(channels: int, size: int) -> tuple[int, int]:
+    """Multiply-adds of one image through the LP-robust model's network at the paper's width, and those of its first layer."""
+    first = (size // 2) ** 2 * 16 * channels * 16
+    return first + (size // 4) ** 2 * 16 * 16 * 32 + (size // 4) ** 2 * 32 * 100 + 100 * 10, first
+
+
+@pytest.mark.parametrize(("dataset", "channels", "size"), [("mnist", 1, 28), ("cifar10", 3, 32)])
+def test_operations_of_the_small_convnet_are_those_of_its_images(dataset, channels, size):
+    (run, *_) = grid.runs("section-2.2" if dataset == "mnist" else "section-2.2-cifar10", "paper")
+    products, first = small_convnet_products(channels, size)
+    found = cost.per_image(**cost._network(run))
+    assert found.forward == 2 * products
+    assert found.training_step == 2 * (3 * products - first)
+
+
+def test_bounds_of_a_linear_network_are_counted_by_hand(monkeypatch):
+    """The ten differences of logits times W, their product with the image, and one prediction, which tells the shapes."""
+
+    def linear(*_, **__):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+
+    monkeypatch.setitem(models.BUILDERS, "linear", linear)
+    found = cost.bounds_per_image("linear", 1.0, eps=0.1, boxed=False, proj=None, training=False)
+    assert found == 2 * (10 * 10 * 784 + 10 * 784 + 784 * 10)
+
+
+def test_lp_training_costs_its_bounds():
+    exact, estimated = (grid.runs("section-2.2", scale)[0] for scale in ("paper", "laptop"))
+    steps = {run: grid.settings(run)["training"]["steps"] * 50 for run in (exact, estimated)}
+    plain = cost.per_image("small_convnet", 1.0, in_channels=1, image_size=28).training_step
+    assert cost.flops(estimated) / steps[estimated] > 10 * plain
+    assert cost.flops(exact) / steps[exact] > 100 * plain
+
+
+def test_the_ramp_costs_its_queries():
+    run = grid.runs("exact-certificate", "smoke")[0]
+    image = cost.per_image(run.model, run.widen_factor)
+    settings = grid.settings(run)["training"]
+    training = settings["steps"] * settings["batch_size"] * image.training_step
+    clean = 300 * 2 * image.forward
+    ramp = 70 * (3 * (2 * image.forward + 40 * image.image_step) + image.image_step + 6 * 20 * image.forward)
+    assert cost.flops(run) == training + clean + ramp

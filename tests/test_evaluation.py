@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib import attacks, evaluation
+from lib import attacks, evaluation, models
 from lib.attacks import ThreatModel
 
 WEAK = ThreatModel(eps=0.1, step_size=0.03, num_steps=4)
@@ -172,3 +172,31 @@ def test_a_non_finite_loss_names_the_images(trained, digits):
     x[20, 0, 0, 0] = 1.0
     with pytest.raises(FloatingPointError, match=r"table-2, images 20 to 29: non-finite loss on a batch of 10 images"):
         evaluation.evaluate(Poisoned(), x, y, ThreatModel(0.1, 0.01, 2), batch_size=10, description="table-2")
+
+
+# --- attacks on a classifier behind a ramp --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def binary(digits):
+    return digits[0][-40:].round(), digits[1][-40:]
+
+
+def test_pgd_moves_nothing_behind_a_ramp_and_everything_else_where(trained, binary, digits):
+    """On binarized images the ramp's gradient is 0 at every pixel; on grey ones, and for BPDA, it is not."""
+    threat_model = ThreatModel(eps=0.3, step_size=0.01, num_steps=40)
+    ramped, through = models.Ramped(trained, 10.0), models.Ramped(trained, 10.0, straight_through=True)
+    assert not evaluation.moved_by_pgd(ramped, *binary, threat_model, generator=seeded(), batch_size=25).any()
+    assert evaluation.moved_by_pgd(trained, *binary, threat_model, generator=seeded()).all()
+    assert evaluation.moved_by_pgd(through, *binary, threat_model, generator=seeded()).all()
+    assert evaluation.moved_by_pgd(ramped, digits[0][-40:], digits[1][-40:], threat_model, generator=seeded()).all()
+
+
+def test_robust_to_square_counts_what_is_right_before_and_after(trained, binary):
+    threat_model = ThreatModel(eps=0.3, step_size=0.01, num_steps=40)
+    clean = evaluation.evaluate(trained, *binary).correct
+    attacked = evaluation.robust_to_square(trained, *binary, threat_model, queries=60, generator=seeded(), batch_size=25)
+    behind = evaluation.robust_to_square(models.Ramped(trained, 10.0), *binary, threat_model, queries=60, generator=seeded())
+    assert torch.equal(behind, clean)
+    assert attacked.sum() < clean.sum() - 10
+    assert not (attacked & ~clean).any()

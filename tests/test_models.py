@@ -164,7 +164,7 @@ def test_lenet5_sees_raw_pixels():
     assert not torch.allclose(model(x / 2), model(x), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["lenet5", "wide_resnet28"])
+@pytest.mark.parametrize("name", ["lenet5", "wide_resnet28", "small_convnet"])
 def test_build_finds_a_network_by_its_name(name):
     assert parameters(models.build(name, 0.25)) == parameters(getattr(models, name)(0.25))
 
@@ -257,3 +257,43 @@ def test_the_gradient_of_standardisation(scale):
         image = x.clone().requires_grad_()
         found.append(torch.autograd.grad((function(image) * weights).sum(), image)[0])
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+
+
+# --- the ramp ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_ramp_is_the_clipped_line():
+    x = torch.linspace(-0.5, 1.5, 2001, dtype=torch.float64).view(1, 1, 1, -1)
+    for slope in (1.0, 4.0, 10.0):
+        assert torch.allclose(models.Ramp(slope)(x), (slope * (x - 0.5) + 0.5).clamp(0, 1), atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_ramp_undoes_what_eps_does_to_a_binarized_image_exactly(dtype):
+    x = torch.randint(2, (4, 1, 28, 28), generator=torch.Generator().manual_seed(0)).to(dtype)
+    noise = torch.empty_like(x).uniform_(-0.44, 0.44, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(models.Ramp(10.0)(x + noise), x)  # in the box and out of it
+    assert not torch.equal(models.Ramp(10.0)(x + 1.04 * noise), x)
+
+
+def test_the_ramp_never_falls():
+    x = torch.linspace(0.44, 0.56, 100_001).view(1, 1, 1, -1)
+    assert (models.Ramp(10.0)(x).diff() >= 0).all()
+
+
+def test_gradients_pass_the_ramp_straight_through_only_where_asked():
+    x = torch.tensor([0.0, 0.3, 0.5, 0.7, 1.0]).view(1, 1, 1, -1)
+    weights = torch.arange(1.0, 6.0).view(1, 1, 1, -1)
+    for straight_through, expected in ((False, [0, 0, 30, 0, 0]), (True, [1, 2, 3, 4, 5])):
+        ramp = models.Ramp(10.0, straight_through=straight_through)
+        images = x.clone().requires_grad_(True)
+        out = ramp(images)
+        assert torch.equal(out, models.Ramp(10.0)(x))
+        (out * weights).sum().backward()
+        assert torch.equal(images.grad, torch.tensor(expected, dtype=x.dtype).view_as(x))
+
+
+@pytest.mark.parametrize("slope", [0.0, -1.0, math.nan, math.inf])
+def test_a_ramp_that_does_not_rise(slope):
+    with pytest.raises(ValueError, match="slope must be > 0 and finite, given"):
+        models.Ramp(slope)

@@ -183,7 +183,7 @@ def test_a_failed_training_fails_its_evaluations_and_is_not_run_again():
     assert results.missing(RUN) == []
     rows = results.frame([RUN])
     assert set(rows["status"]) == {"failed"}
-    assert set(rows["metric"]) == set(results.IN_PERCENT)
+    assert set(rows["metric"]) == set(grid.metrics("pgd"))
     assert rows["value"].isna().all()
 
 
@@ -338,7 +338,7 @@ def test_load_reads_everything_of_a_scale():
     jpeg = grid.runs("table-3", "laptop", cifar10="cifar10-jpeg")[:2]
     exact = grid.runs("table-3", "laptop", cifar10="cifar10")[:1]
     write_all([*jpeg, *exact])
-    assert set(results.load("smoke")["metric"]) == {*results.IN_PERCENT, "log2_perturbable_volume"}
+    assert set(results.load("smoke")["metric"]) == {*grid.metrics("pgd"), "log2_perturbable_volume"}
     assert set(results.load("laptop")["dataset"]) == {"cifar10", "cifar10-jpeg"}
     assert len(results.load("paper")) == 0
     with pytest.raises(ValueError, match="unknown scale 'auto'"):
