@@ -278,11 +278,11 @@ def test_what_is_seen_of_the_precision():
     assert "+0.07 points on original (95% interval -0.31 to +0.45, 3 seeds)" in text
     assert "on average" not in text  # one variant is its own average
     assert "**Every interval holds 0**" in text
-    assert "in 2 of 3 pairs (two-sided sign test: p = 1)" in text
+    assert "in 2 of 3 pairs (two-sided sign test, if pairs were independent: p = 1)" in text
     text = exhibits.precision_seen(trained(*rows, *other))
     assert "-1.93 points on original" in text
     assert "The interval leaves out 0 on original: there the precision **did change the result**" in text
-    assert "in 0 of 3 pairs (two-sided sign test: p = 0.25)" in text
+    assert "in 0 of 3 pairs (two-sided sign test, if pairs were independent: p = 0.25)" in text
     for few in (NO_RECORDS, trained(*rows), trained(*rows, same[0])):
         assert exhibits.precision_seen(few).startswith("Not computed yet: at least two seeds are needed in both precisions")
 

@@ -339,8 +339,8 @@ def precision_seen(ours: pd.DataFrame) -> str:
     changes, ahead = ", by ".join(said), int((pairs["other"] > pairs["one"]).sum())
     return (
         f"At scale {ours.attrs['scale']}, bfloat16 attacks in training moved robust accuracy by {changes}. {verdict} The model "
-        f"trained with bfloat16 attacks is the more robust one in {ahead} of {len(pairs)} pairs (two-sided sign test: "
-        f"p = {binomtest(ahead, len(pairs)).pvalue:.2g})."
+        f"trained with bfloat16 attacks is the more robust one in {ahead} of {len(pairs)} pairs (two-sided sign test, if "
+        f"pairs were independent: p = {binomtest(ahead, len(pairs)).pvalue:.2g})."
     )
 
 
