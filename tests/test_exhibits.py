@@ -272,16 +272,35 @@ def test_precisions_are_compared_within_a_seed():
 
 def test_what_is_seen_of_the_precision():
     rows = [("original", FULL, seed, 88.0) for seed in range(3)]
-    same = [("original", LOW, seed, 88.0 + change) for seed, change in enumerate((-0.1, 0.0, 0.2))]
-    other = [("original", LOW, seed, 86.0 + change) for seed, change in enumerate((-0.1, 0.0, 0.2))]
+    same = [("original", LOW, seed, 88.0 + change) for seed, change in enumerate((-0.1, 0.1, 0.2))]
+    other = [("original", LOW, seed, 86.0 + change) for seed, change in enumerate((-0.1, 0.1, 0.2))]
     text = exhibits.precision_seen(trained(*rows, *same))
-    assert "+0.03 points on original (95% interval -0.35 to +0.41, 3 seeds)" in text
-    assert "no effect can be told from chance" in text
+    assert "+0.07 points on original (95% interval -0.31 to +0.45, 3 seeds)" in text
+    assert "on average" not in text  # one variant is its own average
+    assert "**Every interval holds 0**" in text
+    assert "in 2 of 3 pairs (two-sided sign test: p = 1)" in text
     text = exhibits.precision_seen(trained(*rows, *other))
-    assert "-1.97 points on original" in text
+    assert "-1.93 points on original" in text
     assert "The interval leaves out 0 on original: there the precision **did change the result**" in text
+    assert "in 0 of 3 pairs (two-sided sign test: p = 0.25)" in text
     for few in (NO_RECORDS, trained(*rows), trained(*rows, same[0])):
         assert exhibits.precision_seen(few).startswith("Not computed yet: at least two seeds are needed in both precisions")
+
+
+def test_variants_are_averaged_within_a_seed():
+    """Over the variants of a seed the differences are 1, 2 and 3: three values, however many variants there are."""
+    changes = {"original": (0.0, 2.0, 4.0), "smooth-5": (2.0, 2.0, 2.0)}
+    rows = [(name, FULL, seed, 80.0) for name in changes for seed in range(4)]
+    rows += [(name, LOW, seed, 80.0 + change) for name, each in changes.items() for seed, change in enumerate(each)]
+    rows.append(("original", LOW, 3, 90.0))  # its other variant is missing
+    table = exhibits.precision_table(trained(*rows)).set_index(["variant", "quantity"])
+    average = table.loc[("all, averaged", "robust accuracy")]
+    half = 4.302653 / 3**0.5
+    assert (average["seeds"], average["difference"]) == ("3", "+2.00")
+    assert average["95% interval"] == f"{2 - half:+.2f} to {2 + half:+.2f}"
+    assert table.loc[("original", "robust accuracy"), "seeds"] == "4"
+    text = exhibits.precision_seen(trained(*rows))
+    assert f"+2.00 points on average (95% interval {2 - half:+.2f} to {2 + half:+.2f}, 3 seeds)" in text
 
 
 def test_what_has_no_value_is_told_and_not_counted():

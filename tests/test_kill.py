@@ -98,13 +98,15 @@ def test_killed_twenty_times(tmp_path, key):
 
 # --- killed at a chosen moment ------------------------------------------------------------------------------------------
 
-# A child for each moment, which kills itself there; the one after it goes on. The last one reaches the end. They are forked,
-# so that the library is imported once. A moment is a call and the file that it is about.
+# A child for each moment, which kills itself there; the one after it goes on, and the last one reaches the end. They are
+# forked, so that the library is imported once and the digits are read once. A moment is a call and the file that it is about.
 FORKS = """
 import os, signal, sys, torch
 from pathlib import Path
-from lib import evaluation, experiments, grid, training
+from lib import data, evaluation, experiments, grid, training
 torch.set_num_threads(1)
+for split in data.SPLITS:
+    data.load("mnist-5000", split)
 training.CHECKPOINT_SECONDS, training.NO_BETTER_THAN_CHANCE = 0.0, 0.0
 grid._spec()["scales"]["smoke"]["models"]["lenet5"]["steps"] = 12
 grid._spec()["evaluations"]["pgd"]["attack"]["num_steps"] = 3

@@ -278,20 +278,27 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+ALL_VARIANTS = "all, averaged"
+
+
 def precision_table(ours: pd.DataFrame) -> pd.DataFrame:
     """Training with bfloat16 attacks beside training with float32 ones, evaluated alike: test images, in percent.
 
     A seed trains both from the same initial weights, with the same batches and starts, so the differences, bfloat16 minus
-    float32, are paired. Seeds that have both count; the failed and stale ones are told in brackets.
+    float32, are paired. Seeds that have both count; the failed and stale ones are told in brackets. The last rows average
+    the variants of a seed first, so that its differences count once.
     """
     metrics = {metric: label for (training, metric), (label, _, _) in QUANTITIES.items() if training == "pgd"}
+    variants = list(ours["transform"].unique())
     rows = []
-    for transform in ours["transform"].unique() if len(ours) else [MISSING]:
+    for transform in [*variants, ALL_VARIANTS] if len(variants) > 1 else variants or [MISSING]:
         for metric, label in metrics.items():
-            both = _by_precision(ours[ours["transform"] == transform], metric)
-            pairs = _pairs(*both)
-            without = pd.concat(both)["status"].loc[lambda status: status != "recorded"].value_counts()
-            told = "".join(f" ({count} {status})" for status, count in without.items())
+            both = _by_precision(ours, metric)
+            pairs, told = _averaged(_pairs(*both)), ""
+            if transform != ALL_VARIANTS:
+                both = [rows[rows["transform"] == transform] for rows in both]
+                without = pd.concat(both)["status"].loc[lambda status: status != "recorded"].value_counts()
+                pairs, told = _pairs(*both), "".join(f" ({count} {status})" for status, count in without.items())
             row = {"variant": transform_label(transform), "quantity": label.split(",")[0], "seeds": f"{len(pairs)}{told}"}
             for side, heading in (("one", "float32"), ("other", "bfloat16")):
                 spread = f" ({pairs[side].std():.2f})" if len(pairs) > 1 else ""
@@ -319,21 +326,26 @@ def precision_seeds_table(ours: pd.DataFrame) -> pd.DataFrame:
 
 
 def precision_seen(ours: pd.DataFrame) -> str:
-    """What the paired differences of robust accuracy say, variant by variant."""
+    """What the paired differences of robust accuracy say, variant by variant and over all of them."""
+    pairs = _pairs(*_by_precision(ours, "robust_accuracy"))
     said, moved = [], []
-    for transform, pairs in _pairs(*_by_precision(ours, "robust_accuracy")).groupby("transform", sort=False):
-        if len(pairs) > 1:
-            mean, low, high = mean_interval(list(pairs["other"] - pairs["one"]))
-            label = transform_label(transform)
-            said.append(f"{mean:+.2f} points on {label} (95% interval {low:+.2f} to {high:+.2f}, {len(pairs)} seeds)")
-            moved += [] if low <= 0 <= high else [label]
+    for transform, rows in [*pairs.groupby("transform", sort=False), (ALL_VARIANTS, _averaged(pairs))]:
+        if len(rows) > 1:
+            mean, low, high = mean_interval(list(rows["other"] - rows["one"]))
+            where = "on average" if transform == ALL_VARIANTS else f"on {transform_label(transform)}"
+            said.append(f"{mean:+.2f} points {where} (95% interval {low:+.2f} to {high:+.2f}, {len(rows)} seeds)")
+            moved += [] if low <= 0 <= high else [where]
     if not said:
         return f"Not computed yet: at least two seeds are needed in both precisions. `{ours.attrs['command']}`"
-    verdict = "Every interval holds 0: **no effect can be told from chance**, and the intervals say how large one could be."
-    if moved:
-        verdict = f"The interval leaves out 0 on {' and '.join(moved)}: there the precision **did change the result**."
-    changes = ", and by ".join(said)
-    return f"At scale {ours.attrs['scale']}, bfloat16 attacks in training moved robust accuracy by {changes}. {verdict}"
+    verdict = f"The interval leaves out 0 {' and '.join(moved)}: there the precision **did change the result**."
+    if not moved:
+        verdict = "**Every interval holds 0**; how large an effect could be, their ends say."
+    changes, ahead = ", by ".join(said), int((pairs["other"] > pairs["one"]).sum())
+    return (
+        f"At scale {ours.attrs['scale']}, bfloat16 attacks in training moved robust accuracy by {changes}. {verdict} The model "
+        f"trained with bfloat16 attacks is the more robust one in {ahead} of {len(pairs)} pairs (two-sided sign test: "
+        f"p = {binomtest(ahead, len(pairs)).pvalue:.2g})."
+    )
 
 
 def _by_attack(ours: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -353,6 +365,13 @@ def _pairs(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     """The values of the variants and seeds that have both: columns `transform`, `seed`, `one` and `other`."""
     columns = ["transform", "seed", "value"]
     return one[columns].merge(other[columns], on=columns[:2]).dropna().set_axis([*columns[:2], "one", "other"], axis=1)
+
+
+def _averaged(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of each seed that has all variants, averaged over them; none where there is only one variant."""
+    variants = pairs["transform"].nunique()
+    whole = pairs.groupby("seed").filter(lambda rows: len(rows) == variants > 1)
+    return whole.groupby("seed")[["one", "other"]].mean()
 
 
 def _mean_cell(found: pd.DataFrame, transform: str) -> str:
