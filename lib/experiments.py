@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
@@ -24,11 +25,14 @@ from filelock import FileLock
 from torch import nn
 from tqdm import tqdm
 
-from lib import attacks, certified, data, evaluation, geometry, grid, models, results, training, transforms
+from lib import attacks, certified, data, evaluation, geometry, grid, models, results, theory, training, transforms
 from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
-QUANTITIES = ("pixel_histogram", "log2_perturbable_volume", "inter_class_distance")
+QUANTITIES = (
+    "pixel_histogram", "log2_perturbable_volume", "inter_class_distance", "pairwise_distances", "example_1_simulation",
+    "half_space_simulation",
+)  # fmt: skip
 BINS = 64  # of a pixel histogram, over [0, 1]
 
 log = logging.getLogger(__name__)
@@ -238,12 +242,20 @@ def _behind_a_ramp(run, model, x, y, found, threat_model, *, slope, queries, see
 
 
 def measure(item: Measurement) -> None:
-    """Measure the quantity on the test images and record it. ValueError for an unknown quantity."""
+    """Measure the quantity, on test images or in a space, and record it. ValueError for an unknown quantity."""
     if item.quantity not in QUANTITIES:
         raise ValueError(f"unknown quantity {item.quantity!r}; allowed: {', '.join(QUANTITIES)}")
     settings = grid.settings(item)
-    size = settings["data"]["test_size"]
     began = time.monotonic()
+    if item.dataset in grid.spaces():
+        content, source = _measured_in_space(item, settings), f"simulated, uniform on the unit {item.dataset}"
+    else:
+        content, source = _measured_of_images(item, settings)
+    results.write(item, "measured", content, seconds=time.monotonic() - began, device=torch.device("cpu"), source=source)
+
+
+def _measured_of_images(item: Measurement, settings: dict) -> tuple[dict, str]:
+    size = settings["points"] if item.quantity == "pairwise_distances" else settings["data"]["test_size"]
     x, y, source = data.transformed(settings["data"]["source"], "test", item.transform, size=size)
     content = {"metrics": {}, "sizes": {"test": size}}
     if item.quantity == "pixel_histogram":
@@ -252,9 +264,35 @@ def measure(item: Measurement) -> None:
     elif item.quantity == "log2_perturbable_volume":
         volumes = geometry.log2_perturbable_volume(x, settings["eps"])
         content["metrics"]["test"] = {item.quantity: volumes.mean().item()}
-    else:
+    elif item.quantity == "inter_class_distance":
         content["metrics"]["test"] = {item.quantity: geometry.inter_class_distance(x, y)}
-    results.write(item, "measured", content, seconds=time.monotonic() - began, device=torch.device("cpu"), source=source)
+    else:
+        content["table"] = _distance_table(x, settings["bins"])
+    return content, source
+
+
+def _measured_in_space(item: Measurement, settings: dict) -> dict:
+    space, seed = item.dataset, settings["seed"]
+    rows = []
+    for d in settings["dimensions"]:
+        if item.quantity == "pairwise_distances":
+            points = theory.sample(space, settings["points"], d, np.random.default_rng([seed, d]))
+            rows += _distance_table(torch.from_numpy(points), settings["bins"])
+        elif item.quantity == "example_1_simulation":
+            rows += theory.simulate_example_1(d, settings["eps"], settings["samples"], np.random.default_rng([seed, d]))
+        else:
+            for i, (direction, mass) in enumerate(product(settings["directions"], settings["masses"])):
+                generator = np.random.default_rng([seed, d, i])
+                rows += theory.simulate_half_space(space, direction, d, mass, settings["eps"], settings["samples"], generator)
+    return {"metrics": {}, "sizes": {}, "table": rows}
+
+
+def _distance_table(x: torch.Tensor, bins: int) -> list[dict]:
+    """The histogram of the pairwise distances, from the smallest to the largest: one row a bin."""
+    counts, edges = np.histogram(geometry.pairwise_distances(x).numpy(), bins=bins)
+    d = x[0].numel()
+    bounds = zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
+    return [{"d": d, "left": left, "right": right, "count": count} for left, right, count in bounds]
 
 
 def complete_one(item: Item, where: torch.device) -> bool:
@@ -355,6 +393,13 @@ def collect_histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:
     if scale != "auto":
         complete(grid.runs(exhibit, scale))
     return results.histograms(exhibit, scale)
+
+
+def collect_tables(exhibit: str, scale: str = "auto") -> pd.DataFrame:
+    """As `collect`, for an exhibit of measurements that leave a table each: simulations, distances."""
+    if scale != "auto":
+        complete(grid.runs(exhibit, scale))
+    return results.tables(exhibit, scale)
 
 
 def pictures(*datasets: str, names: Iterable[str], count: int = 2) -> tuple[dict[str, np.ndarray], str]:

@@ -1,4 +1,4 @@
-"""Where a data set lies in the unit cube: perturbable volume (Appendix D.1) and inter-class distance (D.2.1)."""
+"""Where a data set lies in the unit cube: perturbable volume (Appendix D.1), inter-class (D.2.1) and pairwise distances."""
 
 import torch
 from jaxtyping import Float, Int
@@ -42,3 +42,10 @@ def inter_class_distance(x: Float[Tensor, "n ..."], y: Int[Tensor, " n"], neares
         means = torch.cat([torch.cdist(rows, outside).topk(k, largest=False).values.mean(1) for rows in inside.split(256)])
         distances.append(means.topk(max(1, int(smallest * len(means))), largest=False).values.mean())
     return float(torch.stack(distances).mean())
+
+
+def pairwise_distances(x: Float[Tensor, "n ..."]) -> Float[Tensor, " pairs"]:
+    """The ℓ2 distances of all n·(n - 1)/2 pairs, in the order of `torch.pdist` (Section 2.2). ValueError for fewer than two."""
+    if len(x) < 2:
+        raise ValueError(f"a distance needs at least two points, given {len(x)}")
+    return torch.pdist(x.flatten(1))

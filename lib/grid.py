@@ -43,6 +43,11 @@ def check_scale(scale: str) -> None:
     _one_of("scale", scale, SCALES)
 
 
+def spaces() -> list[str]:
+    """The uniform distributions that stand where a data set may: simulated, without images."""
+    return list(_spec()["spaces"])
+
+
 @dataclass(frozen=True)
 class Run:
     """One trained model. `key` is its name everywhere: record, checkpoint, log, command line, cluster job."""
@@ -105,7 +110,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A quantity of a data set, measured without training; it has a record of its own."""
+    """A quantity of a data set or of a space, measured without training; it has a record of its own."""
 
     quantity: str
     dataset: str
@@ -114,7 +119,14 @@ class Measurement:
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
-        _one_of("dataset", self.dataset, _spec()["datasets"])
+        _one_of("dataset", self.dataset, [*_spec()["datasets"], *spaces()])
+        of = _spec()["quantities"].get(self.quantity)
+        if of is not None and self.dataset not in of:
+            raise ValueError(f"{self.quantity} is not measured of {self.dataset!r}; allowed: {', '.join(of)}")
+        if of is None and self.dataset in spaces():
+            raise ValueError(f"{self.quantity!r} is not measured of {self.dataset!r}, which has no images")
+        if self.dataset in spaces() and self.transform != "original":
+            raise ValueError(f"the uniform {self.dataset} is not transformed; allowed: original; given {self.transform!r}")
 
     @property
     def key(self) -> str:
@@ -264,9 +276,14 @@ def settings(item: Item) -> dict:
     training, `attack` (the threat model it trains against), for LP training `certificate` (what its bounds are for).
     """
     spec = _spec()
-    dataset = _dataset(item.dataset, item.scale)
+    space = item.dataset in spaces()
+    dataset = {"source": item.dataset} if space else _dataset(item.dataset, item.scale)
     data = {"source": dataset["source"], "transform": item.transform}
     if isinstance(item, Measurement):
+        if item.quantity in spec["quantities"]:
+            overrides = spec["scales"][item.scale].get("quantities", {}).get(item.quantity, {})
+            chosen = _merged(spec["quantities"][item.quantity][item.dataset], overrides.get(item.dataset))
+            return {"data": data, "quantity": item.quantity, **_numbers(chosen)}
         data["test_size"] = dataset["test_size"]
         return {"data": data, "quantity": item.quantity, "eps": dataset["threat_model"]["eps"]}
     training = _numbers(

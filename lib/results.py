@@ -12,6 +12,7 @@ import platform
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -324,16 +325,37 @@ def histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:
 
     The columns of provenance and the `attrs` are those of `select`; stale histograms are left out.
     """
-    columns = ["transform", "left", "right", "count", "model", "source", "device", "commit", "date", "scale", "status"]
     rows = []
+    for base, record in _measured(exhibit, scale):
+        edges, counts = record["histogram"]["edges"], record["histogram"]["counts"]
+        bins = zip(edges, edges[1:], counts, strict=False)
+        rows += [{**base, "left": left, "right": right, "count": count} for left, right, count in bins]
+    return _with_attrs(rows, ["left", "right", "count"], exhibit, scale)
+
+
+def tables(exhibit: str, scale: str = "auto") -> pd.DataFrame:
+    """The tables that the exhibit's measurements left, one below the other, with the columns of `histograms` about them.
+
+    The other columns are the measurement's own; stale tables are left out.
+    """
+    rows = [{**base, **row} for base, record in _measured(exhibit, scale) for row in record["table"]]
+    return _with_attrs(rows, [], exhibit, scale)
+
+
+_ABOUT = ("dataset", "transform", "model", "source", "device", "commit", "date", "scale", "status")
+
+
+def _measured(exhibit: str, scale: str) -> Iterator[tuple[dict, dict]]:
+    """(what a row says of it, the record) of each measurement that is recorded."""
     for item in choose(exhibit, scale):
         if status(item, "measured") == "recorded":
             record = read(item, "measured")
-            edges, counts = record["histogram"]["edges"], record["histogram"]["counts"]
-            about = [record[field] for field in ("source", "device", "commit", "date", "scale")]
-            bins = zip(edges, edges[1:], counts, strict=False)
-            rows += [[item.transform, left, right, count, "", *about, "recorded"] for left, right, count in bins]
-    found = pd.DataFrame(rows, columns=columns)
+            about = {field: record[field] for field in ("source", "device", "commit", "date", "scale")}
+            yield {"dataset": item.dataset, "transform": item.transform, "model": "", **about, "status": "recorded"}, record
+
+
+def _with_attrs(rows: list[dict], own: list[str], exhibit: str, scale: str) -> pd.DataFrame:
+    found = pd.DataFrame(rows, columns=None if rows else [*_ABOUT, *own])
     found.attrs = select(exhibit, scale).attrs
     return found
 

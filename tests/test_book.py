@@ -89,3 +89,16 @@ def test_numbers_shown_are_the_records(html, monkeypatch):
     for value in robust["value"]:
         assert f"{value:.1f}" in text
     assert "not computed yet" in text or "14 of 14" in text
+
+
+def test_simulated_numbers_shown_are_the_records(html, monkeypatch):
+    monkeypatch.delenv("RESULTS_DIR", raising=False)
+    text = (html / "notebooks" / "sec2.html").read_text()
+    rows = results.tables("example-1")
+    shown = rows[rows["d"].isin((2, 10, 100))]
+    assert len(shown)
+    for _, row in shown.iterrows():
+        for column in ("axis", "diagonal", "diagonal_in_cube"):
+            assert f"{100 * row[column] / row['n']:.2f} [" in text
+    assert "94.38" in text
+    assert "97.81" in text

@@ -11,7 +11,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from lib import data, evaluation, experiments, geometry, grid, results, training, transforms
+from lib import data, evaluation, experiments, geometry, grid, results, theory, training, transforms
 from lib.grid import Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -373,10 +373,11 @@ def test_jobs():
 
 def test_measurements():
     x, y, _ = data.transformed("mnist-5000", "test", "smooth-3", size=200)
-    items = [Measurement(quantity, "mnist", "smooth-3", "smoke") for quantity in experiments.QUANTITIES]
-    assert experiments.complete(items, "cpu") == 3
+    quantities = ("pixel_histogram", "log2_perturbable_volume", "inter_class_distance", "pairwise_distances")
+    items = [Measurement(quantity, "mnist", "smooth-3", "smoke") for quantity in quantities]
+    assert experiments.complete(items, "cpu") == 4
     assert experiments.complete(items, "cpu") == 0
-    histogram, volume, distance = (results.read(item, "measured") for item in items)
+    histogram, volume, distance, distances = (results.read(item, "measured") for item in items)
     counts, edges = np.histogram(x.numpy(), bins=64, range=(0, 1))
     assert histogram["histogram"] == {"edges": edges.tolist(), "counts": counts.tolist()}
     assert sum(histogram["histogram"]["counts"]) == x.numel()
@@ -384,6 +385,53 @@ def test_measurements():
     assert volume["metrics"]["test"]["log2_perturbable_volume"] == pytest.approx(volumes.mean().item())
     assert distance["metrics"]["test"]["inter_class_distance"] == pytest.approx(geometry.inter_class_distance(x, y))
     assert volume["sizes"] == {"test": 200}
+    counts, edges = np.histogram(geometry.pairwise_distances(x).numpy(), bins=50)
+    assert [row["count"] for row in distances["table"]] == counts.tolist()
+    assert [row["left"] for row in distances["table"]] == edges[:-1].tolist()
+    assert distances["table"][-1]["right"] == edges[-1]
+    assert {row["d"] for row in distances["table"]} == {784}
+    assert sum(counts) == 200 * 199 / 2
+
+
+@pytest.fixture
+def few_samples(monkeypatch):
+    """The simulations of scale smoke with a handful of points."""
+    quantities = grid._spec()["scales"]["smoke"]["quantities"]
+    for of in quantities.values():
+        for space in grid.spaces():
+            if space in of:
+                monkeypatch.setitem(of, space, {**of[space], "dimensions": [2, 3], "samples": 500, "points": 50})
+
+
+@pytest.mark.usefixtures("few_samples")
+@pytest.mark.parametrize("exhibit", ["example-1", "theorem-2.1", "distances-uniform"])
+def test_a_simulation_is_recorded_and_repeats(monkeypatch, tmp_path, exhibit):
+    items = grid.runs(exhibit, "smoke")
+    assert experiments.complete(items, "cpu") == len(items)
+    assert experiments.complete(items, "cpu") == 0
+    records = [results.read(item, "measured") for item in items]
+    for item, record in zip(items, records, strict=True):
+        assert record["source"] == f"simulated, uniform on the unit {item.dataset}"
+        assert {row["d"] for row in record["table"]} == {2, 3}
+        assert record["settings"]["seed"] == 0
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "again"))
+    experiments.complete(items, "cpu")
+    assert [results.read(item, "measured")["table"] for item in items] == [record["table"] for record in records]
+
+
+@pytest.mark.usefixtures("few_samples")
+def test_what_a_simulation_records_is_what_the_theory_counts():
+    (item,) = grid.runs("example-1", "smoke")
+    experiments.complete([item], "cpu")
+    rows = [theory.simulate_example_1(d, [8 / 255, 0.1, 0.3], 500, np.random.default_rng([0, d])) for d in (2, 3)]
+    assert results.read(item, "measured")["table"] == rows[0] + rows[1]
+    found = experiments.collect_tables("theorem-2.1", "smoke")
+    cube = found[found["dataset"] == "cube"]
+    assert len(cube) == 2 * 2 * 2 * 6  # dimensions, directions, masses, budgets
+    generator = np.random.default_rng([0, 3, 2])  # the third of the four half-spaces in dimension 3
+    expected = theory.simulate_half_space("cube", "diagonal", 3, 0.5, [0.5], 500, generator)[0]["inside"]
+    chosen = cube[(cube["direction"] == "diagonal") & (cube["d"] == 3) & (cube["mass"] == 0.5) & (cube["eps"] == 0.5)]
+    assert chosen["inside"].tolist() == [expected]
 
 
 def test_an_unknown_quantity():

@@ -1,4 +1,4 @@
-"""Perturbable volume and inter-class distance against brute force and the paper."""
+"""Perturbable volume and distances against brute force and the paper."""
 
 import math
 
@@ -80,6 +80,19 @@ def test_distance_scales_with_the_images(digits):
 def test_distance_needs_two_classes():
     with pytest.raises(ValueError, match="at least two classes, given 1"):
         geometry.inter_class_distance(torch.rand(5, 1, 2, 2), torch.ones(5, dtype=torch.long))
+
+
+def test_pairwise_distances_are_the_definition():
+    x = torch.rand(7, 2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points = x.flatten(1).tolist()
+    expected = [math.dist(points[i], points[j]) for i in range(7) for j in range(i + 1, 7)]
+    assert geometry.pairwise_distances(x).tolist() == pytest.approx(expected, rel=1e-12)
+    assert geometry.pairwise_distances(x.float()).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_pairwise_distances_need_two_points():
+    with pytest.raises(ValueError, match="at least two points, given 1"):
+        geometry.pairwise_distances(torch.rand(1, 1, 2, 2))
 
 
 @pytest.mark.usefixtures("real_data")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lib import attacks, data, grid, models, results
+from lib import attacks, data, grid, models, results, theory
 from lib.grid import Measurement, Run
 
 MNIST = Run("mnist", "smooth-3", "lenet5", 1.0, "pgd", 60000, "default", 0, "paper")
@@ -34,6 +34,10 @@ def items(request) -> list[grid.Item]:
         ("figure-1b", 6, 6, 6),
         ("footprint-volumes", 6, 6, 6),
         ("footprint-distances", 9, 9, 9),
+        ("example-1", 1, 1, 1),
+        ("theorem-2.1", 2, 2, 2),
+        ("distances-uniform", 2, 2, 2),
+        ("distances-images", 2 * 2, 2 * 2, 2 * 2),
     ],
 )
 def test_an_exhibit_expands_to_all_combinations(exhibit, paper, laptop, smoke):
@@ -262,7 +266,7 @@ def test_settings_are_plain_json_and_name_what_exists(items):
     for item in items:
         settings = grid.settings(item)
         assert json.loads(json.dumps(settings, allow_nan=False)) == settings
-        assert settings["data"]["source"] in data._LOADERS
+        assert settings["data"]["source"] in (*data._LOADERS, *theory.SPACES)
         if isinstance(item, Run):
             assert settings["model"]["name"] in models.BUILDERS
             assert settings["training"]["batch_size"] <= item.train_size
@@ -270,7 +274,52 @@ def test_settings_are_plain_json_and_name_what_exists(items):
 
 def test_smoke_needs_no_real_data():
     sources = {grid.settings(item)["data"]["source"] for item in grid.all_runs("smoke")}
-    assert sources <= {"mnist-5000", "colour-patches", "grey-patches"}
+    assert sources <= {"mnist-5000", "colour-patches", "grey-patches", "cube", "ball"}
+
+
+def test_the_spaces_are_those_of_the_theory():
+    assert grid.spaces() == list(theory.SPACES)
+
+
+def test_settings_of_a_simulation_hold_all_that_decides_its_numbers():
+    cube = Measurement("half_space_simulation", "cube", "original", "paper")
+    settings = grid.settings(cube)
+    assert settings["data"] == {"source": "cube", "transform": "original"}
+    assert settings.keys() == {"data", "quantity", "dimensions", "directions", "masses", "eps", "samples", "seed"}
+    laptop = grid.settings(replace(cube, scale="laptop"))
+    assert laptop["samples"] < settings["samples"]
+    assert {**laptop, "samples": 0} == {**settings, "samples": 0}
+    assert grid.settings(replace(cube, dataset="ball")) != settings
+    eps = grid.settings(Measurement("example_1_simulation", "cube", "original", "smoke"))["eps"]
+    assert eps == [8 / 255, 0.1, 0.3]
+
+
+def test_distances_of_images_are_settings_of_their_own():
+    images = Measurement("pairwise_distances", "mnist", "binarize", "smoke")
+    assert grid.settings(images) == {
+        "data": {"source": "mnist-5000", "transform": "binarize"}, "quantity": "pairwise_distances", "points": 200, "bins": 50,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("quantity", "dataset", "transform", "message"),
+    [
+        ("example_1_simulation", "mnist", "original", "example_1_simulation is not measured of 'mnist'; allowed: cube"),
+        ("example_1_simulation", "ball", "original", "example_1_simulation is not measured of 'ball'; allowed: cube"),
+        ("pairwise_distances", "fashion_mnist", "original", "is not measured of 'fashion_mnist'; allowed: cube, ball, mnist"),
+        ("pixel_histogram", "cube", "original", "'pixel_histogram' is not measured of 'cube', which has no images"),
+        ("pairwise_distances", "cube", "binarize", "the uniform cube is not transformed; allowed: original; given 'binarize'"),
+        ("pairwise_distances", "torus", "original", "unknown dataset 'torus'; allowed: mnist, .*, cube, ball"),
+    ],
+)
+def test_a_measurement_refuses(quantity, dataset, transform, message):
+    with pytest.raises(ValueError, match=message):
+        Measurement(quantity, dataset, transform, "smoke")
+
+
+def test_a_space_is_no_data_set_to_train_on():
+    with pytest.raises(ValueError, match="unknown dataset 'cube'; allowed: mnist, fashion_mnist, cifar10, cifar10-jpeg$"):
+        replace(MNIST, dataset="cube")
 
 
 def test_records_of_a_run():

@@ -67,13 +67,41 @@ def test_every_shown_exhibit_is_on_the_page(notebook):
                 )
 
 
-def _papermill(tmp_path, *arguments, **environment):
+def _papermill(tmp_path, *arguments, page="sec3", **environment):
     target = tmp_path / "executed.ipynb"
-    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "sec3.ipynb"), str(target), *arguments]
+    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / f"{page}.ipynb"), str(target), *arguments]
     done = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     return done, target
+
+
+def _shown(target) -> set[str]:
+    """The names of the exhibits that an executed notebook shows."""
+    return {
+        output.metadata["scrapbook"]["name"]
+        for cell in _code(nbformat.read(target, as_version=4))
+        for output in cell.outputs
+        if "scrapbook" in output.get("metadata", {})
+    }
+
+
+def test_papermill_simulates_section_2_at_smoke(tmp_path):
+    done, target = _papermill(tmp_path, "-p", "scale", "smoke", page="sec2")
+    assert done.returncode == 0, done.stderr
+    outputs = json.dumps(nbformat.read(target, as_version=4), ensure_ascii=False)
+    assert "scale smoke" in outputs
+    assert "Not computed yet" not in outputs
+    assert {"splits", "example-1", "theorem-2.1", "example-2", "distances", "distance-seen", "stamp"} <= _shown(target)
+    measured = Path(os.environ["RESULTS_DIR"]) / "smoke" / "measured"
+    found = {str(path.relative_to(measured)) for path in measured.rglob("*.json")}
+    assert found == {
+        "example_1_simulation/cube/original.json",
+        "half_space_simulation/ball/original.json",
+        "half_space_simulation/cube/original.json",
+        *(f"pairwise_distances/{space}/original.json" for space in ("ball", "cube")),
+        *(f"pairwise_distances/{name}/{how}.json" for name in ("mnist", "cifar10") for how in ("original", "binarize")),
+    }
 
 
 @pytest.mark.parametrize(("variant", "shown", "absent"), [("smooth", "table-2", "table-3"), ("saturate", "table-3", "table-2")])
@@ -83,12 +111,7 @@ def test_papermill_trains_and_draws_at_smoke(tmp_path, variant, shown, absent):
     outputs = json.dumps(nbformat.read(target, as_version=4))
     assert "image/svg+xml" in outputs
     assert "scale smoke" in outputs
-    shown_names = {
-        output.metadata["scrapbook"]["name"]
-        for cell in _code(nbformat.read(target, as_version=4))
-        for output in cell.outputs
-        if "scrapbook" in output.get("metadata", {})
-    }
+    shown_names = _shown(target)
     assert shown in shown_names
     assert absent not in shown_names
     records = {path.parent.name for path in (Path(os.environ["RESULTS_DIR"]) / "smoke").rglob("*.json")}
@@ -110,3 +133,9 @@ def test_papermill_refuses_wrong_parameters(tmp_path, arguments, environment, me
     done, _ = _papermill(tmp_path, *arguments, **environment)
     assert done.returncode != 0
     assert message in done.stderr
+
+
+def test_section_2_has_no_variant(tmp_path):
+    done, _ = _papermill(tmp_path, "-p", "variant", "cube", page="sec2")
+    assert done.returncode != 0
+    assert "unknown parameter 'variant'; allowed: device, scale, seeds" in done.stderr

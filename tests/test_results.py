@@ -446,6 +446,28 @@ def test_histograms_are_tidy():
     assert (found.attrs["expected"], found.attrs["complete"]) == (5, 2)
 
 
+def test_tables_are_tidy():
+    cube, ball = grid.runs("theorem-2.1", "smoke")
+    write(cube, "measured", {}, table=[{"d": 2, "inside": 7}, {"d": 3, "inside": 8}])
+    found = results.tables("theorem-2.1", "smoke")
+    assert found[["dataset", "d", "inside", "scale", "status"]].to_numpy().tolist() == [
+        ["cube", 2, 7, "smoke", "recorded"],
+        ["cube", 3, 8, "smoke", "recorded"],
+    ]
+    assert (found.attrs["expected"], found.attrs["complete"]) == (2, 1)
+    assert results.status(ball, "measured") == "missing"
+
+
+def test_a_stale_table_is_left_out(monkeypatch):
+    cube, _ = grid.runs("theorem-2.1", "smoke")
+    write(cube, "measured", {}, table=[{"d": 2, "inside": 7}])
+    monkeypatch.setattr(grid, "numerics", lambda _: 99)
+    found = results.tables("theorem-2.1", "smoke")
+    assert found.empty
+    assert {"source", "device", "commit", "date", "scale", "status", "model"} <= set(found.columns)
+    assert found.attrs["complete"] == 0
+
+
 # --- outcomes, the paper ----------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,20 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.exhibits.tables import PALETTE, QUANTITIES, badge, interval, over_seeds, paper_values, transform_label
+from lib import theory
+from lib.exhibits.tables import (
+    PALETTE,
+    QUANTITIES,
+    badge,
+    budget_label,
+    distance_moments,
+    interval,
+    over_seeds,
+    paper_values,
+    set_label,
+    share_intervals,
+    transform_label,
+)
 
 _STYLE = {
     "figure.dpi": 100,
@@ -140,3 +153,169 @@ def speed_figure(rows: pd.DataFrame, batch: int = 128) -> Figure:
         about = [f"batch {batch}", rows.attrs["device"], rows.attrs["date"][:10], f"commit {rows.attrs['commit']}"]
         figure.supxlabel(_wrapped(" · ".join(about)), fontsize=7, color="dimgrey")
     return figure
+
+
+_MAPS = {
+    "split along an axis": lambda points: points,
+    "the same, turned": theory.turn,  # its own inverse
+    "the same, slid": theory.slide_back,
+}
+_SPACE_COLOURS = {"cube": "black", "ball": PALETTE[7]}
+_SET_COLOURS = {
+    ("mnist", "original"): PALETTE[0],
+    ("mnist", "binarize"): PALETTE[9],
+    ("cifar10", "original"): PALETTE[3],
+    ("cifar10", "binarize"): PALETTE[1],
+}
+
+
+def split_figure(eps: float, *, squares: int = 10, pixels: int = 400) -> Figure:
+    """Example 1 in two dimensions: the axis split, and what two measure-preserving maps T make of it.
+
+    Colour tells the label; the chequered pattern, of `squares` each way, goes along with T: all its fields keep their area.
+    Darkened: the points that an ℓ∞ budget of `eps` carries over the boundary, with their share.
+    """
+    with mpl.rc_context(_STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+        middle = (np.arange(pixels) + 0.5) / pixels
+        points = np.stack(np.meshgrid(middle, middle), -1).reshape(-1, 2)
+        for ax, (title, back) in zip(figure.subplots(1, len(_MAPS)), _MAPS.items(), strict=True):
+            axis = title == next(iter(_MAPS))
+            before = back(points)
+            # Lighter downwards, so that a field that was turned shows.
+            shade = 0.35 + 0.45 * before[:, 1] + 0.2 * ((before * squares).astype(int).sum(1) % 2)
+            label = theory.axis_label(before)
+            slack = np.abs(points[:, 0] - 0.5) if axis else np.abs(points.sum(1) / 2 - 0.5)
+            colours = np.where(label[:, None], PALETTE[1], PALETTE[0])
+            colours = 1 - (1 - colours) * shade[:, None]
+            colours = np.where((slack < eps)[:, None], colours * 0.55, colours)
+            shown = colours.reshape(pixels, pixels, 3)
+            ax.imshow(shown, origin="lower", extent=(0, 1, 0, 1), interpolation="nearest")
+            share = theory.axis_robust_error(eps) if axis else theory.diagonal_robust_error(2, eps)
+            ax.set(title=title, xlabel=f"fooled within ε = {eps:g}: {100 * share:.0f}%", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+            ax.plot(*((0.5, 0.5), (0, 1)) if axis else ((0, 1), (1, 0)), color="black", linewidth=1)
+    return figure
+
+
+_DIAGONAL_CURVES = (
+    ("diagonal split, exact", theory.diagonal_robust_error, PALETTE[3], "-"),
+    ("its normal limit", theory.diagonal_robust_error_normal, "black", ":"),
+    ("sharper bound, 1 - 1/(12dε²)", theory.diagonal_bound_sharp, PALETTE[2], "-"),
+    ("the paper's bound, 1 - 1/(4dε²)", theory.diagonal_bound, PALETTE[2], "--"),
+)
+
+
+def example_1_figure(rows: pd.DataFrame) -> Figure:
+    """Example 1 over d, one panel an ε: exact robust errors, the bounds, and the simulation with Wilson's 95% intervals.
+
+    `rows`: as `results.tables("example-1")` gives them.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        if rows.empty:
+            return _empty(figure, rows)
+        budgets = sorted(rows["eps"].unique())
+        axes = np.atleast_1d(figure.subplots(1, len(budgets), sharey=True))
+        dimensions = np.unique(np.geomspace(1, rows["d"].max(), 40).round().astype(int)).tolist()
+        for ax, eps in zip(axes, budgets, strict=True):
+            ax.axhline(100 * theory.axis_robust_error(eps), color=PALETTE[0], label="axis split: 2ε", linewidth=1.4)
+            for label, value, colour, style in _DIAGONAL_CURVES:
+                values = [100 * value(d, eps) for d in dimensions]
+                ax.plot(dimensions, values, style, color=colour, label=label, linewidth=1.4)
+            here = rows[rows["eps"] == eps].sort_values("d")
+            _counted(ax, here, "axis", "d", color=PALETTE[0], marker="o", label="axis split, simulated")
+            _counted(ax, here, "diagonal", "d", color=PALETTE[3], marker="o", label="diagonal split, simulated")
+            _counted(
+                ax, here, "diagonal_in_cube", "d", color=PALETTE[3], marker="s", markersize=6, markerfacecolor="none",
+                label="the same, attacked within the cube",
+            )  # fmt: skip
+            ax.set(xscale="log", xlabel="dimension d", title=f"ε = {budget_label(eps)}", ylim=(-3, 103))
+        axes[0].set_ylabel("points that are fooled (%)")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, fontsize=8, ncols=3, loc="outside upper center", frameon=False)
+        _footer(figure, rows)
+    return figure
+
+
+def concentration_figure(rows: pd.DataFrame) -> Figure:
+    """Theorem 2.1: both lower bounds on P(A_ε), dashed as the paper's, and half-spaces A, simulated, one marker a dimension.
+
+    `rows`: as `results.tables("theorem-2.1")` gives them. One row of panels a space, one column a value of P(A).
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 5.6), layout="constrained")
+        if rows.empty:
+            return _empty(figure, rows)
+        masses = sorted(rows["mass"].unique())
+        spaces = [space for space in theory.SPACES if (rows["dataset"] == space).any()]
+        grid = figure.subplots(len(spaces), len(masses), squeeze=False)
+        for axes, space in zip(grid, spaces, strict=True):
+            for ax, mass in zip(axes, masses, strict=True):
+                here = rows[(rows["dataset"] == space) & (rows["mass"] == mass)]
+                _bounds(ax, here, space, mass)
+                groups = here.groupby("direction" if space == "cube" else "d", sort=False)
+                for (name, group), marker, colour in zip(groups, "os", (PALETTE[0], PALETTE[2]), strict=False):
+                    label = f"half-space along the {name}" if space == "cube" else f"half-ball, d = {name}"
+                    _counted(ax, group, "inside", "eps", color=colour, marker=marker, label=label, linestyle="none")
+                ax.set(title=f"{space}, P(A) = {mass:g}", xlabel="ε, in ℓ2", ylim=(100 * mass - 8 * (1 - mass) * 5, 101))
+                ax.legend(fontsize=7, loc="lower right")
+            axes[0].set_ylabel("$P(A_\\epsilon)$ (%)")
+        _footer(figure, rows)
+    return figure
+
+
+def _bounds(ax: Axes, rows: pd.DataFrame, space: str, mass: float) -> None:
+    """The first and the last bound of a chain over the budgets of `rows`; the ball's for each dimension."""
+    budgets = np.linspace(rows["eps"].min() / 10, rows["eps"].max(), 100)
+    for form, style, name in (("first", "--", "first inequality"), ("last", "-.", "last inequality")):
+        if space == "cube":
+            values = [theory.cube_concentration(eps, mass, form=form) for eps in budgets]
+            ax.plot(budgets, np.multiply(values, 100), style, color=PALETTE[3], label=f"{name}, any d", linewidth=1.3)
+            continue
+        for d, colour in zip(sorted(rows["d"].unique().tolist()), (PALETTE[0], PALETTE[2]), strict=False):
+            values = [theory.ball_concentration(eps, d, mass, form=form) for eps in budgets]
+            ax.plot(budgets, np.multiply(values, 100), style, color=colour, label=f"{name}, d = {d}", linewidth=1.3)
+
+
+def distance_figure(uniform: pd.DataFrame, images: pd.DataFrame) -> Figure:
+    """Distributions of pairwise ℓ2 distances: over √d on the left, over their own mean on the right; peaks drawn alike.
+
+    `uniform`, `images`: as `results.tables` gives the two exhibits of distances.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        if uniform.empty and images.empty:
+            return _empty(figure, images)
+        axes = figure.subplots(1, 2, sharey=True)
+        drawn = pd.concat([frame for frame in (uniform, images) if len(frame)])
+        for (dataset, transform, d), group in drawn.groupby(["dataset", "transform", "d"], sort=False):
+            if dataset in _SPACE_COLOURS:
+                colour, style = _SPACE_COLOURS[dataset], "-" if d == drawn["d"].min() else "--"
+            else:
+                colour, style = _SET_COLOURS["cifar10" if dataset.startswith("cifar10") else dataset, transform], "-"
+            label = set_label(dataset, transform, d)
+            # Distances of binary images are roots of whole numbers: bins as fine as the record's would show their spacing.
+            first = np.arange(0, len(group), 4)
+            heights = np.add.reduceat(group["count"].to_numpy(), first)
+            edges = np.append(group["left"].to_numpy()[first], group["right"].iloc[-1])
+            for ax, unit in zip(axes, (np.sqrt(d), distance_moments(group)[0]), strict=True):
+                ax.stairs(heights / heights.max(), edges / unit, color=colour, linestyle=style, label=label, linewidth=1.3)
+        axes[0].set(xlabel="distance / √d", ylabel="pairs (peak = 1)")
+        axes[1].set(xlabel="distance / mean distance", xlim=(0, 2))
+        figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside upper center", frameon=False)
+        _footer(figure, images if len(images) else uniform)
+    return figure
+
+
+def _empty(figure: Figure, rows: pd.DataFrame) -> Figure:
+    """A figure that says how to compute what is missing."""
+    figure.text(0.5, 0.5, _wrapped(badge(rows).replace("`", ""), 70), ha="center", va="center")
+    return figure
+
+
+def _counted(ax: Axes, rows: pd.DataFrame, column: str, x: str, **style) -> None:
+    """Shares of `n` in percent with Wilson's 95% intervals."""
+    shares = 100 * rows[column] / rows["n"]
+    spans = [(share - low, high - share) for share, (low, high) in zip(shares, share_intervals(rows, column), strict=True)]
+    spans = np.maximum(np.transpose(spans), 0)  # Wilson's interval may end a rounding error short of 0 or 100
+    ax.errorbar(rows[x], shares, yerr=spans, **{"linestyle": "none", "capsize": 2, "markersize": 4, **style})
