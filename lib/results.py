@@ -310,12 +310,14 @@ def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd
     items = choose(exhibit, scale, seeds=seeds)
     ours = frame(items, exhibit)
     complete = sum(not missing(item, exhibit) for item in items)
+    declared = grid.exhibit(exhibit)["scales"]
+    first = "laptop" if "laptop" in declared else next(iter(declared))  # the scale to begin with
     ours.attrs = {
         "exhibit": exhibit,
         "scale": items[0].scale,
         "expected": len(items),
         "complete": complete,
-        "command": f"python -m lib run {exhibit} --scale {items[0].scale if complete else 'laptop'}",
+        "command": f"python -m lib run {exhibit} --scale {items[0].scale if complete else first}",
     }
     return ours
 

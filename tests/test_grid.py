@@ -30,6 +30,7 @@ def items(request) -> list[grid.Item]:
         ("worst-case-cifar10", 3, 3, 1),
         ("precision", 2 * 2 * 5, 2 * 2 * 5, 2 * 2),
         ("section-2.2", 2, 2, 2),
+        ("exact-certificate", 2, 2, 2),
         ("figure-1a", 5, 5, 5),
         ("figure-1b", 6, 6, 6),
         ("footprint-volumes", 6, 6, 6),

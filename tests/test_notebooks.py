@@ -118,6 +118,26 @@ def test_papermill_trains_and_draws_at_smoke(tmp_path, variant, shown, absent):
     assert "seed0" in records
 
 
+def test_papermill_certifies_at_smoke(tmp_path):
+    """Appendix B: the LP-robust models of MNIST and CIFAR10 and the exact certificate, all trained and certified."""
+    done, target = _papermill(tmp_path, "-p", "scale", "smoke", page="appB")
+    assert done.returncode == 0, done.stderr
+    shown = {
+        output.metadata["scrapbook"]["name"]: "".join(output.data.get("text/markdown", output.data.get("text/plain", "")))
+        for cell in _code(nbformat.read(target, as_version=4))
+        for output in cell.outputs
+        if "scrapbook" in output.get("metadata", {})
+    }
+    for name in ("section-2.2", "section-2.2-cifar10", "exact-certificate"):
+        assert "2 of 2" in shown[f"{name}-badge"] or "1 of 1" in shown[f"{name}-badge"]
+        assert "ours" in shown[name] or "ramp" in shown[name]
+    for name in ("section-2.2-seen", "exact-certificate-seen"):
+        assert "Not computed yet" not in shown[name]
+        assert "scale smoke" in shown[name]
+    names = {path.name for path in (Path(os.environ["RESULTS_DIR"]) / "smoke").rglob("*.json")}
+    assert names == {"training.json", "clean.json", "ramp.json", "certified.json"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [

@@ -418,6 +418,8 @@ def test_select_says_what_the_frame_is_out_of():
     assert len(nothing) == 0
     assert nothing.attrs["complete"] == 0
     assert nothing.attrs["command"].startswith("python -m lib run footprints --scale ")
+    # Nothing computed and no scale laptop: the command names a scale that there is.
+    assert results.select("section-2.2-cifar10").attrs["command"] == "python -m lib run section-2.2-cifar10 --scale paper"
     laptop = grid.runs("footprints", "laptop")
     write_all(laptop[:3])
     results.path(laptop[2], "clean").unlink()  # this one is not complete

@@ -8,8 +8,9 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import linspace
 
-from lib import theory
+from lib import models, theory
 from lib.exhibits.tables import (
     PALETTE,
     QUANTITIES,
@@ -110,6 +111,22 @@ def histogram_figure(histograms: pd.DataFrame) -> Figure:
         axes[0].set_ylabel("pixels")
         axes[len(axes) // 2].set_xlabel("pixel value")
         _footer(figure, histograms)
+    return figure
+
+
+def ramp_figure(eps: float, slope: float) -> Figure:
+    """The ramp of the exact certificate, drawn by the layer itself, and what a budget of `eps` makes of pixels of 0 and 1."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+        ax = figure.subplots()
+        for place, colour in ((0, PALETTE[0]), (1, PALETTE[3])):
+            ax.axvspan(
+                place - eps, place + eps, color=colour, alpha=0.25, label=f"a pixel of {place}, perturbed by up to {eps:g}"
+            )
+        x = linspace(-0.5, 1.5, 801).view(1, 1, 1, -1)
+        ax.plot(x.flatten(), models.Ramp(slope)(x).flatten(), color="black", linewidth=1.6, label=f"the ramp, slope {slope:g}")
+        ax.set(xlabel="pixel value", ylabel="what the classifier sees", xlim=(-0.5, 1.5), yticks=[0, 0.5, 1])
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return figure
 
 
