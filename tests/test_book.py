@@ -99,6 +99,6 @@ def test_simulated_numbers_shown_are_the_records(html, monkeypatch):
     assert len(shown)
     for _, row in shown.iterrows():
         for column in ("axis", "diagonal", "diagonal_in_cube"):
-            assert f"{100 * row[column] / row['n']:.2f} [" in text
+            assert f"{100 * row[column] / row['n']:.2f}\u00a0±" in text
     assert "94.38" in text
     assert "97.81" in text

@@ -278,11 +278,11 @@ def test_what_is_seen_of_the_precision():
     assert "+0.07 points on original (95% interval -0.31 to +0.45, 3 seeds)" in text
     assert "on average" not in text  # one variant is its own average
     assert "**Every interval holds 0**" in text
-    assert "in 2 of 3 pairs (two-sided sign test: p = 1)" in text
+    assert "in 2 of 3 pairs (two-sided sign test, if pairs were independent: p = 1)" in text
     text = exhibits.precision_seen(trained(*rows, *other))
     assert "-1.93 points on original" in text
     assert "The interval leaves out 0 on original: there the precision **did change the result**" in text
-    assert "in 0 of 3 pairs (two-sided sign test: p = 0.25)" in text
+    assert "in 0 of 3 pairs (two-sided sign test, if pairs were independent: p = 0.25)" in text
     for few in (NO_RECORDS, trained(*rows), trained(*rows, same[0])):
         assert exhibits.precision_seen(few).startswith("Not computed yet: at least two seeds are needed in both precisions")
 
@@ -414,14 +414,14 @@ def test_example_1_is_drawn_at_its_values():
     ("row", "column", "cell"),
     [
         (example_1(), "axis: 2ε", "20.00"),
-        (example_1(), "axis, simulated", "20.00 [17.64, 22.59]"),
-        (example_1(), "paper's bound", "nothing"),
+        (example_1(), "axis, simulated", "20.00\u00a0±\u00a02.48"),
+        (example_1(), "paper's bound", "≤0"),
         (example_1(d=100), "paper's bound", "75.00"),
         (example_1(d=100), "sharper bound", "91.67"),
         (example_1(), "diagonal, exact", "36.00"),
         (example_1(d=100, eps=0.15), "diagonal, exact", ">99.99"),
         (example_1(), "normal limit", "37.58"),
-        (example_1(), "within the cube", "35.00 [32.11, 38.01]"),
+        (example_1(), "within the cube", "35.00\u00a0±\u00a02.95"),
         (example_1(eps=8 / 255), "ε", "8/255"),
     ],
 )
@@ -433,7 +433,7 @@ def test_example_1_seen_counts():
     text = exhibits.example_1_seen(tables(example_1(), example_1(d=10, bayes=3, diagonal=500)))
     assert "3 of 2,000 simulated points" in text
     assert "Of the 4 simulated robust errors, 3 have the exact value" in text  # 500 of 1000, where 72% is right
-    assert "At d = 10 and ε = 0.1, the same points lose 20.0% before T and **50.0%** after it; 35.0%" in text
+    assert "At d = 10 and ε = 0.1, of the same points 20.0% are fooled before T and **50.0%** after it; 35.0%" in text
 
 
 def test_half_spaces_are_drawn_beside_the_bounds():
@@ -450,7 +450,9 @@ def test_half_spaces_are_drawn_beside_the_bounds():
 
 def test_a_half_space_below_its_bound_is_told():
     text = exhibits.concentration_seen(tables(half_space(), half_space(inside=600)))
-    assert text.startswith("Of 2 simulated half-spaces, 1 lie on or above the first bound, 1 of them with their whole 95%")
+    assert text.startswith(
+        "Of 2 simulated half-spaces, 1 lie on or above the first bound, 1 of them with their whole 95% interval; the sample"
+    )
     assert "In the cube the smallest margin is -9.193 points (d = 2, along the axis, P(A) = 0.5, ε = 0.2)." in text
     assert "In the ball" not in text
 
@@ -458,7 +460,7 @@ def test_a_half_space_below_its_bound_is_told():
 def test_example_2_stands_beside_the_paper():
     table = exhibits.example_2_table(results.published("example-2"))
     assert table.to_numpy().tolist() == [
-        ["cube, any d, ε = 0.5", "94", "94.38", "nothing", "nothing", ""],
+        ["cube, any d, ε = 0.5", "94", "94.38", "≤0", "≤0", ""],
         ["ball, d = 3072, ε = 0.09", "97", "97.81", "97.80", "86.96", "97.79"],
     ]
 
@@ -468,7 +470,7 @@ def test_example_2_in_one_unit():
     text = exhibits.example_2_seen(uniform)
     assert "20.00 apart in the cube and 1.500 in the ball" in text
     assert "**2.5%** of a typical distance, and ε = 0.09 in the ball **6.0%**" in text
-    assert "for the cube at ε = 1.2 >99.99 and for the ball at ε = 0.0375 " in text
+    assert "guarantee >99.99% for the cube, at ε = 1.2 and nothing for the ball, at ε = 0.0375." in text
 
 
 def test_distances_apart_are_the_shift_and_the_shape():
@@ -481,15 +483,26 @@ def test_distances_apart_are_the_shift_and_the_shape():
     text = exhibits.distance_seen(uniform, images)
     assert "over √d, 0.300 from the cube's and 0.500 from the ball's: **nearer to the cube**" in text
     assert "0.100 from the cube's and 0.100 from the ball's: **about as far from both**" in text
+    assert text.endswith("So the distances give no reason to call it closer to the ball.")
     near_the_ball = exhibits.distance_seen(uniform, tables(*spike(2.5, 100, "cifar10-jpeg")))
     assert "CIFAR10 (JPEG)" in near_the_ball
     assert "**nearer to the ball**" in near_the_ball
+    assert near_the_ball.endswith("So on one reading at least it is closer to the ball.")
 
 
 def test_distances_to_a_space_that_is_not_computed_are_blank():
     table = exhibits.distance_table(tables(*spike(10.0, 400, "cube")), tables(*spike(5.0, 100, "mnist", "binarize")))
     assert table["points"].tolist() == ["cube, d = 400", "MNIST, binarized"]
     assert table.iloc[1].tolist() == ["MNIST, binarized", "100", "5.00", "0.500", "0.0%", "", "", "", ""]
+
+
+def test_distances_stand_beside_the_papers_robustness():
+    images = tables(*spike(7.0, 100, "mnist", width=0.7), *spike(6.0, 100, "cifar10-jpeg", "binarize"))
+    table = exhibits.distance_and_robustness_table(images, results.published())
+    assert table.to_numpy().tolist() == [
+        ["CIFAR10 (JPEG), binarized", "0.600", "0.0%", "79.7"],
+        ["MNIST", "0.700", "10.0%", "95.1"],
+    ]
 
 
 def test_distances_are_drawn_in_both_units():

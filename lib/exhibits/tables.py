@@ -344,8 +344,8 @@ def precision_seen(ours: pd.DataFrame) -> str:
     changes, ahead = ", by ".join(said), int((pairs["other"] > pairs["one"]).sum())
     return (
         f"At scale {ours.attrs['scale']}, bfloat16 attacks in training moved robust accuracy by {changes}. {verdict} The model "
-        f"trained with bfloat16 attacks is the more robust one in {ahead} of {len(pairs)} pairs (two-sided sign test: "
-        f"p = {binomtest(ahead, len(pairs)).pvalue:.2g})."
+        f"trained with bfloat16 attacks is the more robust one in {ahead} of {len(pairs)} pairs (two-sided sign test, if "
+        f"pairs were independent: p = {binomtest(ahead, len(pairs)).pvalue:.2g})."
     )
 
 
@@ -433,9 +433,9 @@ def share_intervals(rows: pd.DataFrame, column: str) -> list[tuple[float, float]
 
 
 def _percent(value: float) -> str:
-    """A probability in percent, never rounded up to 100; a lower bound that is not above 0 says nothing."""
+    """A probability in percent, never rounded up to 100; "≤0" for a lower bound that says nothing."""
     if value <= 0:
-        return "nothing"
+        return "≤0"
     return f"{100 * value:.2f}" if value <= 0.9999 else ">99.99"
 
 
@@ -443,7 +443,7 @@ _BLANK_EXAMPLE_1 = [dict.fromkeys(("ε", "d", "axis, simulated", "diagonal, simu
 
 
 def example_1_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Example 1 in percent of all points: exact values, bounds, and the simulation with Wilson's 95% interval in brackets.
+    """Example 1 in percent of all points: exact values, bounds, and the simulation ± half of Wilson's 95% interval.
 
     `rows`: as `results.tables("example-1")` gives them; of its dimensions some are shown.
     """
@@ -470,7 +470,7 @@ def example_1_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _simulated(row: pd.Series, column: str) -> str:
     low, high = interval(100 * row[column] / row["n"], int(row["n"]))
-    return f"{100 * row[column] / row['n']:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{100 * row[column] / row['n']:.2f}\u00a0±\u00a0{(high - low) / 2:.2f}"
 
 
 def example_1_seen(rows: pd.DataFrame) -> str:
@@ -485,8 +485,8 @@ def example_1_seen(rows: pd.DataFrame) -> str:
     return (
         f"Moved by T, {rows['bayes'].sum()} of {rows['n'].sum():,} simulated points lie on the wrong side: the Bayes error "
         f"stays 0. Of the {len(exact)} simulated robust errors, {held} have the exact value inside their 95% interval. "
-        f"At d = {last['d']} and ε = {budget_label(last['eps'])}, the same points lose {100 * last['axis'] / last['n']:.1f}% "
-        f"before T and **{100 * last['diagonal'] / last['n']:.1f}%** after it; "
+        f"At d = {last['d']} and ε = {budget_label(last['eps'])}, of the same points {100 * last['axis'] / last['n']:.1f}% "
+        f"are fooled before T and **{100 * last['diagonal'] / last['n']:.1f}%** after it; "
         f"{100 * last['diagonal_in_cube'] / last['n']:.1f}% where the attack may not leave the cube."
     )
 
@@ -510,7 +510,8 @@ def concentration_seen(rows: pd.DataFrame) -> str:
     gaps = pd.Series(shares - bounds, index=rows.index)[told]
     text = (
         f"Of {len(rows)} simulated half-spaces, {(shares >= bounds).sum()} lie on or above the first bound, "
-        f"{(lows > bounds).sum()} of them with their whole 95% interval."
+        f"{(lows > bounds).sum()} of them with their whole 95% interval"
+        f"{'' if (lows > bounds).all() else '; the sample is too small to tell for the others'}."
     )
     for space in theory.SPACES:
         here = gaps[rows.loc[gaps.index, "dataset"] == space]
@@ -614,12 +615,15 @@ def example_2_seen(uniform: pd.DataFrame) -> str:
         "cube": (ball * ratio, theory.cube_vulnerable_fraction(ball * ratio)),
         "ball": (cube / ratio, theory.ball_vulnerable_fraction(cube / ratio, d)),
     }
-    said = (f"for the {space} at ε = {eps:.3g} {_percent(value)}" for space, (eps, value) in exchanged.items())
+    said = (
+        f"{f'{_percent(value)}%' if value > 0 else 'nothing'} for the {space}, at ε = {eps:.3g}"
+        for space, (eps, value) in exchanged.items()
+    )
     return (
         f"With d = {d} (scale {uniform.attrs['scale']}), two points are {means['cube']:.2f} apart in the cube and "
         f"{means['ball']:.3f} in the ball, on average. So ε = {cube:g} in the cube is **{100 * cube / means['cube']:.1f}%** of "
         f"a typical distance, and ε = {ball:g} in the ball **{100 * ball / means['ball']:.1f}%**. Exchange these shares, and "
-        f"the first inequalities give, in percent, {' and '.join(said)}."
+        f"the first inequalities guarantee {' and '.join(said)}."
     )
 
 
@@ -670,8 +674,37 @@ def distance_seen(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
     return (
         f"The distances within {name} lie, {'; '.join(readings)}. Their spread is "
         f"**{100 * row['spread']:.1f}%** of their mean; that of uniform points of the cube and the ball in as many dimensions "
-        f"{100 * spreads['cube']:.1f}% and {100 * spreads['ball']:.1f}%."
+        f"{100 * spreads['cube']:.1f}% and {100 * spreads['ball']:.1f}%. "
+        + (
+            "So the distances give no reason to call it closer to the ball."
+            if not any("to the ball**" in reading for reading in readings)
+            else "So on one reading at least it is closer to the ball."
+        )
     )
+
+
+# The paper's variant that has the same pixels.
+_IN_THE_PAPER = {
+    ("mnist", "original"): ("table-2", "original"),
+    ("mnist", "binarize"): ("table-2", "binarize"),
+    ("cifar10", "original"): ("table-3", "original"),
+    ("cifar10", "binarize"): ("table-3", "saturate-inf"),
+}
+
+
+def distance_and_robustness_table(images: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Mean distance and spread beside the paper's robust accuracy, in the order of the mean distance over √d.
+
+    `paper`: `results.published()`; binarized CIFAR10 is its saturation level ∞.
+    """
+    rows = []
+    for _, row in distances_apart(images.iloc[:0], images).iterrows():
+        table, variant = _IN_THE_PAPER["cifar10" if row["dataset"].startswith("cifar10") else row["dataset"], row["transform"]]
+        robust = paper_values(paper[paper["exhibit"] == table], "pgd", "robust_accuracy")[variant]
+        label, mean = set_label(row["dataset"], row["transform"], int(row["d"])), row["mean"] / np.sqrt(row["d"])
+        rows.append((label, f"{mean:.3f}", f"{100 * row['spread']:.1f}%", f"{robust:.1f}"))
+    columns = ["points", "mean / √d", "spread", "paper's robust accuracy"]
+    return pd.DataFrame(sorted(rows, key=lambda row: float(row[1])) or [[MISSING] * 4], columns=columns)
 
 
 # What the grid calls a thing, and what a reader does.
