@@ -243,7 +243,7 @@ def test_a_training_that_fails_at_last_leaves_no_accuracy_of_earlier_weights():
     assert results.missing(RUN) == []
     rows = results.frame([RUN])
     assert rows["value"].isna().all()
-    assert sorted(rows["metric"]) == sorted(results.IN_PERCENT)
+    assert sorted(rows["metric"]) == sorted(grid.metrics("pgd"))
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------
@@ -329,8 +329,8 @@ def test_an_exhibit_neither_shows_nor_misses_what_others_ask_for():
 
 def test_a_failed_run_has_a_row_for_each_metric_that_is_shown():
     write(STRONGER, "training", {}, failed="it ended at chance", curve={"step": []})
-    assert sorted(results.select("table-2", "smoke")["metric"]) == sorted(results.IN_PERCENT)
-    assert sorted(results.select("worst-case-mnist", "smoke")["metric"]) == sorted([*results.IN_PERCENT, *WORST])
+    assert sorted(results.select("table-2", "smoke")["metric"]) == sorted(grid.metrics("pgd"))
+    assert sorted(results.select("worst-case-mnist", "smoke")["metric"]) == sorted([*grid.metrics("pgd"), *WORST])
 
 
 def test_load_reads_everything_of_a_scale():
