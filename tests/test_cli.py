@@ -30,6 +30,11 @@ def lib(monkeypatch, capsys):
     return call
 
 
+def of_each(key: str, state: str, first: int = 0) -> str:
+    """What `status` says of a run's records, from the `first` on, all in one state."""
+    return ", ".join(f"{name} {state}" for name in grid.records(grid.parse(key, "smoke"))[first:])
+
+
 def test_an_error_as_a_process():
     command = [sys.executable, "-m", "lib", "status", "table-2", "--scale", "huge"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -61,16 +66,18 @@ def test_run_and_status(lib, monkeypatch):
     key = RUN.key
     volume = "measured/log2_perturbable_volume/mnist/original"
     lines, total = statuses(lib("status", key, "--scale", "smoke"))
-    assert lines == [f"{key}: training missing, clean missing"]
-    assert total == {"recorded": 0, "stale": 0, "failed": 0, "missing": 2}
+    assert lines == [f"{key}: {of_each(key, 'missing')}"]
+    assert total == {"recorded": 0, "stale": 0, "failed": 0, "missing": len(grid.records(RUN))}
     status, out, _ = lib("run", key, volume, "--scale", "smoke", "--device", "cpu")
     assert (status, out) == (0, "2 computed, the rest was recorded\n")
     assert lib("run", key, volume, "--scale", "smoke")[1] == "0 computed, the rest was recorded\n"
     monkeypatch.setattr(grid, "numerics", lambda _: 99)
-    results.path(RUN, "clean").unlink()
+    evaluations = grid.evaluations(RUN)
+    for name in evaluations:
+        results.path(RUN, name).unlink()
     lines, total = statuses(lib("status", key, volume, "--scale", "smoke"))
-    assert lines == [f"{key}: training stale, clean missing", f"{volume}: measured stale"]
-    assert total == {"recorded": 0, "stale": 2, "failed": 0, "missing": 1}
+    assert lines == [f"{key}: training stale, {of_each(key, 'missing', 1)}", f"{volume}: measured stale"]
+    assert total == {"recorded": 0, "stale": 2, "failed": 0, "missing": len(evaluations)}
 
 
 def test_an_exhibit_asks_for_what_it_shows_and_a_key_for_everything(lib, monkeypatch):
@@ -95,8 +102,8 @@ def test_status_of_a_failed_run(lib, monkeypatch):
     monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 1e30)
     assert lib("run", RUN.key, "--scale", "smoke")[0] == 0
     lines, total = statuses(lib("status", RUN.key, "--scale", "smoke"))
-    assert lines == [f"{RUN.key}: training failed, clean failed"]
-    assert total == {"recorded": 0, "stale": 0, "failed": 2, "missing": 0}
+    assert lines == [f"{RUN.key}: {of_each(RUN.key, 'failed')}"]
+    assert total == {"recorded": 0, "stale": 0, "failed": len(grid.records(RUN)), "missing": 0}
 
 
 def test_cost(lib):

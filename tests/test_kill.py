@@ -202,7 +202,7 @@ def test_interrupted_from_the_keyboard(tmp_path, jobs):
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        while not any(results.path(run, "clean").exists() for run in listed):
+        while all(results.missing(run) for run in listed):
             assert process.poll() is None
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
