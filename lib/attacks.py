@@ -410,11 +410,11 @@ def square(
     if not float(queries).is_integer() or queries < 1:
         raise ValueError(f"queries must be a whole number ≥ 1, given {queries!r}")
     _check_images(x, bounds)
+    logging.getLogger("art").setLevel(logging.WARNING)  # it would tell of its folder, and of the layers it has counted
     # An import of seconds, which nothing else here needs.
     from art.attacks.evasion import SquareAttack
     from art.estimators.classification import PyTorchClassifier
 
-    logging.getLogger("art").setLevel(logging.WARNING)  # it would tell of the layers it has counted
     seed = int(torch.randint(2**32, (), generator=generator, device=x.device))
     with frozen(model), _numpy_seeded(seed), torch.random.fork_rng(devices=[]):
         classes = model(x[:1]).shape[1]
