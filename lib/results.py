@@ -376,7 +376,7 @@ def benchmark(name: str) -> pd.DataFrame:
 def interval(percent: float, n: int) -> tuple[float, float]:
     """Wilson's 95% interval, in percent, of an accuracy of `percent` on `n` examples."""
     found = binomtest(round(percent * n / 100), n).proportion_ci(method="wilson")
-    return 100 * found.low, 100 * found.high
+    return 100 * float(found.low), 100 * float(found.high)
 
 
 @cache

@@ -66,7 +66,7 @@ def _more(first: Estimate, second: Estimate, *, large: bool = False) -> Finding:
     return Finding(gap.rises and (gap.large or not large), said)
 
 
-def _ends(found: Mapping[str, Estimate]) -> tuple[Estimate, str]:
+def _ends(found: Mapping[str | float, Estimate]) -> tuple[Estimate, str]:
     """The highest minus the lowest, and both in words."""
     low, high = min(found, key=lambda name: found[name].value), max(found, key=lambda name: found[name].value)
     said = f"{found[low].value:.1f} ({low}) to {found[high].value:.1f} ({high}) over {len(found)} variants"
@@ -893,7 +893,7 @@ def _spheres(r: Records) -> pd.DataFrame:
 
 def _robust_share(rows: pd.DataFrame, metric: str = "robust_accuracy") -> Estimate:
     row = rows.iloc[0]
-    return _share(row[metric] * row["n"], row["n"])
+    return _share(float(row[metric] * row["n"]), int(row["n"]))
 
 
 def _gap_matters(r: Records) -> Finding:
