@@ -316,7 +316,7 @@ def _edges_file(images: UInt8[Tensor, "n c h w"]) -> Path:
     base = ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
     about = f"canny sigma=1 scikit-image {skimage.__version__} {tuple(images.shape)}"
     digest = hashlib.sha256(about.encode())
-    digest.update(images.numpy())
+    digest.update(images.contiguous().numpy())
     return base / "edges" / digest.hexdigest()[:32]
 
 

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 HOLDS, FAILS, NOT_COMPUTED = "holds", "fails", "not computed"
+_SIMULATED = ("example_1_simulation", "sphere_separation", "linear_margin")  # they leave tables
 _TRAIN_SIZE = {"mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000}
 
 
@@ -97,9 +98,16 @@ def _as_records(printed: pd.DataFrame) -> pd.DataFrame:
 
 
 def recorded(scale: str = "auto") -> pd.DataFrame:
-    """What is recorded at `scale`, or, for `auto`, at every scale, as `results.frame` gives it."""
+    """What is recorded at `scale`, or, for `auto`, at every scale, as `check` takes it."""
     scales = grid.SCALES if scale == "auto" else [scale]
-    frames = [found for name in scales if len(found := results.load(name))]
+    frames = [results.load(name) for name in scales]
+    frames += [
+        results.tables(name, each)
+        for name in grid.exhibits()
+        for each in scales
+        if grid.exhibit(name).get("quantity") in _SIMULATED and each in grid.exhibit(name)["scales"]
+    ]
+    frames = [found for found in frames if len(found)]
     return pd.concat(frames, ignore_index=True) if frames else results.frame([])
 
 
@@ -120,6 +128,7 @@ def _by_scale(records: pd.DataFrame) -> list[Records]:
     """The records of each scale, the highest first, and of each CIFAR10 set that is there."""
     if "scale" not in records:
         records = _as_records(records)
+    records = records.reindex(columns=[*dict.fromkeys([*results.COLUMNS, *records.columns])])
     rows = records[(records["status"] == "recorded") & (records["value"].notna() | records["metric"].isna())]
     rows = rows.reset_index(drop=True)
     found = []

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import SupportsFloat
 
 import pandas as pd
 from scipy.stats import spearmanr
@@ -112,9 +113,10 @@ def _each(parts: Mapping[str, Finding]) -> Finding:
     return Finding(True, f"on {len(parts)} of {len(parts)}; {'; '.join(f'{name}: {parts[name].evidence}' for name in ends)}")
 
 
-def _share(count: float, n: float) -> Estimate:
+def _share(count: SupportsFloat, n: SupportsFloat) -> Estimate:
     """A share of n points, in percent."""
-    return Estimate(100 * count / n, *results.interval(100 * count / n, int(n)))
+    percent = 100 * float(count) / float(n)
+    return Estimate(percent, *results.interval(percent, int(n)))
 
 
 def _pairs(first: Mapping[str, Estimate], second: Mapping[str, Estimate]) -> dict[str, Estimate]:
@@ -203,8 +205,9 @@ def _diagonal_split(r: Records) -> Finding:
         said = f"{found.value:.1f}%, the bound {max(bound, 0):.1f}%"
         parts[f"d = {row.d:.0f}, ε = {row.eps:.3g}"] = Finding(row.bayes == 0 and found.high >= bound, said)
     for eps, own in rows.groupby("eps"):
-        first, *_, last = (_share(row.diagonal, row.n) for row in own.sort_values("d").itertuples())
-        parts[f"ε = {eps:.3g}, from the fewest to the most dimensions"] = Finding((last - first).rises, f"{last - first}")
+        low, high = own.loc[own["d"].idxmin()], own.loc[own["d"].idxmax()]
+        grows = _share(high["diagonal"], high["n"]) - _share(low["diagonal"], low["n"])
+        parts[f"ε = {eps:.3g}, from {low['d']:.0f} to {high['d']:.0f} dimensions"] = Finding(grows.rises, f"{grows}")
     return _each(parts)
 
 
@@ -893,7 +896,7 @@ def _spheres(r: Records) -> pd.DataFrame:
 
 def _robust_share(rows: pd.DataFrame, metric: str = "robust_accuracy") -> Estimate:
     row = rows.iloc[0]
-    return _share(float(row[metric] * row["n"]), int(row["n"]))
+    return _share(row[metric] * row["n"], row["n"])
 
 
 def _gap_matters(r: Records) -> Finding:

@@ -782,14 +782,14 @@ def claims_table(verdicts: pd.DataFrame) -> pd.DataFrame:
     """
     shown = [
         {
-            "§": row["section"],
-            "claim": row["sentence"],
+            "claim": row["claim"],
+            "in our words": row["sentence"],
             "the paper's own numbers": _verdict(row["paper_verdict"], row["paper_evidence"]),
             "ours": _verdict(row["verdict"], row["evidence"]),
         }
         for _, row in verdicts.iterrows()
     ]
-    return pd.DataFrame(shown, columns=["§", "claim", "the paper's own numbers", "ours"])
+    return pd.DataFrame(shown, columns=["claim", "in our words", "the paper's own numbers", "ours"])
 
 
 def _verdict(verdict: str, evidence: str) -> str:
@@ -802,9 +802,12 @@ def claims_seen(verdicts: pd.DataFrame) -> str:
     ours, theirs = (verdicts[name].value_counts() for name in ("verdict", "paper_verdict"))
     failing = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["verdict"] == "fails", "claim"])
     slips = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["paper_verdict"] == "fails", "claim"])
+    counted = [
+        f"holds: {found.get('holds', 0)}, fails: {found.get('fails', 0)}{f' ({failing})' if failing else ''}"
+        for found, failing in ((ours, failing), (theirs, slips))
+    ]
+    absent = [found.get("not computed", 0) for found in (ours, theirs)]
     return (
-        f"Of {len(verdicts)} claims, on our records **{ours.get('holds', 0)} hold, {ours.get('fails', 0)} fail** "
-        f"{f'({failing}) ' if failing else ''}and {ours.get('not computed', 0)} are not computed. On the paper's own printed "
-        f"numbers {theirs.get('holds', 0)} hold, {theirs.get('fails', 0)} fail {f'({slips}) ' if slips else ''}and "
-        f"{theirs.get('not computed', 0)} cannot be told."
+        f"Of {len(verdicts)} claims, our records say **{counted[0]}**, not computed: {absent[0]}. The paper's own printed "
+        f"numbers say {counted[1]}, no number to tell: {absent[1]}."
     )
