@@ -162,7 +162,7 @@ def _verdict(claim: Claim, finding: Finding, reader: Records) -> Verdict:
         claim.sentence,
         HOLDS if finding.holds else FAILS,
         finding.evidence,
-        reader.scale,
+        reader.scale if read else "",  # a formula is of no scale
         tuple(sorted({int(row.n) for row in read})),
         tuple(sorted({int(row.seed) for row in read if row.training})),
         tuple(sorted({row.source for row in read})),
