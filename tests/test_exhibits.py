@@ -669,3 +669,117 @@ def test_ramp_figure_is_flat_wherever_eps_leads():
     assert (y[np.abs(x) <= 0.3] == 0).all()
     assert (y[np.abs(x - 1) <= 0.3] == 1).all()
     assert 0.4 < y[np.argmin(np.abs(x - 0.5))] < 0.6
+
+
+# --- Section 4 --------------------------------------------------------------------------------------------------------
+
+GAMMAS = ["gamma-0.6", "original", "gamma-1.4"]
+CLEAN, TRAINED = ("standard", "clean_accuracy"), ("pgd", "clean_accuracy")
+FASHION_PAPER = results.published("figure-3b")
+SIX = (
+    ("original", *CLEAN, 90.0, 0),
+    ("original", *TRAINED, 80.0, 0),
+    ("original", *ROBUST, 60.0, 0),
+    ("edges", *CLEAN, 88.0, 0),
+    ("edges", *TRAINED, 87.0, 0),
+    ("edges", *ROBUST, 86.5, 0),
+)
+
+
+def test_a_figure_without_the_papers_numbers_is_ours_alone():
+    ours = frame(("gamma-0.6", *ROBUST, 38.0, 0), ("gamma-1.4", *ROBUST, 46.0, 0))
+    (ax,) = exhibits.robustness_figure(ours, None, xlabel="gamma", variants=GAMMAS).axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["gamma 0.6", "original", "gamma 1.4"]
+    assert not [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert "the paper" not in [text.get_text() for text in ax.get_legend().get_texts()]
+    drawn = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 3]
+    values = np.array(drawn[2].get_ydata(), float)
+    assert (values[0], values[2]) == (38.0, 46.0)
+    assert np.isnan(values[1])
+
+
+def test_variants_without_the_papers_numbers_have_intervals():
+    seeds = (("original", *ROBUST, 43.0, 0), ("original", *ROBUST, 45.0, 1))
+    ours = frame(("gamma-0.6", *ROBUST, 38.0, 0), *seeds, ("original", *CLEAN, None, 0))
+    table = exhibits.variants_table(ours, GAMMAS).set_index("variant")
+    low, high = exhibits.interval(38.0, 10000)
+    assert table.loc["gamma 0.6", "robust"] == f"38.0 [{low:.1f}, {high:.1f}]"
+    assert table.loc["original", "robust"] == "44.0 [43.0, 45.0]"
+    assert table.loc["original", "clean, standard"] == "stale"
+    assert table.loc["gamma 1.4", "robust"] == "–"
+
+
+def test_what_is_seen_of_variants_is_their_ranges():
+    assert exhibits.seen_variants(frame(), GAMMAS).startswith(
+        "Not computed yet: clean accuracy, standard training needs at least"
+    )
+    rows = [(name, *CLEAN, value, 0) for name, value in zip(GAMMAS, (94.5, 95.0, 94.0), strict=True)]
+    rows += [(name, *TRAINED, value, 0) for name, value in zip(GAMMAS, (81.0, 85.0, 83.0), strict=True)]
+    assert "Not computed yet: robust accuracy" in exhibits.seen_variants(frame(*rows), GAMMAS)
+    rows += [("gamma-0.6", *ROBUST, 38.0, 0), ("gamma-1.4", *ROBUST, 46.5, 0)]
+    text = exhibits.seen_variants(frame(*rows), GAMMAS)
+    for part in ("2 of 3", "scale laptop", "**1.0 points**", "**4.0**", "**8.5**", "38.0% (gamma 0.6)", "46.5% (gamma 1.4)"):
+        assert part in text
+
+
+def test_fashion_table_has_the_six_numbers():
+    table = exhibits.fashion_table(frame(*SIX), FASHION_PAPER)
+    assert list(table["paper"]) == ["92.7", "81.2", "65.3", "88.3", "87.2", "86.6"]
+    assert list(table["Δ"]) == ["-2.7", "-1.2", "-5.3", "-0.3", "-0.2", "-0.1"]
+    assert all(cell.startswith(f"{row[3]:.1f} [") for cell, row in zip(table["ours"], SIX, strict=True))
+    empty = exhibits.fashion_table(frame(SIX[0]), FASHION_PAPER)
+    assert list(empty["ours"][1:]) == list(empty["Δ"][1:]) == ["–"] * 5
+    assert exhibits.fashion_table(frame(("edges", *ROBUST, None, 0)), FASHION_PAPER)["ours"].iloc[-1] == "stale"
+
+
+def test_fashion_figure_draws_bars_and_the_paper_dashed():
+    (ax,) = exhibits.fashion_figure(frame(*SIX), FASHION_PAPER).axes
+    assert sorted(bar.get_height() for bar in ax.patches) == sorted(row[3] for row in SIX)
+    lines = [found for found in ax.collections if found.get_linestyle() and len(found.get_segments()) == 2]
+    dashed = {segment[0][1] for found in lines for segment in found.get_segments() if segment[0][1] == segment[1][1]}
+    assert dashed == {92.7, 81.2, 65.3, 88.3, 87.2, 86.6}
+    figure = exhibits.fashion_figure(frame(), FASHION_PAPER)
+    assert "not computed yet" in figure.get_supxlabel()
+
+
+def test_what_is_seen_of_fashion_is_cost_and_gap():
+    text = exhibits.seen_fashion(frame(*SIX), FASHION_PAPER)
+    assert "On fashion-MNIST, PGD training costs **10.0 points** of clean accuracy (the paper: 11.5)" in text
+    assert "another **0.5** (the paper: 0.6)" in text
+    assert exhibits.seen_fashion(frame(*SIX[:5]), FASHION_PAPER).startswith("Not computed yet: edge-fashion-MNIST lacks")
+
+
+def test_a_lying_plate_has_a_row_a_transform():
+    plate = {name: np.full((5, 4, 4, 1), 0.5) for name in ("original", "edges")}
+    figure = exhibits.picture_plate(plate, "a source", lying=True)
+    assert sum(len(ax.images) for ax in figure.axes) == 10
+    assert [ax.get_title(loc="left") for ax in figure.axes[::5]] == ["original", "edges"]
+    assert figure.get_figwidth() > figure.get_figheight()
+
+
+def verdicts(*rows) -> pd.DataFrame:
+    """Rows (claim, verdict, the paper's verdict) as `claims.verdicts` gives them."""
+    return pd.DataFrame(
+        [
+            {"claim": c, "section": "3.3", "sentence": f"{c} is so.", "verdict": v, "evidence": f"ours of {c}",
+             "paper_verdict": p, "paper_evidence": f"theirs of {c}"}
+            for c, v, p in rows
+        ]
+    )  # fmt: skip
+
+
+def test_claims_stand_with_both_verdicts_and_their_evidence():
+    table = exhibits.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds")))
+    assert list(table["ours"]) == ["**holds**: ours of a", "not computed: ours of b"]
+    assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "**holds**: theirs of b"]
+    assert list(table["claim"]) == ["a", "b"]
+    assert list(table["in our words"]) == ["a is so.", "b is so."]
+    assert not any("|" in text for text in [*table.columns, *table.to_numpy().ravel()])
+
+
+def test_claims_are_counted_and_the_failing_named():
+    text = exhibits.claims_seen(verdicts(("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds")))
+    assert text == (
+        "Of 3 claims, our records say **holds: 1, fails: 1 (`b`)**, not computed: 1. The paper's own printed numbers say "
+        "holds: 2, fails: 1 (`a`), no number to tell: 0."
+    )

@@ -104,9 +104,17 @@ def test_papermill_simulates_section_2_at_smoke(tmp_path):
     }
 
 
-@pytest.mark.parametrize(("variant", "shown", "absent"), [("smooth", "table-2", "table-3"), ("saturate", "table-3", "table-2")])
-def test_papermill_trains_and_draws_at_smoke(tmp_path, variant, shown, absent):
-    done, target = _papermill(tmp_path, "-p", "variant", variant, "-p", "scale", "smoke")
+@pytest.mark.parametrize(
+    ("page", "variant", "shown", "absent"),
+    [
+        ("sec3", "smooth", "table-2", "table-3"),
+        ("sec3", "saturate", "table-3", "table-2"),
+        ("sec4", "gamma", "figure-3a-table", "figure-3b-table"),
+        ("sec4", "fashion", "figure-3b-table", "figure-3a-table"),
+    ],
+)
+def test_papermill_trains_and_draws_at_smoke(tmp_path, page, variant, shown, absent):
+    done, target = _papermill(tmp_path, "-p", "variant", variant, "-p", "scale", "smoke", page=page)
     assert done.returncode == 0, done.stderr
     outputs = json.dumps(nbformat.read(target, as_version=4))
     assert "image/svg+xml" in outputs
@@ -114,6 +122,7 @@ def test_papermill_trains_and_draws_at_smoke(tmp_path, variant, shown, absent):
     shown_names = _shown(target)
     assert shown in shown_names
     assert absent not in shown_names
+    assert f"claims-{page[-1]}" in shown_names
     records = {path.parent.name for path in (Path(os.environ["RESULTS_DIR"]) / "smoke").rglob("*.json")}
     assert "seed0" in records
 
@@ -147,6 +156,7 @@ def test_papermill_certifies_at_smoke(tmp_path):
         (["-p", "device", "tpu"], {}, "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N"),
         (["-p", "varaint", "smooth"], {}, "unknown parameter 'varaint'; allowed: device, scale, seeds, variant"),
         (["-p", "scale", "laptop"], {"DATA_DIR": "/nowhere"}, "DATA_DIR=/nowhere is not a folder"),
+        (["-p", "variant", "saturate"], {"page": "sec4"}, "unknown variant 'saturate'; allowed: all, gamma, fashion"),
     ],
 )
 def test_papermill_refuses_wrong_parameters(tmp_path, arguments, environment, message):

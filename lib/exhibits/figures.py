@@ -1,6 +1,6 @@
 """Figures: tidy frames in, a `Figure` out. Colour tells the quantity, throughout the book; ours is solid, the paper dashed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -12,16 +12,17 @@ from torch import linspace
 
 from lib import models, theory
 from lib.exhibits.tables import (
+    FASHION,
     PALETTE,
     QUANTITIES,
     badge,
     budget_label,
     distance_moments,
-    interval,
     over_seeds,
     paper_values,
     set_label,
     share_intervals,
+    span,
     transform_label,
 )
 
@@ -36,21 +37,25 @@ _STYLE = {
 }
 
 
-def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame, *, xlabel: str) -> Figure:
-    """Figure 2: the four quantities over the variants; solid ours with its interval, dashed the paper.
+def robustness_figure(
+    ours: pd.DataFrame, paper: pd.DataFrame | None, *, xlabel: str, variants: Sequence[str] | None = None
+) -> Figure:
+    """Figures 2 and 3a: the four quantities over the variants; solid ours with its interval, dashed the paper.
 
-    The bars are the range over seeds where there are several, else Wilson's 95% interval over the test images.
+    `variants`: from left to right, where the paper prints no numbers (`paper` is None); else the order is its table's. The
+    error bars are the range over seeds where there are several, else Wilson's 95% interval over the test images.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         ax = figure.subplots()
-        transforms = list(paper["transform"].unique())
+        transforms = list(variants or paper["transform"].unique())
         place = {transform: i for i, transform in enumerate(transforms)}
         # Robustness w.r.t. predictions often lies on robust accuracy: hollow squares leave the circles visible.
         markers = dict(zip(QUANTITIES, ("o", "o", "o", "s"), strict=True))
         for quantity, (label, _, colour) in QUANTITIES.items():
-            theirs = paper_values(paper, *quantity).reindex(transforms)
-            ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
+            if paper is not None:
+                theirs = paper_values(paper, *quantity).reindex(transforms)
+                ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
             mine = over_seeds(ours, *quantity)
             mine = mine[mine["seeds"] > 0].reindex(transforms)
             spans = [_span(row) for _, row in mine.iterrows()]
@@ -59,7 +64,8 @@ def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame, *, xlabel: str) -
                 color=colour, markersize=6 if markers[quantity] == "s" else 4, linewidth=1.6, capsize=2, label=label,
                 markerfacecolor="none" if markers[quantity] == "s" else colour,
             )  # fmt: skip
-        ax.plot([], [], "--", color="grey", label="the paper")
+        if paper is not None:
+            ax.plot([], [], "--", color="grey", label="the paper")
         ax.set_xticks(range(len(transforms)), [transform_label(name) for name in transforms], rotation=40, ha="right")
         ax.set(xlabel=xlabel, ylabel="test images (%)")
         ax.set_ylim(top=101)
@@ -72,7 +78,7 @@ def _span(row: pd.Series) -> tuple[float, float]:
     """The lengths of the error bar below and above the mean."""
     if not row["seeds"] > 0:
         return (np.nan, np.nan)
-    low, high = (row["low"], row["high"]) if row["seeds"] > 1 else interval(row["mean"], int(row["n"]))
+    low, high = span(row)
     return (row["mean"] - low, high - row["mean"])
 
 
@@ -130,12 +136,15 @@ def ramp_figure(eps: float, slope: float) -> Figure:
     return figure
 
 
-def picture_plate(pictures: Mapping[str, Float[np.ndarray, "n h w c"]], source: str) -> Figure:
-    """Figure 1, c and d: the same images under each transform, one column a transform, one row an image.
+def picture_plate(pictures: Mapping[str, Float[np.ndarray, "n h w c"]], source: str, *, lying: bool = False) -> Figure:
+    """Figures 1 and 3, the images: the same ones under each transform, one column a transform, one row an image.
 
     `pictures`: from a transform's name to its images with values in [0, 1]; `source`: where they come from, printed below.
+    `lying`: one row a transform instead, for many images under few transforms.
     """
     with mpl.rc_context(_STYLE | {"axes.grid": False}):
+        if lying:
+            return _lying_plate(pictures, source)
         rows = len(next(iter(pictures.values())))
         figure = Figure(figsize=(7.2, 7.2 / len(pictures) * rows + 0.5), layout="constrained")
         axes = figure.subplots(rows, len(pictures), squeeze=False)
@@ -144,6 +153,18 @@ def picture_plate(pictures: Mapping[str, Float[np.ndarray, "n h w c"]], source: 
             for ax, image in zip(column, images, strict=True):
                 _picture(ax, image)
         figure.supxlabel(source, fontsize=7, color="dimgrey")
+    return figure
+
+
+def _lying_plate(pictures: Mapping[str, np.ndarray], source: str) -> Figure:
+    columns = len(next(iter(pictures.values())))
+    figure = Figure(figsize=(7.2, 7.2 / columns * len(pictures) + 0.7), layout="constrained")
+    axes = figure.subplots(len(pictures), columns, squeeze=False)
+    for row, (name, images) in zip(axes, pictures.items(), strict=True):
+        row[0].set_title(transform_label(name), fontsize=8, loc="left")
+        for ax, image in zip(row, images, strict=True):
+            _picture(ax, image)
+    figure.supxlabel(source, fontsize=7, color="dimgrey")
     return figure
 
 
@@ -336,3 +357,30 @@ def _counted(ax: Axes, rows: pd.DataFrame, column: str, x: str, **style) -> None
     spans = [(share - low, high - share) for share, (low, high) in zip(shares, share_intervals(rows, column), strict=True)]
     spans = np.maximum(np.transpose(spans), 0)  # Wilson's interval may end a rounding error short of 0 or 100
     ax.errorbar(rows[x], shares, yerr=spans, **{"linestyle": "none", "capsize": 2, "markersize": 4, **style})
+
+
+def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    """Figure 3b: three accuracies of fashion-MNIST and of its edges; bars ours with its interval, dashed lines the paper.
+
+    The error bars are the range over seeds where there are several, else Wilson's 95% interval over the test images.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        ax = figure.subplots()
+        quantities, width = list(QUANTITIES)[:3], 0.26
+        for i, quantity in enumerate(quantities):
+            label, _, colour = QUANTITIES[quantity]
+            places = [group + (i - 1) * width for group in range(len(FASHION))]
+            mine = over_seeds(ours, *quantity).reindex(list(FASHION))
+            spans = [_span(row) for _, row in mine.iterrows()]
+            ax.bar(places, mine["mean"], width * 0.9, color=colour, label=label)
+            ax.errorbar(places, mine["mean"], yerr=np.transpose(spans), fmt="none", color="black", capsize=2)
+            theirs = paper_values(paper, *quantity).reindex(list(FASHION))
+            ends = [place - width / 2 for place in places], [place + width / 2 for place in places]
+            ax.hlines(theirs, *ends, linestyles="dashed", colors="black", linewidth=1.2)
+        ax.plot([], [], "--", color="black", linewidth=1.2, label="the paper")
+        ax.set_xticks(range(len(FASHION)), FASHION.values())
+        ax.set(ylabel="test images (%)", ylim=(0, 101))
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        _footer(figure, ours)
+    return figure

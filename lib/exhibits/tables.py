@@ -11,6 +11,7 @@ import torch
 from scipy.stats import binomtest, t, wasserstein_distance
 
 from lib import cost, grid, models, theory
+from lib.results import interval
 
 PALETTE = sns.color_palette("colorblind")
 # (training, metric): label, heading in tables, and colour of the four columns of Tables 2 and 3.
@@ -79,12 +80,6 @@ def seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
         f"paper's, over the same variants, is {theirs.max() - theirs.min():.1f}. The clean accuracy of standard training moves "
         f"by **{steady.max() - steady.min():.1f} points**."
     )
-
-
-def interval(percent: float, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval, in percent, of an accuracy of `percent` on `n` examples."""
-    found = binomtest(round(percent * n / 100), n).proportion_ci(method="wilson")
-    return 100 * found.low, 100 * found.high
 
 
 def over_seeds(ours: pd.DataFrame, training: str, metric: str, split: str = "test") -> pd.DataFrame:
@@ -918,6 +913,134 @@ def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
         f"certificate gives {theirs:.2f}%. Without the ramp PGD brings these weights to {binary['no ramp: PGD']:.1f}% error "
         f"and Square to {binary['no ramp: Square']:.1f}%, so the attacks are not idle. Original: the ramp leaves "
         f"{original['ramp: certified']:.1f}% of the images without a certificate; there PGD finds {original['ramp: PGD']:.1f}% "
-        f"error, BPDA **{original['ramp: BPDA']:.1f}%** and Square **{original['ramp: Square']:.1f}%**: what hides the gradient "
-        f"stops only the attack that needs it."
+        f"error, BPDA **{original['ramp: BPDA']:.1f}%** and Square **{original['ramp: Square']:.1f}%**: what hides the "
+        f"gradient stops only the attack that needs it."
+    )
+
+
+def span(row: pd.Series) -> tuple[float, float]:
+    """The ends of the error bar of a row of `over_seeds`: the range over several seeds, else Wilson's interval."""
+    return (row["low"], row["high"]) if row["seeds"] > 1 else interval(row["mean"], int(row["n"]))
+
+
+def variants_table(ours: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
+    """The four quantities of variants that the paper prints no numbers of, in percent on test images.
+
+    In brackets the range over seeds where there are several, else the 95% interval over the test images.
+    """
+    rows = []
+    for variant in variants:
+        row = {"variant": transform_label(variant)}
+        for quantity, (_, heading, _) in QUANTITIES.items():
+            row[heading] = _cell_with_span(over_seeds(ours, *quantity), variant)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _cell_with_span(found: pd.DataFrame, transform: str) -> str:
+    if transform not in found.index:
+        return MISSING
+    row = found.loc[transform]
+    if row["seeds"] == 0:
+        return row["status"]
+    low, high = span(row)
+    return f"{row['mean']:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def seen_variants(ours: pd.DataFrame, variants: Sequence[str]) -> str:
+    """One sentence: how far each accuracy moves over variants that the paper prints no numbers of."""
+    moved = {}
+    for quantity in list(QUANTITIES)[:3]:
+        found = over_seeds(ours, *quantity)["mean"].reindex(list(variants)).dropna()
+        if len(found) < 2:
+            label = QUANTITIES[quantity][0]
+            return f"Not computed yet: {label} needs at least two variants, {len(found)} are there. `{ours.attrs['command']}`"
+        moved[quantity] = found
+    clean, trained, robust = moved.values()
+    ranges = [found.max() - found.min() for found in (clean, trained, robust)]
+    return (
+        f"Over {len(robust)} of {len(variants)} variants (scale {ours.attrs['scale']}) the clean accuracy of standard training "
+        f"moves by **{ranges[0]:.1f} points**, that of PGD training by **{ranges[1]:.1f}**, and robust accuracy by "
+        f"**{ranges[2]:.1f}**, from {robust.min():.1f}% ({transform_label(robust.idxmin())}) to {robust.max():.1f}% "
+        f"({transform_label(robust.idxmax())})."
+    )
+
+
+FASHION = {"original": "fashion-MNIST", "edges": "edge-fashion-MNIST"}
+
+
+def fashion_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """The six numbers of Figure 3b, in percent on test images: the paper's, ours with its interval, and Δ, their difference.
+
+    In brackets the range over seeds where there are several, else the 95% interval over the test images.
+    """
+    rows = []
+    for transform, name in FASHION.items():
+        for quantity in list(QUANTITIES)[:3]:
+            theirs = paper_values(paper, *quantity)[transform]
+            mine = over_seeds(ours, *quantity)
+            there = transform in mine.index and mine.loc[transform, "seeds"] > 0
+            rows.append(
+                {
+                    "data set": name,
+                    "quantity": QUANTITIES[quantity][0],
+                    "paper": f"{theirs:.1f}",
+                    "ours": _cell_with_span(mine, transform),
+                    "Δ": f"{mine.loc[transform, 'mean'] - theirs:+.1f}" if there else MISSING,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def seen_fashion(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """What PGD training costs and what the attack takes, of fashion-MNIST and of its edges, beside the paper's numbers."""
+    said = []
+    for transform, name in FASHION.items():
+        mine = [over_seeds(ours, *quantity)["mean"].get(transform, np.nan) for quantity in list(QUANTITIES)[:3]]
+        theirs = [paper_values(paper, *quantity)[transform] for quantity in list(QUANTITIES)[:3]]
+        if not np.isfinite(mine).all():
+            return f"Not computed yet: {name} lacks some of its three accuracies. `{ours.attrs['command']}`"
+        said.append(
+            f"On {name}, PGD training costs **{mine[0] - mine[1]:.1f} points** of clean accuracy (the paper: "
+            f"{theirs[0] - theirs[1]:.1f}), and the attack takes another **{mine[1] - mine[2]:.1f}** (the paper: "
+            f"{theirs[1] - theirs[2]:.1f})."
+        )
+    return f"At scale {ours.attrs['scale']}: {' '.join(said)}"
+
+
+def claims_table(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Each claim with the verdict on the paper's own numbers and on ours, and what ours rests on.
+
+    `verdicts`: as `claims.verdicts` gives it.
+    """
+    shown = [
+        {
+            "claim": row["claim"],
+            "in our words": row["sentence"],
+            "the paper's own numbers": _verdict(row["paper_verdict"], row["paper_evidence"]),
+            "ours": _verdict(row["verdict"], row["evidence"]),
+        }
+        for _, row in verdicts.iterrows()
+    ]
+    return pd.DataFrame(shown, columns=["claim", "in our words", "the paper's own numbers", "ours"])
+
+
+def _verdict(verdict: str, evidence: str) -> str:
+    word = f"**{verdict}**" if verdict != "not computed" else verdict
+    return f"{word}: {evidence}"
+
+
+def claims_seen(verdicts: pd.DataFrame) -> str:
+    """How many claims hold, fail and are not computed, on our records and on the paper's own numbers."""
+    ours, theirs = (verdicts[name].value_counts() for name in ("verdict", "paper_verdict"))
+    failing = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["verdict"] == "fails", "claim"])
+    slips = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["paper_verdict"] == "fails", "claim"])
+    counted = [
+        f"holds: {found.get('holds', 0)}, fails: {found.get('fails', 0)}{f' ({failing})' if failing else ''}"
+        for found, failing in ((ours, failing), (theirs, slips))
+    ]
+    absent = [found.get("not computed", 0) for found in (ours, theirs)]
+    return (
+        f"Of {len(verdicts)} claims, our records say **{counted[0]}**, not computed: {absent[0]}. The paper's own printed "
+        f"numbers say {counted[1]}, no number to tell: {absent[1]}."
     )
