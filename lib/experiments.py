@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from itertools import product
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -93,20 +94,35 @@ def scale_factor(source: str, transform: str, size: int) -> float | None:
     if target is None:
         return None
     base = transform.rpartition("+")[0] or "original"
-    distances = {}
-    for name in (base, target):
-        x, y, _ = data.transformed(source, "test", name, size=size)
-        distances[name] = geometry.inter_class_distance(x, y)
-    if distances[target] > distances[base]:
+    aim, reached = (_distance(source, name, size, os.environ.get("DATA_DIR")) for name in (target, base))
+    if aim > reached:
         raise ValueError(
-            f"{transform}: {target} is farther apart ({distances[target]:.3f}) than {base} ({distances[base]:.3f})"
+            f"{transform}: {target} is farther apart ({aim:.3f}) than {base} ({reached:.3f}); no scale factor ≤ 1 reaches it"
         )
-    return distances[target] / distances[base]
+    return aim / reached
+
+
+@cache
+def _distance(source: str, transform: str, size: int, folder: str | None) -> float:
+    """The inter-class distance of test images; several seconds on 10,000, and each run needs it several times."""
+    x, y, _ = data.transformed(source, "test", transform, size=size)
+    return geometry.inter_class_distance(x, y)
+
+
+def _factor(run: Run) -> float | None:
+    sizes = grid.evaluation_settings(run, "clean")["sizes"]
+    return scale_factor(grid.settings(run)["data"]["source"], run.transform, sizes["test"])
+
+
+def _solved(run: Run) -> dict[str, float]:
+    """What the records of a run say of the scale factor that was solved for, if one was."""
+    factor = _factor(run)
+    return {} if factor is None else {"scale_factor": factor}
 
 
 def _images(run: Run, split: str, size: int, where: torch.device):
     resolved = grid.settings(run)["data"]
-    factor = scale_factor(resolved["source"], run.transform, grid.evaluation_settings(run, "clean")["sizes"]["test"])
+    factor = _factor(run)
     # A smaller subset is a prefix of a larger one: the training images evaluated are among those trained on.
     seed = run.seed if split == "train" else 0
     x, y, source = data.transformed(resolved["source"], split, run.transform, size=size, seed=seed, factor=factor)
@@ -155,12 +171,12 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
             checkpoint=folder / "training.safetensors", description=str(run),
         )  # fmt: skip
     except training.TrainingFailedError as failure:
-        content = {"metrics": {}, "curve": failure.curve, "failed": failure.reason}
+        content = {"metrics": {}, "curve": failure.curve, "failed": failure.reason, **_solved(run)}
         results.write(run, "training", content, seconds=failure.seconds, device=where, source=source)
         (folder / "training.safetensors").unlink(missing_ok=True)
         raise
     training.save_tensors(weights, model.state_dict(), {"key": run.key})
-    content = {"metrics": {}, "curve": done.curve, "weights": weights_digest(model)}
+    content = {"metrics": {}, "curve": done.curve, "weights": weights_digest(model), **_solved(run)}
     results.write(run, "training", content, seconds=done.seconds, device=where, source=source)
     (folder / "training.safetensors").unlink(missing_ok=True)
     return model
@@ -187,6 +203,7 @@ def _evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> Non
         outcomes[split] = {metric: results.pack(bits) for metric, bits in named.items()}
         sources.add(source)
     content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights_digest(model)}
+    content |= _solved(run)
     seconds = time.monotonic() - began
     results.write(run, name, content, seconds=seconds, device=where, source=", ".join(sorted(sources)))
 
@@ -256,7 +273,8 @@ def measure(item: Measurement) -> None:
 
 def _measured_of_images(item: Measurement, settings: dict) -> tuple[dict, str]:
     size = settings["points"] if item.quantity == "pairwise_distances" else settings["data"]["test_size"]
-    x, y, source = data.transformed(settings["data"]["source"], "test", item.transform, size=size)
+    factor = scale_factor(settings["data"]["source"], item.transform, size)
+    x, y, source = data.transformed(settings["data"]["source"], "test", item.transform, size=size, factor=factor)
     content = {"metrics": {}, "sizes": {"test": size}}
     if item.quantity == "pixel_histogram":
         counts, edges = np.histogram(x.numpy(), bins=BINS, range=(0, 1))
@@ -268,6 +286,8 @@ def _measured_of_images(item: Measurement, settings: dict) -> tuple[dict, str]:
         content["metrics"]["test"] = {item.quantity: geometry.inter_class_distance(x, y)}
     else:
         content["table"] = _distance_table(x, settings["bins"])
+    if factor is not None:
+        content["metrics"].setdefault("test", {})["scale_factor"] = factor
     return content, source
 
 

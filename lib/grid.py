@@ -206,7 +206,7 @@ def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
         raise ValueError(f"{name} is not computed at scale {scale!r}; allowed: {', '.join(block['scales'])}")
     if cifar10 is not None:
         _one_of("CIFAR10 set", cifar10, CIFAR10_SETS)
-    axes = {key: value for key, value in block.items() if key not in ("title", "where", "scales", "evaluations")}
+    axes = {key: value for key, value in block.items() if key not in ("title", "where", "scales", "evaluations", "also")}
     axes.update(block["scales"][scale])
     axes = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
     # The built-in set has no JPEG twin: scale smoke keeps the name cifar10.
@@ -216,7 +216,7 @@ def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
 
 
 def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None = None) -> list[Item]:
-    """What the exhibit `name` needs at `scale`: its runs, or its measurements.
+    """What the exhibit `name` needs at `scale`: its runs, and those of the exhibits that it shows `also`; or its measurements.
 
     `seeds`: how many of the seeds, at most as many as the block declares, or "all". `cifar10`: the data set for
     `cifar10` blocks; by default `cifar10_set()`. Raises ValueError for an unknown name, scale or number of seeds.
@@ -238,6 +238,10 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
         if chosen["train_size"] == "all":
             chosen["train_size"] = _dataset(chosen["dataset"], scale)["train_size"]
         expanded.append(Run(**chosen, scale=scale))
+    for other in exhibit(name).get("also", []):
+        listed = runs(other, scale, cifar10=cifar10)
+        allowed = sorted({run.seed for run in listed})[: None if seeds == "all" else seeds]
+        expanded += [run for run in listed if run.seed in allowed and run not in expanded]
     return expanded
 
 

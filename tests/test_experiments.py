@@ -434,6 +434,16 @@ def test_what_a_simulation_records_is_what_the_theory_counts():
     assert chosen["inside"].tolist() == [expected]
 
 
+@pytest.mark.parametrize("transform", ["rescale-to-smooth-3", "binarize+rescale-to-smooth-3"])
+def test_a_rescaled_set_is_measured_at_its_target_with_its_factor(transform):
+    items = [Measurement("inter_class_distance", "mnist", name, "smoke") for name in ("smooth-3", transform)]
+    experiments.complete(items, "cpu")
+    aim, reached = (results.read(item, "measured")["metrics"]["test"] for item in items)
+    assert "scale_factor" not in aim
+    assert reached["scale_factor"] == experiments.scale_factor("mnist-5000", transform, 200)
+    assert reached["inter_class_distance"] == pytest.approx(aim["inter_class_distance"], rel=1e-4)
+
+
 def test_an_unknown_quantity():
     allowed = "pixel_histogram, log2_perturbable_volume, inter_class_distance"
     with pytest.raises(ValueError, match=f"unknown quantity 'beauty'; allowed: {allowed}"):
@@ -453,8 +463,29 @@ def test_the_scale_factor_gives_the_distance_that_is_aimed_at(transform):
 
 def test_no_scale_factor():
     assert experiments.scale_factor("mnist-5000", "smooth-3", 200) is None
-    with pytest.raises(ValueError, match=r"rescale-to-binarize: binarize is farther apart \(.*\) than original"):
+    farther = r"rescale-to-binarize: binarize is farther apart \(.*\) than original \(.*\); no scale factor ≤ 1 reaches it"
+    with pytest.raises(ValueError, match=farther):
         experiments.scale_factor("mnist-5000", "rescale-to-binarize", 200)
+
+
+@pytest.mark.parametrize(
+    "item", [replace(PGD, transform="rescale-to-binarize"), "inter_class_distance"], ids=["run", "measured"]
+)
+def test_an_impossible_target_is_refused_before_any_work(monkeypatch, item):
+    forbid_training(monkeypatch)
+    if isinstance(item, str):
+        item = Measurement(item, "mnist", "rescale-to-binarize", "smoke")
+    with pytest.raises(ValueError, match="no scale factor ≤ 1 reaches it"):
+        experiments.complete([item], "cpu")
+    assert results.missing(item) == grid.records(item)
+
+
+def test_a_width_without_a_channel_is_refused_before_any_work(monkeypatch):
+    forbid_training(monkeypatch)
+    run = replace(PGD, widen_factor=0.01)
+    with pytest.raises(ValueError, match=r"widen_factor must be ≥ 0\.03125 \(a channel a layer\) and finite, given 0\.01"):
+        experiments.complete([run], "cpu")
+    assert results.missing(run) == ["training", "pgd"]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -465,6 +496,7 @@ def test_a_rescaled_run_sees_the_rescaled_images(monkeypatch):
     run = replace(STANDARD, transform="binarize+rescale-to-smooth-4", train_size=200)
     experiments.complete([run], "cpu")
     factor = experiments.scale_factor("mnist-5000", run.transform, 40)
+    assert [results.read(run, name)["scale_factor"] for name in grid.records(run)] == [factor, factor]
     assert sorted(seen[0].unique().tolist()) == pytest.approx([0.5 - factor / 2, 0.5 + factor / 2])
 
 

@@ -42,6 +42,11 @@ def items(request) -> list[grid.Item]:
         ("theorem-2.1", 2, 2, 2),
         ("distances-uniform", 2, 2, 2),
         ("distances-images", 2 * 2, 2 * 2, 2 * 2),
+        ("table-1", 9, 9, 3),
+        ("figure-4-capacity-mnist", 4 * 6 * 2, 4 * 3 * 2, 2 * 2),
+        ("figure-4-capacity-cifar10", 4 * 3 * 2, 2 * 2 * 2, 2),
+        ("figure-4-samples-mnist", 4 * 5 * 2, 2 * 3 * 2, 2 * 2),
+        ("figure-4-samples-cifar10", 4 * 5 * 2, 2 * 2 * 2, 1),
     ],
 )
 def test_an_exhibit_expands_to_all_combinations(exhibit, paper, laptop, smoke):
@@ -69,6 +74,31 @@ def test_table_3_is_the_papers():
     assert {(run.dataset, run.model, run.widen_factor, run.train_size) for run in listed} == {
         ("cifar10", "wide_resnet28", 4, 50000)
     }
+
+
+@pytest.mark.parametrize(("exhibit", "other", "paper"), [("table-4", "table-2", 9 * 6 * 2), ("table-5", "table-3", 14 * 3 * 2)])
+def test_an_exhibit_shows_the_runs_of_another_as_well(exhibit, other, paper):
+    for scale in grid.SCALES:
+        listed = grid.runs(exhibit, scale)
+        assert len({*listed}) == len(listed)
+        assert {*grid.runs(other, scale)} <= {*listed}
+        first = grid.runs(exhibit, scale, seeds=1)
+        assert {run.seed for run in first} == {0}
+        assert {*grid.runs(other, scale, seeds=1)} <= {*first}
+    assert len(grid.runs(exhibit, "paper")) == paper
+
+
+def test_table_1_aims_at_the_smoothed_sets():
+    listed = [run.transform for run in grid.runs("table-1", "paper")]
+    assert listed == [f"{step}smooth-{size}" for size in (3, 4, 5) for step in ("", "rescale-to-", "binarize+rescale-to-")]
+
+
+@pytest.mark.parametrize("exhibit", ["figure-4-samples-mnist", "figure-4-samples-cifar10"])
+def test_samples_are_section_5_3s(exhibit):
+    listed = grid.runs(exhibit, "paper")
+    whole = {"mnist": 60000, "cifar10": 50000}[listed[0].dataset]
+    assert {run.train_size for run in listed} == {1000, 3000, 9000, 27000, whole}
+    assert {run.recipe for run in listed} == {"weight-decay-.002"}
 
 
 @pytest.mark.parametrize("exhibit", grid.exhibits())
@@ -327,8 +357,11 @@ def test_a_space_is_no_data_set_to_train_on():
 
 
 def test_records_of_a_run():
-    assert grid.records(MNIST) == ["training", "pgd"]
-    assert grid.records(replace(MNIST, training="standard")) == ["training", "clean"]
+    alone = replace(MNIST, seed=99)  # no exhibit asks for anything of it
+    assert grid.records(alone) == ["training", "pgd"]
+    assert grid.records(replace(alone, training="standard")) == ["training", "clean"]
+    assert grid.records(MNIST, "table-2") == ["training", "pgd"]
+    assert grid.records(MNIST, "table-7-mnist") == ["training", "pgd", "pgd-unboxed"]
     assert grid.records(Measurement("inter_class_distance", "mnist", "original", "paper")) == ["measured"]
     assert "evaluation" not in grid.record_settings(MNIST, "training")
     assert grid.record_settings(MNIST, "pgd")["evaluation"] == grid.evaluation_settings(MNIST, "pgd")
@@ -336,8 +369,8 @@ def test_records_of_a_run():
 
 def test_an_exhibit_shows_its_own_evaluations_only():
     smooth = replace(MNIST, transform="smooth-5")
-    assert grid.exhibits_of(smooth) == ["table-2", "footprints", "worst-case-mnist", "precision"]
-    assert grid.records(smooth) == ["training", "pgd", "pgd-worst-case"]
+    assert {"table-2", "footprints", "worst-case-mnist", "precision"} <= {*grid.exhibits_of(smooth)}
+    assert {"training", "pgd", "pgd-worst-case", "pgd-unboxed"} <= {*grid.records(smooth)}
     assert grid.records(smooth, "table-2") == ["training", "pgd"]
     assert grid.records(smooth, "worst-case-mnist") == ["training", "pgd", "pgd-worst-case"]
     assert grid.records(replace(smooth, training="standard")) == ["training", "clean"]
@@ -385,10 +418,10 @@ def test_attacks_other_than_the_papers(run):
 
 
 def test_exhibits_of_a_run():
-    assert grid.exhibits_of(MNIST) == ["table-2", "footprints"]
-    assert grid.exhibits_of(replace(MNIST, transform="smooth-2")) == ["table-2"]
+    assert {"table-2", "footprints", "table-1", "table-4"} <= {*grid.exhibits_of(MNIST)}
+    assert "footprints" not in grid.exhibits_of(replace(MNIST, transform="smooth-2"))
     assert grid.exhibits_of(replace(MNIST, seed=99)) == []
-    assert grid.exhibits_of(replace(CIFAR10, dataset="cifar10-jpeg")) == ["table-3"]
+    assert "table-3" in grid.exhibits_of(replace(CIFAR10, dataset="cifar10-jpeg"))
 
 
 # --- choices ----------------------------------------------------------------------------------------------------------

@@ -148,6 +148,40 @@ def test_papermill_certifies_at_smoke(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("variant", "shown"),
+    [
+        ("volume", {"volume-mnist", "volume-cifar10", "volume-seen"}),
+        ("distance", {"table-1", "table-1-badge", "table-1-figure", "table-1-seen"}),
+        ("capacity", {"figure-4-capacity-mnist", "figure-4-capacity-cifar10", "capacity-seen"}),
+        ("samples", {"figure-4-samples-mnist", "figure-4-samples-cifar10", "samples-seen"}),
+    ],
+)
+def test_section_5_trains_and_draws_at_smoke(tmp_path, variant, shown):
+    done, target = _papermill(tmp_path, "-p", "variant", variant, "-p", "scale", "smoke", page="sec5")
+    assert done.returncode == 0, done.stderr
+    assert _shown(target) == shown | {"stamp"}
+    assert "Records behind this page: scale smoke." in json.dumps(nbformat.read(target, as_version=4))
+    assert list((Path(os.environ["RESULTS_DIR"]) / "smoke").rglob("pgd.json"))
+
+
+@pytest.mark.parametrize("scale", ["auto", "smoke"])
+def test_appendix_c_reads_and_never_trains(tmp_path, scale):
+    done, target = _papermill(tmp_path, "-p", "scale", scale, page="appC")
+    assert done.returncode == 0, done.stderr
+    assert {"c-table-2", "c-table-3", "table-4-robust", "table-5-robust", "table-4-downloads"} <= _shown(target)
+    outputs = json.dumps(nbformat.read(target, as_version=4))
+    assert outputs.count("not computed yet; compute it with") == 2 * 4  # each is shown, and handed to the page
+    assert "No record is behind this page yet." in outputs
+    assert not Path(os.environ["RESULTS_DIR"]).exists()
+
+
+def test_section_5_refuses_an_unknown_variant(tmp_path):
+    done, _ = _papermill(tmp_path, "-p", "variant", "volumes", page="sec5")
+    assert done.returncode != 0
+    assert "unknown variant 'volumes'; allowed: all, volume, distance, capacity, samples" in done.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
         (["-p", "variant", "smoth"], {}, "unknown variant 'smoth'; allowed: all, smooth, saturate"),

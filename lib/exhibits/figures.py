@@ -1,23 +1,34 @@
-"""Figures: tidy frames in, a `Figure` out. Colour tells the quantity, throughout the book; ours is solid, the paper dashed."""
+"""Figures: tidy frames in, a `Figure` out. Ours is solid, the paper dashed.
 
+Colour tells the quantity, throughout the book; where a panel shows one quantity, it tells the variant.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import linspace
 
-from lib import models, theory
+from lib import cost, grid, models, theory
 from lib.exhibits.tables import (
+    ACCURACIES,
+    BOXED,
     FASHION,
     PALETTE,
     QUANTITIES,
+    UNBOXED,
     badge,
     budget_label,
     distance_moments,
+    measured_values,
     over_seeds,
     paper_values,
     set_label,
@@ -25,6 +36,7 @@ from lib.exhibits.tables import (
     span,
     transform_label,
 )
+from lib.grid import Measurement
 
 _STYLE = {
     "figure.dpi": 100,
@@ -82,8 +94,9 @@ def _span(row: pd.Series) -> tuple[float, float]:
     return (row["mean"] - low, high - row["mean"])
 
 
-def _footer(figure: Figure, ours: pd.DataFrame) -> None:
-    figure.supxlabel(_wrapped(badge(ours).replace("`", "")), fontsize=7, color="dimgrey")
+def _footer(figure: Figure, *frames: pd.DataFrame) -> None:
+    said = dict.fromkeys(_wrapped(badge(frame).replace("`", "")) for frame in frames)
+    figure.supxlabel("\n".join(said), fontsize=7, color="dimgrey")
 
 
 def _wrapped(text: str, width: int = 110) -> str:
@@ -384,3 +397,129 @@ def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
         ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
         _footer(figure, ours)
     return figure
+
+
+def _looks(variants: Sequence[str]) -> dict[str, dict]:
+    """Colour and marker of each variant."""
+    colours = sns.color_palette("viridis", len(variants))
+    looks = zip(variants, colours, cycle("oD^vs<>ph"), strict=False)  # the markers have no end
+    return {name: {"color": colour, "marker": marker, "markersize": 4.5} for name, colour, marker in looks}
+
+
+def volume_figure(
+    volumes: pd.DataFrame, ours: pd.DataFrame, paper_volumes: pd.DataFrame, paper: pd.DataFrame, *, dataset: str
+) -> Figure:
+    """Section 5.1: each variant's mean perturbable volume against the robust accuracy on it, attacked in the box or out of it.
+
+    Across are the bits that the faces of the cube cut off the whole box, d·log2(2 eps). Filled is PGD within [0, 1], hollow PGD
+    that may leave it; crosses are the paper's (Tables 6 and 7), joined by dashed lines. `dataset` is the paper's name of the
+    set. A variant whose volume the paper does not print lies at our volume.
+    """
+    with mpl.rc_context(_STYLE):
+        paper, paper_volumes = (rows[rows["dataset"] == dataset] for rows in (paper, paper_volumes))
+        variants = list(paper["transform"].unique())
+        eps = grid.settings(Measurement("log2_perturbable_volume", dataset, "original", "paper"))["eps"]
+        whole = math.prod(cost.image_shape(paper["model"].iloc[0])) * math.log2(2 * eps)
+        measured = whole - measured_values(volumes, "log2_perturbable_volume").dropna()
+        printed = (whole - paper_volumes.set_index("transform")["value"]).reindex(variants).fillna(measured)
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+        ax = figure.subplots()
+        for quantity, sign, size in ((BOXED, "x", 5), (UNBOXED, "+", 6)):
+            points = pd.DataFrame({"x": printed, "y": paper_values(paper, *quantity)}).dropna().sort_values("x")
+            ax.plot(points["x"], points["y"], "--", marker=sign, color="grey", markersize=size, linewidth=1)
+        for name, look in _looks(variants).items():
+            # The hollow marker is the larger one: where both accuracies agree, it is a ring around the other.
+            for quantity, changed in ((BOXED, {}), (UNBOXED, {"markersize": 8, "markerfacecolor": "none"})):
+                mine = over_seeds(ours, *quantity)
+                if name in mine.index and name in measured.index:
+                    row = mine.loc[name]
+                    spans = np.transpose([_span(row)])
+                    style = {**look, **changed, "linestyle": ""}
+                    ax.errorbar([measured[name]], [row["mean"]], yerr=spans, capsize=2, **style)
+            ax.plot([], [], linestyle="", label=transform_label(name), **look)
+        for label, style in (
+            ("PGD in the box", {"marker": "o", "color": "black", "linestyle": ""}),
+            ("PGD out of the box", {"marker": "o", "color": "black", "linestyle": "", "markerfacecolor": "none"}),
+            ("the paper, in the box", {"marker": "x", "color": "grey", "linestyle": "--"}),
+            ("the paper, out of the box", {"marker": "+", "color": "grey", "linestyle": "--"}),
+        ):
+            ax.plot([], [], label=label, markersize=5, **style)
+        cut = pd.concat([measured, printed]).dropna()
+        if cut.max() > 10 * cut.min():
+            ax.set_xscale("log")
+        ax.set(xlabel="bits that the cube cuts off the box of perturbations", ylabel="robust accuracy (% of test images)")
+        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        _footer(figure, ours, volumes)
+    return figure
+
+
+def equal_distance_figure(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    """Table 1 drawn: robust accuracy over the inter-class distance, for smoothed MNIST and the sets scaled to its distances."""
+    with mpl.rc_context(_STYLE):
+        targets = [name for name in paper["transform"].unique() if "rescale-to-" not in name]
+        families = {"smoothed": "", "original, scaled": "rescale-to-", "binarized, scaled": "binarize+rescale-to-"}
+        measured = measured_values(distances, "inter_class_distance")
+        printed = measured_values(paper, "inter_class_distance")
+        mine, theirs = over_seeds(ours, *BOXED), paper_values(paper, *BOXED)
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        ax = figure.subplots()
+        for (label, prefix), look in zip(families.items(), _looks(list(families)).values(), strict=True):
+            names = [prefix + target for target in targets]
+            ax.plot(printed[targets], theirs[names], "--", linewidth=1.2, alpha=0.9, color=look["color"])
+            rows = mine.reindex(names)
+            spans = np.transpose([_span(row) for _, row in rows.iterrows()])
+            ax.errorbar(measured.reindex(names), rows["mean"], yerr=spans, capsize=2, linewidth=1.6, label=label, **look)
+        ax.plot([], [], "--", color="grey", label="the paper")
+        ax.set(xlabel="inter-class distance of test images (ℓ2)", ylabel="robust accuracy (% of test images)")
+        ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+        _footer(figure, ours, distances)
+    return figure
+
+
+def growth_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, axis: str, xlabel: str) -> Figure:
+    """Figure 4: three accuracies over the network's width or the training set's size, training images above, test images below.
+
+    `axis`: `widen_factor` or `train_size`; `paper` is Table 4 or 5, or None where the paper prints no number. Drawn are the
+    variants of the exhibit's block in the grid. The bars are those of Figure 2.
+    """
+    with mpl.rc_context(_STYLE):
+        variants = list(grid.exhibit(ours.attrs["exhibit"])["transform"])
+        figure = Figure(figsize=(7.2, 5.0), layout="constrained")
+        values = sorted({float(x) for x in ours[axis]} | (set(paper[axis]) if paper is not None else set()))
+        if not values:
+            figure.set_size_inches(7.2, 1.0)
+            return _empty(figure, ours)
+        axes = figure.subplots(2, len(ACCURACIES), sharex=True, sharey="col")
+        by = ["transform", axis]
+        for row, split, images in zip(axes, ("train", "test"), ("training images (%)", "test images (%)"), strict=True):
+            row[0].set_ylabel(images)
+            for ax, quantity in zip(row, ACCURACIES, strict=True):
+                for name, look in _looks(variants).items():
+                    if paper is not None:
+                        theirs = paper_values(paper, *quantity, split, by)[name].sort_index()
+                        ax.plot(theirs.index, theirs, "--", color=look["color"], linewidth=1.2, alpha=0.9)
+                    mine = over_seeds(ours, *quantity, split, by)
+                    mine = mine[mine["seeds"] > 0]
+                    if name in mine.index:
+                        mine = mine.loc[name].sort_index()
+                        spans = np.transpose([_span(point) for _, point in mine.iterrows()])
+                        x = mine.index.to_numpy(dtype=float)
+                        ax.errorbar(x, mine["mean"], yerr=spans, linewidth=1.6, capsize=2, label=transform_label(name), **look)
+        for ax, quantity in zip(axes[0], ACCURACIES, strict=True):
+            ax.set_title(QUANTITIES[quantity][0].replace(", ", ",\n"), fontsize=9)
+        for ax in axes[1]:
+            ax.set_xscale("log")
+            ax.set_xticks(values, [_short(value) for value in values], fontsize=8)
+            ax.minorticks_off()
+        axes[1, 1].set_xlabel(xlabel)
+        handles = [Line2D([], [], label=transform_label(name), **look) for name, look in _looks(variants).items()]
+        if paper is not None:
+            handles.append(Line2D([], [], linestyle="--", color="grey", label="the paper"))
+        figure.legend(handles=handles, fontsize=8, ncols=5, loc="outside upper center", frameon=False)
+        _footer(figure, ours)
+    return figure
+
+
+def _short(value: float) -> str:
+    """.25, 4, 27k."""
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}".removeprefix("0")

@@ -1,5 +1,6 @@
 """Tables, and the words around exhibits: badges, stamps and what we see. Tidy frames in, a frame of text out."""
 
+import base64
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,11 @@ QUANTITIES = {
     ("pgd", "robust_accuracy"): ("robust accuracy, PGD training", "robust", PALETTE[3]),
     ("pgd", "robustness_wrt_predictions"): ("robustness w.r.t. predictions, PGD training", "w.r.t. pred.", PALETTE[2]),
 }
+# The three blocks of Tables 4 and 5, and the three columns of Figure 4.
+ACCURACIES = list(QUANTITIES)[:3]
+BOXED, UNBOXED = ("pgd", "robust_accuracy"), ("pgd", "robust_accuracy_unboxed")
 MISSING = "–"
+NOT_IN_PAPER = "n/a"
 
 
 def transform_label(name: str) -> str:
@@ -29,6 +34,8 @@ def transform_label(name: str) -> str:
     words = {"binarize": "binarized", "original": "original", "edges": "edges"}
     if found := re.fullmatch(r"smooth-square-(\d+)", name):
         return f"smooth {found[1]} (square)"
+    if found := re.fullmatch(r"(?:(.+)\+)?rescale-to-(.+)", name):
+        return f"{transform_label(found[1] or 'original')}, scaled to {transform_label(found[2])}"
     return words.get(name, name.replace("-inf", "-∞").replace("-", " "))
 
 
@@ -43,6 +50,7 @@ def badge(ours: pd.DataFrame) -> str:
     parts = [f"scale {ours.attrs['scale']}", *sorted(set(ours["source"]))]
     if ours["model"].any():
         parts += [f"{model} w={width:g}" for model, width in sorted(set(zip(ours["model"], ours["widen_factor"], strict=True)))]
+        parts += [f"recipe {recipe}" for recipe in sorted(set(ours["recipe"])) if recipe != "default"]
         seeds = sorted(set(ours["seed"]))
         parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", f"{of} runs computed"]
     else:
@@ -82,10 +90,15 @@ def seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     )
 
 
-def over_seeds(ours: pd.DataFrame, training: str, metric: str, split: str = "test") -> pd.DataFrame:
-    """Mean, lowest and highest value over seeds, n and status, by transform: `failed` or `stale` where no value is."""
+def over_seeds(
+    ours: pd.DataFrame, training: str, metric: str, split: str = "test", by: str | list[str] = "transform"
+) -> pd.DataFrame:
+    """Mean, lowest and highest value over seeds, n and status, by transform: `failed` or `stale` where no value is.
+
+    `by`: the columns to tell runs apart by, where more than the transform varies.
+    """
     rows = ours[(ours["training"] == training) & (ours["metric"] == metric) & (ours["split"] == split)]
-    grouped = rows.groupby("transform")
+    grouped = rows.groupby(by)
     return pd.DataFrame(
         {
             "mean": grouped["value"].mean(),
@@ -98,10 +111,12 @@ def over_seeds(ours: pd.DataFrame, training: str, metric: str, split: str = "tes
     )
 
 
-def paper_values(paper: pd.DataFrame, training: str, metric: str) -> pd.Series:
-    """The paper's values of one quantity on test images, by transform."""
-    rows = paper[(paper["training"] == training) & (paper["metric"] == metric) & (paper["split"] == "test")]
-    return rows.set_index("transform")["value"]
+def paper_values(
+    paper: pd.DataFrame, training: str, metric: str, split: str = "test", by: str | list[str] = "transform"
+) -> pd.Series:
+    """The paper's values of one quantity, by transform, or by several columns; on test images where nothing else is said."""
+    rows = paper[(paper["training"] == training) & (paper["metric"] == metric) & (paper["split"] == split)]
+    return rows.set_index(by)["value"]
 
 
 def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
@@ -123,10 +138,10 @@ def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _our_cell(found: pd.DataFrame, transform: str, theirs: float = np.nan, digits: int = 1) -> str:
-    if transform not in found.index:
+def _our_cell(found: pd.DataFrame, key: str | tuple[str, float], theirs: float = np.nan, digits: int = 1) -> str:
+    if key not in found.index:
         return MISSING
-    row = found.loc[transform]
+    row = found.loc[key]
     if row["seeds"] == 0:
         return row["status"]
     spread = f" ± {(row['high'] - row['low']) / 2:.{digits}f}" if row["seeds"] > 1 else ""
@@ -1044,3 +1059,186 @@ def claims_seen(verdicts: pd.DataFrame) -> str:
         f"Of {len(verdicts)} claims, our records say **{counted[0]}**, not computed: {absent[0]}. The paper's own printed "
         f"numbers say {counted[1]}, no number to tell: {absent[1]}."
     )
+
+
+def capacity_tables(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Tables 4 and 5: accuracies in percent by widen factor, the paper's beside ours; one table a quantity, by its heading.
+
+    Variants on training images come first, then the same on test images; two columns a width. Over several seeds ours is the
+    mean ± half the range. "–" marks what is not computed at this scale, "n/a" what the paper or our copy of it has not.
+    """
+    widths = sorted({*paper["widen_factor"], *ours["widen_factor"]})
+    by = ["transform", "widen_factor"]
+    tables = {}
+    for quantity in ACCURACIES:
+        rows = []
+        for split, images in (("train", "training"), ("test", "test")):
+            mine, theirs = over_seeds(ours, *quantity, split, by), paper_values(paper, *quantity, split, by)
+            for transform in paper["transform"].unique():
+                row = {"variant": transform_label(transform), "images": images}
+                for width in widths:
+                    heading = f"w={f'{width:g}'.removeprefix('0')}"
+                    printed = theirs.get((transform, width), np.nan)
+                    row[f"{heading} paper"] = f"{printed:.1f}" if np.isfinite(printed) else NOT_IN_PAPER
+                    row[f"{heading} ours"] = _our_cell(mine, (transform, width))
+                rows.append(row)
+        tables[QUANTITIES[quantity][1]] = pd.DataFrame(rows)
+    return tables
+
+
+def downloads(name: str, tables: pd.DataFrame | Mapping[str, pd.DataFrame], ours: pd.DataFrame) -> str:
+    """Links to `name`.csv, what the table shows, and `name`-records.csv, the records behind it, one row a number.
+
+    The links hold the files themselves: they work without a network, a server or JavaScript.
+    """
+    if not isinstance(tables, pd.DataFrame):
+        tables = pd.concat(dict(tables), names=["quantity"]).reset_index("quantity")
+    return (
+        f"Download: {_csv(f'{name}.csv', tables)} (the table) · "
+        f"{_csv(f'{name}-records.csv', ours)} (the records behind it, one row a number)"
+    )
+
+
+def _csv(file: str, rows: pd.DataFrame) -> str:
+    content = base64.b64encode(rows.to_csv(index=False).encode()).decode()
+    return f'<a download="{file}" href="data:text/csv;charset=utf-8;base64,{content}">{file}</a>'
+
+
+def equal_distance_table(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Table 1: sets of equal inter-class distance, the factors that make them equal, and the robust accuracy on each.
+
+    `distances`: measured distances and solved factors. A smoothed set has no factor. "–" marks what is not computed.
+    """
+    measured, factors = (measured_values(distances, metric) for metric in ("inter_class_distance", "scale_factor"))
+    printed = paper.pivot(index="transform", columns="metric", values="value")
+    robust = over_seeds(ours, "pgd", "robust_accuracy")
+    rows = []
+    for transform in paper["transform"].unique():
+        target = transform.rpartition("rescale-to-")[2]
+        scaled = transform != target
+        theirs = printed.loc[transform]
+        rows.append(
+            {
+                "set": transform_label(transform),
+                "distance: paper": f"{printed.loc[target, 'inter_class_distance']:.2f}",
+                "distance: ours": _number(measured.get(transform, np.nan), "{:.2f}"),
+                "factor: paper": f"{theirs['scale_factor']:.3f}" if scaled else "",
+                "factor: ours": _number(factors.get(transform, np.nan), "{:.3f}") if scaled else "",
+                "robust: paper": f"{theirs['robust_accuracy']:.1f}",
+                "robust: ours (Δ)": _our_cell(robust, transform, theirs["robust_accuracy"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def measured_values(measured: pd.DataFrame, metric: str) -> pd.Series:
+    """What was measured of each transform; NaN where the measurement is stale."""
+    return measured[measured["metric"] == metric].set_index("transform")["value"]
+
+
+def equal_distance_seen(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """One sentence a target of Table 1 on what the records show: how far robust accuracies at one distance lie apart."""
+    robust = over_seeds(ours, "pgd", "robust_accuracy")
+    robust = robust.loc[robust["seeds"] > 0, "mean"]
+    theirs, reached = paper_values(paper, "pgd", "robust_accuracy"), measured_values(distances, "inter_class_distance")
+    said = []
+    for target in (name for name in paper["transform"].unique() if "rescale-to-" not in name):
+        sets = [target, f"rescale-to-{target}", f"binarize+rescale-to-{target}"]
+        if not all(name in robust.index for name in sets):
+            continue
+        mine = robust[sets]
+        listed = ", ".join(f"{mine[name]:.1f}% ({transform_label(name)})" for name in sets)
+        at = f" ({reached[target]:.2f})" if np.isfinite(reached.get(target, np.nan)) else ""
+        said.append(
+            f"At the inter-class distance of {transform_label(target)}{at}, robust accuracy is {listed}: **{_width(mine):.1f} "
+            f"points** between sets of one distance, in the paper {_width(theirs[sets]):.1f}."
+        )
+    if not said:
+        return f"Not computed yet: a target needs all three of its sets. `{ours.attrs['command']}`"
+    return f"Scale {ours.attrs['scale']}. " + " ".join(said)
+
+
+def _width(values: pd.Series) -> float:
+    return values.max() - values.min()
+
+
+def volume_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], paper: pd.DataFrame) -> str:
+    """What the records show of Section 5.1: how little leaving the box changes, for all that the volumes differ.
+
+    `sets`: from the paper's name of a data set, as in Table 7 (`paper`), to (measured volumes, ours).
+    """
+    said = []
+    for name, (volumes, ours) in sets.items():
+        change = _out_of_the_box(over_seeds(ours, *BOXED)["mean"], over_seeds(ours, *UNBOXED)["mean"])
+        if change.empty:
+            said.append(f"{name.upper()}: not computed yet. `{ours.attrs['command']}`")
+            continue
+        rows = paper[paper["dataset"] == name]
+        theirs = _out_of_the_box(paper_values(rows, *BOXED), paper_values(rows, *UNBOXED))[change.index]
+        bits = _width(measured_values(volumes, "log2_perturbable_volume").reindex(change.index))
+        apart = f", whose perturbable volumes differ by up to {bits:.0f} bits" if bits > 0 else ""
+        over = f"over {len(change)} variant{'s' * (len(change) > 1)}{apart}"
+        said.append(
+            f"{name.upper()} (scale {ours.attrs['scale']}): letting the attack leave the box changes robust accuracy by "
+            f"**{change.min():+.1f} to {change.max():+.1f} points** {over}; in the paper, over the same, by "
+            f"{theirs.min():+.1f} to {theirs.max():+.1f}."
+        )
+    return " ".join(said)
+
+
+def _out_of_the_box(boxed: pd.Series, unboxed: pd.Series) -> pd.Series:
+    return (unboxed - boxed).dropna()
+
+
+def growth_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame | None]], axis: str) -> str:
+    """What the records show of Section 5.3: how robust accuracy moves from the least to the most of `axis` that is computed.
+
+    `sets`: from a data set's name to (ours, the paper's or None where it prints no number); `axis`: `widen_factor` or
+    `train_size`. The paper's moves are over the same variants and the same ends.
+    """
+    said = []
+    for name, (ours, paper) in sets.items():
+        robust, trained, clean = (
+            _ends(over_seeds(ours, *quantity, split, ["transform", axis])["mean"])
+            for quantity, split in ((BOXED, "test"), (BOXED, "train"), (("standard", "clean_accuracy"), "test"))
+        )
+        if robust.empty:
+            said.append(f"{name}: not computed yet, two values at least are needed. `{ours.attrs['command']}`")
+            continue
+        gap = (trained - robust).mean()
+        low, high = (f"{value:,g}" for value in robust.attrs["ends"])
+        theirs = ""
+        if paper is not None:
+            printed = _ends(paper_values(paper, *BOXED, by=["transform", axis]), robust.attrs["ends"]).reindex(robust.index)
+            theirs = f" (the paper's, over the same, by {_moves(printed)})" if len(printed.dropna()) else ""
+        steady = f", the clean accuracy of standard training by {_moves(clean)}" if len(clean) else ""
+        said.append(
+            f"{name} (scale {ours.attrs['scale']}), from {axis.replace('_', ' ')} {low} to {high}: robust accuracy on test "
+            f"images moves by **{_moves(robust)}**{theirs}{steady}. The gap between training and test images goes, on average "
+            f"over the variants, from {gap['first']:.1f} to {gap['last']:.1f} points of robust accuracy."
+        )
+    return " ".join(said)
+
+
+def _ends(values: pd.Series, ends: tuple[float, float] | None = None) -> pd.DataFrame:
+    """The first and last value of each transform along the second level of the index, where both are there.
+
+    `ends`, by default the least and the largest value of that level with a number, are kept in `attrs`.
+    """
+    values = values.dropna()
+    along = values.index.get_level_values(1)
+    low, high = ends or ((float(along.min()), float(along.max())) if len(along) else (np.nan, np.nan))
+    wide = values.unstack().reindex(columns=[low, high]) if low < high else pd.DataFrame(columns=[low, high], dtype=float)
+    wide.columns = ["first", "last"]
+    wide = wide.dropna()
+    wide.attrs["ends"] = (low, high)
+    return wide
+
+
+def _moves(ends: pd.DataFrame) -> str:
+    """The least and the largest move between two ends, with the variants' names."""
+    moves = (ends["last"] - ends["first"]).dropna()
+    least, most = moves.idxmin(), moves.idxmax()
+    if f"{moves[least]:+.1f}" == f"{moves[most]:+.1f}":
+        return f"{moves[most]:+.1f} points ({' and '.join(map(transform_label, moves.index))})"
+    return f"{moves[least]:+.1f} ({transform_label(least)}) to {moves[most]:+.1f} points ({transform_label(most)})"
