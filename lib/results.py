@@ -363,6 +363,30 @@ def _with_attrs(rows: list[dict], own: list[str], exhibit: str, scale: str) -> p
     return found
 
 
+def outcomes(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd.DataFrame:
+    """What became of each image under the attacks of the exhibit that are against the label alone: one row an image.
+
+    Columns `transform`, `seed`, `metric`, `image` (its place among the images attacked, the same for every attack of one
+    size) and `held`: still classified as its label. Stale and failed records are left out. `attrs` as `select` has them.
+    """
+    rows = []
+    for item in choose(exhibit, scale, seeds=seeds):
+        for name in grid.evaluations(item, exhibit):
+            if "against" not in grid.evaluation_settings(item, name) or status(item, name) != "recorded":
+                continue
+            record = read(item, name)
+            size = record["sizes"]["test"]
+            about = {"transform": item.transform, "seed": item.seed, "image": range(size)}
+            rows += [
+                pd.DataFrame({**about, "metric": metric, "held": unpack(packed, size).numpy()})
+                for metric, packed in record["outcomes"]["test"].items()
+            ]
+    columns = ["transform", "seed", "metric", "image", "held"]
+    found = pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
+    found.attrs = select(exhibit, scale, seeds=seeds).attrs
+    return found
+
+
 def benchmark(name: str) -> pd.DataFrame:
     """The committed record of a benchmark, `results/benchmarks/<name>.json`: one row a (case, batch, engine).
 

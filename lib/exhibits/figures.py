@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import linspace
 
-from lib import cost, grid, models, theory
+from lib import cost, geometry, grid, models, theory
 from lib.exhibits.tables import (
     ACCURACIES,
     BOXED,
@@ -27,16 +27,19 @@ from lib.exhibits.tables import (
     UNBOXED,
     badge,
     budget_label,
+    correlation_label,
     distance_moments,
+    eps_curve,
     measured_values,
     over_seeds,
+    paper_eps,
     paper_values,
     set_label,
+    set_name,
     share_intervals,
     span,
     transform_label,
 )
-from lib.grid import Measurement
 
 _STYLE = {
     "figure.dpi": 100,
@@ -184,6 +187,175 @@ def _lying_plate(pictures: Mapping[str, np.ndarray], source: str) -> Figure:
 def _picture(ax: Axes, image: np.ndarray) -> None:
     ax.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_axis_off()
+
+
+def distance_bars(sets: Sequence[pd.DataFrame]) -> Figure:
+    """Figure 5, above: the inter-class distance of each variant's test images, one panel a data set."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+        present = [rows for rows in sets if len(rows)]
+        if not present:
+            return _empty(figure, sets[0])
+        blocks = [grid.exhibit(rows.attrs["exhibit"])["transform"] for rows in present]
+        axes = np.atleast_1d(figure.subplots(1, len(present), width_ratios=[len(names) + 3 for names in blocks]))
+        for ax, rows, names in zip(axes, present, blocks, strict=True):
+            values = measured_values(rows, "inter_class_distance").reindex(names)
+            ax.bar(range(len(names)), values, color=PALETTE[0], width=0.7)
+            ax.set_xticks(range(len(names)), [transform_label(name) for name in names], rotation=60, ha="right", fontsize=8)
+            ax.set_title(set_name(rows["dataset"].iloc[0]), fontsize=9)
+            ax.set_ylim(0.9 * values.min(), 1.02 * values.max())
+            ax.grid(axis="x", visible=False)
+        axes[0].set_ylabel("inter-class distance (ℓ2)")
+        _footer(figure, *present)
+    return figure
+
+
+def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> Figure:
+    """Figure 5, below: inter-class distance against robust accuracy, one panel a data set; filled ours, hollow the paper.
+
+    `sets`: from the paper's name of a data set to (measured distances, ours, the paper's). The distances are always ours; the
+    bars are those of Figure 2. In the legend Spearman's rank correlation with its bootstrap interval.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 3.9), layout="constrained")
+        present = {name: frames for name, frames in sets.items() if len(frames[0])}
+        if not present:
+            return _empty(figure, next(iter(sets.values()))[0])
+        axes = np.atleast_1d(figure.subplots(1, len(present)))
+        for ax, (distances, ours, paper) in zip(axes, present.values(), strict=True):
+            measured = measured_values(distances, "inter_class_distance").dropna()
+            theirs = paper_values(paper, "pgd", "robust_accuracy").reindex(measured.index)
+            mine = over_seeds(ours, "pgd", "robust_accuracy")
+            mine = mine[mine["seeds"] > 0]
+            mine = mine[mine.index.isin(measured.index)]
+            ax.plot(
+                measured, theirs, "o", markerfacecolor="none", color="grey",
+                label=f"the paper: {correlation_label(measured, theirs)}",
+            )  # fmt: skip
+            for name, x in measured.items():
+                if np.isfinite(theirs[name]):
+                    short = transform_label(name).replace("smooth ", "s").replace("saturate ", "")
+                    ax.annotate(short, (x, theirs[name]), (3, 3), textcoords="offset points", fontsize=6, color="dimgrey")
+            spans = np.transpose([_span(row) for _, row in mine.iterrows()]) if len(mine) else None
+            ax.errorbar(
+                measured[mine.index], mine["mean"], yerr=spans, fmt="o", color=PALETTE[3], markersize=4, capsize=2,
+                label=f"ours: {correlation_label(measured, mine['mean'])}",
+            )  # fmt: skip
+            ax.set(title=set_name(distances["dataset"].iloc[0]), xlabel="inter-class distance of test images (ℓ2)")
+            ax.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.08), frameon=False)
+        axes[0].set_ylabel("robust accuracy (% of test images)")
+        _footer(figure, *(ours for _, ours, _ in present.values()))
+    return figure
+
+
+_TRAININGS = {"standard": "standard training", "pgd": "adversarial training"}
+
+
+def boundary_figure(rows: pd.DataFrame) -> Figure:
+    """Figure 6, computed: two circles, what a budget of ε makes of them, and the boundary that a network draws, by panel.
+
+    `rows`: as `results.tables("figure-6-boundaries")` gives them. Under each panel the points it gets right, of both circles.
+    """
+    with mpl.rc_context(_STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+        if rows.empty:
+            return _empty(figure, rows)
+        panels = list(rows.groupby("panel"))
+        turn = np.linspace(0, 2 * np.pi, 181)
+        for ax, (_, at) in zip(figure.subplots(1, len(panels), sharex=True, sharey=True), panels, strict=True):
+            about = at.iloc[0]
+            for radius, colour in ((1.0, PALETTE[0]), (1 + about["gap"], PALETTE[1])):
+                ax.plot(radius * np.cos(turn), radius * np.sin(turn), color=colour, linewidth=1.2)
+                inner, outer = radius - about["eps"], radius + about["eps"]
+                ring = [np.concatenate([outer * f(turn), inner * f(turn[::-1])]) for f in (np.cos, np.sin)]
+                ax.fill(*ring, color=colour, alpha=0.25, linewidth=0)
+            closed = pd.concat([at, at.iloc[:1]])
+            ax.plot(closed["radius"] * np.cos(closed["angle"]), closed["radius"] * np.sin(closed["angle"]), "k", linewidth=1.4)
+            ax.set_title(f"gap {about['gap']:g}, {about['width']} units,\n{_TRAININGS[about['training']]}", fontsize=8)
+            right = " · ".join(f"{kind} {100 * about[f'{kind}_accuracy']:.1f}%" for kind in ("clean", "robust"))
+            ax.set_xlabel(right, fontsize=8)
+            ax.set(aspect="equal", xticks=[], yticks=[])
+            for side in ax.spines.values():
+                side.set_visible(False)
+        _footer(figure, rows)
+    return figure
+
+
+def spheres_figure(rows: pd.DataFrame) -> Figure:
+    """Appendix D.2.2 in numbers: what networks of each width get right as the gap between two spheres closes, by dimension.
+
+    `rows`: as `results.tables("figure-6")` gives them. Solid: clean accuracy of standard training; dashed: robust accuracy of
+    adversarial training. Above over the gap itself; below over the gap that is left once ε has moved both spheres, with the
+    inner one's radius as the unit.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+        if rows.empty:
+            return _empty(figure, rows)
+        dimensions = sorted(rows["d"].unique())
+        grid_of_axes = figure.subplots(2, len(dimensions), squeeze=False, sharey=True, sharex=True)
+        for column, dimension in zip(grid_of_axes.T, dimensions, strict=True):
+            here = rows[rows["d"] == dimension]
+            widths = sorted(here["width"].unique())
+            for width, colour in zip(widths, sns.color_palette("viridis", len(widths)), strict=True):
+                for trained, metric, style in (("standard", "clean_accuracy", "-"), ("pgd", "robust_accuracy", "--")):
+                    at = here[(here["width"] == width) & (here["training"] == trained)].sort_values("gap")
+                    eps = at["eps"] if trained == "pgd" else 0 * at["eps"]
+                    left = [geometry.ratio_of_radii(gap, by) - 1 for gap, by in zip(at["gap"], eps, strict=True)]
+                    for ax, x in zip(column, (at["gap"], left), strict=True):
+                        ax.plot(x, 100 * at[metric], f"o{style}", color=colour, markersize=3, linewidth=1.3)
+                column[0].plot([], [], color=colour, label=f"{width} units")
+            column[0].set_title(f"{dimension} dimensions")
+            column[0].set_xlabel("gap between the spheres")
+            column[1].set_xlabel("gap that is left")
+            column[0].legend(fontsize=7, loc="lower right")
+        for ax in grid_of_axes[:, 0]:
+            ax.set_ylabel("points of both spheres (%)")
+        for style, label in (("-", "clean accuracy, standard training"), ("--", "robust accuracy, adversarial training")):
+            grid_of_axes[1, 0].plot([], [], style, color="grey", label=label)
+        grid_of_axes[1, 0].legend(fontsize=7, loc="lower right")
+        _footer(figure, rows)
+    return figure
+
+
+def linear_margin_figure(rows: pd.DataFrame) -> Figure:
+    """Appendix D.2.2, the linear case: the margin that training reaches, over its budget, as shares of the largest margin."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
+        if rows.empty:
+            return _empty(figure, rows)
+        ax = figure.subplots()
+        at = rows.sort_values("eps")
+        ax.plot(at["eps"] / at["largest_margin"], at["margin"] / at["largest_margin"], "o-", color=PALETTE[0], markersize=4)
+        ax.axhline(1, color="grey", linewidth=0.8, linestyle="--", label="the largest margin (support vector machine)")
+        ax.set(xlabel="budget ε of adversarial training / largest margin", ylabel="margin / largest margin")
+        ax.legend(fontsize=8, loc="center right")
+        _footer(figure, rows)
+    return figure
+
+
+def curve_figure(ours: pd.DataFrame) -> Figure:
+    """Robust accuracy against ε, one line a variant, up to twice the paper's budget, which is marked."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+        curve = eps_curve(ours)
+        if curve.empty:
+            return _empty(figure, ours)
+        block = grid.exhibit(ours.attrs["exhibit"])
+        eps = paper_eps(block["dataset"])
+        unit = 1 if eps > 0.05 else 1 / 255
+        ax = figure.subplots()
+        for name, look in _looks(block["transform"]).items():
+            at = curve[(curve["transform"] == name) & (curve["eps"] <= 2 * eps)]
+            means = at.groupby("eps")["value"].mean()
+            if len(means):
+                ax.plot(means.index / unit, means, linewidth=1.4, label=transform_label(name), **look | {"markersize": 3.5})
+        ax.axvline(eps / unit, color="grey", linewidth=0.8, linestyle=":")
+        ax.annotate("the paper's ε", (eps / unit, 101), (3, 0), textcoords="offset points", fontsize=7, color="dimgrey")
+        ax.set(xlabel="ε" if unit == 1 else "ε, in 1/255", ylabel="robust accuracy (% of test images)", ylim=(-2, 104))
+        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        _footer(figure, ours)
+    return figure
 
 
 def speed_figure(rows: pd.DataFrame, batch: int = 128) -> Figure:
@@ -418,8 +590,7 @@ def volume_figure(
     with mpl.rc_context(_STYLE):
         paper, paper_volumes = (rows[rows["dataset"] == dataset] for rows in (paper, paper_volumes))
         variants = list(paper["transform"].unique())
-        eps = grid.settings(Measurement("log2_perturbable_volume", dataset, "original", "paper"))["eps"]
-        whole = math.prod(cost.image_shape(paper["model"].iloc[0])) * math.log2(2 * eps)
+        whole = math.prod(cost.image_shape(paper["model"].iloc[0])) * math.log2(2 * paper_eps(dataset))
         measured = whole - measured_values(volumes, "log2_perturbable_volume").dropna()
         printed = (whole - paper_volumes.set_index("transform")["value"]).reindex(variants).fillna(measured)
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")

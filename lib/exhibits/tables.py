@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from scipy.stats import binomtest, t, wasserstein_distance
+from scipy.stats import binomtest, rankdata, spearmanr, t, wasserstein_distance
 
-from lib import cost, grid, models, theory
+from lib import cost, geometry, grid, models, theory
 from lib.results import interval
 
 PALETTE = sns.color_palette("colorblind")
@@ -392,6 +392,492 @@ def _mean_cell(found: pd.DataFrame, transform: str) -> str:
     return f"{row['mean']:.1f}" if row["seeds"] else row["status"]
 
 
+_SETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR10", "cifar10-jpeg": "CIFAR10 (JPEG)"}
+
+
+def set_name(dataset: str) -> str:
+    """A data set's name as a reader reads it."""
+    return _SETS[dataset]
+
+
+def measured_values(measured: pd.DataFrame, metric: str) -> pd.Series:
+    """What was measured of each transform; NaN where the measurement is stale."""
+    return measured[measured["metric"] == metric].set_index("transform")["value"]
+
+
+def paper_eps(dataset: str) -> float:
+    """The paper's budget on a data set."""
+    return grid.settings(grid.Measurement("log2_perturbable_volume", dataset, "original", "paper"))["eps"]
+
+
+def perturbable_volume_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> pd.DataFrame:
+    """Table 6: mean log2 perturbable volume of test images, in bits, with the range that is possible.
+
+    `sets`: from the paper's name of a data set, or `fashion_mnist`, to what was measured of its variants. The paper's values
+    are whole bits, truncated toward zero: of ours, "truncated" is what it would have printed. The range is that of d pixels:
+    d·log2(eps) in a corner of the cube to d·log2(2·eps) where no face is near.
+    """
+    rows = []
+    for name, measured in sets.items():
+        block = grid.exhibit(measured.attrs["exhibit"])
+        printed = paper[paper["dataset"] == name].set_index("transform")["value"]
+        values = measured_values(measured, "log2_perturbable_volume")
+        label = set_name(measured["dataset"].iloc[0] if len(measured) else name)
+        eps = paper_eps(name)
+        pixels = 3 * 32 * 32 if name == "cifar10" else 28 * 28
+        for transform in dict.fromkeys([*printed.index, *block["transform"]]):
+            value = values.get(transform, np.nan)
+            rows.append(
+                {
+                    "data set": label,
+                    "variant": transform_label(transform),
+                    "paper": f"{printed[transform]:.0f}" if transform in printed else "",
+                    "ours": _number(value, "{:.2f}"),
+                    "truncated": _number(np.trunc(value), "{:.0f}"),
+                    "possible": f"{pixels * np.log2(eps):.1f} to {pixels * np.log2(2 * eps):.1f}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def perturbable_volume_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
+    """How many of Table 6's values ours give when truncated as the paper's are, and by how much the others miss."""
+    said = []
+    for name, measured in sets.items():
+        printed = paper[paper["dataset"] == name].set_index("transform")["value"]
+        both = pd.DataFrame({"theirs": printed, "ours": measured_values(measured, "log2_perturbable_volume")}).dropna()
+        if both.empty:
+            if len(printed):
+                said.append(f"{set_name(name)}: not computed yet. `{measured.attrs['command']}`")
+            continue
+        same = int((np.trunc(both["ours"]) == both["theirs"]).sum())
+        most = (np.trunc(both["ours"]) - both["theirs"]).abs().max()
+        rest = "" if same == len(both) else f"; the largest difference is {most:.0f} bits"
+        said.append(
+            f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): **{same} of {len(both)}** values are "
+            f"the paper's to the last digit{rest}."
+        )
+    return " ".join(said)
+
+
+def unboxed_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> pd.DataFrame:
+    """Table 7: robust accuracy under PGD within the unit cube and under PGD that may leave it, in percent of test images.
+
+    `sets`: from the paper's name of a data set to ours. The change is that from within to without, on either side.
+    """
+    rows = []
+    for name, ours in sets.items():
+        theirs = paper[paper["dataset"] == name]
+        boxed, unboxed = (paper_values(theirs, "pgd", f"robust_accuracy{suffix}") for suffix in ("", "_unboxed"))
+        mine = [over_seeds(ours, "pgd", f"robust_accuracy{suffix}") for suffix in ("", "_unboxed")]
+        label = set_name(ours["dataset"].iloc[0] if len(ours) else name)
+        for transform in theirs["transform"].unique():
+            change = mine[1]["mean"].get(transform, np.nan) - mine[0]["mean"].get(transform, np.nan)
+            rows.append(
+                {
+                    "data set": label,
+                    "variant": transform_label(transform),
+                    "within: paper": f"{boxed[transform]:.1f}",
+                    "within: ours (Δ)": _our_cell(mine[0], transform, boxed[transform]),
+                    "without: paper": f"{unboxed[transform]:.1f}",
+                    "without: ours (Δ)": _our_cell(mine[1], transform, unboxed[transform]),
+                    "change: paper": f"{unboxed[transform] - boxed[transform]:+.1f}",
+                    "change: ours": _number(change, "{:+.1f}"),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def unboxed_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
+    """By how much robust accuracy moves when the attack may leave the cube, ours and the paper's over the same variants."""
+    said = []
+    for name, ours in sets.items():
+        mine = [over_seeds(ours, "pgd", f"robust_accuracy{suffix}")["mean"] for suffix in ("", "_unboxed")]
+        change = (mine[1] - mine[0]).dropna()
+        if change.empty:
+            said.append(f"{set_name(name)}: not computed yet. `{ours.attrs['command']}`")
+            continue
+        rows = paper[paper["dataset"] == name]
+        printed = [paper_values(rows, "pgd", f"robust_accuracy{suffix}") for suffix in ("", "_unboxed")]
+        theirs = (printed[1] - printed[0])[change.index]
+        of = f"{len(change)} variant{'s' * (len(change) > 1)}"
+        span = f"**{change.min():+.1f}** ({transform_label(change.idxmin())})"
+        if len(change) > 1:
+            span += f" to **{change.max():+.1f} points** ({transform_label(change.idxmax())})"
+        said.append(
+            f"{set_name(ours['dataset'].iloc[0])} (scale {ours.attrs['scale']}, {of}): "
+            f"outside the cube the attack moves robust accuracy by {span}; in the paper, over the same, by "
+            f"{theirs.min():+.1f} to {theirs.max():+.1f}."
+        )
+    return " ".join(said)
+
+
+def rank_correlation(x: pd.Series, y: pd.Series, *, resamples: int = 10_000) -> tuple[float, float, float, int]:
+    """(ρ, low, high, n): Spearman's rank correlation over the n indices that both have, with a 95% bootstrap interval.
+
+    The interval is the percentile one, over resamples of the pairs; those in which either side is constant tell nothing and
+    are left out. With so few pairs it is rough. NaN for fewer than four pairs.
+    """
+    both = pd.DataFrame({"x": x, "y": y}).dropna()
+    if len(both) < 4:
+        return np.nan, np.nan, np.nan, len(both)
+    generator = np.random.default_rng(0)
+    chosen = generator.integers(len(both), size=(resamples, len(both)))
+    ranks = [rankdata(both[column].to_numpy()[chosen], axis=1) for column in ("x", "y")]
+    centred = [rank - rank.mean(1, keepdims=True) for rank in ranks]
+    sizes = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
+    found = (centred[0] * centred[1]).sum(1)[sizes > 0] / sizes[sizes > 0]
+    low, high = np.quantile(found, (0.025, 0.975))
+    return float(spearmanr(both["x"], both["y"]).statistic), float(low), float(high), len(both)
+
+
+def correlation_label(x: pd.Series, y: pd.Series) -> str:
+    """`rank_correlation` in words."""
+    rho, low, high, n = rank_correlation(x, y)
+    if not np.isfinite(rho):
+        return f"{n} variant{'s' * (n != 1)}, too few for a rank correlation"
+    return f"ρ = {rho:+.2f} [{low:+.2f}, {high:+.2f}] over {n} variants"
+
+
+def distance_correlation_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> str:
+    """Spearman's correlation of inter-class distance and robust accuracy, with our accuracies and with the paper's.
+
+    `sets`: from the paper's name of a data set to (measured distances, ours, the paper's). The distances are always ours.
+    """
+    said = []
+    for name, (distances, ours, paper) in sets.items():
+        measured = measured_values(distances, "inter_class_distance")
+        if measured.dropna().empty:
+            said.append(f"{set_name(name)}: not computed yet. `{distances.attrs['command']}`")
+            continue
+        theirs = correlation_label(measured, paper_values(paper, "pgd", "robust_accuracy"))
+        mine = correlation_label(measured, over_seeds(ours, "pgd", "robust_accuracy")["mean"])
+        label = set_name(distances["dataset"].iloc[0])
+        said.append(f"{label}: with the paper's robust accuracies **{theirs}**; with ours {mine}.")
+    return " ".join(said)
+
+
+def linf_table(sets: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Appendix D.2.1: ℓ∞ distances of all pairs of test images of different classes: how near to 1 they are."""
+    headings = {
+        "linf_distance_smallest": "smallest",
+        "linf_distance_percentile_1": "1% are below",
+        "linf_distance_median": "median",
+        "linf_distance_share_above_0.9": "share above .9",
+    }
+    rows = []
+    for measured in sets:
+        block = grid.exhibit(measured.attrs["exhibit"])
+        label = set_name(measured["dataset"].iloc[0] if len(measured) else block["dataset"])
+        for transform in block["transform"]:
+            row = {"data set": label, "variant": transform_label(transform)}
+            for metric, heading in headings.items():
+                value = measured_values(measured, metric).get(transform, np.nan)
+                row[heading] = _number(100 * value, "{:.1f}%") if "share" in metric else _number(value, "{:.3f}")
+            images = measured.loc[measured["transform"] == transform, "n"]
+            rows.append({**row, "images": f"{images.iloc[0]}" if len(images) else MISSING})
+    return pd.DataFrame(rows)
+
+
+def linf_seen(sets: Sequence[pd.DataFrame]) -> str:
+    """How close to 1 the ℓ∞ distances are, set by set: the variant with the fewest above .9 and the one with the most."""
+    said = []
+    for measured in sets:
+        shares = 100 * measured_values(measured, "linf_distance_share_above_0.9").dropna()
+        if shares.empty:
+            said.append(f"Not computed yet. `{measured.attrs['command']}`")
+            continue
+        middle = measured_values(measured, "linf_distance_median")
+        ends = [
+            f"{shares[name]:.1f}% of the pairs are farther apart than .9 on {transform_label(name)} (median {middle[name]:.3f})"
+            for name in dict.fromkeys((shares.idxmin(), shares.idxmax()))
+        ]
+        said.append(f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): {' and '.join(ends)}.")
+    return " ".join(said)
+
+
+SEPARATED = 0.99  # of the points: what counts as separating two spheres
+
+
+def facets_table(rows: pd.DataFrame, dimension: int) -> pd.DataFrame:
+    """Theorem D.1 beside the networks: how many facets a polytope needs between the spheres, and how many units sufficed.
+
+    `rows`: as `results.tables("figure-6")` gives them. For the data as they are, and for what an ℓ2 budget of eps leaves of the
+    gap. In two dimensions the fewest sides are known exactly; else e^(n/(2d²)) is a lower bound. "none": no width tried did.
+    """
+    shown = []
+    here = rows[rows["d"] == dimension] if len(rows) else rows
+    for gap, at in here.groupby("gap") if len(here) else ():
+        row = {"gap": f"{gap:g}"}
+        for label, eps, trained, metric in (
+            ("clean", 0.0, "standard", "clean_accuracy"),
+            ("robust", at["eps"].iloc[0], "pgd", "robust_accuracy"),
+        ):
+            ratio = geometry.ratio_of_radii(gap, eps)
+            enough = at[(at["training"] == trained) & (at[metric] >= SEPARATED)]["width"]
+            row[f"{label}: radii 1 to"] = f"{ratio:.2f}"
+            if dimension == 2:
+                row[f"{label}: sides needed"] = str(geometry.polygon_sides(ratio))
+            else:
+                row[f"{label}: facets, at least"] = f"{geometry.facets_needed(dimension, ratio):.1f}"
+            row[f"{label}: units that sufficed"] = str(enough.min()) if len(enough) else "none"
+        shown.append(row)
+    return pd.DataFrame(shown)
+
+
+def spheres_seen(rows: pd.DataFrame) -> str:
+    """What the networks between spheres show: the narrowest that separate, clean and robust, at either end of the gaps."""
+    if rows.empty:
+        return f"Not computed yet. `{rows.attrs['command']}`"
+    said = []
+    for dimension, here in rows.groupby("d"):
+        ends = []
+        for gap in (here["gap"].max(), here["gap"].min()):
+            at = here[here["gap"] == gap]
+            widths = [
+                at[(at["training"] == trained) & (at[metric] >= SEPARATED)]["width"].min()
+                for trained, metric in (("standard", "clean_accuracy"), ("pgd", "robust_accuracy"))
+            ]
+            clean, robust = (f"{width:.0f} units" if np.isfinite(width) else "no width tried" for width in widths)
+            ends.append(f"at a gap of {gap:g} clean points are separated by {clean}, robustly by {robust}")
+        said.append(f"In {dimension} dimensions, {'; '.join(ends)}.")
+    both = rows.pivot_table(index=["d", "width", "gap"], columns="training", values=["clean_accuracy", "robust_accuracy"])
+    gained = 100 * (both["robust_accuracy", "pgd"] - both["robust_accuracy", "standard"])
+    lost = 100 * (both["clean_accuracy", "standard"] - both["robust_accuracy", "pgd"])
+    where = dict(zip(("d", "width", "gap"), lost.idxmax(), strict=True))
+    return (
+        f"{' '.join(said)} Adversarial training changes robust accuracy by {gained.min():+.1f} to {gained.max():+.1f} points; "
+        f"the robust accuracy it reaches stays below the clean accuracy of standard training by at most **{lost.max():.1f} "
+        f"points** (width {where['width']}, gap {where['gap']:g}, {where['d']} dimensions)."
+    )
+
+
+def linear_margin_seen(rows: pd.DataFrame) -> str:
+    """How much of the largest margin a linear classifier reaches by standard training, and by adversarial training."""
+    if rows.empty:
+        return f"Not computed yet. `{rows.attrs['command']}`"
+    reached, budgets = (100 * rows[name] / rows["largest_margin"] for name in ("margin", "eps"))
+    best = reached.idxmax()
+    return (
+        f"Standard training reaches {reached[budgets.idxmin()]:.0f}% of the largest margin there is (a support vector "
+        f"machine's), adversarial training with ε at {budgets[best]:.0f}% of it **{reached[best]:.0f}%** "
+        f"({rows['n'].iloc[0]} points, {rows['d'].iloc[0]} dimensions)."
+    )
+
+
+# The attacks of the suite, by their metric's suffix, from the weakest in kind to the strongest.
+ATTACKS = {
+    "transfer": "transfer: the paper's PGD, on the standardly trained twin",
+    "fgsm": "FGSM: one step of ε",
+    "reference": "**the paper's PGD**",
+    "bim": "BIM: PGD from the image itself",
+    "momentum": "PGD with momentum",
+    "margin": "PGD on the margin (CW loss)",
+    "100_steps": "PGD, 100 steps",
+    "1000_steps": "PGD, 1000 steps",
+    "restarts": "PGD, 100 steps, 10 starts, every iterate counts",
+    "autoattack": "AutoAttack",
+}
+
+
+def _held(outcomes: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """By transform: one row an image (of a seed), one column an attack, whether it held."""
+    if outcomes.empty:
+        return {}
+    rows = outcomes.assign(metric=outcomes["metric"].str.removeprefix("robust_accuracy_"))
+    rows = rows[rows["metric"].isin(ATTACKS)]
+    return {
+        transform: group.pivot(index=["seed", "image"], columns="metric", values="held")
+        for transform, group in rows.groupby("transform", sort=False)
+    }
+
+
+def strength_table(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy in percent under each attack of the suite, and in brackets its difference from the paper's attack.
+
+    `outcomes`: as `results.outcomes` gives them; all attacks are on the same images. The last row is the worst case: an image
+    counts only if it withstands every attack there is a record of.
+    """
+    held = _held(outcomes)
+    transforms = grid.exhibit(outcomes.attrs["exhibit"])["transform"]
+    together = "all of them together"
+    rows = []
+    for attack, label in [*ATTACKS.items(), ("", together)]:
+        row = {"attack": label}
+        for transform in transforms:
+            found = held.get(transform, pd.DataFrame())
+            if found.empty or (attack and attack not in found):
+                row[transform_label(transform)] = MISSING
+                continue
+            mean = 100 * (found[attack] if attack else found.all(axis=1)).mean()
+            apart = (
+                f" ({mean - 100 * found['reference'].mean():+.1f})" if "reference" in found and attack != "reference" else ""
+            )
+            row[transform_label(transform)] = f"{mean:.1f}{apart}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def strength_seen(outcomes: pd.DataFrame) -> str:
+    """What the suite takes off the paper's robust accuracy, at most, and whether the order of the variants stays."""
+    held = {name: found for name, found in _held(outcomes).items() if "reference" in found and len(found.columns) > 1}
+    if not held:
+        return f"Not computed yet. `{outcomes.attrs['command']}`"
+    reference = pd.Series({name: 100 * found["reference"].mean() for name, found in held.items()})
+    worst = pd.Series({name: 100 * found.all(axis=1).mean() for name, found in held.items()})
+    single = {name: 100 * found.drop(columns="reference").mean() for name, found in held.items()}
+    strongest = {name: ATTACKS[means.idxmin()].split(":")[0] for name, means in single.items()}
+    said = "; ".join(
+        f"{transform_label(name)} {reference[name]:.1f}% to {worst[name]:.1f}% (the strongest alone: {strongest[name]})"
+        for name in held
+    )
+    sizes = " and ".join(map(str, sorted({len(found) for found in held.values()})))
+    off = reference - worst
+    span = f"{off.min():.1f} to {off.max():.1f}" if len(off) > 1 else f"{off.iloc[0]:.1f}"
+    kept = list(reference.sort_values().index) == list(worst.sort_values().index)
+    order = f" The order of the {len(held)} variants **{'stays' if kept else 'changes'}**." if len(held) > 1 else ""
+    return (
+        f"On {sizes} test images (scale {outcomes.attrs['scale']}), all attacks together take **{span} points** off what the "
+        f"paper's attack leaves: {said}.{order}"
+    )
+
+
+def eps_curve(ours: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy against eps: rows `transform`, `seed`, `eps`, `value`, `n`."""
+    rows = ours[ours["metric"].str.startswith("robust_accuracy_eps_") & (ours["split"] == "test")]
+    rows = rows.assign(eps=rows["metric"].str.removeprefix("robust_accuracy_eps_").astype(float))
+    return rows[["dataset", "transform", "seed", "eps", "value", "n"]].dropna(subset="value")
+
+
+def _fallen(weaker: pd.Series, stronger: pd.Series) -> str:
+    """Whether an attack that should be the stronger one leaves no more images: both outcomes on the same images.
+
+    An excess of images counts against it only if chance would not explain it: an exact one-sided sign test at 5%.
+    """
+    more, fewer = int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum())
+    if more <= fewer:
+        return "holds"
+    chance = binomtest(more, more + fewer, alternative="greater").pvalue
+    return "holds, within chance" if chance > 0.05 else "**fails**"
+
+
+def masking_table(outcomes: pd.DataFrame, curve: pd.DataFrame) -> pd.DataFrame:
+    """The checks for gradient masking (Athalye et al., 2018; Carlini et al., 2019), one column a variant of the suite.
+
+    `outcomes` of the suite, `curve` the frame of robust accuracy against eps. "–" marks what is not computed.
+    """
+    held, against = _held(outcomes), eps_curve(curve)
+    pairs = {
+        "one step does less than many": ("fgsm", "reference"),
+        "a transferred attack does less than one on the model itself": ("transfer", "reference"),
+        "100 steps do no less than the paper's": ("reference", "100_steps"),
+        "1000 steps do no less than 100": ("100_steps", "1000_steps"),
+        "AutoAttack does no less than the paper's": ("reference", "autoattack"),
+    }
+    rows = []
+    for label, (weaker, stronger) in pairs.items():
+        row = {"check": label}
+        for transform in grid.exhibit(outcomes.attrs["exhibit"])["transform"]:
+            found = held.get(transform, pd.DataFrame())
+            cell = MISSING
+            if weaker in found and stronger in found:
+                left = " → ".join(f"{100 * found[attack].mean():.1f}" for attack in (weaker, stronger))
+                cell = f"{_fallen(found[weaker], found[stronger])} ({left})"
+            row[transform_label(transform)] = cell
+        rows.append(row)
+    growing, grey, ending = ({"check": label} for label in (
+        "a larger ε leaves no more images", "at ε = ½, where all images can be made grey, at most chance is left",
+        "at ε = 1 nothing is left",
+    ))  # fmt: skip
+    for transform in grid.exhibit(outcomes.attrs["exhibit"])["transform"]:
+        means = against[against["transform"] == transform].groupby("eps")["value"].mean()
+        variant = transform_label(transform)
+        if means.empty:
+            growing[variant] = grey[variant] = ending[variant] = MISSING
+            continue
+        rise = means.diff().max()
+        # A point in a hundred is what an attack from a random start may differ by.
+        growing[variant] = "holds" if rise <= 0 else f"{'holds' if rise <= 1 else '**fails**'} (but for +{rise:.1f} points)"
+        for row, eps, allowed in ((grey, 0.5, 100 / 10), (ending, 1.0, 0.0)):
+            value = means.get(eps, np.nan)
+            row[variant] = f"{'holds' if value <= allowed else '**fails**'} ({value:.1f})" if np.isfinite(value) else MISSING
+    return pd.DataFrame([*rows, growing, grey, ending])
+
+
+def masking_seen(table: pd.DataFrame) -> str:
+    """How many of the checks of a `masking_table` hold, and which fail."""
+    cells = table.set_index("check").stack()
+    told = cells[cells != MISSING]
+    failed = told[told.str.startswith("**fails**")]
+    if told.empty:
+        return "Not computed yet."
+    listed = "; ".join(f"{check} ({variant})" for check, variant in failed.index)
+    return f"**{len(told) - len(failed)} of {len(told)} checks hold**" + (f"; those that fail: {listed}." if listed else ".")
+
+
+def curve_table(ours: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy in percent at some budgets, and the budget at which half of the images fall, by variant."""
+    curve = eps_curve(ours)
+    block = grid.exhibit(ours.attrs["exhibit"])
+    dataset = block["dataset"]
+    rows = []
+    for transform in block["transform"]:
+        means = curve[curve["transform"] == transform].groupby("eps")["value"].mean()
+        row = {"variant": transform_label(transform)}
+        for share in (0, 0.5, 1, 1.5):
+            eps = share * paper_eps(dataset)
+            near = means[np.isclose(means.index, eps, rtol=1e-4, atol=1e-9)]
+            label = f"ε = {eps_label(eps, dataset)}{'' if eps else ' (clean)'}"
+            row[label] = f"{near.iloc[0]:.1f}" if len(near) else MISSING
+        half = half_eps(means)
+        row["half fall at ε ="] = (eps_label(half, dataset) if np.isfinite(half) else "beyond") if len(means) else MISSING
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def eps_label(eps: float, dataset: str) -> str:
+    """A budget as one writes it on a data set: 0.3 on MNIST, 8/255 on CIFAR10."""
+    return f"{255 * eps:.3g}/255" if eps > 0 and paper_eps(dataset) < 0.05 else f"{eps:.3g}"
+
+
+def half_eps(means: pd.Series) -> float:
+    """The budget, interpolated, at which robust accuracy first falls to half of all images; NaN where it never does."""
+    below = means.index[means <= 50]
+    if not len(below):
+        return np.nan
+    last = means.index.get_loc(below[0])
+    if last == 0:
+        return float(below[0])
+    (x0, y0), (x1, y1) = ((means.index[i], means.iloc[i]) for i in (last - 1, last))
+    return float(x0 + (y0 - 50) / (y0 - y1) * (x1 - x0))
+
+
+def curve_seen(ours: pd.DataFrame) -> str:
+    """Over which budgets the variants lie apart, and whether their order is that at the paper's budget."""
+    curve = eps_curve(ours)
+    dataset = grid.exhibit(ours.attrs["exhibit"])["dataset"]
+    eps = paper_eps(dataset)
+    wide = curve.groupby(["eps", "transform"])["value"].mean().unstack()
+    if wide.shape[1] < 2:
+        return f"Not computed yet: at least two variants are needed, {wide.shape[1]} are there. `{ours.attrs['command']}`"
+    wide = wide[wide.index <= 2 * eps]
+    spread = wide.max(axis=1) - wide.min(axis=1)
+    at = wide.index[np.abs(wide.index - eps).argmin()]
+    apart = [budget for budget in wide.index[1:] if spread[budget] > 0 and spread[at] > 0]
+    orders = pd.Series({budget: spearmanr(wide.loc[budget], wide.loc[at]).statistic for budget in apart}, dtype=float)
+    kept = (
+        f" The variants' order at other budgets has a rank correlation of at least {orders.min():+.2f} with that at the paper's"
+        f" (least at ε = {eps_label(orders.idxmin(), dataset)})."
+        if len(orders)
+        else ""
+    )
+    return (
+        f"Over {wide.shape[1]} variants (scale {ours.attrs['scale']}), robust accuracy spans {spread.iloc[0]:.1f} points at "
+        f"ε = 0, {spread[at]:.1f} at the paper's ε = {eps_label(eps, dataset)}, and most, **{spread.max():.1f}**, at "
+        f"ε = {eps_label(spread.idxmax(), dataset)}.{kept}"
+    )
+
+
 def speed_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Image-steps a second of each engine, median over rounds, and in brackets the ratio to AdverTorch in the same rounds."""
     shown = [
@@ -565,8 +1051,7 @@ def set_label(dataset: str, transform: str, d: int) -> str:
     """A set of points as a reader reads it: "CIFAR10 (JPEG), binarized", "cube, d = 784"."""
     if dataset in theory.SPACES:
         return f"{dataset}, d = {d}"
-    name = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR10", "cifar10-jpeg": "CIFAR10 (JPEG)"}[dataset]
-    return name if transform == "original" else f"{name}, {transform_label(transform)}"
+    return set_name(dataset) if transform == "original" else f"{set_name(dataset)}, {transform_label(transform)}"
 
 
 def distance_moments(bins: pd.DataFrame) -> tuple[float, float]:
@@ -1129,11 +1614,6 @@ def equal_distance_table(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.
             }
         )
     return pd.DataFrame(rows)
-
-
-def measured_values(measured: pd.DataFrame, metric: str) -> pd.Series:
-    """What was measured of each transform; NaN where the measurement is stale."""
-    return measured[measured["metric"] == metric].set_index("transform")["value"]
 
 
 def equal_distance_seen(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> str:
