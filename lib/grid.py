@@ -258,9 +258,19 @@ def all_runs(scale: str, *, cifar10: str | None = None) -> list[Item]:
 
 def exhibits_of(item: Item) -> list[str]:
     """The exhibits that show `item`."""
-    cifar10 = item.dataset if item.dataset in CIFAR10_SETS else None
-    names = (name for name in exhibits() if item.scale in exhibit(name)["scales"])
-    return [name for name in names if item in runs(name, item.scale, cifar10=cifar10)]
+    stand_in = item.dataset if item.dataset in CIFAR10_SETS else CIFAR10_SETS[0]
+    return list(_shown_by(item.scale, stand_in).get(item, []))
+
+
+@cache
+def _shown_by(scale: str, cifar10: str) -> dict[Item, list[str]]:
+    """By item, the exhibits that show it: to expand every exhibit for each item would take seconds."""
+    found: dict[Item, list[str]] = {}
+    for name in exhibits():
+        if scale in exhibit(name)["scales"]:
+            for item in runs(name, scale, cifar10=cifar10):
+                found.setdefault(item, []).append(name)
+    return found
 
 
 def numerics(item: Item) -> int:
