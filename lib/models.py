@@ -88,12 +88,22 @@ class PixelConv2d(nn.Conv2d):
         return super().forward(x)
 
 
+class _PoolReLU(nn.Module):
+    """Pooling and ReLU at once; the images are on a processor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        from lib.kernels import pool_relu  # its compiler takes a while to import, and only an attack needs it
+
+        return pool_relu(x)
+
+
 class LeNet5(nn.Sequential):
     """The layers of `lenet5`."""
 
     def specialized(self) -> nn.Sequential:
         """The same function for the present weights, what depends on them alone computed once for an attack's many steps."""
-        return nn.Sequential(self[0].specialized(), *self[1:])
+        pixels, _, _, convolution, _, _, *rest = self
+        return nn.Sequential(pixels.specialized(), _PoolReLU(), convolution, _PoolReLU(), *rest)
 
 
 def lenet5(widen_factor: float = 1.0, *, in_channels: int = 1, classes: int = 10, image_size: int = 28) -> LeNet5:
