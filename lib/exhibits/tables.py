@@ -918,6 +918,6 @@ def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
         f"certificate gives {theirs:.2f}%. Without the ramp PGD brings these weights to {binary['no ramp: PGD']:.1f}% error "
         f"and Square to {binary['no ramp: Square']:.1f}%, so the attacks are not idle. Original: the ramp leaves "
         f"{original['ramp: certified']:.1f}% of the images without a certificate; there PGD finds {original['ramp: PGD']:.1f}% "
-        f"error, BPDA **{original['ramp: BPDA']:.1f}%** and Square **{original['ramp: Square']:.1f}%**: what hides the gradient "
-        f"stops only the attack that needs it."
+        f"error, BPDA **{original['ramp: BPDA']:.1f}%** and Square **{original['ramp: Square']:.1f}%**: what hides the "
+        f"gradient stops only the attack that needs it."
     )
