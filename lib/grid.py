@@ -18,7 +18,7 @@ import yaml
 
 # Raised by hand when a change of code can move a number: older records then count as stale. By network, so that a change to
 # one leaves the others' records alone; a measurement, in which no network takes part, goes by "measured".
-NUMERICS = {"measured": 2, "lenet5": 2, "small_convnet": 2, "wide_resnet28": 3}
+NUMERICS = {"measured": 2, "lenet5": 2, "small_convnet": 2, "wide_resnet28": 4}
 
 SCALES = ("paper", "laptop", "smoke")  # the highest first
 TRAININGS = ("standard", "pgd", "lp")

@@ -88,12 +88,22 @@ class PixelConv2d(nn.Conv2d):
         return super().forward(x)
 
 
+class _PoolReLU(nn.Module):
+    """Pooling and ReLU at once; the images are on a processor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        from lib.kernels import pool_relu  # its compiler takes a while to import, and only an attack needs it
+
+        return pool_relu(x)
+
+
 class LeNet5(nn.Sequential):
     """The layers of `lenet5`."""
 
     def specialized(self) -> nn.Sequential:
         """The same function for the present weights, what depends on them alone computed once for an attack's many steps."""
-        return nn.Sequential(self[0].specialized(), *self[1:])
+        pixels, _, _, convolution, _, _, *rest = self
+        return nn.Sequential(pixels.specialized(), _PoolReLU(), convolution, _PoolReLU(), *rest)
 
 
 def lenet5(widen_factor: float = 1.0, *, in_channels: int = 1, classes: int = 10, image_size: int = 28) -> LeNet5:
@@ -172,61 +182,44 @@ class _Block(nn.Module):
         return residual + (x if self.shortcut is None else self.shortcut(out))
 
 
-class _AffineReLUFunction(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        out = torch.addcmul(shift, x, scale).relu_()
-        ctx.save_for_backward(out, scale)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        out, scale = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(gradient, out, 0).mul_(scale), None, None
-
-
 def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """What batch normalisation in eval mode multiplies by, and what it adds, channel by channel."""
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     return scale, norm.bias - norm.running_mean * scale
 
 
-class _AffineReLU(nn.Module):
-    """Batch normalisation in eval mode and ReLU, without the statistics that the framework's gradient computes in vain."""
+class _AddAffineReLU(nn.Module):
+    """A sum, and batch normalisation in eval mode and ReLU of it; the images are on a processor."""
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__()
         for name, value in zip(("scale", "shift"), _scale_and_shift(norm), strict=True):
-            self.register_buffer(name, value[None, :, None, None])
+            self.register_buffer(name, value.repeat(16))
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.scale.shape[2:] != x.shape[2:]:
-            # Repeated over the pixels: an innermost loop over four channels would be all overhead.
-            self.scale, self.shift = (
-                v[:, :, :1, :1].expand(-1, -1, *x.shape[2:]).contiguous(memory_format=torch.channels_last)
-                for v in (self.scale, self.shift)
-            )
-        return _AffineReLUFunction.apply(x, self.scale, self.shift)
+    def forward(self, x: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor]:
+        from lib.kernels import add_affine_relu  # its compiler takes a while to import, and only an attack needs it
+
+        return add_affine_relu(x, other, self.scale, self.shift)
 
 
 class _SpecializedBlock(nn.Module):
-    """A `_Block` in eval mode: its second normalisation is part of the convolution before it."""
+    """A `_Block` in eval mode, up to its sum: its second normalisation is part of the convolution before it."""
 
     def __init__(self, block: _Block) -> None:
         super().__init__()
         scale, shift = _scale_and_shift(block.norm2)
-        self.activation = _AffineReLU(block.norm1)
+        self.activation = _AddAffineReLU(block.norm1)
         self.conv1 = copy.deepcopy(block.conv1)
         weight = block.conv1.weight * scale[:, None, None, None]
         self.conv1.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
         self.conv1.bias = nn.Parameter(shift)
         self.conv2, self.shortcut = block.conv2, block.shortcut
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.activation(x)
+    def forward(self, x: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Of the block's input, x + other, the two terms of its output."""
+        total, out = self.activation(x, other)
         residual = self.conv2(self.conv1(out).relu_())
-        return residual + (x if self.shortcut is None else self.shortcut(out))
+        return residual, total if self.shortcut is None else self.shortcut(out)
 
 
 class _SpecializedWideResNet(nn.Module):
@@ -235,11 +228,15 @@ class _SpecializedWideResNet(nn.Module):
     def __init__(self, model: "WideResNet") -> None:
         super().__init__()
         self.standardize, self.stem, self.head = model.standardize, model.stem.specialized(), model.head
-        self.blocks = nn.Sequential(*map(_SpecializedBlock, model.blocks))
-        self.activation = _AffineReLU(model.norm)
+        self.blocks = nn.ModuleList(map(_SpecializedBlock, model.blocks))
+        self.activation = _AddAffineReLU(model.norm)
 
     def forward(self, x: Images) -> Logits:
-        return self.head(self.activation(self.blocks(self.stem(self.standardize(x)))).mean(dim=(2, 3)))
+        terms = self.stem(self.standardize(x)), None
+        for block in self.blocks:
+            terms = block(*terms)
+        _, out = self.activation(*terms)
+        return self.head(out.mean(dim=(2, 3)))
 
 
 class WideResNet(nn.Module):

@@ -1,0 +1,284 @@
+"""What stands between a network's convolutions, in one pass over the activations each, on a processor.
+
+In a narrow network's attack the framework spends as long there as in the convolutions: an operation, a pass. Everything
+here takes tensors of bfloat16, float32 or float64; the compiler does not know bfloat16, and gets its bits as integers.
+"""
+
+import ctypes
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import no_type_check
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numba import carray, cfunc, types
+from numba.extending import overload
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_INTEGERS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
+# What the elements are to the compiler: their bits, or the numbers where it knows them.
+_BITS = {torch.bfloat16: types.int16, torch.float32: types.int32, torch.float64: types.int64}
+_NUMBERS = _BITS | {torch.float32: types.float32, torch.float64: types.float64}
+_ZERO = 4  # no pixel of the window got through
+
+
+def _compile(function: Callable, element: types.Type, arrays: int, numbers: int) -> Callable:
+    """`function` of arrays, given by their addresses, and of whole numbers; called in a microsecond or two.
+
+    Arrays of numpy would take that long each.
+    """
+    signature = types.void(*[types.CPointer(element)] * arrays, *[types.int64] * numbers)
+    compiled = cfunc(signature, cache=True)(function)
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arrays, *[ctypes.c_int64] * numbers)(compiled.address)
+
+
+def _dense(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _empty(x: Tensor, height: int, width: int) -> Tensor:
+    return torch.empty((*x.shape[:2], height, width), dtype=x.dtype, memory_format=torch.channels_last)
+
+
+@no_type_check  # of what is compiled: a checker's wrapper would be compiled in its place
+@cache
+def _pooling(channels: int, dtype: torch.dtype) -> tuple[Callable, Callable]:
+    """Forward and backward of `pool_relu` for rows of `width` pixels, channels last: 2·rows of x, rows of the rest.
+
+    Few channels are a constant to the compiler, since loops of four or eight with an unknown end are all overhead; the
+    gradient of many is a loop for each of the window's pixels, since four at a time it would not vectorise.
+    """
+    minus_infinity, nan = torch.tensor([-torch.inf, torch.nan], dtype=dtype).view(_INTEGERS[dtype]).tolist()
+
+    def forward(x_, out_, winner_, rows, width, _):
+        x = carray(x_, (2 * rows, 2 * width * channels))
+        out, winner = carray(out_, (rows, width * channels)), carray(winner_, (rows, width * channels))
+        for r in range(rows):
+            for s in range(width):
+                for c in range(channels):
+                    i, o = 2 * s * channels + c, s * channels + c
+                    best, which = x[2 * r, i], 0
+                    if x[2 * r, i + channels] > best:
+                        best, which = x[2 * r, i + channels], 1
+                    if x[2 * r + 1, i] > best:
+                        best, which = x[2 * r + 1, i], 2
+                    if x[2 * r + 1, i + channels] > best:
+                        best, which = x[2 * r + 1, i + channels], 3
+                    if best <= 0:
+                        # A NaN with its sign set lies between -inf and zero; it goes on, that the loss may show it.
+                        best, which = nan if minus_infinity < best < 0 else 0, _ZERO
+                    out[r, o], winner[r, o] = best, which
+
+    def backward(gradient_, winner_, to_x_, rows, width, _):
+        to_x = carray(to_x_, (2 * rows, 2 * width * channels))
+        gradient, winner = carray(gradient_, (rows, width * channels)), carray(winner_, (rows, width * channels))
+        for r in range(rows):
+            for s in range(width):
+                for c in range(channels):
+                    i, o = 2 * s * channels + c, s * channels + c
+                    g, which = gradient[r, o], winner[r, o]
+                    to_x[2 * r, i] = g if which == 0 else 0
+                    to_x[2 * r, i + channels] = g if which == 1 else 0
+                    to_x[2 * r + 1, i] = g if which == 2 else 0
+                    to_x[2 * r + 1, i + channels] = g if which == 3 else 0
+
+    backward = backward if channels < 16 else _pooling_gradient_of_many
+    return tuple(_compile(function, _BITS[dtype], 3, 3) for function in (forward, backward))
+
+
+@no_type_check
+def _pooling_gradient_of_many(gradient_, winner_, to_x_, rows, width, channels):
+    pixels = rows * width
+    gradient, winner = carray(gradient_, (pixels, channels)), carray(winner_, (pixels, channels))
+    to_x = carray(to_x_, (rows, 2, width, 2, channels))
+    for r in range(rows):
+        for s in range(width):
+            g, which = gradient[r * width + s], winner[r * width + s]
+            for pixel in range(4):
+                out = to_x[r, pixel // 2, s, pixel % 2]
+                for c in range(channels):
+                    out[c] = g[c] if which[c] == pixel else 0
+
+
+class _PoolReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        forward, ctx.gradient = _pooling(c, x.dtype)
+        x, out, ctx.winner = _dense(x), _empty(x, h // 2, w // 2), _empty(x, h // 2, w // 2)
+        forward(x.data_ptr(), out.data_ptr(), ctx.winner.data_ptr(), n * h // 2, w // 2, c)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        n, c, h, w = gradient.shape
+        gradient, to_x = _dense(gradient), _empty(gradient, 2 * h, 2 * w)
+        ctx.gradient(gradient.data_ptr(), ctx.winner.data_ptr(), to_x.data_ptr(), n * h, w, c)
+        return to_x
+
+
+def _check(name: str, x: Tensor, multiple: int) -> None:
+    if x.dtype not in _INTEGERS or x.device.type != "cpu" or x.shape[2] % multiple or x.shape[3] % multiple:
+        allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in _INTEGERS)
+        size = "" if multiple == 1 else f", height and width multiples of {multiple}"
+        raise ValueError(f"{name} takes {allowed} on cpu{size}; given {x.dtype} on {x.device} of shape {tuple(x.shape)}")
+
+
+def pool_relu(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h/2 w/2"]:
+    """`relu(max_pool2d(x, 2))`, bit for bit, of a tensor on the processor with even height and width; and its gradient.
+
+    Numbers are compared as the integers that their bits spell: positive ones are in the same order, and negative ones below
+    zero, which is all that a ReLU asks. A NaN goes through unless its window holds a positive number, too. Raises ValueError
+    for another type, device or size.
+    """
+    _check("pool_relu", x, 2)
+    return _PoolReLU.apply(x)
+
+
+@no_type_check
+def _value(element):
+    """The number that an element of an array stands for; compiled code only."""
+    raise NotImplementedError
+
+
+@no_type_check
+@overload(_value)
+def _compiled_value(element):
+    if isinstance(element, types.Integer):
+        return lambda element: np.uint32(np.uint32(np.uint16(element)) << np.uint32(16)).view(np.float32)
+    return lambda element: element
+
+
+@no_type_check
+def _element(value, like):
+    """`value` as an element of an array whose elements are of `like`'s type; compiled code only."""
+    raise NotImplementedError
+
+
+@no_type_check
+@overload(_element)
+def _compiled_element(value, like):
+    if isinstance(like, types.Integer):
+
+        def to_nearest_even(value, like):
+            bits = np.float32(value).view(np.uint32)
+            return np.int16(np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+        return to_nearest_even
+    return lambda value, like: value
+
+
+@no_type_check
+def _sum_and_affine_relu(x_, other_, scale_, shift_, total_, out_, rows, length):
+    scale, shift = carray(scale_, length), carray(shift_, length)
+    x, other = carray(x_, (rows, length)), carray(other_, (rows, length))
+    total, out = carray(total_, (rows, length)), carray(out_, (rows, length))
+    for i in range(rows):
+        for j in range(length):
+            element = _element(_value(x[i, j]) + _value(other[i, j]), x[i, j])
+            value = _value(element) * _value(scale[j]) + _value(shift[j])
+            total[i, j] = element
+            if value <= 0:
+                out[i, j] = 0
+            else:
+                out[i, j] = _element(value, element)
+
+
+@no_type_check
+def _affine_relu(x_, scale_, shift_, out_, rows, length):
+    scale, shift = carray(scale_, length), carray(shift_, length)
+    x, out = carray(x_, (rows, length)), carray(out_, (rows, length))
+    for i in range(rows):
+        for j in range(length):
+            value = _value(x[i, j]) * _value(scale[j]) + _value(shift[j])
+            if value <= 0:
+                out[i, j] = 0
+            else:
+                out[i, j] = _element(value, x[i, j])
+
+
+@no_type_check
+def _gradient_with_the_sums(to_total_, to_out_, out_, scale_, to_x_, rows, length):
+    scale, out = carray(scale_, length), carray(out_, (rows, length))
+    to_total, to_out, to_x = carray(to_total_, (rows, length)), carray(to_out_, (rows, length)), carray(to_x_, (rows, length))
+    for i in range(rows):
+        for j in range(length):
+            if out[i, j] == 0:
+                to_x[i, j] = to_total[i, j]
+            else:
+                through = _value(to_out[i, j]) * _value(scale[j])
+                to_x[i, j] = _element(_value(to_total[i, j]) + through, out[i, j])
+
+
+@no_type_check
+def _gradient(to_out_, out_, scale_, to_x_, rows, length):
+    scale, out = carray(scale_, length), carray(out_, (rows, length))
+    to_out, to_x = carray(to_out_, (rows, length)), carray(to_x_, (rows, length))
+    for i in range(rows):
+        for j in range(length):
+            if out[i, j] == 0:
+                to_x[i, j] = 0
+            else:
+                to_x[i, j] = _element(_value(to_out[i, j]) * _value(scale[j]), out[i, j])
+
+
+@cache
+def _affine(dtype: torch.dtype) -> tuple[Callable, ...]:
+    """The four above, for rows of `length` elements and as many factors."""
+    functions = {_sum_and_affine_relu: 6, _affine_relu: 4, _gradient_with_the_sums: 5, _gradient: 4}
+    return tuple(_compile(function, _NUMBERS[dtype], arrays, 2) for function, arrays in functions.items())
+
+
+class _AddAffineReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, other: Tensor | None, scale: Tensor, shift: Tensor) -> tuple[Tensor | None, Tensor]:
+        ctx.set_materialize_grads(False)
+        n, c, h, w = x.shape
+        pixels = math.gcd(h * w, len(scale) // c)
+        ctx.sizes = n * h * w // pixels, pixels * c
+        of_sum, alone, *ctx.gradients = _affine(x.dtype)
+        x = _dense(x)
+        out = torch.empty_like(x)
+        ctx.save_for_backward(out, scale)
+        factors = scale.data_ptr(), shift.data_ptr()
+        if other is None:
+            alone(x.data_ptr(), *factors, out.data_ptr(), *ctx.sizes)
+            return None, out
+        other, total = _dense(other), torch.empty_like(x)
+        of_sum(x.data_ptr(), other.data_ptr(), *factors, total.data_ptr(), out.data_ptr(), *ctx.sizes)
+        return total, out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, to_total: Tensor | None, to_out: Tensor | None) -> tuple[Tensor | None, ...]:
+        out, scale = ctx.saved_tensors
+        with_the_sums, alone = ctx.gradients
+        to_out = torch.zeros_like(out) if to_out is None else _dense(to_out)
+        to_x = torch.empty_like(out)
+        addresses = to_out.data_ptr(), out.data_ptr(), scale.data_ptr(), to_x.data_ptr()
+        if to_total is None:
+            alone(*addresses, *ctx.sizes)
+        else:
+            to_total = _dense(to_total)
+            with_the_sums(to_total.data_ptr(), *addresses, *ctx.sizes)
+        return to_x, to_x if ctx.needs_input_grad[1] else None, None, None
+
+
+def add_affine_relu(
+    x: Float[Tensor, "n c h w"], other: Float[Tensor, "n c h w"] | None, scale: Float[Tensor, " f"], shift: Float[Tensor, " f"]
+) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
+    """x + other (x itself, where that is None), and relu((x + other) · scale + shift), channel by channel, on the processor.
+
+    `scale` and `shift` hold the channels' factors over and over, so that several pixels, as many as divide the image, are
+    taken at once: an innermost loop over four channels would be all overhead. Gradients go to x and `other` only. Raises
+    ValueError for another type or device, or where the channels do not divide the factors.
+    """
+    _check("add_affine_relu", x, 1)
+    if len(scale) % x.shape[1] or scale.shape != shift.shape:
+        raise ValueError(f"factors of {x.shape[1]} channels, repeated, wanted; given {len(scale)} and {len(shift)}")
+    total, out = _AddAffineReLU.apply(x, other, scale, shift)
+    return x if total is None else total, out
