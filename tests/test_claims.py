@@ -707,6 +707,7 @@ def test_verdicts_stand_beside_the_papers():
     assert row["evidence"].endswith("(scale paper · somewhere · n = 10000 · seed 0)")
     assert "98.5 (binarize) to 99.3 (original) over 9 variants" in row["paper_evidence"]
     assert found.loc["3.3-cifar10-is-less-robust-below-level-2", "verdict"] == "not computed"
+    assert list(claims.verdicts(("6", "4.1"), NO_RECORDS)["claim"]) == claims.names("6") + claims.names("4.1")
 
 
 def test_the_store_is_read_at_one_scale_or_at_all():

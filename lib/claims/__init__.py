@@ -186,14 +186,14 @@ def names(section: str = "") -> list[str]:
     return found
 
 
-def verdicts(section: str, records: pd.DataFrame) -> pd.DataFrame:
-    """The claims of a section, one row each: `claim`, `section`, `sentence`, `verdict` and `evidence` on `records`.
+def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFrame:
+    """The claims of a section or of several, one row each: `claim`, `section`, `sentence`, and on `records` `verdict` and `evidence`.
 
     `evidence` says its scale, data, images and seeds. `paper_verdict` and `paper_evidence` are of the same check on the numbers
     that the paper prints.
     """
     by_scale, rows = _by_scale(records), []
-    for name in names(section):
+    for name in [name for section in ([sections] if isinstance(sections, str) else sections) for name in names(section)]:
         ours, theirs = (_judged(CLAIMS[name], seen) for seen in (by_scale, _printed()))
         rows.append(
             {
