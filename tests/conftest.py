@@ -34,6 +34,16 @@ def isolated(monkeypatch, tmp_path):
     monkeypatch.setattr("urllib.request.urlopen", offline)
 
 
+@pytest.fixture
+def smoke_store(monkeypatch, isolated, tmp_path_factory) -> None:
+    """Records and checkpoints go to a folder that the tests of this session share: what one trains, the others find there."""
+    own = tmp_path_factory.getbasetemp()
+    # pytest-xdist gives each of its workers a folder within the session's.
+    store = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "smoke-store"
+    monkeypatch.setenv("RESULTS_DIR", str(store / "results"))
+    monkeypatch.setenv("CHECKPOINT_DIR", str(store / "checkpoints"))
+
+
 def _folder_of_real_data() -> Path | None:
     folder = ROOT / Path(_DATA_DIR).expanduser() if _DATA_DIR else None
     return folder if folder and (folder / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file() else None

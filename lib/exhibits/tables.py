@@ -585,7 +585,8 @@ def linf_seen(sets: Sequence[pd.DataFrame]) -> str:
     for measured in sets:
         shares = 100 * measured_values(measured, "linf_distance_share_above_0.9").dropna()
         if shares.empty:
-            said.append(f"Not computed yet. `{measured.attrs['command']}`")
+            name = set_name(grid.exhibit(measured.attrs["exhibit"])["dataset"])
+            said.append(f"{name}: not computed yet. `{measured.attrs['command']}`")
             continue
         middle = measured_values(measured, "linf_distance_median")
         ends = [
@@ -622,7 +623,7 @@ def facets_table(rows: pd.DataFrame, dimension: int) -> pd.DataFrame:
                 row[f"{label}: facets, at least"] = f"{geometry.facets_needed(dimension, ratio):.1f}"
             row[f"{label}: units that sufficed"] = str(enough.min()) if len(enough) else "none"
         shown.append(row)
-    return pd.DataFrame(shown)
+    return pd.DataFrame(shown or [dict.fromkeys(("gap", "needed", "units that sufficed"), MISSING)])
 
 
 def spheres_seen(rows: pd.DataFrame) -> str:
@@ -801,7 +802,9 @@ def masking_table(outcomes: pd.DataFrame, curve: pd.DataFrame) -> pd.DataFrame:
         for row, eps, allowed in ((grey, 0.5, 100 / 10), (ending, 1.0, 0.0)):
             value = means.get(eps, np.nan)
             row[variant] = f"{'holds' if value <= allowed else '**fails**'} ({value:.1f})" if np.isfinite(value) else MISSING
-    return pd.DataFrame([*rows, growing, grey, ending])
+    table = pd.DataFrame([*rows, growing, grey, ending])
+    table.attrs["command"] = outcomes.attrs["command"]
+    return table
 
 
 def masking_seen(table: pd.DataFrame) -> str:
@@ -810,7 +813,7 @@ def masking_seen(table: pd.DataFrame) -> str:
     told = cells[cells != MISSING]
     failed = told[told.str.startswith("**fails**")]
     if told.empty:
-        return "Not computed yet."
+        return f"Not computed yet. `{table.attrs['command']}`"
     listed = "; ".join(f"{check} ({variant})" for check, variant in failed.index)
     return f"**{len(told) - len(failed)} of {len(told)} checks hold**" + (f"; those that fail: {listed}." if listed else ".")
 
