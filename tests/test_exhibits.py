@@ -753,6 +753,8 @@ def test_what_is_seen_of_fashion_is_cost_and_gap():
     assert "On fashion-MNIST, PGD training costs **10.0 points** of clean accuracy (the paper: 11.5)" in text
     assert "another **0.5** (the paper: 0.6)" in text
     assert exhibits.seen_fashion(frame(*SIX[:5]), FASHION_PAPER).startswith("Not computed yet: edge-fashion-MNIST lacks")
+    stale = frame(*SIX[:5], ("edges", *ROBUST, None, 0))
+    assert "accuracies (some are stale). `" in exhibits.seen_fashion(stale, FASHION_PAPER)
 
 
 def test_a_lying_plate_has_a_row_a_transform():
@@ -925,6 +927,8 @@ def test_volume_seen_compares_the_attacks_on_the_same_variants():
     assert "**-0.5 to +0.2 points** over 2 variants, whose perturbable volumes differ by up to 65 bits" in text
     assert "in the paper, over the same, by -2.0 to +0.0" in text
     assert "CIFAR10: not computed yet" in text
+    one = exhibits.volume_seen({"mnist": (volumes, frame(*BOXES))}, TABLE_7)
+    assert "by **-0.5 points** over 1 variant; in the paper, over the same, by +0.0." in one
 
 
 CAPACITY = [

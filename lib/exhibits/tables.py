@@ -506,8 +506,7 @@ def unboxed_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
             span += f" to **{change.max():+.1f} points** ({transform_label(change.idxmax())})"
         said.append(
             f"{set_name(ours['dataset'].iloc[0])} (scale {ours.attrs['scale']}, {of}): "
-            f"outside the cube the attack moves robust accuracy by {span}; in the paper, over the same, by "
-            f"{theirs.min():+.1f} to {theirs.max():+.1f}."
+            f"outside the cube the attack moves robust accuracy by {span}; in the paper, over the same, by {_from_to(theirs)}."
         )
     return " ".join(said)
 
@@ -1502,7 +1501,9 @@ def seen_fashion(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
         mine = [over_seeds(ours, *quantity)["mean"].get(transform, np.nan) for quantity in list(QUANTITIES)[:3]]
         theirs = [paper_values(paper, *quantity)[transform] for quantity in list(QUANTITIES)[:3]]
         if not np.isfinite(mine).all():
-            return f"Not computed yet: {name} lacks some of its three accuracies. `{ours.attrs['command']}`"
+            bad = ours[ours["value"].isna() & (ours["transform"] == transform)]["status"]
+            why = f" (some are {', '.join(sorted(set(bad)))})" if len(bad) else ""
+            return f"Not computed yet: {name} lacks some of its three accuracies{why}. `{ours.attrs['command']}`"
         said.append(
             f"On {name}, PGD training costs **{mine[0] - mine[1]:.1f} points** of clean accuracy (the paper: "
             f"{theirs[0] - theirs[1]:.1f}), and the attack takes another **{mine[1] - mine[2]:.1f}** (the paper: "
@@ -1663,10 +1664,14 @@ def volume_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], paper: pd
         over = f"over {len(change)} variant{'s' * (len(change) > 1)}{apart}"
         said.append(
             f"{name.upper()} (scale {ours.attrs['scale']}): letting the attack leave the box changes robust accuracy by "
-            f"**{change.min():+.1f} to {change.max():+.1f} points** {over}; in the paper, over the same, by "
-            f"{theirs.min():+.1f} to {theirs.max():+.1f}."
+            f"**{_from_to(change)} points** {over}; in the paper, over the same, by {_from_to(theirs)}."
         )
     return " ".join(said)
+
+
+def _from_to(changes: pd.Series) -> str:
+    ends = dict.fromkeys(f"{value:+.1f}" for value in (changes.min(), changes.max()))
+    return " to ".join(ends)
 
 
 def _out_of_the_box(boxed: pd.Series, unboxed: pd.Series) -> pd.Series:
