@@ -408,12 +408,13 @@ def speed_seen(rows: pd.DataFrame) -> str:
 
     batches = " / ".join(str(batch) for batch in sorted(rows["batch"].unique()))
     plain, share = ("ratio_to_plain_loop", "{:.1f}"), ("share_of_ceiling", "{:.0%}")
+    wide = {engine: listed("lenet5-w1", engine, *share) for engine in ("lib, float32", "lib, bfloat16")}
     return (
-        f"LeNet5 at full width, batches of {batches}: in float32 {listed('lenet5-w1', 'lib, float32', *share)} of the ceiling, in "
-        f"bfloat16 {listed('lenet5-w1', 'lib, bfloat16', *share)}. A small batch pays for reading the dense layer's weights, and for "
-        f"their copy in lower precision, as much as a large one. WRN-28-0.25, which trains on batches of 128: in bfloat16 "
-        f"{listed('wide_resnet28-w0.25', 'lib, bfloat16', *plain)} times the plain loop; most of the rest is its convolutions of four channels, "
-        f"which leave a processor's vectors three quarters empty."
+        f"LeNet5 at full width, batches of {batches}: in float32 {wide['lib, float32']} of the ceiling, in bfloat16 "
+        f"{wide['lib, bfloat16']}. A small batch pays for reading the dense layer's weights, and for their copy in lower "
+        f"precision, as much as a large one. WRN-28-0.25, which trains on batches of 128: in bfloat16 "
+        f"{listed('wide_resnet28-w0.25', 'lib, bfloat16', *plain)} times the plain loop; most of the rest is its "
+        f"convolutions of four channels, which leave a processor's vectors three quarters empty."
     )
 
 
