@@ -19,6 +19,19 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for subprocesses
 
 
+@pytest.hookimpl(optionalhook=True)  # where there is no pytest-xdist, there is nobody to call it
+def pytest_xdist_make_scheduler(config, log):
+    """Each test goes to whichever process is free, but the tests of the book to one of them: it is built once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return file if file.endswith("test_book.py") else nodeid
+
+    return Scheduling(config, log)
+
+
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch, tmp_path):
     """Records and checkpoints go to the test's own folder; real data are out of sight; nothing is downloaded."""
