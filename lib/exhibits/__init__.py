@@ -29,6 +29,7 @@ from lib.exhibits.figures import (
     split_figure,
     volume_figure,
 )
+from lib.exhibits.scorecard import agreement_figure, compute_table, exhibit_label, marks_table, numbers_table, totals_table
 from lib.exhibits.tables import (
     MISSING,
     QUANTITIES,
@@ -101,6 +102,7 @@ from lib.exhibits.tables import (
 __all__ = [
     "MISSING",
     "QUANTITIES",
+    "agreement_figure",
     "agreement_table",
     "badge",
     "benchmark_stamp",
@@ -111,6 +113,7 @@ __all__ = [
     "certified_table",
     "claims_seen",
     "claims_table",
+    "compute_table",
     "concentration_figure",
     "concentration_seen",
     "curve_figure",
@@ -133,6 +136,7 @@ __all__ = [
     "example_1_table",
     "example_2_seen",
     "example_2_table",
+    "exhibit_label",
     "facets_table",
     "fashion_figure",
     "fashion_table",
@@ -147,10 +151,12 @@ __all__ = [
     "linear_margin_seen",
     "linf_seen",
     "linf_table",
+    "marks_table",
     "masking_seen",
     "masking_table",
     "mean_interval",
     "network_table",
+    "numbers_table",
     "perturbable_volume_seen",
     "perturbable_volume_table",
     "picture_plate",
@@ -177,6 +183,7 @@ __all__ = [
     "stamp",
     "strength_seen",
     "strength_table",
+    "totals_table",
     "transform_label",
     "unboxed_seen",
     "unboxed_table",
