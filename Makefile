@@ -14,7 +14,7 @@ test: $(READY)  ## every check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 reproduce: $(READY)  ## compute whatever is missing at SCALE (smoke, laptop or paper), then the book; can be interrupted
 	$(BIN)/python -m lib run --scale $(SCALE)
