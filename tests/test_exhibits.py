@@ -365,9 +365,9 @@ EMPTY_FIGURES = [
 
 @pytest.mark.parametrize("draw", EMPTY_FIGURES)
 def test_figures_of_section_2_without_records_say_how_to_compute_them(draw):
-    figure = draw()
-    assert not figure.axes
-    assert "python -m lib run example-1" in "".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    (ax,) = draw().axes
+    assert ax.texts[0].get_text() == "not computed yet; compute it with:\npython -m lib run example-1"
+    assert not ax.lines
 
 
 def test_sentences_of_section_2_without_records_say_how_to_compute_them():
@@ -377,7 +377,7 @@ def test_sentences_of_section_2_without_records_say_how_to_compute_them():
         exhibits.distance_seen(tables(), tables()),
         exhibits.example_2_seen(tables()),
     ):
-        assert text.startswith("Not computed yet. `python -m lib run example-1`")
+        assert text.startswith("Not computed yet; compute it with `python -m lib run example-1`")
     for table in (exhibits.example_1_table(tables()), exhibits.distance_table(tables(), tables())):
         assert set(table.to_numpy().flatten()) == {exhibits.MISSING}
 
@@ -704,6 +704,10 @@ def test_a_figure_without_the_papers_numbers_is_ours_alone():
     assert np.isnan(values[1])
 
 
+def test_a_figure_without_any_number_says_how_to_compute_them():
+    assert is_empty(exhibits.robustness_figure(frame(), None, xlabel="gamma", variants=GAMMAS))
+
+
 def test_variants_without_the_papers_numbers_have_intervals():
     seeds = (("original", *ROBUST, 43.0, 0), ("original", *ROBUST, 45.0, 1))
     ours = frame(("gamma-0.6", *ROBUST, 38.0, 0), *seeds, ("original", *CLEAN, None, 0))
@@ -754,7 +758,7 @@ def test_what_is_seen_of_fashion_is_cost_and_gap():
     assert "another **0.5** (the paper: 0.6)" in text
     assert exhibits.seen_fashion(frame(*SIX[:5]), FASHION_PAPER).startswith("Not computed yet: edge-fashion-MNIST lacks")
     stale = frame(*SIX[:5], ("edges", *ROBUST, None, 0))
-    assert "accuracies (some are stale). `" in exhibits.seen_fashion(stale, FASHION_PAPER)
+    assert "accuracies (some are stale); compute it with `" in exhibits.seen_fashion(stale, FASHION_PAPER)
 
 
 def test_a_lying_plate_has_a_row_a_transform():
@@ -780,8 +784,7 @@ def test_claims_stand_with_both_verdicts_and_their_evidence():
     table = exhibits.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds")))
     assert list(table["ours"]) == ["**holds**: ours of a", "not computed: ours of b"]
     assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "**holds**: theirs of b"]
-    assert list(table["claim"]) == ["a", "b"]
-    assert list(table["in our words"]) == ["a is so.", "b is so."]
+    assert list(table["claim"]) == ["a is so. `a`", "b is so. `b`"]
     assert not any("|" in text for text in [*table.columns, *table.to_numpy().ravel()])
 
 
@@ -962,8 +965,8 @@ def test_growth_figure_has_training_above_test_and_the_paper_dashed():
 
 def test_growth_figure_without_numbers_says_how_to_compute_them():
     figure = exhibits.growth_figure(along("train_size"), None, axis="train_size", xlabel="images")
-    assert not figure.axes
-    assert "not computed yet" in figure.texts[0].get_text()
+    (ax,) = figure.axes
+    assert "not computed yet" in ax.texts[0].get_text()
 
 
 def test_growth_seen_takes_both_ends_from_what_is_computed():
@@ -1006,6 +1009,13 @@ def held(**attacks: str) -> pd.DataFrame:
     return found
 
 
+def is_empty(figure) -> bool:
+    """Whether a figure says no more than how to compute it."""
+    (ax,) = figure.axes
+    (text,) = ax.texts
+    return not ax.lines and text.get_text().startswith("not computed yet; compute it with:\npython -m lib run ")
+
+
 def curve(transform="original", **values: float) -> pd.DataFrame:
     """Robust accuracy against eps, eps written as e_0_3 for .3."""
     named = {name.removeprefix("e_").replace("_", "."): value for name, value in values.items()}
@@ -1030,7 +1040,7 @@ def test_the_suite_is_compared_image_by_image():
         "(the strongest alone: AutoAttack)",
     ):
         assert part in text
-    assert exhibits.strength_seen(held(reference="h.")) == "Not computed yet. `python -m lib run table-2`"
+    assert exhibits.strength_seen(held(reference="h.")) == "Not computed yet; compute it with `python -m lib run table-2`."
     assert exhibits.strength_table(held())["original"].eq("–").all()
 
 
@@ -1066,7 +1076,9 @@ def test_a_curve_that_stays_up_fails_the_check(values, verdicts):
     text = exhibits.masking_seen(table)
     failing = sum("fails" in verdict for verdict in verdicts)
     computed = sum(verdict != "–" for verdict in verdicts)
-    assert text.startswith(f"**{computed - failing} of {computed} checks hold**" if computed else "Not computed yet. `python")
+    assert text.startswith(
+        f"**{computed - failing} of {computed} checks hold**" if computed else "Not computed yet; compute it with `python"
+    )
     assert ("those that fail" in text) == bool(failing)
 
 
@@ -1096,15 +1108,22 @@ def test_curves_of_two_variants_are_compared_at_every_budget():
     both = pd.concat([curve(e_0=99.0, e_0_3=90.0, e_0_4=50.0), curve("smooth-8", e_0=98.0, e_0_3=70.0, e_0_4=60.0)])
     both.attrs = curve().attrs
     text = exhibits.curve_seen(both)
-    for part in ("2 variants", "1.0 points at ε = 0", "20.0 at the paper's ε = 0.3", "**20.0**", "at least -1.00", "ε = 0.4"):
+    for part in (
+        "2 variants",
+        "10000 test images: a 95% interval of at most ±1 points",
+        "1.0 points at ε = 0",
+        "20.0 at the paper's ε = 0.3",
+        "**20.0**",
+        "at least -1.00",
+        "ε = 0.4",
+    ):
         assert part in text
     (ax,) = exhibits.curve_figure(both).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in ax.lines if not line.get_label().startswith("_")}
     assert drawn == {"original": [99.0, 90.0, 50.0], "smooth 8": [98.0, 70.0, 60.0]}
-    assert exhibits.curve_seen(curve(e_0=99.0)).startswith("Not computed yet: at least two variants are needed, 1 are there.")
+    assert exhibits.curve_seen(curve(e_0=99.0)).startswith("Not computed yet: at least two variants are needed, 1 are there;")
     empty = exhibits.curve_figure(curve())
-    assert not empty.axes
-    assert "not computed yet" in empty.texts[0].get_text()
+    assert is_empty(empty)
 
 
 # --- Appendix D -------------------------------------------------------------------------------------------------------
@@ -1131,16 +1150,17 @@ def test_table_6_is_truncated_as_the_papers():
     )
     nothing = {"cifar10": of_measurement("volumes-cifar10", "log2_perturbable_volume", {})}
     assert (
-        exhibits.perturbable_volume_seen(nothing, TABLE_6) == "CIFAR10: not computed yet. `python -m lib run volumes-cifar10`"
+        exhibits.perturbable_volume_seen(nothing, TABLE_6)
+        == "CIFAR10: not computed yet; compute it with `python -m lib run volumes-cifar10`."
     )
 
 
 def test_table_7_has_both_attacks_and_their_difference():
     sets = {"mnist": frame(*BOXES), "cifar10": frame()}
-    table = exhibits.unboxed_table(sets, TABLE_7).set_index(["data set", "variant"])
-    assert list(table.loc[("MNIST", "original")]) == ["95.1", "94.0 (-1.1)", "95.1", "93.5 (-1.6)", "+0.0", "-0.5"]
-    assert list(table.loc[("MNIST", "binarized")]) == ["98.1", "97.0 (-1.1)", "96.1", "–", "-2.0", "–"]
-    assert len(table.loc["CIFAR10"]) == 6
+    table = exhibits.unboxed_table(sets, TABLE_7).set_index("variant")
+    assert list(table.loc["MNIST, original"]) == ["95.1", "94.0 (-1.1)", "95.1", "93.5 (-1.6)", "+0.0", "-0.5"]
+    assert list(table.loc["MNIST, binarized"]) == ["98.1", "97.0 (-1.1)", "96.1", "–", "-2.0", "–"]
+    assert sum(table.index.str.startswith("CIFAR10, ")) == 6
     text = exhibits.unboxed_seen(sets, TABLE_7)
     assert "MNIST (scale laptop, 1 variant): outside the cube the attack moves robust accuracy by **-0.5** (original)" in text
     assert "CIFAR10: not computed yet" in text
@@ -1177,9 +1197,9 @@ def test_distance_and_robustness_are_shown_together():
     (bars,) = exhibits.distance_bars([distances, of_measurement("distances-fashion", "inter_class_distance", {})]).axes
     assert [bar.get_height() for bar in bars.patches][:4] == list(DISTANCES.values())
     empty = of_measurement("figure-5-mnist", "inter_class_distance", {})
-    assert exhibits.distance_correlation_seen({"mnist": (empty, frame(), PAPER)}).startswith("MNIST: not computed yet.")
-    assert not exhibits.distance_bars([empty]).axes
-    assert not exhibits.distance_scatter({"mnist": (empty, frame(), PAPER)}).axes
+    assert exhibits.distance_correlation_seen({"mnist": (empty, frame(), PAPER)}).startswith("MNIST: not computed yet; ")
+    assert is_empty(exhibits.distance_bars([empty]))
+    assert is_empty(exhibits.distance_scatter({"mnist": (empty, frame(), PAPER)}))
 
 
 def test_linf_distances_are_told_by_their_ends():
@@ -1196,7 +1216,7 @@ def test_linf_distances_are_told_by_their_ends():
         in exhibits.linf_seen([found])
     )
     nothing = of_measurement("linf-mnist", "linf_distance_smallest", {})
-    assert exhibits.linf_seen([nothing]) == "MNIST: not computed yet. `python -m lib run linf-mnist`"
+    assert exhibits.linf_seen([nothing]) == "MNIST: not computed yet; compute it with `python -m lib run linf-mnist`."
 
 
 def of_table(exhibit: str, rows: list[dict]) -> pd.DataFrame:
@@ -1254,7 +1274,7 @@ def test_spheres_figure_moves_the_gap_by_what_the_adversary_takes():
     assert above == [[0.4, 1.0]] * 4
     assert below[0] == pytest.approx([0.4, 1.0])
     assert below[1] == pytest.approx([1.3 / 1.1 - 1, 1.9 / 1.1 - 1])
-    assert not exhibits.spheres_figure(of_table("figure-6", [])).axes
+    assert is_empty(exhibits.spheres_figure(of_table("figure-6", [])))
 
 
 def test_boundary_figure_has_a_panel_a_network():
@@ -1265,7 +1285,7 @@ def test_boundary_figure_has_a_panel_a_network():
     assert axes[0].get_xlabel() == "clean 90.0% · robust 70.0%"
     drawn = axes[0].lines[-1]
     assert np.hypot(*drawn.get_data()) == pytest.approx([1.2] * 4)  # closed
-    assert not exhibits.boundary_figure(of_table("figure-6-boundaries", [])).axes
+    assert is_empty(exhibits.boundary_figure(of_table("figure-6-boundaries", [])))
 
 
 def test_the_linear_case_is_told_in_shares_of_the_largest_margin():
@@ -1279,4 +1299,7 @@ def test_the_linear_case_is_told_in_shares_of_the_largest_margin():
     )
     (ax,) = exhibits.linear_margin_figure(found).axes
     assert list(ax.lines[0].get_ydata()) == pytest.approx([0.6, 0.98])
-    assert exhibits.linear_margin_seen(of_table("linear-margin", [])) == "Not computed yet. `python -m lib run linear-margin`"
+    assert (
+        exhibits.linear_margin_seen(of_table("linear-margin", []))
+        == "Not computed yet; compute it with `python -m lib run linear-margin`."
+    )

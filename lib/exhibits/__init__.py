@@ -206,7 +206,9 @@ def show(name: str, exhibit: Figure | pd.DataFrame | str) -> None:
         set_matplotlib_formats("svg")
         glue(name, exhibit)
     elif isinstance(exhibit, pd.DataFrame):
-        alignment = ["left" if exhibit.iloc[:, i].str.contains("[a-z]{4}").any() else "right" for i in range(exhibit.shape[1])]
+        alignment = [
+            "left" if exhibit.iloc[:, i].str.contains("[A-Za-z]{4}").any() else "right" for i in range(exhibit.shape[1])
+        ]
         glue(name, Markdown(exhibit.to_markdown(index=False, colalign=alignment, disable_numparse=True)))
     else:
         glue(name, Markdown(exhibit))
