@@ -29,7 +29,7 @@ def numbers_table(found: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "of": exhibit_label(row.exhibit),
-                "data": set_name(row.dataset) if row.dataset in ("mnist", "fashion_mnist", "cifar10") else row.dataset,
+                "data": _set(row.dataset, row.our_dataset),
                 "variant": transform_label(row.transform) if row.transform else "",
                 "training": row.training,
                 "w": _plain(row.widen_factor),
@@ -46,6 +46,12 @@ def numbers_table(found: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _set(paper: str, ours: object) -> str:
+    """The paper's data set, and ours where it is another."""
+    name = set_name(paper) if paper in ("mnist", "fashion_mnist", "cifar10") else paper
+    return f"{name}; ours {set_name(ours)}" if isinstance(ours, str) and ours != paper else name
 
 
 def _plain(value: float) -> str:
