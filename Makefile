@@ -4,7 +4,7 @@ SCALE ?= laptop
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: book test reproduce bench picture lab clean
+.PHONY: book test reproduce bench state picture lab clean
 
 book: $(READY)  ## the book, from the records in results/
 	$(BIN)/jupyter-book build book --all -W --keep-going -n
@@ -24,6 +24,9 @@ bench: $(READY)  ## the attack beside other libraries', on this machine
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchattacks  # it pins a requests of 2020
 	$(BIN)/python benchmarks/pgd.py
+
+state: $(READY)  ## the README's totals, from the records
+	$(BIN)/python -m lib state README.md
 
 picture: $(READY)  ## the README's picture, from the records
 	$(BIN)/python -m lib picture book/_static/figure-2.svg

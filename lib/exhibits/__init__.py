@@ -29,6 +29,7 @@ from lib.exhibits.figures import (
     split_figure,
     volume_figure,
 )
+from lib.exhibits.scorecard import agreement_figure, compute_table, exhibit_label, marks_table, numbers_table, totals_table
 from lib.exhibits.tables import (
     MISSING,
     QUANTITIES,
@@ -102,6 +103,7 @@ from lib.exhibits.tables import (
 __all__ = [
     "MISSING",
     "QUANTITIES",
+    "agreement_figure",
     "agreement_table",
     "badge",
     "benchmark_stamp",
@@ -112,6 +114,7 @@ __all__ = [
     "certified_table",
     "claims_seen",
     "claims_table",
+    "compute_table",
     "concentration_figure",
     "concentration_seen",
     "curve_figure",
@@ -134,6 +137,7 @@ __all__ = [
     "example_1_table",
     "example_2_seen",
     "example_2_table",
+    "exhibit_label",
     "facets_table",
     "fashion_figure",
     "fashion_table",
@@ -148,10 +152,12 @@ __all__ = [
     "linear_margin_seen",
     "linf_seen",
     "linf_table",
+    "marks_table",
     "masking_seen",
     "masking_table",
     "mean_interval",
     "network_table",
+    "numbers_table",
     "perturbable_volume_seen",
     "perturbable_volume_table",
     "picture_plate",
@@ -179,6 +185,7 @@ __all__ = [
     "stamp",
     "strength_seen",
     "strength_table",
+    "totals_table",
     "transform_label",
     "unboxed_seen",
     "unboxed_table",
