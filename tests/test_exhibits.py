@@ -782,6 +782,7 @@ def verdicts(*rows) -> pd.DataFrame:
 
 def test_claims_stand_with_both_verdicts_and_their_evidence():
     table = exhibits.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds")))
+    assert exhibits.claims_table(verdicts(("c", "holds", "not computed"))).iloc[0, 1] == "no number: theirs of c"
     assert list(table["ours"]) == ["**holds**: ours of a", "not computed: ours of b"]
     assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "**holds**: theirs of b"]
     assert list(table["claim"]) == ["a is so. `a`", "b is so. `b`"]

@@ -1548,7 +1548,9 @@ def claims_table(verdicts: pd.DataFrame) -> pd.DataFrame:
     shown = [
         {
             "claim": f"{row['sentence']} `{row['claim']}`",
-            "the paper's own numbers": _verdict(row["paper_verdict"], row["paper_evidence"]),
+            "the paper's own numbers": _verdict(
+                row["paper_verdict"].replace("not computed", "no number"), row["paper_evidence"]
+            ),
             "ours": _verdict(row["verdict"], row["evidence"]),
         }
         for _, row in verdicts.iterrows()
@@ -1557,7 +1559,7 @@ def claims_table(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _verdict(verdict: str, evidence: str) -> str:
-    word = f"**{verdict}**" if verdict != "not computed" else verdict
+    word = f"**{verdict}**" if verdict in ("holds", "fails") else verdict
     return f"{word}: {evidence}"
 
 
