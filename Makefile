@@ -20,7 +20,7 @@ test: $(READY)-test  ## every check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 slurm: $(READY)-test  ## the grid on a Slurm of one node, started here from Debian's packages slurm-wlm and munge; as root
 	$(BIN)/python -m pytest -m slurm tests/test_slurm.py

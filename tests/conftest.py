@@ -19,6 +19,19 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for subprocesses
 
 
+@pytest.hookimpl(optionalhook=True)  # where there is no pytest-xdist, there is nobody to call it
+def pytest_xdist_make_scheduler(config, log):
+    """Each test goes to whichever process is free, but the tests of the book to one of them: it is built once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return file if file.endswith("test_book.py") else nodeid
+
+    return Scheduling(config, log)
+
+
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch, tmp_path):
     """Records and checkpoints go to the test's own folder; real data are out of sight; nothing is downloaded."""
@@ -31,6 +44,16 @@ def isolated(monkeypatch, tmp_path):
         raise urllib.error.URLError("the tests have no network")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
+
+
+@pytest.fixture
+def smoke_store(monkeypatch, isolated, tmp_path_factory) -> None:
+    """Records and checkpoints go to a folder that the tests of this session share: what one trains, the others find there."""
+    own = tmp_path_factory.getbasetemp()
+    # pytest-xdist gives each of its workers a folder within the session's.
+    store = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "smoke-store"
+    monkeypatch.setenv("RESULTS_DIR", str(store / "results"))
+    monkeypatch.setenv("CHECKPOINT_DIR", str(store / "checkpoints"))
 
 
 def _folder_of_real_data() -> Path | None:
