@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKFLOW := $(READY)-workflow
 
-.PHONY: book site test slurm reproduce workflow cost lint-workflows bench picture lab clean
+.PHONY: book site test slurm reproduce records workflow cost lint-workflows bench picture lab clean
 
 book: $(READY)  ## the book, from the records in results/
 	$(BIN)/jupyter-book build book --all -W --keep-going -n
@@ -32,6 +32,11 @@ reproduce: $(WORKFLOW)  ## compute whatever is missing at SCALE (smoke, laptop o
 
 cost: $(WORKFLOW)  ## what there is to compute at SCALE, and what it would cost, on paper
 	$(BIN)/snakemake --dry-run --config scale=$(SCALE)
+
+records:  ## commit the records of SCALE to a branch of their own
+	git switch --create records-$(SCALE)-$$(date +%Y%m%d-%H%M%S)
+	git add results/$(SCALE)
+	git -c user.name="$${GIT_AUTHOR_NAME:-records}" -c user.email="$${GIT_AUTHOR_EMAIL:-records@localhost}" commit -m "Records of scale $(SCALE)"
 
 workflow: $(WORKFLOW)  ## Snakemake with its plugins for Slurm and Kubernetes
 

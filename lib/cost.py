@@ -18,7 +18,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from lib import attacks, grid, models
 from lib.grid import Item, Run
 
-
 # Operations a second that a run is taken to reach on a GPU where a plan is wanted and nothing was measured: a guess.
 ASSUMED = 1e13
 # A network of fewer operations an image than this leaves a large GPU mostly idle at the paper's batches: also a guess.
@@ -177,8 +176,8 @@ def schedule(items: Iterable[Item], gpus: Iterable[int], speed: float = ASSUMED)
 
     Each run has a GPU for itself, and a free GPU takes the longest run that is left. `wall_hours` until the last one ends,
     `gpu_hours` of work, `busy`: the share of the GPUs' time that is work, `critical_hours` and `critical`: the longest run,
-    below whose time no number of GPUs gets. ValueError for speed ≤ 0 or fewer than one GPU. Measurements, pages and the book,
-    minutes on a processor, are left out.
+    below whose time no number of GPUs gets; `attrs` has `speed`. Measurements, pages and the book, minutes on a processor,
+    are left out. ValueError for speed ≤ 0 or fewer than one GPU.
     """
     if not speed > 0:
         raise ValueError(f"speed must be > 0, given {speed:g}")
@@ -194,4 +193,6 @@ def schedule(items: Iterable[Item], gpus: Iterable[int], speed: float = ASSUMED)
         work, wall = sum(hours.values()), max(free_at)
         row = {"gpus": n, "runs": len(hours), "gpu_hours": work, "wall_hours": wall, "busy": work / n / wall}
         rows.append({**row, "critical_hours": hours[longest], "critical": longest})
-    return pd.DataFrame(rows)
+    found = pd.DataFrame(rows)
+    found.attrs = {"speed": speed}
+    return found

@@ -8,7 +8,6 @@ import getpass
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -17,13 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from lib import grid
 from tests.test_workflow import Checkout, only, records_of
 
 pytestmark = pytest.mark.slurm
 
 ETC = Path("/etc/slurm")
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
-# Neither control groups nor accounting, which a container has not; two cores, two GPUs that are /dev/null by another name.
+# Neither control groups nor accounting, which a container has not; a node that is believed to have what is said of it; two GPUs
+# that are /dev/null by another name.
 SLURM_CONF = """\
 ClusterName=test
 SlurmctldHost=localhost
@@ -49,7 +50,8 @@ SelectTypeParameters=CR_Core
 GresTypes=gpu
 MinJobAge=600
 ReturnToService=2
-NodeName=localhost CPUs={cores} RealMemory=1000 Gres=gpu:2 State=UNKNOWN
+SlurmdParameters=config_overrides
+NodeName=localhost CPUs=2 RealMemory=64000 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE OverSubscribe=NO State=UP
 """
 GRES_CONF = """\
@@ -79,7 +81,7 @@ def slurm(tmp_path) -> Iterator[Path]:
         (folder / name).mkdir(parents=True)
     for i in range(2):
         os.mknod(folder / f"gpu{i}", 0o20666, os.makedev(1, 3))
-    chosen = {"folder": folder, "user": getpass.getuser(), "port": _free_port(), "slurmd_port": _free_port(), "cores": os.cpu_count()}
+    chosen = {"folder": folder, "user": getpass.getuser(), "port": _free_port(), "slurmd_port": _free_port()}
     (folder / "munge.key").write_bytes(os.urandom(64))
     (folder / "munge.key").chmod(0o600)
     own = [f"--{name}={folder}/munge.{end}" for name, end in (("key-file", "key"), ("socket", "socket"), ("pid-file", "pid"))]
@@ -90,7 +92,9 @@ def slurm(tmp_path) -> Iterator[Path]:
             (ETC / name).write_text(text.format(**chosen))
         for command in (["munged", "--foreground", "--force", *own], ["slurmctld", "-D"], ["slurmd", "-D", "-N", "localhost"]):
             # Their own session: what the test kills, and what kills the test, does not reach them.
-            daemons.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True))
+            daemons.append(
+                subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            )
             time.sleep(1)
         _wait(lambda: "idle" in _said("sinfo", "--noheader", "--format=%t"), "the node is idle")
         yield folder
@@ -118,24 +122,27 @@ def _wait(condition, what: str, seconds: float = 300) -> None:
 def checkout(tmp_path) -> Checkout:
     made = Checkout(tmp_path / "checkout")
     # What a job sees of the node's GPUs, noted by the command that every run's job begins with.
-    made.change("workflow/on_gpu.py", '    gpus = [] if "SLURM_JOB_ID"', '    print("sees", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)\n    gpus = [] if "SLURM_JOB_ID"')
+    made.change(
+        "workflow/on_gpu.py",
+        '    gpus = [] if "SLURM_JOB_ID"',
+        '    print("sees", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)\n    gpus = [] if "SLURM_JOB_ID"',
+    )
     return made
 
 
+EXHIBITS = ("table-2", "footprint-volumes")
 ON_SLURM = [
     *("--workflow-profile", "workflow/profiles/slurm", "--group-components", "short=2", "--latency-wait", "10"),
     *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2", "--slurm-keep-successful-logs"),
-    *("--default-resources", "slurm_partition=main", "slurm_account=nobody", "mem_mb=0"),
-    *("--set-resources", "train:mem_mb=0", "--set-resources", "evaluate:mem_mb=0"),
+    *("--default-resources", "slurm_partition=main"),
 ]
 
 
 def test_the_smoke_grid_with_a_job_killed_and_resumed(slurm, checkout):
     """Table 2 and the volumes at smoke; one job's process is killed midway, then the grid is asked for again."""
-    grid = only("table-2", "footprint-volumes")
-    grid[grid.index("device=cpu")] = "device=auto"
-    everything = records_of(*_listed(checkout))
-    with checkout.start(*grid, *ON_SLURM) as process:
+    asked = [name.replace("device=cpu", "device=auto") for name in only(*EXHIBITS)]
+    everything = records_of(*(item.key for name in EXHIBITS for item in grid.runs(name, "smoke")))
+    with checkout.start(*asked, *ON_SLURM) as process:
         running = checkout.folder / "checkpoints"
         _wait(lambda: process.poll() is not None or any(running.rglob("lock")), "a run is in hand")
         assert process.poll() is None, process.stdout.read()
@@ -148,7 +155,7 @@ def test_the_smoke_grid_with_a_job_killed_and_resumed(slurm, checkout):
     before = checkout.records()
     assert set(before) < everything
 
-    status, said = checkout.run(*grid, *ON_SLURM)
+    status, said = checkout.run(*asked, *ON_SLURM)
     print(said)
     assert status == 0
     after = checkout.records()
@@ -157,9 +164,3 @@ def test_the_smoke_grid_with_a_job_killed_and_resumed(slurm, checkout):
     logs = "\n".join(path.read_text() for path in (checkout.folder / ".snakemake" / "slurm_logs").rglob("*.log"))
     assert set(re.findall(r"^sees (.*)$", logs, re.MULTILINE)) == {"0", "1"}
     print((slurm / "slurmctld.log").read_text())
-
-
-def _listed(checkout: Checkout) -> list[str]:
-    from lib import grid
-
-    return [item.key for name in ("table-2", "footprint-volumes") for item in grid.runs(name, "smoke")]
