@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKFLOW := $(READY)-workflow
 
-.PHONY: book site test slurm reproduce records workflow cost lint-workflows bench picture lab clean
+.PHONY: book site test slurm reproduce records workflow cost lint-workflows bench state picture lab clean
 
 book: $(READY)  ## the book, from the records in results/
 	$(BIN)/jupyter-book build book --all -W --keep-going -n
@@ -48,6 +48,9 @@ bench: $(READY)  ## the attack beside other libraries', on this machine
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchattacks  # it pins a requests of 2020
 	$(BIN)/python benchmarks/pgd.py
+
+state: $(READY)  ## the README's totals, from the records
+	$(BIN)/python -m lib state README.md
 
 picture: $(READY)  ## the README's picture, from the records
 	$(BIN)/python -m lib picture book/_static/figure-2.svg

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,6 +27,18 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 ENGINES = ("lib", "advertorch")
 
 
+def margin_loss(logits: Float[Tensor, "n classes"], y: Labels) -> Float[Tensor, ""]:
+    """The largest logit of a wrong class less that of the label, summed over the batch (Carlini and Wagner, 2017).
+
+    Unlike the cross entropy its gradient does not vanish where the model is sure of itself.
+    """
+    label = F.one_hot(y, logits.shape[1]).bool()
+    return (logits.masked_fill(label, -math.inf).amax(1) - logits[label]).sum()
+
+
+LOSSES = {"cross_entropy": partial(F.cross_entropy, reduction="sum"), "margin": margin_loss}
+
+
 @dataclass(frozen=True)
 class ThreatModel:
     """What an adversary may do and how hard it tries (Section 3.2)."""
@@ -38,10 +51,13 @@ class ThreatModel:
     bounds: Sequence[float] | None = (0.0, 1.0)  # the box; None: no box
     early_stop: bool = False  # the worst case over the iterates, not the last one
     restarts: int = 1  # with early_stop: from so many starts
+    loss: str = "cross_entropy"  # what the attack increases
+    momentum: float = 0.0  # of the gradients, the share that is kept from step to step
 
     def __post_init__(self) -> None:
         _check_budget(self.eps, self.step_size, self.num_steps, self.bounds)
         _check_restarts(self.restarts, self.early_stop)
+        _check_ascent(self.loss, self.momentum, self.early_stop)
         if self.norm != "linf":
             raise ValueError(f"unknown norm {self.norm!r}; allowed: linf")
 
@@ -75,6 +91,15 @@ def _check_restarts(restarts: int, early_stop: bool) -> None:
         raise ValueError(f"restarts must be a whole number ≥ 1, given {restarts!r}")
     if restarts > 1 and not early_stop:
         raise ValueError(f"restarts={restarts} needs early_stop=True: the last iterate of one start is the paper's attack")
+
+
+def _check_ascent(loss: str, momentum: float, early_stop: bool, engine: str = "lib") -> None:
+    if loss not in LOSSES:
+        raise ValueError(f"unknown loss {loss!r}; allowed: {', '.join(LOSSES)}")
+    if not 0 <= momentum < math.inf:
+        raise ValueError(f"momentum must be ≥ 0 and finite, given {momentum!r}")
+    if (loss != "cross_entropy" or momentum) and (early_stop or engine != "lib"):
+        raise ValueError(f"loss={loss!r}, momentum={momentum:g} needs early_stop=False and engine='lib'")
 
 
 @contextmanager
@@ -130,6 +155,8 @@ def pgd(
     engine: str = "lib",
     early_stop: bool = False,
     restarts: int = 1,
+    loss: str = "cross_entropy",
+    momentum: float = 0.0,
 ) -> Images:
     """Adversarial images by untargeted PGD (Madry et al., 2017): the last iterate, of x's shape and type.
 
@@ -144,6 +171,8 @@ def pgd(
       rounding of x + δ, and does not look at its loss.
     - `early_stop`: not the paper's attack but a stronger and cheaper one. Every iterate counts: an image keeps the first
       one that the model misclassifies and leaves the batch. `restarts` begins anew, from a random start, with those left.
+    - `loss`, `momentum`: not the paper's attack either. `margin` increases `margin_loss`. With a momentum μ the step follows
+      g ← μ·g + ∇/‖∇‖₁, image by image (Dong et al., 2018); μ = 0 follows the gradient.
 
     Raises ValueError for a setting out of range or images outside `bounds`, and, our engine, FloatingPointError for a
     non-finite loss, naming the images of the batch it came from.
@@ -157,6 +186,7 @@ def pgd(
     _check_restarts(restarts, early_stop)
     if early_stop and engine != "lib":
         raise ValueError(f"early_stop needs engine='lib', given {engine!r}")
+    _check_ascent(loss, momentum, early_stop, engine)
     if restarts > 1 and not random_start:
         raise ValueError(f"restarts={restarts} needs random_start=True: every start would be the same")
     if start is not None and start.shape != x.shape:
@@ -169,6 +199,9 @@ def pgd(
         if y is None:
             with torch.no_grad():
                 y = model(x).argmax(1)
+        if loss != "cross_entropy" or momentum:
+            attacked, _ = _in_precision(_specialized(model, x), precision)
+            return _ascent(attacked, x, y, start, eps, step_size, num_steps, bounds, LOSSES[loss], momentum)
         if engine == "lib" and not early_stop and _captures(model, x):
             return _captured_step(model, x, precision).run(x, y, start, eps, step_size, num_steps, bounds)
         attacked, _ = _in_precision(model if engine == "advertorch" else _specialized(model, x), precision)
@@ -236,6 +269,24 @@ def _pgd(model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
     state = _State.begin(x, y, start, eps, step_size, bounds)
     for _ in range(num_steps):
         state.advance(model)
+    if not state.finite:
+        _raise_non_finite(model, x, y)
+    return state.adversarial
+
+
+def _ascent(model, x, y, start, eps, step_size, num_steps, bounds, loss, momentum) -> Tensor:
+    """`_pgd` with a loss of one's choice and momentum."""
+    state = _State.begin(x, y, start, eps, step_size, bounds)
+    direction = torch.zeros_like(x)
+    for _ in range(num_steps):
+        adversarial = state.adversarial.detach().requires_grad_(True)
+        value = loss(model(adversarial), y)
+        (gradient,) = torch.autograd.grad(value, adversarial)
+        state.finite.logical_and_(value.detach().isfinite())
+        if momentum:
+            size = gradient.abs().sum(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+            gradient = direction.mul_(momentum).add_(gradient / size)
+        state.adversarial.addcmul_(gradient.sign(), state.step_size).clamp_(state.lower, state.upper)
     if not state.finite:
         _raise_non_finite(model, x, y)
     return state.adversarial
@@ -436,3 +487,47 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(state)  # noqa: NPY002
+
+
+def autoattack(
+    model: nn.Module,
+    x: Images,
+    y: Labels,
+    *,
+    eps: float,
+    seed: int,
+    iterations: int = 100,
+    targets: int = 9,
+    queries: int = 5000,
+) -> Images:
+    """Adversarial images by AutoAttack's standard version (Croce and Hein, 2020), its authors' own code (pyautoattack).
+
+    Four attacks, each on the images that withstood those before: APGD on the cross entropy, APGD on the difference of
+    logits ratio and FAB, both for each of the `targets` likeliest wrong classes, with `iterations` steps, and Square,
+    which sees logits only and asks for `queries` of them.
+
+    - `model`: images in [0, 1] to logits; attacked in eval mode, as before afterwards. `x`: images in [0, 1]. `y`: labels.
+    - `eps`: ℓ∞ budget in pixel units, kept up to the rounding of x ± eps. `seed`: decides the starts and squares; the
+      global random state is as before afterwards.
+    - The defaults are the standard version's; anything less is not AutoAttack, and is for trying the code out.
+
+    An image that no attack changes is returned as it was. Raises ValueError for a setting out of range or images outside
+    [0, 1].
+    """
+    for name, value in (("iterations", iterations), ("targets", targets), ("queries", queries)):
+        if not float(value).is_integer() or value < 1:
+            raise ValueError(f"{name} must be a whole number ≥ 1, given {value!r}")
+    _check_budget(eps, 0.0, 0, (0.0, 1.0))
+    _check_images(x, (0.0, 1.0))
+    from pyautoattack import AutoAttack
+
+    x = x.detach().contiguous()  # its code views images as vectors, which another memory layout forbids
+    devices = [x.device] if x.is_cuda else []
+    with frozen(model), torch.random.fork_rng(devices):
+        attack = AutoAttack(_specialized(model, x), eps=float(eps), seed=seed, device=x.device)
+        for part in (attack.apgd, attack.apgd_targeted, attack.fab):
+            part.n_iter = iterations
+        attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = targets
+        attack.square.n_queries = queries
+        found, _ = attack.run_standard_evaluation(x, y, batch_size=len(x))
+    return found

@@ -107,7 +107,7 @@ def flops(item: Item) -> float:
         threat = resolved.get("threat_model", {"num_steps": 0})
         # The clean prediction and the attacked one; the second attack, on misclassified images alone, is not counted, nor
         # what an early stop saves.
-        steps = threat["num_steps"] * threat.get("restarts", 1)
+        steps = threat["num_steps"] * threat.get("restarts", 1) * len(resolved.get("eps", [0]))
         each = 2 * image.forward + steps * image.image_step
         for metric in resolved.get("certificate", []):
             boxed = metric != "certified_error_unboxed"
@@ -115,8 +115,19 @@ def flops(item: Item) -> float:
         if "ramp" in resolved:
             # PGD three times, one step of it, and two Square attacks with three predictions a query; none that stops early.
             each = 3 * each + image.image_step + 6 * resolved["ramp"]["queries"] * image.forward
+        if "autoattack" in resolved:
+            steps, queries = _autoattack_steps(**resolved["autoattack"])
+            each = steps * image.image_step + queries * image.forward
         total += sum(resolved["sizes"].values()) * each
     return float(total)
+
+
+def _autoattack_steps(*, eps: float, iterations: int, targets: int, queries: int) -> tuple[int, int]:
+    """Image-steps and queries that AutoAttack spends on an image that withstands it.
+
+    APGD once, APGD and FAB for each target; FAB asks for a prediction at each step besides.
+    """
+    return iterations * (1 + 2 * targets), iterations * targets + queries
 
 
 def throughput(

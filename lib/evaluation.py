@@ -1,5 +1,6 @@
 """Clean accuracy, robust accuracy and robustness w.r.t. predictions of a trained model (Section 3.2), per example."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -166,4 +167,40 @@ def moved_by_pgd(
         keywords = {**threat_model.attack(), "start": start}
         before, after = (attacks.pgd(model, images, labels, **{**keywords, "num_steps": steps}) for steps in (0, 1))
         found.append((after != before).flatten(1).any(1))
+    return torch.cat(found).cpu()
+
+
+def survives(
+    model: nn.Module,
+    x: Images,
+    y: Labels,
+    craft: Callable[[Images, Labels], Images],
+    *,
+    eps: float,
+    bounds: Sequence[float] | None = (0.0, 1.0),
+    batch_size: int = 500,
+    description: str = "attack",
+) -> Outcomes:
+    """Whether each image is still classified as its label once `craft(images, labels)` has changed it: any attack.
+
+    `model`, `x` and `y` as in `evaluate`. Raises ArithmeticError for an attack that goes beyond `eps` or leaves `bounds` by
+    more than a rounding error (1e-6), and FloatingPointError, naming the images, for a non-finite loss.
+    """
+    found = []
+    with attacks.frozen(model), tqdm(total=len(x), desc=description, unit="image", mininterval=1.0) as bar:
+        for first in range(0, len(x), batch_size):
+            images, labels = x[first : first + batch_size], y[first : first + batch_size]
+            which = f"{description}, images {first} to {first + len(images) - 1}"
+            try:
+                attacked = craft(images, labels).contiguous(memory_format=torch.channels_last)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"{which}: {error}") from None
+            farthest = (attacked - images).abs().max().item()
+            low, high = attacked.min().item(), attacked.max().item()
+            if not farthest <= eps + 1e-6:
+                raise ArithmeticError(f"{which}: changed by up to {farthest:.7f}, the budget is {eps:.7f}")
+            if bounds is not None and not bounds[0] - 1e-6 <= low <= high <= bounds[1] + 1e-6:
+                raise ArithmeticError(f"{which}: values from {low:g} to {high:g}, the bounds are {bounds}")
+            found.append(_predict(model, attacked) == labels)
+            bar.update(len(images))
     return torch.cat(found).cpu()

@@ -8,12 +8,14 @@ import ctypes
 import hashlib
 import json
 import logging
+import math
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache, partial
 from itertools import product
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -30,8 +32,8 @@ from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 QUANTITIES = (
-    "pixel_histogram", "log2_perturbable_volume", "inter_class_distance", "pairwise_distances", "example_1_simulation",
-    "half_space_simulation",
+    "pixel_histogram", "log2_perturbable_volume", "inter_class_distance", "pairwise_distances", "linf_distance",
+    "example_1_simulation", "half_space_simulation", "sphere_separation", "sphere_boundary", "linear_margin",
 )  # fmt: skip
 BINS = 64  # of a pixel histogram, over [0, 1]
 
@@ -93,20 +95,35 @@ def scale_factor(source: str, transform: str, size: int) -> float | None:
     if target is None:
         return None
     base = transform.rpartition("+")[0] or "original"
-    distances = {}
-    for name in (base, target):
-        x, y, _ = data.transformed(source, "test", name, size=size)
-        distances[name] = geometry.inter_class_distance(x, y)
-    if distances[target] > distances[base]:
+    aim, reached = (_distance(source, name, size, os.environ.get("DATA_DIR")) for name in (target, base))
+    if aim > reached:
         raise ValueError(
-            f"{transform}: {target} is farther apart ({distances[target]:.3f}) than {base} ({distances[base]:.3f})"
+            f"{transform}: {target} is farther apart ({aim:.3f}) than {base} ({reached:.3f}); no scale factor ≤ 1 reaches it"
         )
-    return distances[target] / distances[base]
+    return aim / reached
+
+
+@cache
+def _distance(source: str, transform: str, size: int, folder: str | None) -> float:
+    """The inter-class distance of test images; several seconds on 10,000, and each run needs it several times."""
+    x, y, _ = data.transformed(source, "test", transform, size=size)
+    return geometry.inter_class_distance(x, y)
+
+
+def _factor(run: Run) -> float | None:
+    sizes = grid.evaluation_settings(run, "clean")["sizes"]
+    return scale_factor(grid.settings(run)["data"]["source"], run.transform, sizes["test"])
+
+
+def _solved(run: Run) -> dict[str, float]:
+    """What the records of a run say of the scale factor that was solved for, if one was."""
+    factor = _factor(run)
+    return {} if factor is None else {"scale_factor": factor}
 
 
 def _images(run: Run, split: str, size: int, where: torch.device):
     resolved = grid.settings(run)["data"]
-    factor = scale_factor(resolved["source"], run.transform, grid.evaluation_settings(run, "clean")["sizes"]["test"])
+    factor = _factor(run)
     # A smaller subset is a prefix of a larger one: the training images evaluated are among those trained on.
     seed = run.seed if split == "train" else 0
     x, y, source = data.transformed(resolved["source"], split, run.transform, size=size, seed=seed, factor=factor)
@@ -155,12 +172,12 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
             checkpoint=folder / "training.safetensors", description=str(run),
         )  # fmt: skip
     except training.TrainingFailedError as failure:
-        content = {"metrics": {}, "curve": failure.curve, "failed": failure.reason}
+        content = {"metrics": {}, "curve": failure.curve, "failed": failure.reason, **_solved(run)}
         results.write(run, "training", content, seconds=failure.seconds, device=where, source=source)
         (folder / "training.safetensors").unlink(missing_ok=True)
         raise
     training.save_tensors(weights, model.state_dict(), {"key": run.key})
-    content = {"metrics": {}, "curve": done.curve, "weights": weights_digest(model)}
+    content = {"metrics": {}, "curve": done.curve, "weights": weights_digest(model), **_solved(run)}
     results.write(run, "training", content, seconds=done.seconds, device=where, source=source)
     (folder / "training.safetensors").unlink(missing_ok=True)
     return model
@@ -168,27 +185,33 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
 
 def _evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> None:
     resolved = grid.evaluation_settings(run, name)
-    threat_model = attacks.ThreatModel(**resolved["threat_model"]) if "threat_model" in resolved else None
     began = time.monotonic()
     metrics, outcomes, sources = {}, {}, set()
     for split, size in resolved["sizes"].items():
         x, y, source = _images(run, split, size, where)
-        found = evaluation.evaluate(
-            model, x, y, threat_model, generator=torch.Generator(where).manual_seed(resolved["seed"]),
-            description=f"{run}, {name} on {split}",
-        )  # fmt: skip
-        each = found.outcomes()
-        if "certificate" in resolved:
-            each |= _certify(run, model, x, y, found, threat_model, resolved["certificate"])
-        if "ramp" in resolved:
-            each |= _behind_a_ramp(run, model, x, y, found, threat_model, **resolved["ramp"], seed=resolved["seed"])
-        named = {own: each[metric] for metric, own in grid.metrics(name).items()}
+        evaluated = _surviving if "against" in resolved else _evaluated
+        named = evaluated(run, name, resolved, model, x, y, f"{run}, {name} on {split}")
         metrics[split] = {metric: bits.double().mean().item() for metric, bits in named.items()}
         outcomes[split] = {metric: results.pack(bits) for metric, bits in named.items()}
         sources.add(source)
     content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights_digest(model)}
+    content |= _solved(run)
     seconds = time.monotonic() - began
     results.write(run, name, content, seconds=seconds, device=where, source=", ".join(sorted(sources)))
+
+
+def _evaluated(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
+    """By metric, the outcome for each image of the paper's kind of evaluation."""
+    threat_model = attacks.ThreatModel(**resolved["threat_model"]) if "threat_model" in resolved else None
+    found = evaluation.evaluate(
+        model, x, y, threat_model, generator=torch.Generator(x.device).manual_seed(resolved["seed"]), description=description
+    )
+    each = found.outcomes()
+    if "certificate" in resolved:
+        each |= _certify(run, model, x, y, found, threat_model, resolved["certificate"])
+    if "ramp" in resolved:
+        each |= _behind_a_ramp(run, model, x, y, found, threat_model, **resolved["ramp"], seed=resolved["seed"])
+    return {own: each[metric] for metric, own in grid.metrics(name).items()}
 
 
 def _certify(run, model, x, y, found, threat_model, metrics) -> dict[str, torch.Tensor]:
@@ -241,13 +264,55 @@ def _behind_a_ramp(run, model, x, y, found, threat_model, *, slope, queries, see
     }
 
 
+def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
+    """By metric, which images are still classified as their label under an attack against it."""
+    (metric,) = grid.metrics(name).values()
+    if "autoattack" in resolved:
+        craft = partial(attacks.autoattack, model, seed=resolved["seed"], **resolved["autoattack"])
+        return {metric: evaluation.survives(model, x, y, craft, eps=resolved["autoattack"]["eps"], description=description)}
+    surrogate = grid.surrogate(run, name)
+    attacked = _locked_model(surrogate, x.device) if surrogate else model
+    threat_models = {metric: resolved["threat_model"]}
+    if "eps" in resolved:
+        threat_models = {f"{metric}_{eps:g}": _scaled(resolved["threat_model"], eps) for eps in resolved["eps"]}
+    found = {}
+    for own, settings in threat_models.items():
+        threat_model = attacks.ThreatModel(**settings)
+        # Every attack begins with the same starts.
+        generator = torch.Generator(x.device).manual_seed(resolved["seed"])
+        craft = partial(attacks.pgd, attacked, generator=generator, **threat_model.attack())
+        found[own] = evaluation.survives(
+            model, x, y, craft, eps=threat_model.eps, bounds=threat_model.bounds, description=f"{description}, {own}"
+        )
+    return found
+
+
+def _scaled(threat_model: dict, eps: float) -> dict:
+    """The threat model with another budget, and its step in proportion; without a budget, without steps."""
+    step_size = threat_model["step_size"] * eps / threat_model["eps"]
+    return {**threat_model, "eps": eps, "step_size": step_size, "num_steps": threat_model["num_steps"] if eps else 0}
+
+
+def _locked_model(run: Run, where: torch.device) -> nn.Module:
+    """`trained_model` of a run that is not the one in hand: no other process trains it meanwhile. What failed fails again."""
+    folder = checkpoint_folder(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if results.status(run, "training") == "failed":
+            record = results.read(run, "training")
+            raise training.TrainingFailedError(record["failed"], record["curve"], record["seconds"])
+        return trained_model(run, where)
+
+
 def measure(item: Measurement) -> None:
     """Measure the quantity, on test images or in a space, and record it. ValueError for an unknown quantity."""
     if item.quantity not in QUANTITIES:
         raise ValueError(f"unknown quantity {item.quantity!r}; allowed: {', '.join(QUANTITIES)}")
     settings = grid.settings(item)
     began = time.monotonic()
-    if item.dataset in grid.spaces():
+    if item.quantity in _OF_CLASSES:
+        content, source = {"metrics": {}, "sizes": {}, "table": _OF_CLASSES[item.quantity](settings)}, "simulated"
+    elif item.dataset in grid.spaces():
         content, source = _measured_in_space(item, settings), f"simulated, uniform on the unit {item.dataset}"
     else:
         content, source = _measured_of_images(item, settings)
@@ -255,8 +320,9 @@ def measure(item: Measurement) -> None:
 
 
 def _measured_of_images(item: Measurement, settings: dict) -> tuple[dict, str]:
-    size = settings["points"] if item.quantity == "pairwise_distances" else settings["data"]["test_size"]
-    x, y, source = data.transformed(settings["data"]["source"], "test", item.transform, size=size)
+    size = settings["points"] if "points" in settings else settings["data"]["test_size"]
+    factor = scale_factor(settings["data"]["source"], item.transform, size)
+    x, y, source = data.transformed(settings["data"]["source"], "test", item.transform, size=size, factor=factor)
     content = {"metrics": {}, "sizes": {"test": size}}
     if item.quantity == "pixel_histogram":
         counts, edges = np.histogram(x.numpy(), bins=BINS, range=(0, 1))
@@ -264,10 +330,21 @@ def _measured_of_images(item: Measurement, settings: dict) -> tuple[dict, str]:
     elif item.quantity == "log2_perturbable_volume":
         volumes = geometry.log2_perturbable_volume(x, settings["eps"])
         content["metrics"]["test"] = {item.quantity: volumes.mean().item()}
+    elif item.quantity == "linf_distance":
+        distances = geometry.linf_distances(x, y).double()
+        low, middle = np.quantile(distances.numpy(), (0.01, 0.5))  # torch's refuses so many
+        content["metrics"]["test"] = {
+            "linf_distance_smallest": distances.min().item(),
+            "linf_distance_percentile_1": float(low),
+            "linf_distance_median": float(middle),
+            "linf_distance_share_above_0.9": (distances > 0.9).double().mean().item(),
+        }
     elif item.quantity == "inter_class_distance":
         content["metrics"]["test"] = {item.quantity: geometry.inter_class_distance(x, y)}
     else:
         content["table"] = _distance_table(x, settings["bins"])
+    if factor is not None:
+        content["metrics"].setdefault("test", {})["scale_factor"] = factor
     return content, source
 
 
@@ -293,6 +370,62 @@ def _distance_table(x: torch.Tensor, bins: int) -> list[dict]:
     d = x[0].numel()
     bounds = zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
     return [{"d": d, "left": left, "right": right, "count": count} for left, right, count in bounds]
+
+
+def _sphere_separation(settings: dict) -> list[dict]:
+    """One row a (dimension, width, gap, training): accuracy on both spheres, clean and within eps, and from how many points."""
+    eps, gaps = settings["eps"], settings["gaps"]
+    cases = list(product(("standard", "pgd"), gaps))
+    rows = []
+    for dimension, widths in settings["widths"].items():
+        for width in widths:
+            found, at = _between_spheres(int(dimension), cases, width, settings)
+            shares = geometry.separation(found, at, eps, points=settings["points"], seed=settings["seed"] + 1)
+            for (trained, gap), clean, robust in zip(cases, *(share.tolist() for share in shares), strict=True):
+                rows.append(
+                    {"d": int(dimension), "width": width, "gap": gap, "training": trained, "eps": eps, "n": settings["points"],
+                     "clean_accuracy": clean, "robust_accuracy": robust}
+                )  # fmt: skip
+    return rows
+
+
+def _between_spheres(dimension: int, cases: list[tuple[str, float]], width: int, settings: dict):
+    """(networks, their gaps) for each (training, gap) of `cases`."""
+    gaps = torch.tensor([gap for _, gap in cases])
+    eps = torch.tensor([settings["eps"] if trained == "pgd" else 0.0 for trained, _ in cases])
+    keywords = {name: settings[name] for name in ("steps", "batch_size", "starts", "seed")}
+    return geometry.train_between_spheres(dimension, gaps, eps, width, **keywords), gaps
+
+
+def _sphere_boundary(settings: dict) -> list[dict]:
+    """One row a (panel, angle): how far the boundary is there, in two dimensions."""
+    rows = []
+    for panel, case in enumerate(settings["panels"]):
+        found, gaps = _between_spheres(2, [(case["training"], case["gap"])], case["width"], settings)
+        shares = geometry.separation(found, gaps, settings["eps"], points=settings["points"], seed=settings["seed"] + 1)
+        about = {"panel": panel, **case, "eps": settings["eps"], "n": settings["points"]}
+        about |= dict(zip(("clean_accuracy", "robust_accuracy"), (share.item() for share in shares), strict=True))
+        radii = geometry.boundary(found, settings["angles"], farthest=1.5 + case["gap"])[0].tolist()
+        rows += [{**about, "angle": 2 * math.pi * i / len(radii), "radius": radius} for i, radius in enumerate(radii)]
+    return rows
+
+
+def _linear_margin(settings: dict) -> list[dict]:
+    """One row a budget, a share of the largest margin: the margin that adversarial training with it reaches."""
+    x, sign = geometry.blobs(settings["points"], settings["dimension"], settings["seed"])
+    largest = geometry.largest_margin(x, sign)
+    return [
+        {"eps": share * largest, "margin": geometry.linear_margin(x, sign, share * largest, steps=settings["steps"]),
+         "largest_margin": largest, "d": settings["dimension"], "n": settings["points"]}
+        for share in settings["shares"]
+    ]  # fmt: skip
+
+
+_OF_CLASSES = {
+    "sphere_separation": _sphere_separation,
+    "sphere_boundary": _sphere_boundary,
+    "linear_margin": _linear_margin,
+}
 
 
 def complete_one(item: Item, where: torch.device) -> bool:
@@ -324,7 +457,10 @@ def complete_one(item: Item, where: torch.device) -> bool:
                 return True
             # Asked again: evaluations of weights that are gone are stale once those of today are recorded.
             for name in results.missing(item):
-                _evaluate(item, name, model, where)
+                try:
+                    _evaluate(item, name, model, where)
+                except training.TrainingFailedError as failure:
+                    log.warning("%s lacks %s: the model that its attack is crafted on failed: %s", item, name, failure)
         return bool(missing)
 
 

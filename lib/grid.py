@@ -8,7 +8,7 @@ import copy
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import cache
 from itertools import product
@@ -206,8 +206,8 @@ def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
         raise ValueError(f"{name} is not computed at scale {scale!r}; allowed: {', '.join(block['scales'])}")
     if cifar10 is not None:
         _one_of("CIFAR10 set", cifar10, CIFAR10_SETS)
-    axes = {key: value for key, value in block.items() if key not in ("title", "where", "scales", "evaluations")}
-    axes.update(block["scales"][scale])
+    axes = {key: value for key, value in block.items() if key not in ("title", "where", "scales", "evaluations", "also")}
+    axes.update({key: value for key, value in block["scales"][scale].items() if key != "evaluations"})
     axes = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
     # The built-in set has no JPEG twin: scale smoke keeps the name cifar10.
     stand_in = "cifar10" if scale == "smoke" else cifar10 or cifar10_set()
@@ -216,7 +216,7 @@ def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
 
 
 def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None = None) -> list[Item]:
-    """What the exhibit `name` needs at `scale`: its runs, or its measurements.
+    """What the exhibit `name` needs at `scale`: its runs, and those of the exhibits that it shows `also`; or its measurements.
 
     `seeds`: how many of the seeds, at most as many as the block declares, or "all". `cifar10`: the data set for
     `cifar10` blocks; by default `cifar10_set()`. Raises ValueError for an unknown name, scale or number of seeds.
@@ -238,6 +238,10 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
         if chosen["train_size"] == "all":
             chosen["train_size"] = _dataset(chosen["dataset"], scale)["train_size"]
         expanded.append(Run(**chosen, scale=scale))
+    for other in exhibit(name).get("also", []):
+        listed = runs(other, scale, cifar10=cifar10)
+        allowed = sorted({run.seed for run in listed})[: None if seeds == "all" else seeds]
+        expanded += [run for run in listed if run.seed in allowed and run not in expanded]
     return expanded
 
 
@@ -254,9 +258,19 @@ def all_runs(scale: str, *, cifar10: str | None = None) -> list[Item]:
 
 def exhibits_of(item: Item) -> list[str]:
     """The exhibits that show `item`."""
-    cifar10 = item.dataset if item.dataset in CIFAR10_SETS else None
-    names = (name for name in exhibits() if item.scale in exhibit(name)["scales"])
-    return [name for name in names if item in runs(name, item.scale, cifar10=cifar10)]
+    stand_in = item.dataset if item.dataset in CIFAR10_SETS else CIFAR10_SETS[0]
+    return list(_shown_by(item.scale, stand_in).get(item, []))
+
+
+@cache
+def _shown_by(scale: str, cifar10: str) -> dict[Item, list[str]]:
+    """By item, the exhibits that show it: to expand every exhibit for each item would take seconds."""
+    found: dict[Item, list[str]] = {}
+    for name in exhibits():
+        if scale in exhibit(name)["scales"]:
+            for item in runs(name, scale, cifar10=cifar10):
+                found.setdefault(item, []).append(name)
+    return found
 
 
 def numerics(item: Item) -> int:
@@ -315,7 +329,9 @@ def evaluations(run: Run, shown_by: str | None = None) -> list[str]:
     """
     needed = dict.fromkeys(_spec()["needs"][run.training])
     for name in exhibits_of(run) if shown_by is None else [shown_by]:
-        needed.update(dict.fromkeys(exhibit(name).get("evaluations", {}).get(run.training, [])))
+        block = exhibit(name)
+        asked = block["scales"][run.scale].get("evaluations", block.get("evaluations", {}))
+        needed.update(dict.fromkeys(asked.get(run.training, [])))
     return list(needed)
 
 
@@ -323,13 +339,17 @@ def metrics(evaluation: str) -> dict[str, str]:
     """What an evaluation records: from the name that `lib.evaluation` gives a metric to the record's own.
 
     An attack other than the paper's has a `suffix`, which its two accuracies carry: `robust_accuracy_worst_case`. The clean
-    accuracy depends on no attack, so it is not among them. An evaluation of another kind lists its own `metrics`.
+    accuracy depends on no attack, so it is not among them; nor is robustness w.r.t. predictions, where an attack is only
+    against the label. An evaluation of another kind lists its own `metrics`; an `eps-curve` records robust_accuracy_eps_EPS
+    for each eps.
     """
     _one_of("evaluation", evaluation, _spec()["evaluations"])
     chosen = _spec()["evaluations"][evaluation]
     if "metrics" in chosen:
         return {metric: metric for metric in chosen["metrics"]}
     clean, *attacked = "clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"
+    if chosen.get("against") == "label":
+        attacked = attacked[:1]
     if "suffix" in chosen:
         return {metric: f"{metric}_{chosen['suffix']}" for metric in attacked}
     recorded = (clean, *attacked) if "attack" in chosen else (clean,)
@@ -341,6 +361,9 @@ def evaluation_settings(run: Run, evaluation: str) -> dict:
 
     `suffix`: that of the metrics, for an attack other than the paper's. `certificate`: the certified errors that are taken
     with exact bounds. `ramp`: the slope of the ramp put in front of the model, and the `queries` of the Square attack on it.
+    `against`: `label` for an attack that is only against the label, on a class-balanced part of the test images. `eps`: the
+    budgets of a curve, each with the threat model's step scaled to it. `surrogate`: the settings of the model that the attack
+    is crafted on. `autoattack`: the keyword arguments of `attacks.autoattack`, in place of a threat model.
     """
     _one_of("evaluation", evaluation, _spec()["evaluations"])
     spec = _spec()
@@ -350,9 +373,26 @@ def evaluation_settings(run: Run, evaluation: str) -> dict:
     sizes = {"test": test, "train": min(train, run.train_size)}
     resolved = {"sizes": sizes, "seed": run.seed}
     if "attack" in chosen:
-        resolved["threat_model"] = _numbers(_merged(dataset["threat_model"], chosen["attack"]))
-    resolved |= {name: chosen[name] for name in ("suffix", "certificate", "ramp") if name in chosen}
+        threat_model = _numbers(_merged(dataset["threat_model"], chosen["attack"]))
+        if "step_over_eps" in threat_model:
+            threat_model["step_size"] = threat_model.pop("step_over_eps") * threat_model["eps"]
+        resolved["threat_model"] = threat_model
+    resolved |= {name: chosen[name] for name in ("suffix", "certificate", "ramp", "against") if name in chosen}
+    if "against" in chosen:
+        resolved["sizes"] = {"test": dataset["curve_size" if chosen.get("curve") else "suite_size"]}
+    if chosen.get("curve"):
+        resolved["eps"] = dataset["eps_curve"]
+    if other := surrogate(run, evaluation):
+        resolved["surrogate"] = settings(other)
+    if "autoattack" in chosen:
+        resolved["autoattack"] = {"eps": dataset["threat_model"]["eps"], **chosen["autoattack"]}
     return resolved
+
+
+def surrogate(run: Run, evaluation: str) -> Run | None:
+    """The run on whose model the evaluation's attack is crafted, where that is another: the same but for the training."""
+    training = _spec()["evaluations"][evaluation].get("surrogate")
+    return replace(run, training=training) if training else None
 
 
 def record_settings(item: Item, evaluation: str) -> dict:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import binomtest
 
 from lib import grid
 from lib.grid import Item, Measurement, Run
@@ -262,6 +263,21 @@ def frame(items: list[Item], shown_by: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"train_size": "Int64", "seed": "Int64", "value": "float64"})
 
 
+def every(scale: str) -> Iterator[dict]:
+    """All records that lie in the folder of a scale, current or not, of the grid or of an earlier one.
+
+    RecordError for a file that is not a record.
+    """
+    for file in sorted((folder() / scale).rglob("*.json")):
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            for field in ("key", "scale", "evaluation", "seconds", "device"):
+                record[field]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise RecordError(f"{file} is not a valid record ({error}); restore it, or delete it") from None
+        yield record
+
+
 def load(scale: str) -> pd.DataFrame:
     """Everything recorded at `scale` that the grid asks for, as `frame` gives it; for every CIFAR10 set there is."""
     grid.check_scale(scale)
@@ -362,6 +378,30 @@ def _with_attrs(rows: list[dict], own: list[str], exhibit: str, scale: str) -> p
     return found
 
 
+def outcomes(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd.DataFrame:
+    """What became of each image under the attacks of the exhibit that are against the label alone: one row an image.
+
+    Columns `transform`, `seed`, `metric`, `image` (its place among the images attacked, the same for every attack of one
+    size) and `held`: still classified as its label. Stale and failed records are left out. `attrs` as `select` has them.
+    """
+    rows = []
+    for item in choose(exhibit, scale, seeds=seeds):
+        for name in grid.evaluations(item, exhibit):
+            if "against" not in grid.evaluation_settings(item, name) or status(item, name) != "recorded":
+                continue
+            record = read(item, name)
+            size = record["sizes"]["test"]
+            about = {"transform": item.transform, "seed": item.seed, "image": range(size)}
+            rows += [
+                pd.DataFrame({**about, "metric": metric, "held": unpack(packed, size).numpy()})
+                for metric, packed in record["outcomes"]["test"].items()
+            ]
+    columns = ["transform", "seed", "metric", "image", "held"]
+    found = pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
+    found.attrs = select(exhibit, scale, seeds=seeds).attrs
+    return found
+
+
 def benchmark(name: str) -> pd.DataFrame:
     """The committed record of a benchmark, `results/benchmarks/<name>.json`: one row a (case, batch, engine).
 
@@ -371,6 +411,13 @@ def benchmark(name: str) -> pd.DataFrame:
     found = pd.DataFrame(record["rows"])
     found.attrs = {field: record[field] for field in ("device", "date", "commit")}
     return found
+
+
+@cache
+def interval(percent: float, n: int) -> tuple[float, float]:
+    """Wilson's 95% interval, in percent, of an accuracy of `percent` on `n` examples."""
+    found = binomtest(round(percent * n / 100), n).proportion_ci(method="wilson")
+    return 100 * float(found.low), 100 * float(found.high)
 
 
 @cache

@@ -146,9 +146,11 @@ def parse(name: str, factor: float | None = None) -> Callable[[Images], Images]:
     Raises ValueError, listing what is allowed, for any other name, and for a level that its transform refuses.
     """
     steps = []
-    for step in name.split("+"):
+    for i, step in enumerate(parts := name.split("+")):
         found = _RESCALE_TO.fullmatch(step)
         if found:
+            if i + 1 < len(parts):
+                raise ValueError(f"transform {name!r}: rescale-to-TRANSFORM must be the last step, its factor is solved for")
             parse(found[1])
             if factor is None:
                 raise ValueError(f"transform {name!r} needs its scale factor, which is solved for from the data")

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib import data, models
+from lib import data, grid, models
 
 ROOT = Path(__file__).resolve().parents[1]
 _DATA_DIR, _CIFAR10 = os.environ.get("DATA_DIR"), os.environ.get("CIFAR10")
@@ -39,6 +39,7 @@ def isolated(monkeypatch, tmp_path):
     monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
     monkeypatch.delenv("DATA_DIR", raising=False)
     monkeypatch.delenv("CIFAR10", raising=False)
+    grid._shown_by.cache_clear()  # some tests change the grid
 
     def offline(*_, **__):
         raise urllib.error.URLError("the tests have no network")

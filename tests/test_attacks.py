@@ -508,3 +508,152 @@ def test_square_is_decided_by_its_generator_alone(trained, digits):
 def test_square_refuses(trained, changed, message):
     with pytest.raises(ValueError, match=message):
         attacks.square(trained, **{"x": X, "y": Y, "eps": 0.3, "queries": 3, **changed})
+
+
+# --- other attacks ----------------------------------------------------------------------------------------------------
+
+
+def naive_ascent(model, x, y, start, *, eps, step_size, num_steps, momentum, margin) -> torch.Tensor:
+    """Image by image, as the papers write it."""
+    found = []
+    for image, label, delta in zip(x, y.tolist(), start, strict=True):
+        adversarial, g = (image + delta).clamp(image - eps, image + eps).clamp(0, 1), torch.zeros_like(image)
+        for _ in range(num_steps):
+            point = adversarial.detach().requires_grad_(True)
+            logits = model(point[None])[0]
+            wrong = torch.cat([logits[:label], logits[label + 1 :]])
+            loss = wrong.max() - logits[label] if margin else F.cross_entropy(logits[None], torch.tensor([label]))
+            (gradient,) = torch.autograd.grad(loss, point)
+            g = momentum * g + gradient / gradient.abs().sum() if momentum else gradient
+            adversarial = (adversarial + step_size * g.sign()).clamp(image - eps, image + eps).clamp(0, 1)
+        found.append(adversarial)
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("loss", attacks.LOSSES)
+@pytest.mark.parametrize("momentum", [0.0, 1.0, 0.5])
+def test_another_loss_and_momentum_take_the_steps_of_their_papers(trained, digits, loss, momentum):
+    model, x, y = copy.deepcopy(trained).double(), digits[0][-6:].double(), digits[1][-6:]
+    settings = {"eps": 0.2, "step_size": 0.05, "num_steps": 7}
+    start = attacks.random_delta(x, 0.2, seeded())
+    found = attacks.pgd(model, x, y, start=start, loss=loss, momentum=momentum, **settings)
+    expected = naive_ascent(model, x, y, start, momentum=momentum, margin=loss == "margin", **settings)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    plain = attacks.pgd(model, x, y, start=start, **settings)
+    assert torch.equal(found, plain) == (loss == "cross_entropy" and not momentum)
+
+
+def test_the_margin_is_that_of_the_best_wrong_class():
+    logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 4.0]])
+    assert attacks.margin_loss(logits, torch.tensor([0, 2])).item() == (2.0 - 3.0) + (5.0 - 4.0)
+
+
+def test_the_margin_moves_where_the_cross_entropy_is_flat(trained, digits):
+    """A model so sure of itself that its probabilities are 0 and 1: the cross entropy has no gradient left."""
+
+    class Sure(nn.Module):
+        def forward(self, z):
+            return 1e4 * trained(z)
+
+    x = digits[0][-20:]
+    y = trained(x).argmax(1)
+    settings = {"eps": 0.1, "step_size": 0.05, "num_steps": 3, "start": torch.zeros_like(x)}
+    unmoved, moved = (attacks.pgd(Sure(), x, y, loss=loss, **settings) for loss in ("cross_entropy", "margin"))
+    assert (unmoved == x).flatten(1).all(1).float().mean() > 0.5
+    assert (moved != x).flatten(1).any(1).all()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"loss": "hinge"}, "unknown loss 'hinge'; allowed: cross_entropy, margin"),
+        ({"momentum": -0.1}, "momentum must be ≥ 0 and finite, given -0.1"),
+        ({"momentum": math.inf}, "momentum must be ≥ 0 and finite, given inf"),
+        ({"loss": "margin", "early_stop": True}, "loss='margin', momentum=0 needs early_stop=False and engine='lib'"),
+        ({"momentum": 1.0, "engine": "advertorch"}, "momentum=1 needs early_stop=False and engine='lib'"),
+    ],
+)
+def test_other_attacks_refuse(trained, changed, message):
+    with pytest.raises(ValueError, match=message):
+        attacks.pgd(trained, X, Y, **{**MNIST, **changed})
+    if "engine" not in changed:
+        with pytest.raises(ValueError, match=message):
+            attacks.ThreatModel(**{**MNIST, **changed})
+
+
+def test_a_non_finite_loss_is_told_with_momentum_too(digits):
+    class Poisoned(nn.Module):
+        def forward(self, z):
+            return z.flatten(1)[:, :10] / 0.0
+
+    with pytest.raises(FloatingPointError, match="non-finite loss on a batch of 2 images"):
+        attacks.pgd(Poisoned(), digits[0][:2], digits[1][:2], momentum=1.0, **MNIST)
+
+
+FEW = {"iterations": 20, "targets": 3, "queries": 100}
+
+
+def test_autoattack_is_stronger_than_pgd_and_keeps_its_budget(trained, digits):
+    x, y = digits[0][-40:], digits[1][-40:]
+    found = attacks.autoattack(trained, x, y, eps=0.1, seed=0, **FEW)
+    pgd = attacks.pgd(trained, x, y, eps=0.1, step_size=0.0025, num_steps=40, generator=seeded())
+    held, clean = (trained(found).argmax(1) == y), (trained(x).argmax(1) == y)
+    assert 0 < held.sum() <= (trained(pgd).argmax(1) == y).sum() < clean.sum()
+    assert (found - x).abs().max() <= 0.1 + 1e-6
+    assert 0 <= found.min() <= found.max() <= 1
+    # What was wrong from the start is not attacked.
+    assert torch.equal(found[~clean], x[~clean])
+
+
+def test_autoattack_is_decided_by_its_seed_and_leaves_no_trace(trained, digits):
+    x, y = digits[0][-10:].contiguous(memory_format=torch.channels_last), digits[1][-10:]
+    trained.train()
+    before, weights = torch.random.get_rng_state(), copy.deepcopy(trained.state_dict())
+    one, again, other = (attacks.autoattack(trained, x, y, eps=0.1, seed=seed, **FEW) for seed in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(module.training for module in trained.modules())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in trained.parameters())
+    assert all(torch.equal(value, weights[name]) for name, value in trained.state_dict().items())
+
+
+def test_autoattacks_defaults_are_the_standard_version(monkeypatch, trained, digits):
+    from pyautoattack import AutoAttack
+
+    seen = []
+
+    def run(self, x, y, **_):
+        seen.append(self)
+        return x, y
+
+    monkeypatch.setattr(AutoAttack, "run_standard_evaluation", run)
+    attacks.autoattack(trained, digits[0][:2], digits[1][:2], eps=0.3, seed=0)
+    standard, (ours,) = AutoAttack(trained, eps=0.3, seed=0), seen
+    assert ours.attacks_to_run == standard.attacks_to_run == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    for part, names in {
+        "apgd": ("n_iter", "n_restarts", "n_iter_2", "n_iter_min", "size_decr", "eps", "norm"),
+        "apgd_targeted": ("n_iter", "n_restarts", "n_target_classes", "n_iter_2", "eps", "norm"),
+        "fab": ("n_iter", "n_restarts", "n_target_classes", "eps", "norm"),
+        "square": ("n_queries", "n_restarts", "p_init", "eps", "norm"),
+    }.items():
+        for name in names:
+            assert getattr(getattr(ours, part), name) == getattr(getattr(standard, part), name), (part, name)
+    assert (ours.apgd.n_iter, ours.fab.n_target_classes, ours.square.n_queries) == (100, 9, 5000)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"iterations": 0}, "iterations must be a whole number ≥ 1, given 0"),
+        ({"targets": 1.5}, "targets must be a whole number ≥ 1, given 1.5"),
+        ({"queries": -1}, "queries must be a whole number ≥ 1, given -1"),
+        ({"eps": -0.1}, "eps must be ≥ 0 and finite, given -0.1"),
+        ({"x": X * 3}, r"images must lie in \[0, 1\], given values from 1.5"),
+    ],
+)
+def test_autoattack_refuses(trained, changed, message):
+    with pytest.raises(ValueError, match=message):
+        attacks.autoattack(trained, **{"x": X, "y": Y, "eps": 0.3, "seed": 0, **changed})

@@ -1,5 +1,7 @@
 """The book builds from the records, with warnings as errors, and shows what is there and what is not."""
 
+import base64
+import io
 import os
 import re
 import shutil
@@ -8,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lib import results
@@ -37,6 +40,7 @@ class _Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.images, self.links, self.ids, self.scripts = [], [], set(), []
+        self.downloads, self.sortable = {}, 0
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -46,6 +50,12 @@ class _Page(HTMLParser):
             self.images.append(attrs)
         if tag == "a" and attrs.get("href"):
             self.links.append(attrs["href"])
+        if tag == "a" and "download" in attrs and attrs["href"].startswith("data:"):
+            self.downloads[attrs["download"]] = attrs["href"]
+        if tag == "script" and attrs.get("src"):
+            self.scripts.append(attrs["src"])
+        if tag == "table":
+            self.sortable += "sortable" in (attrs.get("class") or "").split()
 
 
 def _pages(html):
@@ -89,16 +99,22 @@ def test_internal_links_resolve(html):
 
 
 def test_numbers_shown_are_the_records(html, monkeypatch):
+    """Robust accuracies, wherever one is recorded; what is stale or missing is said to be."""
     monkeypatch.delenv("RESULTS_DIR", raising=False)
-    text = (html / "notebooks" / "sec3.html").read_text()
-    ours = results.frame(results.choose("table-3"))
-    robust = ours[(ours["metric"] == "robust_accuracy") & (ours["split"] == "test")]
-    recorded = robust.loc[robust["status"] == "recorded", "value"]
-    assert len(recorded)
-    for value in recorded:
-        assert f"{value:.1f}" in text
-    assert ("some records are stale" in text) == (ours["status"] == "stale").any()
-    assert "not computed yet" in text or "14 of 14" in text
+    seen = 0
+    for exhibit, page in (("table-2", "sec3"), ("table-3", "sec3"), ("section-2.2", "appB"), ("precision", "speed")):
+        text = next(html.rglob(f"{page}.html")).read_text()
+        ours = results.select(exhibit)
+        metric = "certified_error" if exhibit == "section-2.2" else "robust_accuracy"
+        rows = ours[(ours["metric"] == metric) & (ours["split"] == "test") & (ours["status"] == "recorded")]
+        values = rows["value"] if exhibit != "precision" else rows.groupby(["transform", "recipe"])["value"].mean()
+        for value in values:
+            assert f"{value:.1f}" in text, exhibit
+        seen += len(values)
+        stale = (ours["status"] == "stale").any()
+        assert not stale or "some records are stale" in text or "not computed yet" in text
+        assert ours.attrs["complete"] == ours.attrs["expected"] or "not computed yet" in text
+    assert seen
 
 
 def test_simulated_numbers_shown_are_the_records(html, monkeypatch):
@@ -112,3 +128,52 @@ def test_simulated_numbers_shown_are_the_records(html, monkeypatch):
             assert f"{100 * row[column] / row['n']:.2f}\u00a0±" in text
     assert "94.38" in text
     assert "97.81" in text
+
+
+def test_downloads_are_the_records(html, monkeypatch):
+    monkeypatch.delenv("RESULTS_DIR", raising=False)
+    links = _Page((html / "notebooks" / "appC.html").read_text()).downloads
+    assert {f"table-{number}{kind}.csv" for number in (2, 3, 4, 5) for kind in ("", "-records")} == links.keys()
+    for number in (2, 3, 4, 5):
+        content = base64.b64decode(links[f"table-{number}-records.csv"].partition("base64,")[2])
+        found = pd.read_csv(io.BytesIO(content), dtype={"recipe": str})
+        ours = results.select(f"table-{number}")
+        assert list(found.columns) == list(ours.columns)
+        assert found["value"].tolist() == pytest.approx(ours["value"].tolist(), nan_ok=True)
+
+
+def test_tables_of_appendix_c_can_be_sorted(html):
+    page = _Page((html / "notebooks" / "appC.html").read_text())
+    assert page.sortable == 2 + 2 * 3
+    assert any("tables.js" in source for source in page.scripts)
+
+
+@pytest.mark.parametrize(
+    ("clicks", "column", "expected"),
+    [
+        (1, 1, "70.1 70.1 (-1.0) 98.5 – n/a"),
+        (2, 1, "98.5 70.1 70.1 (-1.0) – n/a"),
+        (3, 1, "98.5 – 70.1 n/a 70.1 (-1.0)"),
+        (1, 0, "smooth 2 smooth 3 smooth 10 smooth 11 smooth 20"),
+        (2, 0, "smooth 20 smooth 11 smooth 10 smooth 3 smooth 2"),
+    ],
+)
+def test_a_click_on_a_heading_sorts(tmp_path, clicks, column, expected):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium")
+    rows = [("smooth 10", "98.5"), ("smooth 2", "–"), ("smooth 3", "70.1"), ("smooth 20", "n/a"), ("smooth 11", "70.1 (-1.0)")]
+    body = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in rows)
+    page = tmp_path / "page.html"
+    page.write_text(
+        f"<meta charset='utf-8'><script src='{(ROOT / 'book' / '_static' / 'tables.js').as_uri()}'></script>"
+        f"<table class='sortable'><thead><tr><th>variant</th><th>robust</th></tr></thead><tbody>{body}</tbody></table>"
+        f"<script>addEventListener('DOMContentLoaded', () => {{ for (let i = 0; i < {clicks}; i++) "
+        f"document.querySelectorAll('th button')[{column}].click(); }})</script>"
+    )
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    dom = subprocess.run([browser, *options, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
+    cells = re.findall(r"<td>(.*?)</td>", dom)
+    assert " ".join(cells[column::2]) == expected
+    states = re.findall(r'aria-sort="(\w+)"', dom)
+    assert states[column] == {1: "ascending", 2: "descending", 3: "none"}[clicks]

@@ -23,20 +23,32 @@ def test_operations_of_lenet5(w):
 
 
 def test_operations_of_a_pgd_run_at_the_papers_settings():
-    run = grid.Run.parse("mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0", "paper")
+    run = grid.Run.parse("mnist/smooth-square-3/lenet5-w1/pgd/n60000/default/seed0", "paper")  # no attack but the paper's
     products, first = lenet5_products(1)
     training = 100_000 * 50 * (40 * 4 * products + 2 * (3 * products - first))
     evaluation = 20_000 * (2 * 2 * products + 40 * 4 * products)
     assert cost.flops(run) == training + evaluation
 
 
-def test_every_step_of_every_restart_is_counted():
-    run = grid.Run.parse("mnist/smooth-5/lenet5-w1/pgd/n60000/default/seed0", "paper")
-    paper = grid.Run.parse("mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0", "paper")
+def test_every_step_of_every_restart_and_budget_is_counted(monkeypatch):
+    run = grid.Run.parse("mnist/original/lenet5-w1/pgd/n60000/default/seed0", "paper")
     products, _ = lenet5_products(1)
-    attack = grid.evaluation_settings(run, "pgd-worst-case")["threat_model"]
-    steps = attack["num_steps"] * attack["restarts"]
-    assert cost.flops(run) - cost.flops(paper) == 20_000 * (2 * 2 * products + steps * 4 * products)
+
+    def with_only(*names):
+        monkeypatch.setattr(grid, "evaluations", lambda run: names)
+        return cost.flops(run) - none
+
+    none = 0
+    none = with_only()
+    for name, images, steps in (
+        ("pgd-worst-case", 20_000, 3 * 80),
+        ("pgd-1000", 1000, 1000),
+        ("pgd-restarts", 1000, 10 * 100),
+        ("eps-curve", 1000, 40 * len(grid.evaluation_settings(run, "eps-curve")["eps"])),
+    ):
+        assert with_only(name) == images * (2 * 2 * products + steps * 4 * products), name
+    # APGD once and for each of 9 targets, FAB for each as well, which asks for a prediction at each step; and Square.
+    assert with_only("autoattack") == 1000 * (1900 * 4 * products + (900 + 5000) * 2 * products)
 
 
 def test_standard_training_crafts_nothing_and_measuring_is_free():

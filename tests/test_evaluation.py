@@ -200,3 +200,46 @@ def test_robust_to_square_counts_what_is_right_before_and_after(trained, binary)
     assert torch.equal(behind, clean)
     assert attacked.sum() < clean.sum() - 10
     assert not (attacked & ~clean).any()
+
+
+# --- any attack -------------------------------------------------------------------------------------------------------
+
+
+def test_survivors_are_those_still_classified_as_their_label(trained, digits):
+    x, y = digits[0][-57:], digits[1][-57:]
+    seen = []
+
+    def craft(images, labels):
+        seen.append(len(images))
+        return attacks.pgd(trained, images, labels, eps=0.1, step_size=0.03, num_steps=4, start=torch.zeros_like(images))
+
+    found = evaluation.survives(trained, x, y, craft, eps=0.1, batch_size=20)
+    assert seen == [20, 20, 17]
+    threat_model = ThreatModel(0.1, 0.03, 4, random_start=False)
+    assert torch.equal(found, evaluation.evaluate(trained, x, y, threat_model, batch_size=20).robust)
+    assert 0 < found.sum() < 57
+
+
+@pytest.mark.parametrize(
+    ("change", "bounds", "message"),
+    [
+        (lambda x: x + 0.2, None, "table-2, images 20 to 29: changed by up to 0.2000000, the budget is 0.1000000"),
+        (lambda x: x * float("nan"), None, "images 20 to 29: changed by up to nan"),
+        (lambda x: x + 0.05, (0.0, 1.0), r"images 20 to 29: values from .* to 1.05, the bounds are \(0.0, 1.0\)"),
+    ],
+    ids=["budget", "nan", "box"],
+)
+def test_an_attack_that_breaks_its_budget_is_no_result(trained, digits, change, bounds, message):
+    x, y = digits[0][:40].clone(), digits[1][:40]
+    x[20, 0, 0, 0] = 1.0
+
+    def craft(images, _):
+        return change(images) if images[0, 0, 0, 0] == 1 else images
+
+    with pytest.raises(ArithmeticError, match=message):
+        evaluation.survives(trained, x, y, craft, eps=0.1, bounds=bounds, batch_size=10, description="table-2")
+
+
+def test_rounding_is_no_breach(trained, digits):
+    x, y = digits[0][:5].clamp(0.2, 0.8), digits[1][:5]
+    assert len(evaluation.survives(trained, x, y, lambda images, _: images + (0.1 + 1e-7), eps=0.1)) == 5

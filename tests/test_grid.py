@@ -31,6 +31,9 @@ def items(request) -> list[grid.Item]:
         ("precision", 2 * 2 * 5, 2 * 2 * 5, 2 * 2),
         ("section-2.2", 2, 2, 2),
         ("exact-certificate", 2, 2, 2),
+        ("figure-3a", 5 * 2, 5 * 2, 3 * 2),
+        ("figure-3b", 2 * 2, 2 * 2 * 3, 2 * 2),
+        ("figure-3b-pixels", 2, 2, 2),
         ("figure-1a", 5, 5, 5),
         ("figure-1b", 6, 6, 6),
         ("footprint-volumes", 6, 6, 6),
@@ -39,6 +42,11 @@ def items(request) -> list[grid.Item]:
         ("theorem-2.1", 2, 2, 2),
         ("distances-uniform", 2, 2, 2),
         ("distances-images", 2 * 2, 2 * 2, 2 * 2),
+        ("table-1", 9, 9, 3),
+        ("figure-4-capacity-mnist", 4 * 6 * 2, 4 * 3 * 2, 2 * 2),
+        ("figure-4-capacity-cifar10", 4 * 3 * 2, 2 * 2 * 2, 2),
+        ("figure-4-samples-mnist", 4 * 5 * 2, 2 * 3 * 2, 2 * 2),
+        ("figure-4-samples-cifar10", 4 * 5 * 2, 2 * 2 * 2, 1),
     ],
 )
 def test_an_exhibit_expands_to_all_combinations(exhibit, paper, laptop, smoke):
@@ -66,6 +74,31 @@ def test_table_3_is_the_papers():
     assert {(run.dataset, run.model, run.widen_factor, run.train_size) for run in listed} == {
         ("cifar10", "wide_resnet28", 4, 50000)
     }
+
+
+@pytest.mark.parametrize(("exhibit", "other", "paper"), [("table-4", "table-2", 9 * 6 * 2), ("table-5", "table-3", 14 * 3 * 2)])
+def test_an_exhibit_shows_the_runs_of_another_as_well(exhibit, other, paper):
+    for scale in grid.SCALES:
+        listed = grid.runs(exhibit, scale)
+        assert len({*listed}) == len(listed)
+        assert {*grid.runs(other, scale)} <= {*listed}
+        first = grid.runs(exhibit, scale, seeds=1)
+        assert {run.seed for run in first} == {0}
+        assert {*grid.runs(other, scale, seeds=1)} <= {*first}
+    assert len(grid.runs(exhibit, "paper")) == paper
+
+
+def test_table_1_aims_at_the_smoothed_sets():
+    listed = [run.transform for run in grid.runs("table-1", "paper")]
+    assert listed == [f"{step}smooth-{size}" for size in (3, 4, 5) for step in ("", "rescale-to-", "binarize+rescale-to-")]
+
+
+@pytest.mark.parametrize("exhibit", ["figure-4-samples-mnist", "figure-4-samples-cifar10"])
+def test_samples_are_section_5_3s(exhibit):
+    listed = grid.runs(exhibit, "paper")
+    whole = {"mnist": 60000, "cifar10": 50000}[listed[0].dataset]
+    assert {run.train_size for run in listed} == {1000, 3000, 9000, 27000, whole}
+    assert {run.recipe for run in listed} == {"weight-decay-.002"}
 
 
 @pytest.mark.parametrize("exhibit", grid.exhibits())
@@ -267,7 +300,7 @@ def test_settings_are_plain_json_and_name_what_exists(items):
     for item in items:
         settings = grid.settings(item)
         assert json.loads(json.dumps(settings, allow_nan=False)) == settings
-        assert settings["data"]["source"] in (*data._LOADERS, *theory.SPACES)
+        assert settings["data"]["source"] in (*data._LOADERS, *grid.spaces())
         if isinstance(item, Run):
             assert settings["model"]["name"] in models.BUILDERS
             assert settings["training"]["batch_size"] <= item.train_size
@@ -275,11 +308,11 @@ def test_settings_are_plain_json_and_name_what_exists(items):
 
 def test_smoke_needs_no_real_data():
     sources = {grid.settings(item)["data"]["source"] for item in grid.all_runs("smoke")}
-    assert sources <= {"mnist-5000", "colour-patches", "grey-patches", "cube", "ball"}
+    assert sources <= {"mnist-5000", "colour-patches", "grey-patches", *grid.spaces()}
 
 
-def test_the_spaces_are_those_of_the_theory():
-    assert grid.spaces() == list(theory.SPACES)
+def test_the_spaces_are_those_of_the_theory_and_those_of_classes():
+    assert grid.spaces() == [*theory.SPACES, "spheres", "blobs"]
 
 
 def test_settings_of_a_simulation_hold_all_that_decides_its_numbers():
@@ -293,6 +326,16 @@ def test_settings_of_a_simulation_hold_all_that_decides_its_numbers():
     assert grid.settings(replace(cube, dataset="ball")) != settings
     eps = grid.settings(Measurement("example_1_simulation", "cube", "original", "smoke"))["eps"]
     assert eps == [8 / 255, 0.1, 0.3]
+
+
+def test_smoke_trains_fewer_and_narrower_networks_between_spheres():
+    paper, smoke = (
+        grid.settings(Measurement("sphere_separation", "spheres", "original", scale)) for scale in ("paper", "smoke")
+    )
+    assert paper["widths"].keys() == smoke["widths"].keys() == {"2", "8"}
+    assert all(max(smoke["widths"][d]) < max(paper["widths"][d]) for d in paper["widths"])
+    assert smoke["steps"] < paper["steps"]
+    assert smoke["eps"] == paper["eps"]
 
 
 def test_distances_of_images_are_settings_of_their_own():
@@ -324,8 +367,11 @@ def test_a_space_is_no_data_set_to_train_on():
 
 
 def test_records_of_a_run():
-    assert grid.records(MNIST) == ["training", "pgd"]
-    assert grid.records(replace(MNIST, training="standard")) == ["training", "clean"]
+    alone = replace(MNIST, seed=99)  # no exhibit asks for anything of it
+    assert grid.records(alone) == ["training", "pgd"]
+    assert grid.records(replace(alone, training="standard")) == ["training", "clean"]
+    assert grid.records(MNIST, "table-2") == ["training", "pgd"]
+    assert grid.records(MNIST, "table-7-mnist") == ["training", "pgd", "pgd-unboxed"]
     assert grid.records(Measurement("inter_class_distance", "mnist", "original", "paper")) == ["measured"]
     assert "evaluation" not in grid.record_settings(MNIST, "training")
     assert grid.record_settings(MNIST, "pgd")["evaluation"] == grid.evaluation_settings(MNIST, "pgd")
@@ -333,8 +379,8 @@ def test_records_of_a_run():
 
 def test_an_exhibit_shows_its_own_evaluations_only():
     smooth = replace(MNIST, transform="smooth-5")
-    assert grid.exhibits_of(smooth) == ["table-2", "footprints", "worst-case-mnist", "precision"]
-    assert grid.records(smooth) == ["training", "pgd", "pgd-worst-case"]
+    assert {"table-2", "footprints", "worst-case-mnist", "precision"} <= {*grid.exhibits_of(smooth)}
+    assert {"training", "pgd", "pgd-worst-case", "pgd-unboxed"} <= {*grid.records(smooth)}
     assert grid.records(smooth, "table-2") == ["training", "pgd"]
     assert grid.records(smooth, "worst-case-mnist") == ["training", "pgd", "pgd-worst-case"]
     assert grid.records(replace(smooth, training="standard")) == ["training", "clean"]
@@ -359,8 +405,9 @@ def test_only_the_papers_attack_has_the_papers_names():
     assert len(named) == len(set(named) - plain) > 0
     for name, metrics in recorded.items():
         if "suffix" in spec[name]:
-            suffix = grid.evaluation_settings(MNIST, name)["suffix"]
-            assert metrics == {f"robust_accuracy_{suffix}", f"robustness_wrt_predictions_{suffix}"}
+            resolved = grid.evaluation_settings(MNIST, name)
+            suffixed = {f"{metric}_{resolved['suffix']}" for metric in ("robust_accuracy", "robustness_wrt_predictions")}
+            assert metrics == suffixed if "against" not in resolved else metrics < suffixed
     assert "suffix" not in grid.evaluation_settings(MNIST, "pgd")
 
 
@@ -381,11 +428,88 @@ def test_attacks_other_than_the_papers(run):
     assert stronger.num_steps * stronger.step_size >= 2 * stronger.eps  # from one end of the budget to the other
 
 
+SUITE = grid.exhibit("strength-mnist")["evaluations"]["pgd"]
+CHANGES = {
+    "reference": {},
+    "transfer": {},
+    "fgsm": {"num_steps": 1, "step_size": 0.3, "random_start": False},
+    "bim": {"random_start": False},
+    "pgd-momentum": {"momentum": 1},
+    "pgd-margin": {"loss": "margin"},
+    "pgd-100": {"num_steps": 100},
+    "pgd-1000": {"num_steps": 1000},
+    "pgd-restarts": {"num_steps": 100, "early_stop": True, "restarts": 10},
+}
+
+
+@pytest.mark.parametrize(("name", "changes"), CHANGES.items())
+def test_the_suite_is_the_papers_attack_but_for_what_its_names_say(name, changes):
+    paper = grid.evaluation_settings(MNIST, "pgd")
+    found = grid.evaluation_settings(MNIST, name)
+    assert found["threat_model"] == {**paper["threat_model"], **changes}
+    attacks.ThreatModel(**found["threat_model"])
+    assert (found["against"], found["sizes"], found["seed"]) == ("label", {"test": 1000}, 0)
+    assert list(grid.metrics(name)) == ["robust_accuracy"]
+
+
+def test_a_step_of_fgsm_is_the_whole_budget():
+    assert grid.evaluation_settings(CIFAR10, "fgsm")["threat_model"]["step_size"] == 8 / 255
+
+
+@pytest.mark.parametrize("exhibit", ["strength-mnist", "strength-cifar10"])
+@pytest.mark.parametrize("scale", ["paper", "laptop"])
+def test_the_suite_is_whole_at_real_scales_and_on_the_same_images(exhibit, scale):
+    (first, *_) = grid.runs(exhibit, scale)
+    assert grid.evaluations(first, exhibit) == ["pgd", *SUITE]
+    assert {*SUITE} == {*CHANGES, "autoattack"}
+    sizes = [grid.evaluation_settings(first, name)["sizes"] for name in SUITE]
+    assert len({json.dumps(size) for size in sizes}) == 1
+    whole = {
+        "iterations": 100,
+        "targets": 9,
+        "queries": 5000,
+        "eps": grid.evaluation_settings(first, "pgd")["threat_model"]["eps"],
+    }
+    assert grid.evaluation_settings(first, "autoattack")["autoattack"] == whole
+    assert "threat_model" not in grid.evaluation_settings(first, "autoattack")
+
+
+def test_a_scale_may_ask_for_fewer_evaluations():
+    (smoke,) = grid.runs("strength-cifar10", "smoke")
+    assert {"pgd-1000", "autoattack"} & {*grid.evaluations(smoke, "strength-cifar10")} == set()
+    (laptop, *_) = grid.runs("strength-cifar10", "laptop")
+    assert {"pgd-1000", "autoattack"} <= {*grid.evaluations(laptop, "strength-cifar10")}
+
+
+def test_a_transferred_attack_knows_its_surrogate():
+    twin = replace(MNIST, training="standard")
+    assert grid.surrogate(MNIST, "transfer") == twin
+    assert grid.evaluation_settings(MNIST, "transfer")["surrogate"] == grid.settings(twin)
+    assert grid.surrogate(MNIST, "pgd") is None
+
+
+@pytest.mark.parametrize(("run", "last"), [(MNIST, 0.5), (CIFAR10, 16 / 255)], ids=str)
+def test_a_curve_goes_from_no_budget_over_the_papers_to_all_there_is(run, last):
+    found = grid.evaluation_settings(run, "eps-curve")
+    eps = found["threat_model"]["eps"]
+    assert found["eps"] == sorted(found["eps"])
+    assert found["eps"][0] == 0
+    assert {eps, last, 0.5, 1} <= {*found["eps"]}
+    assert found["threat_model"] == grid.evaluation_settings(run, "pgd")["threat_model"]
+
+
+@pytest.mark.parametrize("exhibit", ["strength-mnist", "strength-cifar10", "curve-mnist", "curve-cifar10"])
+@pytest.mark.parametrize("scale", grid.SCALES)
+def test_attacks_need_no_run_but_those_of_tables_2_and_3(exhibit, scale):
+    table = "table-2" if exhibit.endswith("mnist") else "table-3"
+    assert set(grid.runs(exhibit, scale)) <= set(grid.runs(table, scale))
+
+
 def test_exhibits_of_a_run():
-    assert grid.exhibits_of(MNIST) == ["table-2", "footprints"]
-    assert grid.exhibits_of(replace(MNIST, transform="smooth-2")) == ["table-2"]
+    assert {"table-2", "footprints", "table-1", "table-4", "curve-mnist", "table-7-mnist"} <= {*grid.exhibits_of(MNIST)}
+    assert "footprints" not in grid.exhibits_of(replace(MNIST, transform="smooth-2"))
     assert grid.exhibits_of(replace(MNIST, seed=99)) == []
-    assert grid.exhibits_of(replace(CIFAR10, dataset="cifar10-jpeg")) == ["table-3"]
+    assert "table-3" in grid.exhibits_of(replace(CIFAR10, dataset="cifar10-jpeg"))
 
 
 # --- choices ----------------------------------------------------------------------------------------------------------

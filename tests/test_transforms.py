@@ -200,6 +200,7 @@ class Refused(NamedTuple):
         Refused("original+", r"unknown transform 'original\+'"),
         Refused("rescale-to-blur-3", "unknown transform 'blur-3'"),
         Refused("rescale-to-smooth-3", "needs its scale factor"),
+        Refused("rescale-to-smooth-3+binarize", "rescale-to-TRANSFORM must be the last step"),
         Refused("saturate-8\n", "unknown transform"),
     ],
     ids=lambda case: repr(case.name),

@@ -1,27 +1,43 @@
-"""Figures: tidy frames in, a `Figure` out. Colour tells the quantity, throughout the book; ours is solid, the paper dashed."""
+"""Figures: tidy frames in, a `Figure` out. Ours is solid, the paper dashed.
 
-from collections.abc import Mapping
+Colour tells the quantity, throughout the book; where a panel shows one quantity, it tells the variant.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import linspace
 
-from lib import models, theory
+from lib import cost, geometry, grid, models, theory
 from lib.exhibits.tables import (
+    ACCURACIES,
+    BOXED,
+    FASHION,
     PALETTE,
     QUANTITIES,
+    UNBOXED,
     badge,
     budget_label,
+    correlation_label,
     distance_moments,
-    interval,
+    eps_curve,
+    measured_values,
     over_seeds,
+    paper_eps,
     paper_values,
     set_label,
+    set_name,
     share_intervals,
+    span,
     transform_label,
 )
 
@@ -36,21 +52,27 @@ _STYLE = {
 }
 
 
-def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame, *, xlabel: str) -> Figure:
-    """Figure 2: the four quantities over the variants; solid ours with its interval, dashed the paper.
+def robustness_figure(
+    ours: pd.DataFrame, paper: pd.DataFrame | None, *, xlabel: str, variants: Sequence[str] | None = None
+) -> Figure:
+    """Figures 2 and 3a: the four quantities over the variants; solid ours with its interval, dashed the paper.
 
-    The bars are the range over seeds where there are several, else Wilson's 95% interval over the test images.
+    `variants`: from left to right, where the paper prints no numbers (`paper` is None); else the order is its table's. The
+    error bars are the range over seeds where there are several, else Wilson's 95% interval over the test images.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        if paper is None and not ours["value"].notna().any():
+            return _empty(figure, ours)
         ax = figure.subplots()
-        transforms = list(paper["transform"].unique())
+        transforms = list(variants or paper["transform"].unique())
         place = {transform: i for i, transform in enumerate(transforms)}
         # Robustness w.r.t. predictions often lies on robust accuracy: hollow squares leave the circles visible.
         markers = dict(zip(QUANTITIES, ("o", "o", "o", "s"), strict=True))
         for quantity, (label, _, colour) in QUANTITIES.items():
-            theirs = paper_values(paper, *quantity).reindex(transforms)
-            ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
+            if paper is not None:
+                theirs = paper_values(paper, *quantity).reindex(transforms)
+                ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
             mine = over_seeds(ours, *quantity)
             mine = mine[mine["seeds"] > 0].reindex(transforms)
             spans = [_span(row) for _, row in mine.iterrows()]
@@ -59,7 +81,8 @@ def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame, *, xlabel: str) -
                 color=colour, markersize=6 if markers[quantity] == "s" else 4, linewidth=1.6, capsize=2, label=label,
                 markerfacecolor="none" if markers[quantity] == "s" else colour,
             )  # fmt: skip
-        ax.plot([], [], "--", color="grey", label="the paper")
+        if paper is not None:
+            ax.plot([], [], "--", color="grey", label="the paper")
         ax.set_xticks(range(len(transforms)), [transform_label(name) for name in transforms], rotation=40, ha="right")
         ax.set(xlabel=xlabel, ylabel="test images (%)")
         ax.set_ylim(top=101)
@@ -72,12 +95,13 @@ def _span(row: pd.Series) -> tuple[float, float]:
     """The lengths of the error bar below and above the mean."""
     if not row["seeds"] > 0:
         return (np.nan, np.nan)
-    low, high = (row["low"], row["high"]) if row["seeds"] > 1 else interval(row["mean"], int(row["n"]))
+    low, high = span(row)
     return (row["mean"] - low, high - row["mean"])
 
 
-def _footer(figure: Figure, ours: pd.DataFrame) -> None:
-    figure.supxlabel(_wrapped(badge(ours).replace("`", "")), fontsize=7, color="dimgrey")
+def _footer(figure: Figure, *frames: pd.DataFrame) -> None:
+    said = dict.fromkeys(_wrapped(badge(frame).replace("`", "")) for frame in frames)
+    figure.supxlabel("\n".join(said), fontsize=7, color="dimgrey")
 
 
 def _wrapped(text: str, width: int = 110) -> str:
@@ -100,8 +124,7 @@ def histogram_figure(histograms: pd.DataFrame) -> Figure:
         names = list(histograms["transform"].unique())
         figure = Figure(figsize=(7.2, 2.0), layout="constrained")
         if not names:
-            figure.text(0.5, 0.5, _wrapped(badge(histograms).replace("`", ""), 70), ha="center", va="center")
-            return figure
+            return _empty(figure, histograms)
         axes = np.atleast_1d(figure.subplots(1, len(names), sharey=True))
         for ax, name in zip(axes, names, strict=True):
             rows = histograms[histograms["transform"] == name]
@@ -130,12 +153,15 @@ def ramp_figure(eps: float, slope: float) -> Figure:
     return figure
 
 
-def picture_plate(pictures: Mapping[str, Float[np.ndarray, "n h w c"]], source: str) -> Figure:
-    """Figure 1, c and d: the same images under each transform, one column a transform, one row an image.
+def picture_plate(pictures: Mapping[str, Float[np.ndarray, "n h w c"]], source: str, *, lying: bool = False) -> Figure:
+    """Figures 1 and 3, the images: the same ones under each transform, one column a transform, one row an image.
 
     `pictures`: from a transform's name to its images with values in [0, 1]; `source`: where they come from, printed below.
+    `lying`: one row a transform instead, for many images under few transforms.
     """
     with mpl.rc_context(_STYLE | {"axes.grid": False}):
+        if lying:
+            return _lying_plate(pictures, source)
         rows = len(next(iter(pictures.values())))
         figure = Figure(figsize=(7.2, 7.2 / len(pictures) * rows + 0.5), layout="constrained")
         axes = figure.subplots(rows, len(pictures), squeeze=False)
@@ -147,9 +173,190 @@ def picture_plate(pictures: Mapping[str, Float[np.ndarray, "n h w c"]], source: 
     return figure
 
 
+def _lying_plate(pictures: Mapping[str, np.ndarray], source: str) -> Figure:
+    columns = len(next(iter(pictures.values())))
+    figure = Figure(figsize=(7.2, 7.2 / columns * len(pictures) + 0.7), layout="constrained")
+    axes = figure.subplots(len(pictures), columns, squeeze=False)
+    for row, (name, images) in zip(axes, pictures.items(), strict=True):
+        row[0].set_title(transform_label(name), fontsize=8, loc="left")
+        for ax, image in zip(row, images, strict=True):
+            _picture(ax, image)
+    figure.supxlabel(source, fontsize=7, color="dimgrey")
+    return figure
+
+
 def _picture(ax: Axes, image: np.ndarray) -> None:
     ax.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_axis_off()
+
+
+def distance_bars(sets: Sequence[pd.DataFrame]) -> Figure:
+    """Figure 5, above: the inter-class distance of each variant's test images, one panel a data set."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+        present = [rows for rows in sets if len(rows)]
+        if not present:
+            return _empty(figure, sets[0])
+        blocks = [grid.exhibit(rows.attrs["exhibit"])["transform"] for rows in present]
+        axes = np.atleast_1d(figure.subplots(1, len(present), width_ratios=[len(names) + 3 for names in blocks]))
+        for ax, rows, names in zip(axes, present, blocks, strict=True):
+            values = measured_values(rows, "inter_class_distance").reindex(names)
+            ax.bar(range(len(names)), values, color=PALETTE[0], width=0.7)
+            ax.set_xticks(range(len(names)), [transform_label(name) for name in names], rotation=60, ha="right", fontsize=8)
+            ax.set_title(set_name(rows["dataset"].iloc[0]), fontsize=9)
+            ax.set_ylim(0.9 * values.min(), 1.02 * values.max())
+            ax.grid(axis="x", visible=False)
+        axes[0].set_ylabel("inter-class distance (ℓ2)")
+        _footer(figure, *present)
+    return figure
+
+
+def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> Figure:
+    """Figure 5, below: inter-class distance against robust accuracy, one panel a data set; filled ours, hollow the paper.
+
+    `sets`: from the paper's name of a data set to (measured distances, ours, the paper's). The distances are always ours; the
+    bars are those of Figure 2. In the legend Spearman's rank correlation with its bootstrap interval.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 3.9), layout="constrained")
+        present = {name: frames for name, frames in sets.items() if len(frames[0])}
+        if not present:
+            return _empty(figure, next(iter(sets.values()))[0])
+        axes = np.atleast_1d(figure.subplots(1, len(present)))
+        for ax, (distances, ours, paper) in zip(axes, present.values(), strict=True):
+            measured = measured_values(distances, "inter_class_distance").dropna()
+            theirs = paper_values(paper, "pgd", "robust_accuracy").reindex(measured.index)
+            mine = over_seeds(ours, "pgd", "robust_accuracy")
+            mine = mine[mine["seeds"] > 0]
+            mine = mine[mine.index.isin(measured.index)]
+            ax.plot(
+                measured, theirs, "o", markerfacecolor="none", color="grey",
+                label=f"the paper: {correlation_label(measured, theirs)}",
+            )  # fmt: skip
+            for name, x in measured.items():
+                if np.isfinite(theirs[name]):
+                    short = transform_label(name).replace("smooth ", "s").replace("saturate ", "")
+                    ax.annotate(short, (x, theirs[name]), (3, 3), textcoords="offset points", fontsize=6, color="dimgrey")
+            spans = np.transpose([_span(row) for _, row in mine.iterrows()]) if len(mine) else None
+            ax.errorbar(
+                measured[mine.index], mine["mean"], yerr=spans, fmt="o", color=PALETTE[3], markersize=4, capsize=2,
+                label=f"ours: {correlation_label(measured, mine['mean'])}",
+            )  # fmt: skip
+            ax.set(title=set_name(distances["dataset"].iloc[0]), xlabel="inter-class distance of test images (ℓ2)")
+            ax.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.08), frameon=False)
+        axes[0].set_ylabel("robust accuracy (% of test images)")
+        _footer(figure, *(ours for _, ours, _ in present.values()))
+    return figure
+
+
+_TRAININGS = {"standard": "standard training", "pgd": "adversarial training"}
+
+
+def boundary_figure(rows: pd.DataFrame) -> Figure:
+    """Figure 6, computed: two circles, what a budget of ε makes of them, and the boundary that a network draws, by panel.
+
+    `rows`: as `results.tables("figure-6-boundaries")` gives them. Under each panel the points it gets right, of both circles.
+    """
+    with mpl.rc_context(_STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+        if rows.empty:
+            return _empty(figure, rows)
+        panels = list(rows.groupby("panel"))
+        turn = np.linspace(0, 2 * np.pi, 181)
+        for ax, (_, at) in zip(figure.subplots(1, len(panels), sharex=True, sharey=True), panels, strict=True):
+            about = at.iloc[0]
+            for radius, colour in ((1.0, PALETTE[0]), (1 + about["gap"], PALETTE[1])):
+                ax.plot(radius * np.cos(turn), radius * np.sin(turn), color=colour, linewidth=1.2)
+                inner, outer = radius - about["eps"], radius + about["eps"]
+                ring = [np.concatenate([outer * f(turn), inner * f(turn[::-1])]) for f in (np.cos, np.sin)]
+                ax.fill(*ring, color=colour, alpha=0.25, linewidth=0)
+            closed = pd.concat([at, at.iloc[:1]])
+            ax.plot(closed["radius"] * np.cos(closed["angle"]), closed["radius"] * np.sin(closed["angle"]), "k", linewidth=1.4)
+            ax.set_title(f"gap {about['gap']:g}, {about['width']} units,\n{_TRAININGS[about['training']]}", fontsize=8)
+            right = " · ".join(f"{kind} {100 * about[f'{kind}_accuracy']:.1f}%" for kind in ("clean", "robust"))
+            ax.set_xlabel(right, fontsize=8)
+            ax.set(aspect="equal", xticks=[], yticks=[])
+            for side in ax.spines.values():
+                side.set_visible(False)
+        _footer(figure, rows)
+    return figure
+
+
+def spheres_figure(rows: pd.DataFrame) -> Figure:
+    """Appendix D.2.2 in numbers: what networks of each width get right as the gap between two spheres closes, by dimension.
+
+    `rows`: as `results.tables("figure-6")` gives them. Solid: clean accuracy of standard training; dashed: robust accuracy of
+    adversarial training. Above over the gap itself; below over the gap that is left once ε has moved both spheres, with the
+    inner one's radius as the unit.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+        if rows.empty:
+            return _empty(figure, rows)
+        dimensions = sorted(rows["d"].unique())
+        grid_of_axes = figure.subplots(2, len(dimensions), squeeze=False, sharey=True, sharex=True)
+        for column, dimension in zip(grid_of_axes.T, dimensions, strict=True):
+            here = rows[rows["d"] == dimension]
+            widths = sorted(here["width"].unique())
+            for width, colour in zip(widths, sns.color_palette("viridis", len(widths)), strict=True):
+                for trained, metric, style in (("standard", "clean_accuracy", "-"), ("pgd", "robust_accuracy", "--")):
+                    at = here[(here["width"] == width) & (here["training"] == trained)].sort_values("gap")
+                    eps = at["eps"] if trained == "pgd" else 0 * at["eps"]
+                    left = [geometry.ratio_of_radii(gap, by) - 1 for gap, by in zip(at["gap"], eps, strict=True)]
+                    for ax, x in zip(column, (at["gap"], left), strict=True):
+                        ax.plot(x, 100 * at[metric], f"o{style}", color=colour, markersize=3, linewidth=1.3)
+                column[0].plot([], [], color=colour, label=f"{width} units")
+            column[0].set_title(f"{dimension} dimensions")
+            column[0].set_xlabel("gap between the spheres")
+            column[1].set_xlabel("gap that is left")
+            column[0].legend(fontsize=7, loc="lower right")
+        for ax in grid_of_axes[:, 0]:
+            ax.set_ylabel("points of both spheres (%)")
+        for style, label in (("-", "clean accuracy, standard training"), ("--", "robust accuracy, adversarial training")):
+            grid_of_axes[1, 0].plot([], [], style, color="grey", label=label)
+        grid_of_axes[1, 0].legend(fontsize=7, loc="lower right")
+        _footer(figure, rows)
+    return figure
+
+
+def linear_margin_figure(rows: pd.DataFrame) -> Figure:
+    """Appendix D.2.2, the linear case: the margin that training reaches, over its budget, as shares of the largest margin."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
+        if rows.empty:
+            return _empty(figure, rows)
+        ax = figure.subplots()
+        at = rows.sort_values("eps")
+        ax.plot(at["eps"] / at["largest_margin"], at["margin"] / at["largest_margin"], "o-", color=PALETTE[0], markersize=4)
+        ax.axhline(1, color="grey", linewidth=0.8, linestyle="--", label="the largest margin (support vector machine)")
+        ax.set(xlabel="budget ε of adversarial training / largest margin", ylabel="margin / largest margin")
+        ax.legend(fontsize=8, loc="center right")
+        _footer(figure, rows)
+    return figure
+
+
+def curve_figure(ours: pd.DataFrame) -> Figure:
+    """Robust accuracy against ε, one line a variant, up to twice the paper's budget, which is marked."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+        curve = eps_curve(ours)
+        if curve.empty:
+            return _empty(figure, ours)
+        block = grid.exhibit(ours.attrs["exhibit"])
+        eps = paper_eps(block["dataset"])
+        unit = 1 if eps > 0.05 else 1 / 255
+        ax = figure.subplots()
+        for name, look in _looks(block["transform"]).items():
+            at = curve[(curve["transform"] == name) & (curve["eps"] <= 2 * eps)]
+            means = at.groupby("eps")["value"].mean()
+            if len(means):
+                ax.plot(means.index / unit, means, linewidth=1.4, label=transform_label(name), **look | {"markersize": 3.5})
+        ax.axvline(eps / unit, color="grey", linewidth=0.8, linestyle=":")
+        ax.annotate("the paper's ε", (eps / unit, 101), (3, 0), textcoords="offset points", fontsize=7, color="dimgrey")
+        ax.set(xlabel="ε" if unit == 1 else "ε, in 1/255", ylabel="robust accuracy (% of test images)", ylim=(-2, 104))
+        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        _footer(figure, ours)
+    return figure
 
 
 def speed_figure(rows: pd.DataFrame, batch: int = 128) -> Figure:
@@ -326,7 +533,10 @@ def distance_figure(uniform: pd.DataFrame, images: pd.DataFrame) -> Figure:
 
 def _empty(figure: Figure, rows: pd.DataFrame) -> Figure:
     """A figure that says how to compute what is missing."""
-    figure.text(0.5, 0.5, _wrapped(badge(rows).replace("`", ""), 70), ha="center", va="center")
+    figure.set_size_inches(7.2, 1.0)
+    ax = figure.subplots()  # a notebook shows no figure without axes
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, f"not computed yet; compute it with:\n{rows.attrs['command']}", ha="center", va="center")
     return figure
 
 
@@ -336,3 +546,154 @@ def _counted(ax: Axes, rows: pd.DataFrame, column: str, x: str, **style) -> None
     spans = [(share - low, high - share) for share, (low, high) in zip(shares, share_intervals(rows, column), strict=True)]
     spans = np.maximum(np.transpose(spans), 0)  # Wilson's interval may end a rounding error short of 0 or 100
     ax.errorbar(rows[x], shares, yerr=spans, **{"linestyle": "none", "capsize": 2, "markersize": 4, **style})
+
+
+def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    """Figure 3b: three accuracies of fashion-MNIST and of its edges; bars ours with its interval, dashed lines the paper.
+
+    The error bars are the range over seeds where there are several, else Wilson's 95% interval over the test images.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        ax = figure.subplots()
+        quantities, width = list(QUANTITIES)[:3], 0.26
+        for i, quantity in enumerate(quantities):
+            label, _, colour = QUANTITIES[quantity]
+            places = [group + (i - 1) * width for group in range(len(FASHION))]
+            mine = over_seeds(ours, *quantity).reindex(list(FASHION))
+            spans = [_span(row) for _, row in mine.iterrows()]
+            ax.bar(places, mine["mean"], width * 0.9, color=colour, label=label)
+            ax.errorbar(places, mine["mean"], yerr=np.transpose(spans), fmt="none", color="black", capsize=2)
+            theirs = paper_values(paper, *quantity).reindex(list(FASHION))
+            ends = [place - width / 2 for place in places], [place + width / 2 for place in places]
+            ax.hlines(theirs, *ends, linestyles="dashed", colors="black", linewidth=1.2)
+        ax.plot([], [], "--", color="black", linewidth=1.2, label="the paper")
+        ax.set_xticks(range(len(FASHION)), FASHION.values())
+        ax.set(ylabel="test images (%)", ylim=(0, 101))
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        _footer(figure, ours)
+    return figure
+
+
+def _looks(variants: Sequence[str]) -> dict[str, dict]:
+    """Colour and marker of each variant."""
+    colours = sns.color_palette("viridis", len(variants))
+    looks = zip(variants, colours, cycle("oD^vs<>ph"), strict=False)  # the markers have no end
+    return {name: {"color": colour, "marker": marker, "markersize": 4.5} for name, colour, marker in looks}
+
+
+def volume_figure(
+    volumes: pd.DataFrame, ours: pd.DataFrame, paper_volumes: pd.DataFrame, paper: pd.DataFrame, *, dataset: str
+) -> Figure:
+    """Section 5.1: each variant's mean perturbable volume against the robust accuracy on it, attacked in the box or out of it.
+
+    Across are the bits that the faces of the cube cut off the whole box, d·log2(2 eps). Filled is PGD within [0, 1], hollow PGD
+    that may leave it; crosses are the paper's (Tables 6 and 7), joined by dashed lines. `dataset` is the paper's name of the
+    set. A variant whose volume the paper does not print lies at our volume.
+    """
+    with mpl.rc_context(_STYLE):
+        paper, paper_volumes = (rows[rows["dataset"] == dataset] for rows in (paper, paper_volumes))
+        variants = list(paper["transform"].unique())
+        whole = math.prod(cost.image_shape(paper["model"].iloc[0])) * math.log2(2 * paper_eps(dataset))
+        measured = whole - measured_values(volumes, "log2_perturbable_volume").dropna()
+        printed = (whole - paper_volumes.set_index("transform")["value"]).reindex(variants).fillna(measured)
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+        ax = figure.subplots()
+        for quantity, sign, size in ((BOXED, "x", 5), (UNBOXED, "+", 6)):
+            points = pd.DataFrame({"x": printed, "y": paper_values(paper, *quantity)}).dropna().sort_values("x")
+            ax.plot(points["x"], points["y"], "--", marker=sign, color="grey", markersize=size, linewidth=1)
+        for name, look in _looks(variants).items():
+            # The hollow marker is the larger one: where both accuracies agree, it is a ring around the other.
+            for quantity, changed in ((BOXED, {}), (UNBOXED, {"markersize": 8, "markerfacecolor": "none"})):
+                mine = over_seeds(ours, *quantity)
+                if name in mine.index and name in measured.index:
+                    row = mine.loc[name]
+                    spans = np.transpose([_span(row)])
+                    style = {**look, **changed, "linestyle": ""}
+                    ax.errorbar([measured[name]], [row["mean"]], yerr=spans, capsize=2, **style)
+            ax.plot([], [], linestyle="", label=transform_label(name), **look)
+        for label, style in (
+            ("PGD in the box", {"marker": "o", "color": "black", "linestyle": ""}),
+            ("PGD out of the box", {"marker": "o", "color": "black", "linestyle": "", "markerfacecolor": "none"}),
+            ("the paper, in the box", {"marker": "x", "color": "grey", "linestyle": "--"}),
+            ("the paper, out of the box", {"marker": "+", "color": "grey", "linestyle": "--"}),
+        ):
+            ax.plot([], [], label=label, markersize=5, **style)
+        cut = pd.concat([measured, printed]).dropna()
+        if cut.max() > 10 * cut.min():
+            ax.set_xscale("log")
+        ax.set(xlabel="bits that the cube cuts off the box of perturbations", ylabel="robust accuracy (% of test images)")
+        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        _footer(figure, ours, volumes)
+    return figure
+
+
+def equal_distance_figure(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    """Table 1 drawn: robust accuracy over the inter-class distance, for smoothed MNIST and the sets scaled to its distances."""
+    with mpl.rc_context(_STYLE):
+        targets = [name for name in paper["transform"].unique() if "rescale-to-" not in name]
+        families = {"smoothed": "", "original, scaled": "rescale-to-", "binarized, scaled": "binarize+rescale-to-"}
+        measured = measured_values(distances, "inter_class_distance")
+        printed = measured_values(paper, "inter_class_distance")
+        mine, theirs = over_seeds(ours, *BOXED), paper_values(paper, *BOXED)
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        ax = figure.subplots()
+        for (label, prefix), look in zip(families.items(), _looks(list(families)).values(), strict=True):
+            names = [prefix + target for target in targets]
+            ax.plot(printed[targets], theirs[names], "--", linewidth=1.2, alpha=0.9, color=look["color"])
+            rows = mine.reindex(names)
+            spans = np.transpose([_span(row) for _, row in rows.iterrows()])
+            ax.errorbar(measured.reindex(names), rows["mean"], yerr=spans, capsize=2, linewidth=1.6, label=label, **look)
+        ax.plot([], [], "--", color="grey", label="the paper")
+        ax.set(xlabel="inter-class distance of test images (ℓ2)", ylabel="robust accuracy (% of test images)")
+        ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+        _footer(figure, ours, distances)
+    return figure
+
+
+def growth_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, axis: str, xlabel: str) -> Figure:
+    """Figure 4: three accuracies over the network's width or the training set's size, training images above, test images below.
+
+    `axis`: `widen_factor` or `train_size`; `paper` is Table 4 or 5, or None where the paper prints no number. Drawn are the
+    variants of the exhibit's block in the grid. The bars are those of Figure 2.
+    """
+    with mpl.rc_context(_STYLE):
+        variants = list(grid.exhibit(ours.attrs["exhibit"])["transform"])
+        figure = Figure(figsize=(7.2, 5.0), layout="constrained")
+        values = sorted({float(x) for x in ours[axis]} | (set(paper[axis]) if paper is not None else set()))
+        if not values:
+            return _empty(figure, ours)
+        axes = figure.subplots(2, len(ACCURACIES), sharex=True, sharey="col")
+        by = ["transform", axis]
+        for row, split, images in zip(axes, ("train", "test"), ("training images (%)", "test images (%)"), strict=True):
+            row[0].set_ylabel(images)
+            for ax, quantity in zip(row, ACCURACIES, strict=True):
+                for name, look in _looks(variants).items():
+                    if paper is not None:
+                        theirs = paper_values(paper, *quantity, split, by)[name].sort_index()
+                        ax.plot(theirs.index, theirs, "--", color=look["color"], linewidth=1.2, alpha=0.9)
+                    mine = over_seeds(ours, *quantity, split, by)
+                    mine = mine[mine["seeds"] > 0]
+                    if name in mine.index:
+                        mine = mine.loc[name].sort_index()
+                        spans = np.transpose([_span(point) for _, point in mine.iterrows()])
+                        x = mine.index.to_numpy(dtype=float)
+                        ax.errorbar(x, mine["mean"], yerr=spans, linewidth=1.6, capsize=2, label=transform_label(name), **look)
+        for ax, quantity in zip(axes[0], ACCURACIES, strict=True):
+            ax.set_title(QUANTITIES[quantity][0].replace(", ", ",\n"), fontsize=9)
+        for ax in axes[1]:
+            ax.set_xscale("log")
+            ax.set_xticks(values, [_short(value) for value in values], fontsize=8)
+            ax.minorticks_off()
+        axes[1, 1].set_xlabel(xlabel)
+        handles = [Line2D([], [], label=transform_label(name), **look) for name, look in _looks(variants).items()]
+        if paper is not None:
+            handles.append(Line2D([], [], linestyle="--", color="grey", label="the paper"))
+        figure.legend(handles=handles, fontsize=8, ncols=5, loc="outside upper center", frameon=False)
+        _footer(figure, ours)
+    return figure
+
+
+def _short(value: float) -> str:
+    """.25, 4, 27k."""
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}".removeprefix("0")

@@ -1,5 +1,6 @@
 """Tables, and the words around exhibits: badges, stamps and what we see. Tidy frames in, a frame of text out."""
 
+import base64
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -8,9 +9,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from scipy.stats import binomtest, t, wasserstein_distance
+from scipy.stats import binomtest, rankdata, spearmanr, t, wasserstein_distance
 
-from lib import cost, grid, models, theory
+from lib import cost, geometry, grid, models, theory
+from lib.results import interval
 
 PALETTE = sns.color_palette("colorblind")
 # (training, metric): label, heading in tables, and colour of the four columns of Tables 2 and 3.
@@ -20,7 +22,11 @@ QUANTITIES = {
     ("pgd", "robust_accuracy"): ("robust accuracy, PGD training", "robust", PALETTE[3]),
     ("pgd", "robustness_wrt_predictions"): ("robustness w.r.t. predictions, PGD training", "w.r.t. pred.", PALETTE[2]),
 }
+# The three blocks of Tables 4 and 5, and the three columns of Figure 4.
+ACCURACIES = list(QUANTITIES)[:3]
+BOXED, UNBOXED = ("pgd", "robust_accuracy"), ("pgd", "robust_accuracy_unboxed")
 MISSING = "–"
+NOT_IN_PAPER = "n/a"
 
 
 def transform_label(name: str) -> str:
@@ -28,7 +34,13 @@ def transform_label(name: str) -> str:
     words = {"binarize": "binarized", "original": "original", "edges": "edges"}
     if found := re.fullmatch(r"smooth-square-(\d+)", name):
         return f"smooth {found[1]} (square)"
+    if found := re.fullmatch(r"(?:(.+)\+)?rescale-to-(.+)", name):
+        return f"{transform_label(found[1] or 'original')}, scaled to {transform_label(found[2])}"
     return words.get(name, name.replace("-inf", "-∞").replace("-", " "))
+
+
+def _to_compute(ours: pd.DataFrame) -> str:
+    return f"compute it with `{ours.attrs['command']}`."
 
 
 def badge(ours: pd.DataFrame) -> str:
@@ -42,6 +54,7 @@ def badge(ours: pd.DataFrame) -> str:
     parts = [f"scale {ours.attrs['scale']}", *sorted(set(ours["source"]))]
     if ours["model"].any():
         parts += [f"{model} w={width:g}" for model, width in sorted(set(zip(ours["model"], ours["widen_factor"], strict=True)))]
+        parts += [f"recipe {recipe}" for recipe in sorted(set(ours["recipe"])) if recipe != "default"]
         seeds = sorted(set(ours["seed"]))
         parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", f"{of} runs computed"]
     else:
@@ -69,7 +82,7 @@ def seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     both = [name for name in paper["transform"].unique() if name in clean.index and name in robust.index]
     both = [name for name in both if clean.loc[name, "seeds"] > 0 and robust.loc[name, "seeds"] > 0]
     if len(both) < 2:
-        return f"Not computed yet: at least two variants are needed, {len(both)} are there. `{ours.attrs['command']}`"
+        return f"Not computed yet: at least two variants are needed, {len(both)} are there; {_to_compute(ours)}"
     steady, moved = clean.loc[both, "mean"], robust.loc[both, "mean"]
     theirs = paper_values(paper, "pgd", "robust_accuracy")[both]
     return (
@@ -81,16 +94,15 @@ def seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     )
 
 
-def interval(percent: float, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval, in percent, of an accuracy of `percent` on `n` examples."""
-    found = binomtest(round(percent * n / 100), n).proportion_ci(method="wilson")
-    return 100 * found.low, 100 * found.high
+def over_seeds(
+    ours: pd.DataFrame, training: str, metric: str, split: str = "test", by: str | list[str] = "transform"
+) -> pd.DataFrame:
+    """Mean, lowest and highest value over seeds, n and status, by transform: `failed` or `stale` where no value is.
 
-
-def over_seeds(ours: pd.DataFrame, training: str, metric: str, split: str = "test") -> pd.DataFrame:
-    """Mean, lowest and highest value over seeds, n and status, by transform: `failed` or `stale` where no value is."""
+    `by`: the columns to tell runs apart by, where more than the transform varies.
+    """
     rows = ours[(ours["training"] == training) & (ours["metric"] == metric) & (ours["split"] == split)]
-    grouped = rows.groupby("transform")
+    grouped = rows.groupby(by)
     return pd.DataFrame(
         {
             "mean": grouped["value"].mean(),
@@ -103,10 +115,12 @@ def over_seeds(ours: pd.DataFrame, training: str, metric: str, split: str = "tes
     )
 
 
-def paper_values(paper: pd.DataFrame, training: str, metric: str) -> pd.Series:
-    """The paper's values of one quantity on test images, by transform."""
-    rows = paper[(paper["training"] == training) & (paper["metric"] == metric) & (paper["split"] == "test")]
-    return rows.set_index("transform")["value"]
+def paper_values(
+    paper: pd.DataFrame, training: str, metric: str, split: str = "test", by: str | list[str] = "transform"
+) -> pd.Series:
+    """The paper's values of one quantity, by transform, or by several columns; on test images where nothing else is said."""
+    rows = paper[(paper["training"] == training) & (paper["metric"] == metric) & (paper["split"] == split)]
+    return rows.set_index(by)["value"]
 
 
 def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
@@ -128,10 +142,10 @@ def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _our_cell(found: pd.DataFrame, transform: str, theirs: float = np.nan, digits: int = 1) -> str:
-    if transform not in found.index:
+def _our_cell(found: pd.DataFrame, key: str | tuple[str, float], theirs: float = np.nan, digits: int = 1) -> str:
+    if key not in found.index:
         return MISSING
-    row = found.loc[transform]
+    row = found.loc[key]
     if row["seeds"] == 0:
         return row["status"]
     spread = f" ± {(row['high'] - row['low']) / 2:.{digits}f}" if row["seeds"] > 1 else ""
@@ -256,7 +270,7 @@ def worst_case_seen(sets: Mapping[str, pd.DataFrame]) -> str:
     for name, ours in sets.items():
         pairs = _pairs(*_by_attack(ours, "robust_accuracy")).groupby("transform", sort=False)[["one", "other"]].mean()
         if pairs.empty:
-            said.append(f"{name}: not computed yet; compute it with `{ours.attrs['command']}`.")
+            said.append(f"{name}: not computed yet; {_to_compute(ours)}")
             continue
         lost = (pairs["one"] - pairs["other"]).rename(transform_label).sort_values()
         most = f"**{lost.iloc[-1]:.1f} points** on {lost.index[-1]}"
@@ -337,7 +351,7 @@ def precision_seen(ours: pd.DataFrame) -> str:
             said.append(f"{mean:+.2f} points {where} (95% interval {low:+.2f} to {high:+.2f}, {len(rows)} seeds)")
             moved += [] if low <= 0 <= high else [where]
     if not said:
-        return f"Not computed yet: at least two seeds are needed in both precisions. `{ours.attrs['command']}`"
+        return f"Not computed yet: at least two seeds are needed in both precisions; {_to_compute(ours)}"
     verdict = f"The interval leaves out 0 {' and '.join(moved)}: there the precision **did change the result**."
     if not moved:
         verdict = "**Every interval holds 0**; how large an effect could be, their ends say."
@@ -380,6 +394,496 @@ def _mean_cell(found: pd.DataFrame, transform: str) -> str:
         return MISSING
     row = found.loc[transform]
     return f"{row['mean']:.1f}" if row["seeds"] else row["status"]
+
+
+_SETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR10", "cifar10-jpeg": "CIFAR10 (JPEG)"}
+
+
+def set_name(dataset: str) -> str:
+    """A data set's name as a reader reads it."""
+    return _SETS[dataset]
+
+
+def measured_values(measured: pd.DataFrame, metric: str) -> pd.Series:
+    """What was measured of each transform; NaN where the measurement is stale."""
+    return measured[measured["metric"] == metric].set_index("transform")["value"]
+
+
+def paper_eps(dataset: str) -> float:
+    """The paper's budget on a data set."""
+    return grid.settings(grid.Measurement("log2_perturbable_volume", dataset, "original", "paper"))["eps"]
+
+
+def perturbable_volume_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> pd.DataFrame:
+    """Table 6: mean log2 perturbable volume of test images, in bits, with the range that is possible.
+
+    `sets`: from the paper's name of a data set, or `fashion_mnist`, to what was measured of its variants. The paper's values
+    are whole bits, truncated toward zero: of ours, "truncated" is what it would have printed. The range is that of d pixels:
+    d·log2(eps) in a corner of the cube to d·log2(2·eps) where no face is near.
+    """
+    rows = []
+    for name, measured in sets.items():
+        block = grid.exhibit(measured.attrs["exhibit"])
+        printed = paper[paper["dataset"] == name].set_index("transform")["value"]
+        values = measured_values(measured, "log2_perturbable_volume")
+        label = set_name(measured["dataset"].iloc[0] if len(measured) else name)
+        eps = paper_eps(name)
+        pixels = 3 * 32 * 32 if name == "cifar10" else 28 * 28
+        for transform in dict.fromkeys([*block["transform"], *printed.index]):
+            value = values.get(transform, np.nan)
+            rows.append(
+                {
+                    "data set": label,
+                    "variant": transform_label(transform),
+                    "paper": f"{printed[transform]:.0f}" if transform in printed else "",
+                    "ours": _number(value, "{:.2f}"),
+                    "truncated": _number(np.trunc(value), "{:.0f}"),
+                    "possible": f"{pixels * np.log2(eps):.1f} to {pixels * np.log2(2 * eps):.1f}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def perturbable_volume_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
+    """How many of Table 6's values ours give when truncated as the paper's are, and by how much the others miss."""
+    said = []
+    for name, measured in sets.items():
+        printed = paper[paper["dataset"] == name].set_index("transform")["value"]
+        both = pd.DataFrame({"theirs": printed, "ours": measured_values(measured, "log2_perturbable_volume")}).dropna()
+        if both.empty:
+            if len(printed):
+                said.append(f"{set_name(name)}: not computed yet; {_to_compute(measured)}")
+            continue
+        same = int((np.trunc(both["ours"]) == both["theirs"]).sum())
+        most = (np.trunc(both["ours"]) - both["theirs"]).abs().max()
+        rest = "" if same == len(both) else f"; the largest difference is {most:.0f} bits"
+        said.append(
+            f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): **{same} of {len(both)}** values are "
+            f"the paper's to the last digit{rest}."
+        )
+    return " ".join(said)
+
+
+def unboxed_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> pd.DataFrame:
+    """Table 7: robust accuracy under PGD within the unit cube and under PGD that may leave it, in percent of test images.
+
+    `sets`: from the paper's name of a data set to ours. The change is that from within to without, on either side.
+    """
+    rows = []
+    for name, ours in sets.items():
+        theirs = paper[paper["dataset"] == name]
+        boxed, unboxed = (paper_values(theirs, "pgd", f"robust_accuracy{suffix}") for suffix in ("", "_unboxed"))
+        mine = [over_seeds(ours, "pgd", f"robust_accuracy{suffix}") for suffix in ("", "_unboxed")]
+        label = set_name(ours["dataset"].iloc[0] if len(ours) else name)
+        for transform in theirs["transform"].unique():
+            change = mine[1]["mean"].get(transform, np.nan) - mine[0]["mean"].get(transform, np.nan)
+            rows.append(
+                {
+                    "variant": f"{label}, {transform_label(transform)}",
+                    "within: paper": f"{boxed[transform]:.1f}",
+                    "within: ours (Δ)": _our_cell(mine[0], transform, boxed[transform]),
+                    "without: paper": f"{unboxed[transform]:.1f}",
+                    "without: ours (Δ)": _our_cell(mine[1], transform, unboxed[transform]),
+                    "change: paper": f"{unboxed[transform] - boxed[transform]:+.1f}",
+                    "change: ours": _number(change, "{:+.1f}"),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def unboxed_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
+    """By how much robust accuracy moves when the attack may leave the cube, ours and the paper's over the same variants."""
+    said = []
+    for name, ours in sets.items():
+        mine = [over_seeds(ours, "pgd", f"robust_accuracy{suffix}")["mean"] for suffix in ("", "_unboxed")]
+        change = (mine[1] - mine[0]).dropna()
+        if change.empty:
+            said.append(f"{set_name(name)}: not computed yet; {_to_compute(ours)}")
+            continue
+        rows = paper[paper["dataset"] == name]
+        printed = [paper_values(rows, "pgd", f"robust_accuracy{suffix}") for suffix in ("", "_unboxed")]
+        theirs = (printed[1] - printed[0])[change.index]
+        of = f"{len(change)} variant{'s' * (len(change) > 1)}"
+        span = f"**{change.min():+.1f}** ({transform_label(change.idxmin())})"
+        if len(change) > 1:
+            span += f" to **{change.max():+.1f} points** ({transform_label(change.idxmax())})"
+        said.append(
+            f"{set_name(ours['dataset'].iloc[0])} (scale {ours.attrs['scale']}, {of}): "
+            f"outside the cube the attack moves robust accuracy by {span}; in the paper, over the same, by {_from_to(theirs)}."
+        )
+    return " ".join(said)
+
+
+def rank_correlation(x: pd.Series, y: pd.Series, *, resamples: int = 10_000) -> tuple[float, float, float, int]:
+    """(ρ, low, high, n): Spearman's rank correlation over the n indices that both have, with a 95% bootstrap interval.
+
+    The interval is the percentile one, over resamples of the pairs; those in which either side is constant tell nothing and
+    are left out. With so few pairs it is rough. NaN for fewer than four pairs.
+    """
+    both = pd.DataFrame({"x": x, "y": y}).dropna()
+    if len(both) < 4:
+        return np.nan, np.nan, np.nan, len(both)
+    generator = np.random.default_rng(0)
+    chosen = generator.integers(len(both), size=(resamples, len(both)))
+    ranks = [rankdata(both[column].to_numpy()[chosen], axis=1) for column in ("x", "y")]
+    centred = [rank - rank.mean(1, keepdims=True) for rank in ranks]
+    sizes = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
+    found = (centred[0] * centred[1]).sum(1)[sizes > 0] / sizes[sizes > 0]
+    low, high = np.quantile(found, (0.025, 0.975))
+    return float(spearmanr(both["x"], both["y"]).statistic), float(low), float(high), len(both)
+
+
+def correlation_label(x: pd.Series, y: pd.Series) -> str:
+    """`rank_correlation` in words."""
+    rho, low, high, n = rank_correlation(x, y)
+    if not np.isfinite(rho):
+        return f"{n} variant{'s' * (n != 1)}, too few for a rank correlation"
+    return f"ρ = {rho:+.2f} [{low:+.2f}, {high:+.2f}] over {n} variants"
+
+
+def distance_correlation_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> str:
+    """Spearman's correlation of inter-class distance and robust accuracy, with our accuracies and with the paper's.
+
+    `sets`: from the paper's name of a data set to (measured distances, ours, the paper's). The distances are always ours.
+    """
+    said = []
+    for name, (distances, ours, paper) in sets.items():
+        measured = measured_values(distances, "inter_class_distance")
+        if measured.dropna().empty:
+            said.append(f"{set_name(name)}: not computed yet; {_to_compute(distances)}")
+            continue
+        theirs = correlation_label(measured, paper_values(paper, "pgd", "robust_accuracy"))
+        mine = correlation_label(measured, over_seeds(ours, "pgd", "robust_accuracy")["mean"])
+        label = set_name(distances["dataset"].iloc[0])
+        said.append(f"{label}: with the paper's robust accuracies **{theirs}**; with ours {mine}.")
+    return " ".join(said)
+
+
+def linf_table(sets: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Appendix D.2.1: ℓ∞ distances of all pairs of test images of different classes: how near to 1 they are."""
+    headings = {
+        "linf_distance_smallest": "smallest",
+        "linf_distance_percentile_1": "1% are below",
+        "linf_distance_median": "median",
+        "linf_distance_share_above_0.9": "share above .9",
+    }
+    rows = []
+    for measured in sets:
+        block = grid.exhibit(measured.attrs["exhibit"])
+        label = set_name(measured["dataset"].iloc[0] if len(measured) else block["dataset"])
+        for transform in block["transform"]:
+            row = {"data set": label, "variant": transform_label(transform)}
+            for metric, heading in headings.items():
+                value = measured_values(measured, metric).get(transform, np.nan)
+                row[heading] = _number(100 * value, "{:.1f}%") if "share" in metric else _number(value, "{:.3f}")
+            images = measured.loc[measured["transform"] == transform, "n"]
+            rows.append({**row, "images": f"{images.iloc[0]}" if len(images) else MISSING})
+    return pd.DataFrame(rows)
+
+
+def linf_seen(sets: Sequence[pd.DataFrame]) -> str:
+    """How close to 1 the ℓ∞ distances are, set by set: the variant with the fewest above .9 and the one with the most."""
+    said = []
+    for measured in sets:
+        shares = 100 * measured_values(measured, "linf_distance_share_above_0.9").dropna()
+        if shares.empty:
+            name = set_name(grid.exhibit(measured.attrs["exhibit"])["dataset"])
+            said.append(f"{name}: not computed yet; {_to_compute(measured)}")
+            continue
+        middle = measured_values(measured, "linf_distance_median")
+        ends = [
+            f"{shares[name]:.1f}% of the pairs are farther apart than .9 on {transform_label(name)} (median {middle[name]:.3f})"
+            for name in dict.fromkeys((shares.idxmin(), shares.idxmax()))
+        ]
+        said.append(f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): {' and '.join(ends)}.")
+    return " ".join(said)
+
+
+SEPARATED = 0.99  # of the points: what counts as separating two spheres
+
+
+def facets_table(rows: pd.DataFrame, dimension: int) -> pd.DataFrame:
+    """Theorem D.1 beside the networks: how many facets a polytope needs between the spheres, and how many units sufficed.
+
+    `rows`: as `results.tables("figure-6")` gives them. For the data as they are, and for what an ℓ2 budget of eps leaves of the
+    gap. In two dimensions the fewest sides are known exactly; else e^(n/(2d²)) is a lower bound. "none": no width tried did.
+    """
+    shown = []
+    here = rows[rows["d"] == dimension] if len(rows) else rows
+    for gap, at in here.groupby("gap") if len(here) else ():
+        row = {"gap": f"{gap:g}"}
+        for label, eps, trained, metric in (
+            ("clean", 0.0, "standard", "clean_accuracy"),
+            ("robust", at["eps"].iloc[0], "pgd", "robust_accuracy"),
+        ):
+            ratio = geometry.ratio_of_radii(gap, eps)
+            enough = at[(at["training"] == trained) & (at[metric] >= SEPARATED)]["width"]
+            row[f"{label}: radii 1 to"] = f"{ratio:.2f}"
+            if dimension == 2:
+                row[f"{label}: sides needed"] = str(geometry.polygon_sides(ratio))
+            else:
+                row[f"{label}: facets, at least"] = f"{geometry.facets_needed(dimension, ratio):.1f}"
+            row[f"{label}: units that sufficed"] = str(enough.min()) if len(enough) else "none"
+        shown.append(row)
+    return pd.DataFrame(shown or [dict.fromkeys(("gap", "needed", "units that sufficed"), MISSING)])
+
+
+def spheres_seen(rows: pd.DataFrame) -> str:
+    """What the networks between spheres show: the narrowest that separate, clean and robust, at either end of the gaps."""
+    if rows.empty:
+        return f"Not computed yet; {_to_compute(rows)}"
+    said = []
+    for dimension, here in rows.groupby("d"):
+        ends = []
+        for gap in (here["gap"].max(), here["gap"].min()):
+            at = here[here["gap"] == gap]
+            widths = [
+                at[(at["training"] == trained) & (at[metric] >= SEPARATED)]["width"].min()
+                for trained, metric in (("standard", "clean_accuracy"), ("pgd", "robust_accuracy"))
+            ]
+            clean, robust = (f"{width:.0f} units" if np.isfinite(width) else "no width tried" for width in widths)
+            ends.append(f"at a gap of {gap:g} clean points are separated by {clean}, robustly by {robust}")
+        said.append(f"In {dimension} dimensions, {'; '.join(ends)}.")
+    both = rows.pivot_table(index=["d", "width", "gap"], columns="training", values=["clean_accuracy", "robust_accuracy"])
+    gained = 100 * (both["robust_accuracy", "pgd"] - both["robust_accuracy", "standard"])
+    lost = 100 * (both["clean_accuracy", "standard"] - both["robust_accuracy", "pgd"])
+    where = dict(zip(("d", "width", "gap"), lost.idxmax(), strict=True))
+    return (
+        f"{' '.join(said)} Adversarial training changes robust accuracy by {gained.min():+.1f} to {gained.max():+.1f} points; "
+        f"the robust accuracy it reaches stays below the clean accuracy of standard training by at most **{lost.max():.1f} "
+        f"points** (width {where['width']}, gap {where['gap']:g}, {where['d']} dimensions)."
+    )
+
+
+def linear_margin_seen(rows: pd.DataFrame) -> str:
+    """How much of the largest margin a linear classifier reaches by standard training, and by adversarial training."""
+    if rows.empty:
+        return f"Not computed yet; {_to_compute(rows)}"
+    reached, budgets = (100 * rows[name] / rows["largest_margin"] for name in ("margin", "eps"))
+    best = reached.idxmax()
+    return (
+        f"Standard training reaches {reached[budgets.idxmin()]:.0f}% of the largest margin there is (a support vector "
+        f"machine's), adversarial training with ε at {budgets[best]:.0f}% of it **{reached[best]:.0f}%** "
+        f"({rows['n'].iloc[0]} points, {rows['d'].iloc[0]} dimensions)."
+    )
+
+
+# The attacks of the suite, by their metric's suffix, from the weakest in kind to the strongest.
+ATTACKS = {
+    "transfer": "transfer: the paper's PGD, on the standardly trained twin",
+    "fgsm": "FGSM: one step of ε",
+    "reference": "**the paper's PGD**",
+    "bim": "BIM: PGD from the image itself",
+    "momentum": "PGD with momentum",
+    "margin": "PGD on the margin (CW loss)",
+    "100_steps": "PGD, 100 steps",
+    "1000_steps": "PGD, 1000 steps",
+    "restarts": "PGD, 100 steps, 10 starts, every iterate counts",
+    "autoattack": "AutoAttack",
+}
+
+
+def _held(outcomes: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """By transform: one row an image (of a seed), one column an attack, whether it held."""
+    if outcomes.empty:
+        return {}
+    rows = outcomes.assign(metric=outcomes["metric"].str.removeprefix("robust_accuracy_"))
+    rows = rows[rows["metric"].isin(ATTACKS)]
+    return {
+        transform: group.pivot(index=["seed", "image"], columns="metric", values="held")
+        for transform, group in rows.groupby("transform", sort=False)
+    }
+
+
+def strength_table(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy in percent under each attack of the suite, and in brackets its difference from the paper's attack.
+
+    `outcomes`: as `results.outcomes` gives them; all attacks are on the same images. The last row is the worst case: an image
+    counts only if it withstands every attack there is a record of.
+    """
+    held = _held(outcomes)
+    transforms = grid.exhibit(outcomes.attrs["exhibit"])["transform"]
+    together = "all of them together"
+    rows = []
+    for attack, label in [*ATTACKS.items(), ("", together)]:
+        row = {"attack": label}
+        for transform in transforms:
+            found = held.get(transform, pd.DataFrame())
+            if found.empty or (attack and attack not in found):
+                row[transform_label(transform)] = MISSING
+                continue
+            mean = 100 * (found[attack] if attack else found.all(axis=1)).mean()
+            apart = (
+                f" ({mean - 100 * found['reference'].mean():+.1f})" if "reference" in found and attack != "reference" else ""
+            )
+            row[transform_label(transform)] = f"{mean:.1f}{apart}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def strength_seen(outcomes: pd.DataFrame) -> str:
+    """What the suite takes off the paper's robust accuracy, at most, and whether the order of the variants stays."""
+    held = {name: found for name, found in _held(outcomes).items() if "reference" in found and len(found.columns) > 1}
+    if not held:
+        return f"Not computed yet; {_to_compute(outcomes)}"
+    reference = pd.Series({name: 100 * found["reference"].mean() for name, found in held.items()})
+    worst = pd.Series({name: 100 * found.all(axis=1).mean() for name, found in held.items()})
+    single = {name: 100 * found.drop(columns="reference").mean() for name, found in held.items()}
+    strongest = {name: ATTACKS[means.idxmin()].split(":")[0] for name, means in single.items()}
+    said = "; ".join(
+        f"{transform_label(name)} {reference[name]:.1f}% to {worst[name]:.1f}% (the strongest alone: {strongest[name]})"
+        for name in held
+    )
+    sizes = " and ".join(map(str, sorted({len(found) for found in held.values()})))
+    off = reference - worst
+    span = f"{off.min():.1f} to {off.max():.1f}" if len(off) > 1 else f"{off.iloc[0]:.1f}"
+    kept = list(reference.sort_values().index) == list(worst.sort_values().index)
+    order = f" The order of the {len(held)} variants **{'stays' if kept else 'changes'}**." if len(held) > 1 else ""
+    return (
+        f"On {sizes} test images (scale {outcomes.attrs['scale']}), all attacks together take **{span} points** off what the "
+        f"paper's attack leaves: {said}.{order}"
+    )
+
+
+def eps_curve(ours: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy against eps: rows `transform`, `seed`, `eps`, `value`, `n`."""
+    rows = ours[ours["metric"].str.startswith("robust_accuracy_eps_") & (ours["split"] == "test")]
+    rows = rows.assign(eps=rows["metric"].str.removeprefix("robust_accuracy_eps_").astype(float))
+    return rows[["dataset", "transform", "seed", "eps", "value", "n"]].dropna(subset="value")
+
+
+def _fallen(weaker: pd.Series, stronger: pd.Series) -> str:
+    """Whether an attack that should be the stronger one leaves no more images: both outcomes on the same images.
+
+    An excess of images counts against it only if chance would not explain it: an exact one-sided sign test at 5%.
+    """
+    more, fewer = int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum())
+    if more <= fewer:
+        return "holds"
+    chance = binomtest(more, more + fewer, alternative="greater").pvalue
+    return "holds, within chance" if chance > 0.05 else "**fails**"
+
+
+def masking_table(outcomes: pd.DataFrame, curve: pd.DataFrame) -> pd.DataFrame:
+    """The checks for gradient masking (Athalye et al., 2018; Carlini et al., 2019), one column a variant of the suite.
+
+    `outcomes` of the suite, `curve` the frame of robust accuracy against eps. "–" marks what is not computed.
+    """
+    held, against = _held(outcomes), eps_curve(curve)
+    pairs = {
+        "one step does less than many": ("fgsm", "reference"),
+        "a transferred attack does less than one on the model itself": ("transfer", "reference"),
+        "100 steps do no less than the paper's": ("reference", "100_steps"),
+        "1000 steps do no less than 100": ("100_steps", "1000_steps"),
+        "AutoAttack does no less than the paper's": ("reference", "autoattack"),
+    }
+    rows = []
+    for label, (weaker, stronger) in pairs.items():
+        row = {"check": label}
+        for transform in grid.exhibit(outcomes.attrs["exhibit"])["transform"]:
+            found = held.get(transform, pd.DataFrame())
+            cell = MISSING
+            if weaker in found and stronger in found:
+                left = " → ".join(f"{100 * found[attack].mean():.1f}" for attack in (weaker, stronger))
+                cell = f"{_fallen(found[weaker], found[stronger])} ({left})"
+            row[transform_label(transform)] = cell
+        rows.append(row)
+    growing, grey, ending = ({"check": label} for label in (
+        "a larger ε leaves no more images", "at ε = ½, where all images can be made grey, at most chance is left",
+        "at ε = 1 nothing is left",
+    ))  # fmt: skip
+    for transform in grid.exhibit(outcomes.attrs["exhibit"])["transform"]:
+        means = against[against["transform"] == transform].groupby("eps")["value"].mean()
+        variant = transform_label(transform)
+        if means.empty:
+            growing[variant] = grey[variant] = ending[variant] = MISSING
+            continue
+        rise = means.diff().max()
+        # A point in a hundred is what an attack from a random start may differ by.
+        growing[variant] = "holds" if rise <= 0 else f"{'holds' if rise <= 1 else '**fails**'} (but for +{rise:.1f} points)"
+        for row, eps, allowed in ((grey, 0.5, 100 / 10), (ending, 1.0, 0.0)):
+            value = means.get(eps, np.nan)
+            row[variant] = f"{'holds' if value <= allowed else '**fails**'} ({value:.1f})" if np.isfinite(value) else MISSING
+    table = pd.DataFrame([*rows, growing, grey, ending])
+    table.attrs["command"] = outcomes.attrs["command"]
+    return table
+
+
+def masking_seen(table: pd.DataFrame) -> str:
+    """How many of the checks of a `masking_table` hold, and which fail."""
+    cells = table.set_index("check").stack()
+    told = cells[cells != MISSING]
+    failed = told[told.str.startswith("**fails**")]
+    if told.empty:
+        return f"Not computed yet; {_to_compute(table)}"
+    listed = "; ".join(f"{check} ({variant})" for check, variant in failed.index)
+    return f"**{len(told) - len(failed)} of {len(told)} checks hold**" + (f"; those that fail: {listed}." if listed else ".")
+
+
+def curve_table(ours: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy in percent at some budgets, and the budget at which half of the images fall, by variant."""
+    curve = eps_curve(ours)
+    block = grid.exhibit(ours.attrs["exhibit"])
+    dataset = block["dataset"]
+    rows = []
+    for transform in block["transform"]:
+        means = curve[curve["transform"] == transform].groupby("eps")["value"].mean()
+        row = {"variant": transform_label(transform)}
+        for share in (0, 0.5, 1, 1.5):
+            eps = share * paper_eps(dataset)
+            near = means[np.isclose(means.index, eps, rtol=1e-4, atol=1e-9)]
+            label = f"ε = {eps_label(eps, dataset)}{'' if eps else ' (clean)'}"
+            row[label] = f"{near.iloc[0]:.1f}" if len(near) else MISSING
+        half = half_eps(means)
+        row["half fall at ε ="] = (eps_label(half, dataset) if np.isfinite(half) else "beyond") if len(means) else MISSING
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def eps_label(eps: float, dataset: str) -> str:
+    """A budget as one writes it on a data set: 0.3 on MNIST, 8/255 on CIFAR10."""
+    return f"{255 * eps:.3g}/255" if eps > 0 and paper_eps(dataset) < 0.05 else f"{eps:.3g}"
+
+
+def half_eps(means: pd.Series) -> float:
+    """The budget, interpolated, at which robust accuracy first falls to half of all images; NaN where it never does."""
+    below = means.index[means <= 50]
+    if not len(below):
+        return np.nan
+    last = means.index.get_loc(below[0])
+    if last == 0:
+        return float(below[0])
+    (x0, y0), (x1, y1) = ((means.index[i], means.iloc[i]) for i in (last - 1, last))
+    return float(x0 + (y0 - 50) / (y0 - y1) * (x1 - x0))
+
+
+def curve_seen(ours: pd.DataFrame) -> str:
+    """Over which budgets the variants lie apart, and whether their order is that at the paper's budget."""
+    curve = eps_curve(ours)
+    dataset = grid.exhibit(ours.attrs["exhibit"])["dataset"]
+    eps = paper_eps(dataset)
+    wide = curve.groupby(["eps", "transform"])["value"].mean().unstack()
+    if wide.shape[1] < 2:
+        return f"Not computed yet: at least two variants are needed, {wide.shape[1]} are there; {_to_compute(ours)}"
+    wide = wide[wide.index <= 2 * eps]
+    spread = wide.max(axis=1) - wide.min(axis=1)
+    at = wide.index[np.abs(wide.index - eps).argmin()]
+    apart = [budget for budget in wide.index[1:] if spread[budget] > 0 and spread[at] > 0]
+    orders = pd.Series({budget: spearmanr(wide.loc[budget], wide.loc[at]).statistic for budget in apart}, dtype=float)
+    kept = (
+        f" The variants' order at other budgets has a rank correlation of at least {orders.min():+.2f} with that at the paper's"
+        f" (least at ε = {eps_label(orders.idxmin(), dataset)})."
+        if len(orders)
+        else ""
+    )
+    images = int(curve["n"].min())
+    low, high = interval(50, images)
+    return (
+        f"Over {wide.shape[1]} variants (scale {ours.attrs['scale']}, {images} test images: a 95% interval of at most "
+        f"±{(high - low) / 2:.0f} points), robust accuracy spans {spread.iloc[0]:.1f} points at "
+        f"ε = 0, {spread[at]:.1f} at the paper's ε = {eps_label(eps, dataset)}, and most, **{spread.max():.1f}**, at "
+        f"ε = {eps_label(spread.idxmax(), dataset)}.{kept}"
+    )
 
 
 def speed_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -495,7 +999,7 @@ def _simulated(row: pd.Series, column: str) -> str:
 def example_1_seen(rows: pd.DataFrame) -> str:
     """What the simulation says of Example 1: Bayes error, agreement with the exact values, and the largest dimension."""
     if rows.empty:
-        return f"Not computed yet. `{rows.attrs['command']}`"
+        return f"Not computed yet; {_to_compute(rows)}"
     exact = [100 * theory.diagonal_robust_error(int(d), eps) for d, eps in zip(rows["d"], rows["eps"], strict=True)]
     exact += [100 * theory.axis_robust_error(eps) for eps in rows["eps"]]
     intervals = share_intervals(rows, "diagonal") + share_intervals(rows, "axis")
@@ -520,7 +1024,7 @@ def half_space_bound(row: pd.Series) -> float:
 def concentration_seen(rows: pd.DataFrame) -> str:
     """What the simulated half-spaces say of Theorem 2.1: how many lie above the first bound, and where it is tightest."""
     if rows.empty:
-        return f"Not computed yet. `{rows.attrs['command']}`"
+        return f"Not computed yet; {_to_compute(rows)}"
     bounds = np.array([half_space_bound(row) for _, row in rows.iterrows()])
     shares = (rows["inside"] / rows["n"]).to_numpy()
     lows = np.array([low for low, _ in share_intervals(rows, "inside")]) / 100
@@ -574,8 +1078,7 @@ def set_label(dataset: str, transform: str, d: int) -> str:
     """A set of points as a reader reads it: "CIFAR10 (JPEG), binarized", "cube, d = 784"."""
     if dataset in theory.SPACES:
         return f"{dataset}, d = {d}"
-    name = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR10", "cifar10-jpeg": "CIFAR10 (JPEG)"}[dataset]
-    return name if transform == "original" else f"{name}, {transform_label(transform)}"
+    return set_name(dataset) if transform == "original" else f"{set_name(dataset)}, {transform_label(transform)}"
 
 
 def distance_moments(bins: pd.DataFrame) -> tuple[float, float]:
@@ -628,7 +1131,7 @@ def example_2_seen(uniform: pd.DataFrame) -> str:
     here = uniform[uniform["d"] == d] if len(uniform) else uniform
     means = {space: distance_moments(group)[0] for space, group in here.groupby("dataset")}
     if means.keys() != set(theory.SPACES):
-        return f"Not computed yet. `{uniform.attrs['command']}`"
+        return f"Not computed yet; {_to_compute(uniform)}"
     ratio = means["cube"] / means["ball"]
     exchanged = {
         "cube": (ball * ratio, theory.cube_vulnerable_fraction(ball * ratio)),
@@ -679,7 +1182,7 @@ def distance_seen(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
     apart = distances_apart(uniform, images)
     apart = apart[apart["dataset"].str.startswith("cifar10") & (apart["transform"] == "original") & apart["cube"].notna()]
     if apart.empty:
-        return f"Not computed yet. `{images.attrs['command']}` and `{uniform.attrs['command']}`"
+        return f"Not computed yet; compute it with `{images.attrs['command']}` and `{uniform.attrs['command']}`."
     row = apart.iloc[0]
     name, spreads = set_label(row["dataset"], "original", int(row["d"])), distance_spreads(uniform, int(row["d"]))
     readings = []
@@ -875,7 +1378,7 @@ def certified_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     found = {metric: _as_errors(ours, "lp", metric)["mean"].dropna() for metric in ("certified_error", "robust_accuracy")}
     certified, attacked = found.values()
     if not {"binarize", "original"} <= {*certified.index} & {*attacked.index}:
-        return f"Not computed yet: both variants are needed. `{ours.attrs['command']}`"
+        return f"Not computed yet: both variants are needed; {_to_compute(ours)}"
     theirs = paper_values(paper, "lp", "certified_error")
     ours_apart, theirs_apart = (values["original"] - values["binarize"] for values in (certified, theirs))
     sides = " and ".join(
@@ -928,7 +1431,7 @@ def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """What the records show of the exact certificate, beside the paper's LP one."""
     errors = {metric: found["mean"].dropna() for metric, found in _ramp_errors(ours).items()}
     if not all({"binarize", "original"} <= set(values.index) for values in errors.values()):
-        return f"Not computed yet: both variants are needed. `{ours.attrs['command']}`"
+        return f"Not computed yet: both variants are needed; {_to_compute(ours)}"
     binary, original = ({_RAMP[metric]: found[name] for metric, found in errors.items()} for name in ("binarize", "original"))
     theirs = paper_values(paper, "lp", "certified_error")["binarize"]
     return (
@@ -940,6 +1443,317 @@ def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
         f"error, BPDA **{original['ramp: BPDA']:.1f}%** and Square **{original['ramp: Square']:.1f}%**: what hides the "
         f"gradient stops only the attack that needs it."
     )
+
+
+def span(row: pd.Series) -> tuple[float, float]:
+    """The ends of the error bar of a row of `over_seeds`: the range over several seeds, else Wilson's interval."""
+    return (row["low"], row["high"]) if row["seeds"] > 1 else interval(row["mean"], int(row["n"]))
+
+
+def variants_table(ours: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
+    """The four quantities of variants that the paper prints no numbers of, in percent on test images.
+
+    In brackets the range over seeds where there are several, else the 95% interval over the test images.
+    """
+    rows = []
+    for variant in variants:
+        row = {"variant": transform_label(variant)}
+        for quantity, (_, heading, _) in QUANTITIES.items():
+            row[heading] = _cell_with_span(over_seeds(ours, *quantity), variant)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _cell_with_span(found: pd.DataFrame, transform: str) -> str:
+    if transform not in found.index:
+        return MISSING
+    row = found.loc[transform]
+    if row["seeds"] == 0:
+        return row["status"]
+    low, high = span(row)
+    return f"{row['mean']:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def seen_variants(ours: pd.DataFrame, variants: Sequence[str]) -> str:
+    """One sentence: how far each accuracy moves over variants that the paper prints no numbers of."""
+    moved = {}
+    for quantity in list(QUANTITIES)[:3]:
+        found = over_seeds(ours, *quantity)["mean"].reindex(list(variants)).dropna()
+        if len(found) < 2:
+            label = QUANTITIES[quantity][0]
+            return f"Not computed yet: {label} needs at least two variants, {len(found)} are there; {_to_compute(ours)}"
+        moved[quantity] = found
+    clean, trained, robust = moved.values()
+    ranges = [found.max() - found.min() for found in (clean, trained, robust)]
+    return (
+        f"Over {len(robust)} of {len(variants)} variants (scale {ours.attrs['scale']}) the clean accuracy of standard training "
+        f"moves by **{ranges[0]:.1f} points**, that of PGD training by **{ranges[1]:.1f}**, and robust accuracy by "
+        f"**{ranges[2]:.1f}**, from {robust.min():.1f}% ({transform_label(robust.idxmin())}) to {robust.max():.1f}% "
+        f"({transform_label(robust.idxmax())})."
+    )
+
+
+FASHION = {"original": "fashion-MNIST", "edges": "edge-fashion-MNIST"}
+
+
+def fashion_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """The six numbers of Figure 3b, in percent on test images: the paper's, ours with its interval, and Δ, their difference.
+
+    In brackets the range over seeds where there are several, else the 95% interval over the test images.
+    """
+    rows = []
+    for transform, name in FASHION.items():
+        for quantity in list(QUANTITIES)[:3]:
+            theirs = paper_values(paper, *quantity)[transform]
+            mine = over_seeds(ours, *quantity)
+            there = transform in mine.index and mine.loc[transform, "seeds"] > 0
+            rows.append(
+                {
+                    "data set": name,
+                    "quantity": QUANTITIES[quantity][0],
+                    "paper": f"{theirs:.1f}",
+                    "ours": _cell_with_span(mine, transform),
+                    "Δ": f"{mine.loc[transform, 'mean'] - theirs:+.1f}" if there else MISSING,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def seen_fashion(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """What PGD training costs and what the attack takes, of fashion-MNIST and of its edges, beside the paper's numbers."""
+    said = []
+    for transform, name in FASHION.items():
+        mine = [over_seeds(ours, *quantity)["mean"].get(transform, np.nan) for quantity in list(QUANTITIES)[:3]]
+        theirs = [paper_values(paper, *quantity)[transform] for quantity in list(QUANTITIES)[:3]]
+        if not np.isfinite(mine).all():
+            bad = ours[ours["value"].isna() & (ours["transform"] == transform)]["status"]
+            why = f" (some are {', '.join(sorted(set(bad)))})" if len(bad) else ""
+            return f"Not computed yet: {name} lacks some of its three accuracies{why}; {_to_compute(ours)}"
+        said.append(
+            f"On {name}, PGD training costs **{mine[0] - mine[1]:.1f} points** of clean accuracy (the paper: "
+            f"{theirs[0] - theirs[1]:.1f}), and the attack takes another **{mine[1] - mine[2]:.1f}** (the paper: "
+            f"{theirs[1] - theirs[2]:.1f})."
+        )
+    return f"At scale {ours.attrs['scale']}: {' '.join(said)}"
+
+
+def claims_table(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Each claim in our words, with its name, and the verdicts on the paper's own numbers and on ours with their evidence.
+
+    `verdicts`: as `claims.verdicts` gives it.
+    """
+    shown = [
+        {
+            "claim": f"{row['sentence']} `{row['claim']}`",
+            "the paper's own numbers": _verdict(row["paper_verdict"], row["paper_evidence"]),
+            "ours": _verdict(row["verdict"], row["evidence"]),
+        }
+        for _, row in verdicts.iterrows()
+    ]
+    return pd.DataFrame(shown, columns=["claim", "the paper's own numbers", "ours"])
+
+
+def _verdict(verdict: str, evidence: str) -> str:
+    word = f"**{verdict}**" if verdict != "not computed" else verdict
+    return f"{word}: {evidence}"
+
+
+def claims_seen(verdicts: pd.DataFrame) -> str:
+    """How many claims hold, fail and are not computed, on our records and on the paper's own numbers."""
+    ours, theirs = (verdicts[name].value_counts() for name in ("verdict", "paper_verdict"))
+    failing = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["verdict"] == "fails", "claim"])
+    slips = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["paper_verdict"] == "fails", "claim"])
+    counted = [
+        f"holds: {found.get('holds', 0)}, fails: {found.get('fails', 0)}{f' ({failing})' if failing else ''}"
+        for found, failing in ((ours, failing), (theirs, slips))
+    ]
+    absent = [found.get("not computed", 0) for found in (ours, theirs)]
+    return (
+        f"Of {len(verdicts)} claims, our records say **{counted[0]}**, not computed: {absent[0]}. The paper's own printed "
+        f"numbers say {counted[1]}, no number to tell: {absent[1]}."
+    )
+
+
+def capacity_tables(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Tables 4 and 5: accuracies in percent by widen factor, the paper's beside ours; one table a quantity, by its heading.
+
+    Variants on training images come first, then the same on test images; two columns a width. Over several seeds ours is the
+    mean ± half the range. "–" marks what is not computed at this scale, "n/a" what the paper or our copy of it has not.
+    """
+    widths = sorted({*paper["widen_factor"], *ours["widen_factor"]})
+    by = ["transform", "widen_factor"]
+    tables = {}
+    for quantity in ACCURACIES:
+        rows = []
+        for split, images in (("train", "training"), ("test", "test")):
+            mine, theirs = over_seeds(ours, *quantity, split, by), paper_values(paper, *quantity, split, by)
+            for transform in paper["transform"].unique():
+                row = {"variant": transform_label(transform), "images": images}
+                for width in widths:
+                    heading = f"w={f'{width:g}'.removeprefix('0')}"
+                    printed = theirs.get((transform, width), np.nan)
+                    row[f"{heading} paper"] = f"{printed:.1f}" if np.isfinite(printed) else NOT_IN_PAPER
+                    row[f"{heading} ours"] = _our_cell(mine, (transform, width))
+                rows.append(row)
+        tables[QUANTITIES[quantity][1]] = pd.DataFrame(rows)
+    return tables
+
+
+def downloads(name: str, tables: pd.DataFrame | Mapping[str, pd.DataFrame], ours: pd.DataFrame) -> str:
+    """Links to `name`.csv, what the table shows, and `name`-records.csv, the records behind it, one row a number.
+
+    The links hold the files themselves: they work without a network, a server or JavaScript.
+    """
+    if not isinstance(tables, pd.DataFrame):
+        tables = pd.concat(dict(tables), names=["quantity"]).reset_index("quantity")
+    return (
+        f"Download: {_csv(f'{name}.csv', tables)} (the table) · "
+        f"{_csv(f'{name}-records.csv', ours)} (the records behind it, one row a number)"
+    )
+
+
+def _csv(file: str, rows: pd.DataFrame) -> str:
+    content = base64.b64encode(rows.to_csv(index=False).encode()).decode()
+    return f'<a download="{file}" href="data:text/csv;charset=utf-8;base64,{content}">{file}</a>'
+
+
+def equal_distance_table(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Table 1: sets of equal inter-class distance, the factors that make them equal, and the robust accuracy on each.
+
+    `distances`: measured distances and solved factors. A smoothed set has no factor. "–" marks what is not computed.
+    """
+    measured, factors = (measured_values(distances, metric) for metric in ("inter_class_distance", "scale_factor"))
+    printed = paper.pivot(index="transform", columns="metric", values="value")
+    robust = over_seeds(ours, "pgd", "robust_accuracy")
+    rows = []
+    for transform in paper["transform"].unique():
+        target = transform.rpartition("rescale-to-")[2]
+        scaled = transform != target
+        theirs = printed.loc[transform]
+        rows.append(
+            {
+                "set": transform_label(transform),
+                "distance: paper": f"{printed.loc[target, 'inter_class_distance']:.2f}",
+                "distance: ours": _number(measured.get(transform, np.nan), "{:.2f}"),
+                "factor: paper": f"{theirs['scale_factor']:.3f}" if scaled else "",
+                "factor: ours": _number(factors.get(transform, np.nan), "{:.3f}") if scaled else "",
+                "robust: paper": f"{theirs['robust_accuracy']:.1f}",
+                "robust: ours (Δ)": _our_cell(robust, transform, theirs["robust_accuracy"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def equal_distance_seen(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """One sentence a target of Table 1 on what the records show: how far robust accuracies at one distance lie apart."""
+    robust = over_seeds(ours, "pgd", "robust_accuracy")
+    robust = robust.loc[robust["seeds"] > 0, "mean"]
+    theirs, reached = paper_values(paper, "pgd", "robust_accuracy"), measured_values(distances, "inter_class_distance")
+    said = []
+    for target in (name for name in paper["transform"].unique() if "rescale-to-" not in name):
+        sets = [target, f"rescale-to-{target}", f"binarize+rescale-to-{target}"]
+        if not all(name in robust.index for name in sets):
+            continue
+        mine = robust[sets]
+        listed = ", ".join(f"{mine[name]:.1f}% ({transform_label(name)})" for name in sets)
+        at = f" ({reached[target]:.2f})" if np.isfinite(reached.get(target, np.nan)) else ""
+        said.append(
+            f"At the inter-class distance of {transform_label(target)}{at}, robust accuracy is {listed}: **{_width(mine):.1f} "
+            f"points** between sets of one distance, in the paper {_width(theirs[sets]):.1f}."
+        )
+    if not said:
+        return f"Not computed yet: a target needs all three of its sets; {_to_compute(ours)}"
+    return f"Scale {ours.attrs['scale']}. " + " ".join(said)
+
+
+def _width(values: pd.Series) -> float:
+    return values.max() - values.min()
+
+
+def volume_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], paper: pd.DataFrame) -> str:
+    """What the records show of Section 5.1: how little leaving the box changes, for all that the volumes differ.
+
+    `sets`: from the paper's name of a data set, as in Table 7 (`paper`), to (measured volumes, ours).
+    """
+    said = []
+    for name, (volumes, ours) in sets.items():
+        change = _out_of_the_box(over_seeds(ours, *BOXED)["mean"], over_seeds(ours, *UNBOXED)["mean"])
+        if change.empty:
+            said.append(f"{name.upper()}: not computed yet; {_to_compute(ours)}")
+            continue
+        rows = paper[paper["dataset"] == name]
+        theirs = _out_of_the_box(paper_values(rows, *BOXED), paper_values(rows, *UNBOXED))[change.index]
+        bits = _width(measured_values(volumes, "log2_perturbable_volume").reindex(change.index))
+        apart = f", whose perturbable volumes differ by up to {bits:.0f} bits" if bits > 0 else ""
+        over = f"over {len(change)} variant{'s' * (len(change) > 1)}{apart}"
+        said.append(
+            f"{name.upper()} (scale {ours.attrs['scale']}): letting the attack leave the box changes robust accuracy by "
+            f"**{_from_to(change)} points** {over}; in the paper, over the same, by {_from_to(theirs)}."
+        )
+    return " ".join(said)
+
+
+def _from_to(changes: pd.Series) -> str:
+    ends = dict.fromkeys(f"{value:+.1f}" for value in (changes.min(), changes.max()))
+    return " to ".join(ends)
+
+
+def _out_of_the_box(boxed: pd.Series, unboxed: pd.Series) -> pd.Series:
+    return (unboxed - boxed).dropna()
+
+
+def growth_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame | None]], axis: str) -> str:
+    """What the records show of Section 5.3: how robust accuracy moves from the least to the most of `axis` that is computed.
+
+    `sets`: from a data set's name to (ours, the paper's or None where it prints no number); `axis`: `widen_factor` or
+    `train_size`. The paper's moves are over the same variants and the same ends.
+    """
+    said = []
+    for name, (ours, paper) in sets.items():
+        robust, trained, clean = (
+            _ends(over_seeds(ours, *quantity, split, ["transform", axis])["mean"])
+            for quantity, split in ((BOXED, "test"), (BOXED, "train"), (("standard", "clean_accuracy"), "test"))
+        )
+        if robust.empty:
+            said.append(f"{name}: not computed yet, two values at least are needed; {_to_compute(ours)}")
+            continue
+        gap = (trained - robust).mean()
+        low, high = (f"{value:,g}" for value in robust.attrs["ends"])
+        theirs = ""
+        if paper is not None:
+            printed = _ends(paper_values(paper, *BOXED, by=["transform", axis]), robust.attrs["ends"]).reindex(robust.index)
+            theirs = f" (the paper's, over the same, by {_moves(printed)})" if len(printed.dropna()) else ""
+        steady = f", the clean accuracy of standard training by {_moves(clean)}" if len(clean) else ""
+        said.append(
+            f"{name} (scale {ours.attrs['scale']}), from {axis.replace('_', ' ')} {low} to {high}: robust accuracy on test "
+            f"images moves by **{_moves(robust)}**{theirs}{steady}. The gap between training and test images goes, on average "
+            f"over the variants, from {gap['first']:.1f} to {gap['last']:.1f} points of robust accuracy."
+        )
+    return " ".join(said)
+
+
+def _ends(values: pd.Series, ends: tuple[float, float] | None = None) -> pd.DataFrame:
+    """The first and last value of each transform along the second level of the index, where both are there.
+
+    `ends`, by default the least and the largest value of that level with a number, are kept in `attrs`.
+    """
+    values = values.dropna()
+    along = values.index.get_level_values(1)
+    low, high = ends or ((float(along.min()), float(along.max())) if len(along) else (np.nan, np.nan))
+    wide = values.unstack().reindex(columns=[low, high]) if low < high else pd.DataFrame(columns=[low, high], dtype=float)
+    wide.columns = ["first", "last"]
+    wide = wide.dropna()
+    wide.attrs["ends"] = (low, high)
+    return wide
+
+
+def _moves(ends: pd.DataFrame) -> str:
+    """The least and the largest move between two ends, with the variants' names."""
+    moves = (ends["last"] - ends["first"]).dropna()
+    least, most = moves.idxmin(), moves.idxmax()
+    if f"{moves[least]:+.1f}" == f"{moves[most]:+.1f}":
+        return f"{moves[most]:+.1f} points ({' and '.join(map(transform_label, moves.index))})"
+    return f"{moves[least]:+.1f} ({transform_label(least)}) to {moves[most]:+.1f} points ({transform_label(most)})"
 
 
 def schedule_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,210 @@
+"""Every claim that the paper makes in words: a sentence, its section, and a check. Frame in; holds, fails or not computed out.
+
+claims.check("3.3-clean-accuracy-is-stable", records)   # of one or more scales; a claim never mixes two of them
+claims.verdicts("3", claims.recorded())                 # a section's claims, on our records and on the paper's own numbers
+
+What words mean is the same in all checks, whatever that makes of a claim:
+
+- *More*, *less*, *rises*, *falls*: the 95% interval of the difference excludes 0. The interval of an accuracy is Wilson's over
+  its images, widened to the range over seeds where there are several; that of a difference follows from the two (MOVER, for two
+  Wilson intervals Newcombe's, 1998). The images are the same on both sides, so it is wider than it has to be.
+- *Comparable*, *slightly*, *nearly 100%*, of models trained apart: within 3 points, since Section 1 calls a difference of less
+  than 3% comparable. *Largely*, *far*, *significantly*: more than that, and beyond the interval.
+- *Almost the same*, of one model, and *plateau*: within 1 point, the half width of the 95% interval of a difference between two
+  accuracies of 85% on 10,000 images.
+- *Much more*: at least twice.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import pandas as pd
+
+from lib import grid, results
+from lib.claims.checks import CLAIMS, Claim
+from lib.claims.evidence import PUBLISHED, AbsentError, Estimate, Finding, Records
+
+__all__ = [
+    "CLAIMS",
+    "FAILS",
+    "HOLDS",
+    "NOT_COMPUTED",
+    "PUBLISHED",
+    "Estimate",
+    "Verdict",
+    "check",
+    "names",
+    "published",
+    "recorded",
+    "verdicts",
+]
+
+HOLDS, FAILS, NOT_COMPUTED = "holds", "fails", "not computed"
+_SIMULATED = ("example_1_simulation", "sphere_separation", "linear_margin")  # they leave tables
+_TRAIN_SIZE = {"mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check says: `holds`, `fails` or `not computed`, on which evidence, of which scale, images, seeds and data."""
+
+    claim: str
+    section: str
+    sentence: str
+    verdict: str
+    evidence: str  # the numbers; what is lacking, where it is not computed
+    scale: str = ""
+    n: tuple[int, ...] = ()  # test or training images behind each number
+    seeds: tuple[int, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.evidence}{f' ({about})' if (about := self.about) else ''}"
+
+    @property
+    def about(self) -> str:
+        """Scale, data, number of images and seeds behind the verdict, in words; empty where it is not computed."""
+        if not self.scale:
+            return ""
+        if self.scale == PUBLISHED:
+            return "the paper's own numbers"
+        parts = [f"scale {self.scale}", *self.sources]
+        parts += [f"n = {', '.join(map(str, self.n))}"] if self.n else []
+        parts += [f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"] if self.seeds else []
+        return " · ".join(parts)
+
+
+def published() -> pd.DataFrame:
+    """The paper's own numbers in the form of `results.frame`, at the scale `published`: one seed, all images."""
+    return _as_records(results.published())
+
+
+def _as_records(printed: pd.DataFrame) -> pd.DataFrame:
+    # A number printed twice counts as it stands in the table listed first.
+    rows = printed.drop_duplicates([name for name in printed.columns if name not in ("exhibit", "value")])
+    bare = (rows["model"] == "") & (rows["training"] == "pgd")  # footnote 1
+    size = rows["dataset"].map(_TRAIN_SIZE).astype("Int64")
+    return rows.assign(
+        scale=PUBLISHED,
+        model=rows["model"].mask(bare, rows["dataset"].map({"mnist": "lenet5", "cifar10": "wide_resnet28"})),
+        widen_factor=rows["widen_factor"].mask(bare, rows["dataset"].map({"mnist": 1.0, "cifar10": 4.0})),
+        train_size=size,
+        recipe="default",
+        seed=0,
+        n=size.where(rows["split"] == "train", 10000),
+        status="recorded",
+        source="the paper",
+    )
+
+
+def recorded(scale: str = "auto") -> pd.DataFrame:
+    """What is recorded at `scale`, or, for `auto`, at every scale, as `check` takes it."""
+    scales = grid.SCALES if scale == "auto" else [scale]
+    frames = [results.load(name) for name in scales]
+    frames += [
+        results.tables(name, each)
+        for name in grid.exhibits()
+        for each in scales
+        if grid.exhibit(name).get("quantity") in _SIMULATED and each in grid.exhibit(name)["scales"]
+    ]
+    frames = [found for found in frames if len(found)]
+    return pd.concat(frames, ignore_index=True) if frames else results.frame([])
+
+
+def check(name: str, records: pd.DataFrame) -> Verdict:
+    """The verdict on the claim `name` from `records`, a frame as `results.frame` or `results.published` gives it.
+
+    The tables that simulations leave, one row a case, may stand below it, with columns of their own and without a metric.
+    A verdict rests on one scale and one CIFAR10 set: those with the most of the numbers it needs, of equals the highest scale
+    and the exact set; `smoke` only where no other is computed. Rows without a value (stale, failed) are not read. ValueError
+    for an unknown name.
+    """
+    if name not in CLAIMS:
+        raise ValueError(f"unknown claim {name!r}; allowed: {', '.join(CLAIMS)}")
+    return _judged(CLAIMS[name], _by_scale(records))
+
+
+def _by_scale(records: pd.DataFrame) -> list[Records]:
+    """The records of each scale, the highest first, and of each CIFAR10 set that is there."""
+    if "scale" not in records:
+        records = _as_records(records)
+    records = records.reindex(columns=[*dict.fromkeys([*results.COLUMNS, *records.columns])])
+    rows = records[(records["status"] == "recorded") & (records["value"].notna() | records["metric"].isna())]
+    rows = rows.reset_index(drop=True)
+    found = []
+    for scale in (PUBLISHED, *grid.SCALES):
+        part = rows[rows["scale"] == scale]
+        sets = [name for name in grid.CIFAR10_SETS if (part["dataset"] == name).any()] or grid.CIFAR10_SETS[:1]
+        found += [Records(part, scale, name) for name in sets if len(part)]
+    return found
+
+
+def _judged(claim: Claim, by_scale: Iterable[Records]) -> Verdict:
+    best, most, lacking = None, (False, -1), "no record is there"
+    for reader in by_scale:
+        reader.read.clear()
+        try:
+            finding = claim.judge(reader)
+        except AbsentError as absent:
+            lacking = str(absent)
+            continue
+        weight = (reader.scale != "smoke", len(reader.read))
+        if weight > most:
+            best, most = _verdict(claim, finding, reader), weight
+    return best or Verdict(claim.name, claim.section, claim.sentence, NOT_COMPUTED, lacking)
+
+
+def _verdict(claim: Claim, finding: Finding, reader: Records) -> Verdict:
+    read = reader.read.values()
+    return Verdict(
+        claim.name,
+        claim.section,
+        claim.sentence,
+        HOLDS if finding.holds else FAILS,
+        finding.evidence,
+        reader.scale if read else "",  # a formula is of no scale
+        tuple(sorted({int(row.n) for row in read})),
+        tuple(sorted({int(row.seed) for row in read if row.training})),
+        tuple(sorted({row.source for row in read})),
+    )
+
+
+@cache
+def _printed() -> list[Records]:
+    return _by_scale(published())
+
+
+def names(section: str = "") -> list[str]:
+    """The claims of a section and of those within it (`3` has those of `3.3`, `D` those of `D.1`); all by default.
+
+    ValueError for a section without any.
+    """
+    found = [name for name, claim in CLAIMS.items() if not section or f"{claim.section}.".startswith(f"{section}.")]
+    if not found:
+        sections = ", ".join(dict.fromkeys(claim.section for claim in CLAIMS.values()))
+        raise ValueError(f"no claim is of section {section!r}; allowed: {sections}, or a section that holds some of them")
+    return found
+
+
+def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFrame:
+    """The claims of a section or of several, one row each: `claim`, `section`, `sentence`, `verdict` and `evidence`.
+
+    The verdict is on `records`; `evidence` says its scale, data, images and seeds. `paper_verdict` and `paper_evidence` are of
+    the same check on the numbers that the paper prints.
+    """
+    by_scale, rows = _by_scale(records), []
+    for name in [name for section in ([sections] if isinstance(sections, str) else sections) for name in names(section)]:
+        ours, theirs = (_judged(CLAIMS[name], seen) for seen in (by_scale, _printed()))
+        rows.append(
+            {
+                "claim": name,
+                "section": ours.section,
+                "sentence": ours.sentence,
+                "verdict": ours.verdict,
+                "evidence": f"{ours.evidence} ({ours.about})" if ours.about else ours.evidence,
+                "paper_verdict": theirs.verdict,
+                "paper_evidence": theirs.evidence,
+            }
+        )
+    return pd.DataFrame(rows)

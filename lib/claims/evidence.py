@@ -1,0 +1,212 @@
+"""What a check reads: the records of one scale as numbers with intervals, and the constants of the paper's variants."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lib import grid, results
+
+COMPARABLE = 3.0  # points
+ALMOST_THE_SAME = 1.0  # points
+PUBLISHED = "published"  # the scale of the paper's own numbers
+
+SMOOTHING = ("original", *(f"smooth-{size}" for size in range(2, 9)))
+MNIST = ("binarize", *SMOOTHING)
+_LEVELS = ("1", "1.5", "1.75", "2", "2.25", "2.5", "3", "4", "8", "16", "64", "128", "256", "512", "inf")
+SATURATION = tuple("original" if level == "2" else f"saturate-{level}" for level in _LEVELS)
+GAMMAS = ("gamma-0.6", "gamma-0.8", "original", "gamma-1.2", "gamma-1.4")
+FASHION = ("original", "edges")
+
+# The exhibit that trains the network, width and number of images that Sections 3 and 4 speak of.
+_REFERENCE = {"mnist": "table-2", "cifar10": "table-3", "fashion_mnist": "figure-3b"}
+_COLUMNS = (
+    "dataset", "transform", "model", "widen_factor", "training", "train_size", "recipe", "seed",
+    "split", "metric", "value", "n", "source",
+)  # fmt: skip
+DIMENSION = {"mnist": 784, "cifar10": 3072}
+STANDARD_CLEAN, PGD_CLEAN = ("standard", "clean_accuracy"), ("pgd", "clean_accuracy")
+ROBUST, TO_PREDICTIONS = ("pgd", "robust_accuracy"), ("pgd", "robustness_wrt_predictions")
+_SAMPLE_RECIPE = "weight-decay-.002"  # Section 5.3
+
+
+class AbsentError(LookupError):
+    """What a check needs is not recorded; the message says what."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95% interval, in points."""
+
+    value: float
+    low: float
+    high: float
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        """The difference and its interval (MOVER; of two Wilson intervals, Newcombe's)."""
+        value = self.value - other.value
+        low = value - math.hypot(self.value - self.low, other.high - other.value)
+        return Estimate(value, low, value + math.hypot(self.high - self.value, other.value - other.low))
+
+    @property
+    def rises(self) -> bool:
+        """Above 0, beyond the interval."""
+        return self.low > 0
+
+    @property
+    def falls(self) -> bool:
+        """Below 0, beyond the interval."""
+        return self.high < 0
+
+    @property
+    def large(self) -> bool:
+        """More than comparable, in either direction, and beyond the interval."""
+        return not self.within(COMPARABLE) and (self.rises or self.falls)
+
+    def within(self, margin: float) -> bool:
+        """At most `margin` from 0, whatever the interval."""
+        return round(abs(self.value), 6) <= margin
+
+    def __str__(self) -> str:
+        return f"{self.value:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Whether the records bear a claim out, and the numbers seen."""
+
+    holds: bool
+    evidence: str
+
+    def __and__(self, other: "Finding") -> "Finding":
+        return Finding(self.holds and other.holds, f"{self.evidence}; {other.evidence}")
+
+
+class Records:
+    """The rows of one scale and one CIFAR10 set, as a check reads them; `read` is a note of those that it has read."""
+
+    def __init__(self, rows: pd.DataFrame, scale: str, cifar10: str) -> None:
+        self.scale, self.cifar10 = scale, cifar10
+        self.read: dict[int, tuple] = {}
+        self._rows: dict[tuple, list] = {}  # by data set, training, metric and split
+        tabled = rows["metric"].isna()
+        for row in rows.loc[~tabled, list(_COLUMNS)].itertuples():
+            self._rows.setdefault((row.dataset, row.training, row.metric, row.split), []).append(row)
+        self._tables = rows[tabled]
+
+    def _name(self, dataset: str) -> str:
+        return self.cifar10 if dataset == "cifar10" else dataset
+
+    def _reference(self, dataset: str) -> grid.Run:
+        scale = "paper" if self.scale == PUBLISHED else self.scale
+        return grid.runs(_REFERENCE[dataset], scale, cifar10=self.cifar10)[0]
+
+    def _trained(self, dataset: str, quantity: tuple[str, str], split: str, **held: object) -> list:
+        """Rows of the reference's network, each of what is `held` as given."""
+        held = {"model": self._reference(dataset).model, **held}
+        rows = self._rows.get((self._name(dataset), *quantity, split), [])
+        return [row for row in rows if all(getattr(row, name) == value for name, value in held.items())]
+
+    def _estimate(self, rows: Iterable) -> Estimate:
+        """The mean over seeds; Wilson's interval over the images, widened to the range over seeds."""
+        by_seed = {row.seed: row for row in rows}
+        self.read.update({row.Index: row for row in by_seed.values()})
+        values = [row.value for row in by_seed.values()]
+        value = sum(values) / len(values)
+        low, high = results.interval(value, min(int(row.n) for row in by_seed.values()))
+        return Estimate(value, min(low, *values), max(high, *values))
+
+    def accuracies(
+        self, dataset: str, quantity: tuple[str, str], variants: Iterable[str], *, at_least: int = 2
+    ) -> dict[str, Estimate]:
+        """By variant, in the order given: a training's metric, of the network of Sections 3 and 4 trained on all images.
+
+        At least so many of them, else `AbsentError`.
+        """
+        run = self._reference(dataset)
+        held = {"widen_factor": run.widen_factor, "train_size": run.train_size, "recipe": "default"}
+        by_variant: dict[str, list] = {}
+        for row in self._trained(dataset, quantity, "test", **held):
+            by_variant.setdefault(row.transform, []).append(row)
+        found = {name: self._estimate(by_variant[name]) for name in variants if name in by_variant}
+        if len(found) < at_least:
+            said = f"needs {quantity[1]} of {quantity[0]} training on {at_least} variants of {dataset}"
+            raise AbsentError(f"{said}; recorded: {', '.join(found) or 'none'}")
+        return found
+
+    def accuracy(self, dataset: str, variant: str, quantity: tuple[str, str]) -> Estimate:
+        """Of one variant; `AbsentError` without it."""
+        found = self.accuracies(dataset, quantity, [variant], at_least=0)
+        if variant not in found:
+            raise AbsentError(f"needs {quantity[1]} of {quantity[0]} training on {dataset} {variant}")
+        return found[variant]
+
+    def over(self, axis: str, dataset: str, quantity: tuple[str, str], split: str) -> dict[str, dict[float, Estimate]]:
+        """By variant, then by `widen_factor` or `train_size`, ascending; variants with at least two. Section 5.3's settings."""
+        run = self._reference(dataset)
+        held = {"widen_factor": run.widen_factor, "recipe": _SAMPLE_RECIPE}
+        if axis == "widen_factor":
+            held = {"train_size": run.train_size, "recipe": "default"}
+        places: dict[str, dict[float, list]] = {}
+        for row in self._trained(dataset, quantity, split, **held):
+            places.setdefault(row.transform, {}).setdefault(getattr(row, axis), []).append(row)
+        found = {
+            variant: {place: self._estimate(rows) for place, rows in sorted(places[variant].items())}
+            for variant in (MNIST if dataset == "mnist" else SATURATION)
+            if len(places.get(variant, {})) > 1
+        }
+        if not found:
+            what = "widths" if axis == "widen_factor" else "training set sizes"
+            raise AbsentError(f"needs {quantity[1]} ({split}) of {quantity[0]} training on {dataset} at two {what}")
+        return found
+
+    def certified(self, dataset: str, variant: str, metric: str = "certified_error") -> Estimate:
+        """Of the LP-robust model of one variant; `AbsentError` without it."""
+        rows = [row for row in self._rows.get((self._name(dataset), "lp", metric, "test"), []) if row.transform == variant]
+        if not rows:
+            raise AbsentError(f"needs {metric} of the LP-robust model on {dataset} {variant}")
+        return self._estimate(rows)
+
+    def attacks(self) -> dict[str, dict[str, Estimate]]:
+        """Robust accuracy of each PGD-trained model (data set and variant), by metric: the paper's attack, and others."""
+        found: dict[str, dict[str, Estimate]] = {}
+        for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION)):
+            for name, training, metric, split in self._rows:
+                if (name, training, split) == (self._name(dataset), "pgd", "test") and metric.startswith("robust_accuracy"):
+                    for variant, value in self.accuracies(dataset, (training, metric), variants, at_least=0).items():
+                        found.setdefault(f"{dataset} {variant}", {})[metric] = value
+        return found
+
+    def measured(self, dataset: str, quantity: str, variants: Iterable[str], *, at_least: int = 2) -> dict[str, float]:
+        """A quantity of the data, by variant, in the order given. At least so many of them, else `AbsentError`."""
+        key = (self._name(dataset), "", quantity)
+        by_variant = {row.transform: row for split in ("test", "") for row in self._rows.get((*key, split), [])}
+        rows = {name: by_variant[name] for name in variants if name in by_variant}
+        if len(rows) < at_least:
+            raise AbsentError(f"needs {quantity} of {at_least} variants of {dataset}; recorded: {', '.join(rows) or 'none'}")
+        self.read.update({row.Index: row for row in rows.values()})
+        return {name: float(row.value) for name, row in rows.items()}
+
+    def table(self, space: str, *columns: str) -> pd.DataFrame:
+        """What a simulation in the space left: the rows that have all these columns; `AbsentError` without any."""
+        rows = self._tables[self._tables["dataset"] == space]
+        rows = rows.dropna(subset=columns) if {*columns} <= {*rows.columns} else rows[:0]
+        if rows.empty:
+            raise AbsentError(f"needs a simulation of the {space} with {', '.join(columns)}")
+        blank = rows.reindex(columns=list(_COLUMNS)).assign(training="")
+        self.read.update({row.Index: row for row in blank.assign(n=rows["n"]).itertuples()})
+        return rows
+
+    def position(self, dataset: str, variant: str) -> float:
+        """Where in its valid range, from 0 (corners of the cube) to 1 (away from all faces), the mean log2 volume lies."""
+        volume = self.measured(dataset, "log2_perturbable_volume", [variant], at_least=1)[variant]
+        scale = "paper" if self.scale == PUBLISHED else self.scale
+        eps = grid.settings(grid.Measurement("log2_perturbable_volume", self._name(dataset), "original", scale))["eps"]
+        return volume / DIMENSION[dataset] - math.log2(eps)
+
+    def paper_settings(self, *datasets: str) -> None:
+        """`AbsentError` unless these are the paper's own data sets and settings: for claims that are numbers."""
+        if self.scale not in (PUBLISHED, "paper") or (self.cifar10 != "cifar10" and "cifar10" in datasets):
+            data = f"{self.cifar10}, " if "cifar10" in datasets else ""
+            raise AbsentError(f"is about numbers at the paper's own settings; recorded: {data}scale {self.scale}")
