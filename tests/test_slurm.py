@@ -134,7 +134,6 @@ EXHIBITS = ("table-2", "footprint-volumes")
 ON_SLURM = [
     *("--workflow-profile", "workflow/profiles/slurm", "--group-components", "short=2", "--latency-wait", "10"),
     *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2", "--slurm-keep-successful-logs"),
-    "--slurm-no-account",
     *("--default-resources", "slurm_partition=main"),
 ]
 
