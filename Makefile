@@ -4,17 +4,23 @@ SCALE ?= laptop
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: book test reproduce bench picture lab clean
+.PHONY: book pdf test browser reproduce bench picture lab clean
 
 book: $(READY)  ## the book, from the records in results/
 	$(BIN)/jupyter-book build book --all -W --keep-going -n
 	@echo "The book: $(CURDIR)/book/_build/html/index.html"
+
+pdf: book  ## the book as one PDF, with the Chromium of this machine
+	$(BIN)/python -m lib pdf book/_build/html book/_build/book.pdf
 
 test: $(READY)  ## every check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+browser: book  ## the book that was built, in Chromium: every page, on a screen and on a phone, in the light and in the dark
+	BOOK_HTML=book/_build/html $(BIN)/python -m pytest -m browser
 
 reproduce: $(READY)  ## compute whatever is missing at SCALE (smoke, laptop or paper), then the book; can be interrupted
 	$(BIN)/python -m lib run --scale $(SCALE)

@@ -1,4 +1,4 @@
-"""The command line: `python -m lib list | run | status | cost | picture`."""
+"""The command line: `python -m lib list | run | status | cost | picture | pdf`."""
 
 import logging
 import sys
@@ -97,6 +97,17 @@ def picture(file: Annotated[Path, typer.Argument(help="An .svg or .png file.")],
     """Figure 2b as a file, from the records: the README's picture."""
     ours, paper = results.select("table-3", scale), results.published("table-3")
     exhibits.robustness_figure(ours, paper, xlabel="CIFAR10 variant").savefig(file, facecolor="white", metadata={"Date": None})
+
+
+@app.command("pdf")
+def pdf_(
+    html: Annotated[Path, typer.Argument(help="The folder of the built book, such as book/_build/html.")],
+    file: Annotated[Path, typer.Argument(help="A .pdf file.")],
+) -> None:
+    """The built book as one PDF, printed by Chromium."""
+    from lib.book import pdf
+
+    pdf.write(html, file)
 
 
 def main() -> None:

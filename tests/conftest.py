@@ -1,6 +1,9 @@
 """What every test stands on: folders of its own, no data but the built-in sets, one thread, no network."""
 
 import os
+import shutil
+import subprocess
+import sys
 import urllib.error
 from pathlib import Path
 
@@ -65,6 +68,27 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory):
+    """The folder of the built book. Built from the committed records, whatever the environment says.
+
+    BOOK_HTML names one that is built already, such as book/_build/html, to be looked at as it is.
+    """
+    if built := os.environ.get("BOOK_HTML"):
+        assert (ROOT / built / "index.html").is_file(), f"BOOK_HTML={built} holds no book"
+        yield (ROOT / built).resolve()
+        return
+    target = tmp_path_factory.mktemp("book")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT / "book", "--path-output", target]
+    own = {name: value for name, value in os.environ.items() if name not in ("RESULTS_DIR", "CHECKPOINT_DIR", "CIFAR10")}
+    done = subprocess.run(
+        [*command, "--all", "-W", "--keep-going", "-n"], env=own, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    yield target / "_build" / "html"
+    shutil.rmtree(target)
 
 
 @pytest.fixture(scope="session")

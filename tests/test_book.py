@@ -2,11 +2,9 @@
 
 import base64
 import io
-import os
 import re
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,20 +14,6 @@ import pytest
 from lib import results
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def html(tmp_path_factory):
-    """The folder of the built book. Built from the committed records, whatever the environment says."""
-    target = tmp_path_factory.mktemp("book")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT / "book", "--path-output", target]
-    own = {name: value for name, value in os.environ.items() if name not in ("RESULTS_DIR", "CHECKPOINT_DIR", "CIFAR10")}
-    done = subprocess.run(
-        [*command, "--all", "-W", "--keep-going", "-n"], env=own, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    yield target / "_build" / "html"
-    shutil.rmtree(target)
 
 
 class _Page(HTMLParser):

@@ -21,7 +21,8 @@ from lib.exhibits.tables import BOXED, MISSING, QUANTITIES, badge, over_seeds, p
 
 CLEAN = ("standard", "clean_accuracy")
 # Of the chart, in units of its viewBox: its size, and the four margins of what is plotted.
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 360, 170, 30, 10, 8, 22
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 360, 180, 30, 10, 18, 22
+_GAP = 1  # pixels between two images
 
 
 def level_slider(
@@ -43,7 +44,7 @@ def level_slider(
     levels, frames = list(pictures), []
     theirs = {quantity: _printed(paper, quantity).reindex(levels) for quantity in (CLEAN, BOXED)}
     mine = {quantity: over_seeds(ours, *quantity)["mean"].reindex(levels) for quantity in (CLEAN, BOXED)}
-    tallest = histograms.groupby("transform")["count"].max().max() if len(histograms) else 1
+    tallest = int(histograms["count"].max()) if len(histograms) else 1
     for place, level in enumerate(levels):
         shown = transform_label(level)
         numbers = {quantity: (_percent(theirs[quantity][level]), _percent(mine[quantity][level])) for quantity in theirs}
@@ -55,7 +56,7 @@ def level_slider(
         frames.append(
             f'<li data-x="{_across(place, len(levels)):.1f}" data-label="{html.escape(shown)}" data-said="{html.escape(said)}">'
             f"<strong>{html.escape(shown)}</strong>{_strip(pictures[level], shown)}{_histogram(histograms, level, tallest)}"
-            f'<table><thead><tr><td></td><th scope="col">paper</th><th scope="col">ours</th></tr></thead>'
+            f'<table><thead><tr><td></td><th scope="col">paper (dashed)</th><th scope="col">ours (solid)</th></tr></thead>'
             f"<tbody>{rows}</tbody></table></li>"
         )
     note = " · ".join((source, badge(ours).replace("`", "")))
@@ -93,7 +94,7 @@ def _up(percent: float) -> float:
 
 def _chart(levels: Sequence[str], theirs: Mapping, mine: Mapping, label: str) -> str:
     """Both accuracies over the levels, the paper dashed and ours solid, and a marker that the slider moves."""
-    parts = []
+    parts = ['<text x="0" y="9">test images (%)</text>']
     for percent in (0, 25, 50, 75, 100):
         y = _up(percent)
         parts.append(f'<line class="levels-grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -134,10 +135,11 @@ def _line(values: pd.Series) -> str:
 
 
 def _strip(images: np.ndarray, shown: str) -> str:
-    """The images side by side, as one PNG in the page."""
-    row = np.concatenate(list(images), axis=1)
-    pixels = (255 * row).round().astype(np.uint8)
-    picture, file = Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0]), io.BytesIO()
+    """The images side by side with the page between them, as one PNG."""
+    n, height, width, _ = images.shape
+    solid = np.concatenate([np.broadcast_to(images, (n, height, width, 3)), np.ones((n, height, width, 1))], axis=-1)
+    row = np.concatenate([np.pad(image, [(0, 0), (0, _GAP), (0, 0)]) for image in solid], axis=1)[:, :-_GAP]
+    picture, file = Image.fromarray((255 * row).round().astype(np.uint8), "RGBA"), io.BytesIO()
     picture.save(file, "png", optimize=True)
     content = base64.b64encode(file.getvalue()).decode()
     return (
@@ -146,7 +148,7 @@ def _strip(images: np.ndarray, shown: str) -> str:
     )
 
 
-def _histogram(histograms: pd.DataFrame, level: str, tallest: float) -> str:
+def _histogram(histograms: pd.DataFrame, level: str, tallest: int) -> str:
     """The pixel values of a level as bars, counts on a logarithmic scale that all levels share."""
     rows = histograms[histograms["transform"] == level] if len(histograms) else histograms
     shown = transform_label(level)

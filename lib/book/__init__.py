@@ -1,16 +1,13 @@
-"""What the book asks of Sphinx besides its pages: the records and the code behind each exhibit, where it is published, its PDF.
+"""What the book asks of Sphinx besides its pages: the records and the code behind each exhibit, and where it is published.
 
-`_config.yml` names this module as an extension. Which function drew an exhibit, and from which records, is read from the
-page's own cells: `exhibits.show(name, …)` and what its argument was made of.
+`_config.yml` names this package as an extension.
 """
 
 import ast
-import json
 import re
 import subprocess
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlparse
@@ -24,123 +21,10 @@ from sphinx.application import Sphinx
 from sphinx.util.osutil import relative_uri
 
 from lib import exhibits, grid, results
+from lib.book.behind import labels, origins
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RECORDS = "records"  # the folder of the CSV files in the built book
-# Of `lib.experiments` and `lib.results`: what reads the records of an exhibit that is named.
-_READERS = ("collect", "collect_histograms", "collect_tables", "select", "histograms", "tables", "outcomes", "benchmark")
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a value of a page was made of.
-
-    `functions` of `lib.exhibits`; exhibits of the grid whose `records` were read; `named`: exhibits that are named and not yet
-    read; `everything`: all records, against which the claims are checked.
-    """
-
-    functions: frozenset[str] = frozenset()
-    records: frozenset[str] = frozenset()
-    named: frozenset[str] = frozenset()
-    everything: bool = False
-
-    def __or__(self, other: "Origin") -> "Origin":
-        return Origin(
-            self.functions | other.functions,
-            self.records | other.records,
-            self.named | other.named,
-            self.everything or other.everything,
-        )
-
-
-def cells(page: Path) -> list[str]:
-    """The code cells of a page, a notebook or MyST Markdown, in their order."""
-    text = page.read_text(encoding="utf-8")
-    if page.suffix == ".ipynb":
-        return ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-    found = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [re.sub(r"\A(:[^\n]*\n)+", "", cell) for cell in found]
-
-
-def prose(page: Path) -> str:
-    """The Markdown of a page."""
-    text = page.read_text(encoding="utf-8")
-    if page.suffix != ".ipynb":
-        return text
-    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
-
-
-def origins(page: Path) -> dict[str, Origin]:
-    """The origin of everything that a page shows, by the name it is shown under."""
-    variables: dict[str, Origin] = {}
-    shown: dict[str, Origin] = {}
-    for cell in cells(page):
-        for node in _statements(ast.parse(cell)):
-            if isinstance(node, ast.Assign):
-                _bind(node.targets[0], node.value, variables)
-            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _called(node.value) == "exhibits.show":
-                name, exhibit = node.value.args
-                shown[name.value] = _origin(exhibit, variables)
-    return shown
-
-
-def _statements(block: ast.AST) -> Iterator[ast.stmt]:
-    for node in block.body:
-        yield from _statements(node) if isinstance(node, ast.If) else [node]
-
-
-def _bind(target: ast.expr, value: ast.expr, variables: dict[str, Origin]) -> None:
-    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-        for one, its in zip(target.elts, value.elts, strict=True):
-            _bind(one, its, variables)
-        return
-    found = _origin(value, variables)
-    variables.update({node.id: found for node in ast.walk(target) if isinstance(node, ast.Name)})
-
-
-def _called(call: ast.Call) -> str:
-    return ast.unparse(call.func)
-
-
-def _origin(node: ast.AST, variables: dict[str, Origin]) -> Origin:
-    if isinstance(node, ast.Name):
-        return variables.get(node.id, Origin())
-    if isinstance(node, (ast.Constant, ast.JoinedStr)):
-        return Origin(named=_named(node))
-    variables = dict(variables)
-    for loop in getattr(node, "generators", []):
-        _bind(loop.target, loop.iter, variables)
-    found = Origin()
-    for child in ast.iter_child_nodes(node):
-        found |= _origin(child, variables)
-    if not isinstance(node, ast.Call):
-        return found
-    module, _, name = _called(node).rpartition(".")
-    if (module, name) == ("claims", "recorded"):
-        return Origin(everything=True)
-    if module == "exhibits":
-        return Origin(found.functions | {name}, found.records, everything=found.everything)
-    if module in ("experiments", "results") and name in _READERS:
-        return Origin(found.functions, found.records | found.named)
-    return found
-
-
-def _named(node: ast.Constant | ast.JoinedStr) -> frozenset[str]:
-    """The exhibits and benchmarks that a string names; one with gaps names all that fit."""
-    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-    pattern = "".join(re.escape(str(part.value)) if isinstance(part, ast.Constant) else "[a-z0-9_]+" for part in parts)
-    return frozenset(name for name in [*grid.exhibits(), *results.benchmarks()] if re.fullmatch(pattern, name))
-
-
-def labels(page: Path) -> dict[str, str]:
-    """From the label of each figure and table of a page to the name under which its content is shown."""
-    text = prose(page)
-    found = {label: name for name, label in re.findall(r"\{glue:figure\} (\S+)\n:name: (\S+)", text)}
-    for block in re.findall(r"^(`{4,})\{table\}[^\n]*\n(.*?)^\1$", text, re.MULTILINE | re.DOTALL):
-        label, name = re.search(r"^:name: (\S+)$", block[1], re.MULTILINE), re.search(r"\{glue:md\} (\S+)", block[1])
-        if label and name:
-            found[label[1]] = name[1]
-    return found
 
 
 def table_of(name: str) -> pd.DataFrame:
@@ -170,7 +54,7 @@ def write_records(folder: Path) -> None:
 
 
 @cache
-def _lines() -> dict[str, tuple[str, int]]:
+def code_lines() -> dict[str, tuple[str, int]]:
     """Where each function of `lib.exhibits` stands: its module and its first line."""
     found = {}
     for file in sorted((ROOT / "lib" / "exhibits").glob("*.py")):
@@ -182,11 +66,11 @@ def _lines() -> dict[str, tuple[str, int]]:
 
 def _code_pages(app: Sphinx) -> Iterator[tuple[str, dict, str]]:
     """The code of the exhibits as pages of the book, at the very commit the book was built from."""
-    for name in sorted({page for page, _ in _lines().values()}):
+    for name in sorted({page for page, _ in code_lines().values()}):
         file = f"lib/exhibits/{Path(name).name}.py"
         formatter = HtmlFormatter(linespans="line", wrapcode=True)
         code = highlight((ROOT / file).read_text(encoding="utf-8"), PythonLexer(), formatter)
-        body = f'<section><h1>{file}</h1><div class="highlight-python">{code}</div></section>'
+        body = f'<section><h1>{file}</h1><div class="source">{code}</div></section>'
         yield name, {"parents": [], "title": file, "body": body, "meta": {}, "metatags": ""}, "page.html"
 
 
@@ -207,7 +91,7 @@ def _links(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         links = [f'<a href="{relative_uri(here, f"{RECORDS}/{file}")}" download>{file}</a>' for file in files]
         code = []
         for name in sorted(origin.functions):
-            where, line = _lines()[name]
+            where, line = code_lines()[name]
             target = app.builder.get_target_uri(where)
             code.append(f'<a href="{relative_uri(here, target)}#line-{line}"><code>{name}</code></a>')
         parts = [f"Records: {', '.join(links)}"] if links else []
@@ -250,6 +134,8 @@ def _configure(app: Sphinx, config) -> None:
     built = f"Built from commit <code>{commit}</code>{f' of {date}' if date else ''}."
     options = config.html_theme_options
     options["extra_footer"] = f'<p class="built">{built}</p>'
+    config.html_context["default_mode"] = "auto"  # the reader's own; an empty one is an error in the console
+    options["navbar_persistent"] = []  # one search field, above the table of contents
     options["repository_url"] = page or ""
     for button in ("use_repository_button", "use_issues_button", "use_source_button"):
         options[button] = page is not None
@@ -284,9 +170,17 @@ def mended(buttons: list[dict], pagename: str) -> list[dict]:
     return kept
 
 
-def _buttons(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
+def _mend(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
     if "header_buttons" in context:
         context["header_buttons"] = mended(context["header_buttons"], pagename)
+    # Jupyter Book loads Thebe, which runs cells on a server, on every page, and twice; the second time is an error.
+    for files in ("script_files", "css_files"):
+        context[files] = [file for file in context.get(files, []) if "thebe" not in _content(file).lower()]
+
+
+def _content(file) -> str:
+    """A file's name, or what a script without a file says."""
+    return f"{getattr(file, 'filename', file)} {getattr(file, 'attributes', {}).get('body', '')}"
 
 
 def _finish(app: Sphinx, error: Exception | None) -> None:
@@ -302,6 +196,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", _configure)
     app.connect("html-collect-pages", _code_pages)
     app.connect("doctree-resolved", _links)
-    app.connect("html-page-context", _buttons, priority=900)
+    app.connect("html-page-context", _mend, priority=900)
     app.connect("build-finished", _finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
