@@ -4,7 +4,7 @@ SCALE ?= laptop
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: book pdf test browser reproduce bench picture lab clean
+.PHONY: book pdf test browser reproduce bench state picture lab clean
 
 book: $(READY)  ## the book, from the records in results/
 	$(BIN)/jupyter-book build book --all -W --keep-going -n
@@ -17,7 +17,7 @@ test: $(READY)  ## every check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 browser: book  ## the book that was built, in Chromium: every page, on a screen and on a phone, in the light and in the dark
 	BOOK_HTML=book/_build/html $(BIN)/python -m pytest -m browser
@@ -30,6 +30,9 @@ bench: $(READY)  ## the attack beside other libraries', on this machine
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchattacks  # it pins a requests of 2020
 	$(BIN)/python benchmarks/pgd.py
+
+state: $(READY)  ## the README's totals, from the records
+	$(BIN)/python -m lib state README.md
 
 picture: $(READY)  ## the README's picture, from the records
 	$(BIN)/python -m lib picture book/_static/figure-2.svg

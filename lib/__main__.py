@@ -1,4 +1,4 @@
-"""The command line: `python -m lib list | run | status | cost | picture | pdf`."""
+"""The command line: `python -m lib list | run | status | cost | picture | state | pdf`."""
 
 import logging
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lib import cost, data, exhibits, experiments, grid, results, training
+from lib import claims, cost, data, exhibits, experiments, grid, results, scorecard, training
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
@@ -57,7 +57,7 @@ def run(
 
 @app.command()
 def status(names: Names = None, scale: Scale = "laptop") -> None:
-    """Which records there are, are stale, or are missing."""
+    """Which records there are, are stale, or are missing; of the whole grid, the scorecard's totals as well."""
     counts = dict.fromkeys(("recorded", "stale", "failed", "missing"), 0)
     for item, asked in _items(names, scale).items():
         found = {name: results.status(item, name) for name in asked}
@@ -65,6 +65,12 @@ def status(names: Names = None, scale: Scale = "laptop") -> None:
             counts[state] += 1
         typer.echo(f"{item.key}: {', '.join(f'{name} {state}' for name, state in found.items())}")
     typer.echo(f"{scale}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    if not names:
+        typer.echo(_summary(scale))
+
+
+def _summary(scale: str) -> str:
+    return scorecard.summary(scorecard.numbers(scale), scorecard.marks(scale), claims.verdicts("", claims.recorded(scale)))
 
 
 @app.command("cost")
@@ -97,6 +103,17 @@ def picture(file: Annotated[Path, typer.Argument(help="An .svg or .png file.")],
     """Figure 2b as a file, from the records: the README's picture."""
     ours, paper = results.select("table-3", scale), results.published("table-3")
     exhibits.robustness_figure(ours, paper, xlabel="CIFAR10 variant").savefig(file, facecolor="white", metadata={"Date": None})
+
+
+@app.command()
+def state(file: Annotated[Path, typer.Argument(help="A text with a line <!-- state --> and a line <!-- /state -->.")]) -> None:
+    """Write the scorecard's totals into a text, between its two marks: the README's state."""
+    text = file.read_text(encoding="utf-8")
+    before, found, rest = text.partition("<!-- state -->\n")
+    _, closed, after = rest.partition("<!-- /state -->")
+    if not found or not closed:
+        raise ValueError(f"{file} has no lines <!-- state --> and <!-- /state --> between which to write")
+    file.write_text(f"{before}{found}{_summary('auto')}\n{closed}{after}", encoding="utf-8")
 
 
 @app.command("pdf")

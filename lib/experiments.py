@@ -294,10 +294,13 @@ def _scaled(threat_model: dict, eps: float) -> dict:
 
 
 def _locked_model(run: Run, where: torch.device) -> nn.Module:
-    """`trained_model` of a run that is not the one in hand: no other process trains it meanwhile."""
+    """`trained_model` of a run that is not the one in hand: no other process trains it meanwhile. What failed fails again."""
     folder = checkpoint_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
+        if results.status(run, "training") == "failed":
+            record = results.read(run, "training")
+            raise training.TrainingFailedError(record["failed"], record["curve"], record["seconds"])
         return trained_model(run, where)
 
 
@@ -454,7 +457,10 @@ def complete_one(item: Item, where: torch.device) -> bool:
                 return True
             # Asked again: evaluations of weights that are gone are stale once those of today are recorded.
             for name in results.missing(item):
-                _evaluate(item, name, model, where)
+                try:
+                    _evaluate(item, name, model, where)
+                except training.TrainingFailedError as failure:
+                    log.warning("%s lacks %s: the model that its attack is crafted on failed: %s", item, name, failure)
         return bool(missing)
 
 

@@ -263,6 +263,21 @@ def frame(items: list[Item], shown_by: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"train_size": "Int64", "seed": "Int64", "value": "float64"})
 
 
+def every(scale: str) -> Iterator[dict]:
+    """All records that lie in the folder of a scale, current or not, of the grid or of an earlier one.
+
+    RecordError for a file that is not a record.
+    """
+    for file in sorted((folder() / scale).rglob("*.json")):
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            for field in ("key", "scale", "evaluation", "seconds", "device"):
+                record[field]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise RecordError(f"{file} is not a valid record ({error}); restore it, or delete it") from None
+        yield record
+
+
 def load(scale: str) -> pd.DataFrame:
     """Everything recorded at `scale` that the grid asks for, as `frame` gives it; for every CIFAR10 set there is."""
     grid.check_scale(scale)

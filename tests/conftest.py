@@ -15,11 +15,25 @@ import torch.nn.functional as F
 from lib import data, grid, models
 
 ROOT = Path(__file__).resolve().parents[1]
+BOOK_OPTIONS = ["--all", "-W", "--keep-going", "-n"]
 _DATA_DIR, _CIFAR10 = os.environ.get("DATA_DIR"), os.environ.get("CIFAR10")
 
 # One thread: the tests' tensors are small, and on a busy machine two threads spend their time waiting for each other.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for subprocesses
+
+
+@pytest.hookimpl(optionalhook=True)  # where there is no pytest-xdist, there is nobody to call it
+def pytest_xdist_make_scheduler(config, log):
+    """Each test goes to whichever process is free, but the tests of the book to one of them: it is built once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return "book" if file.endswith(("test_book.py", "test_browser.py")) else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +49,16 @@ def isolated(monkeypatch, tmp_path):
         raise urllib.error.URLError("the tests have no network")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
+
+
+@pytest.fixture
+def smoke_store(monkeypatch, isolated, tmp_path_factory) -> None:
+    """Records and checkpoints go to a folder that the tests of this session share: what one trains, the others find there."""
+    own = tmp_path_factory.getbasetemp()
+    # pytest-xdist gives each of its workers a folder within the session's.
+    store = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "smoke-store"
+    monkeypatch.setenv("RESULTS_DIR", str(store / "results"))
+    monkeypatch.setenv("CHECKPOINT_DIR", str(store / "checkpoints"))
 
 
 def _folder_of_real_data() -> Path | None:
@@ -74,21 +98,22 @@ def unchecked():
 def html(tmp_path_factory):
     """The folder of the built book. Built from the committed records, whatever the environment says.
 
-    BOOK_HTML names one that is built already, such as book/_build/html, to be looked at as it is.
+    BOOK_DIR names a folder in which it stays; `BOOK_DIR=book` leaves it where `make book` does. BOOK_HTML names a book that is
+    built already, such as book/_build/html, to be looked at as it is.
     """
     if built := os.environ.get("BOOK_HTML"):
         assert (ROOT / built / "index.html").is_file(), f"BOOK_HTML={built} holds no book"
         yield (ROOT / built).resolve()
         return
-    target = tmp_path_factory.mktemp("book")
+    kept = os.environ.get("BOOK_DIR")
+    target = ROOT / kept if kept else tmp_path_factory.mktemp("book")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT / "book", "--path-output", target]
     own = {name: value for name, value in os.environ.items() if name not in ("RESULTS_DIR", "CHECKPOINT_DIR", "CIFAR10")}
-    done = subprocess.run(
-        [*command, "--all", "-W", "--keep-going", "-n"], env=own, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
+    done = subprocess.run([*command, *BOOK_OPTIONS], env=own, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     yield target / "_build" / "html"
-    shutil.rmtree(target)
+    if not kept:
+        shutil.rmtree(target)
 
 
 @pytest.fixture(scope="session")

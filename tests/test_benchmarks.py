@@ -58,3 +58,5 @@ def test_the_record_covers_peers_batches_and_networks():
     assert not (table == exhibits.MISSING).any(axis=None)
     assert len(exhibits.agreement_table(rows)) == rows["case"].nunique() * rows["engine"].nunique()
     assert exhibits.speed_figure(rows).axes
+    ratios = rows[(rows["case"] == "wide_resnet28-w0.25") & (rows["engine"] == "lib, bfloat16")].sort_values("batch")
+    assert " / ".join(f"{ratio:.1f}" for ratio in ratios["ratio_to_plain_loop"]) in exhibits.speed_seen(rows)

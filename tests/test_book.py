@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import BOOK_OPTIONS
 
 from lib import results
 
@@ -49,6 +50,10 @@ def test_every_page_of_the_toc_is_built(html):
         assert (html / f"{name}.html").is_file()
 
 
+def test_make_book_builds_it_alike():
+    assert f"jupyter-book build book {' '.join(BOOK_OPTIONS)}\n" in (ROOT / "Makefile").read_text()
+
+
 def test_no_page_holds_a_traceback_or_a_broken_value(html):
     for page in _pages(html):
         text = re.sub(r"<[^>]+>", " ", page.read_text())
@@ -75,16 +80,22 @@ def test_internal_links_resolve(html):
 
 
 def test_numbers_shown_are_the_records(html, monkeypatch):
+    """Robust accuracies, wherever one is recorded; what is stale or missing is said to be."""
     monkeypatch.delenv("RESULTS_DIR", raising=False)
-    text = (html / "notebooks" / "sec3.html").read_text()
-    ours = results.frame(results.choose("table-3"))
-    robust = ours[(ours["metric"] == "robust_accuracy") & (ours["split"] == "test")]
-    recorded = robust.loc[robust["status"] == "recorded", "value"]
-    assert len(recorded)
-    for value in recorded:
-        assert f"{value:.1f}" in text
-    assert ("some records are stale" in text) == (ours["status"] == "stale").any()
-    assert "not computed yet" in text or "14 of 14" in text
+    seen = 0
+    for exhibit, page in (("table-2", "sec3"), ("table-3", "sec3"), ("section-2.2", "appB"), ("precision", "speed")):
+        text = next(html.rglob(f"{page}.html")).read_text()
+        ours = results.select(exhibit)
+        metric = "certified_error" if exhibit == "section-2.2" else "robust_accuracy"
+        rows = ours[(ours["metric"] == metric) & (ours["split"] == "test") & (ours["status"] == "recorded")]
+        values = rows["value"] if exhibit != "precision" else rows.groupby(["transform", "recipe"])["value"].mean()
+        for value in values:
+            assert f"{value:.1f}" in text, exhibit
+        seen += len(values)
+        stale = (ours["status"] == "stale").any()
+        assert not stale or "some records are stale" in text or "not computed yet" in text
+        assert ours.attrs["complete"] == ours.attrs["expected"] or "not computed yet" in text
+    assert seen
 
 
 def test_simulated_numbers_shown_are_the_records(html, monkeypatch):

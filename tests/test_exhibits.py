@@ -365,9 +365,9 @@ EMPTY_FIGURES = [
 
 @pytest.mark.parametrize("draw", EMPTY_FIGURES)
 def test_figures_of_section_2_without_records_say_how_to_compute_them(draw):
-    figure = draw()
-    assert not figure.axes
-    assert "python -m lib run example-1" in "".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    (ax,) = draw().axes
+    assert ax.texts[0].get_text() == "not computed yet; compute it with:\npython -m lib run example-1"
+    assert not ax.lines
 
 
 def test_sentences_of_section_2_without_records_say_how_to_compute_them():
@@ -377,7 +377,7 @@ def test_sentences_of_section_2_without_records_say_how_to_compute_them():
         exhibits.distance_seen(tables(), tables()),
         exhibits.example_2_seen(tables()),
     ):
-        assert text.startswith("Not computed yet. `python -m lib run example-1`")
+        assert text.startswith("Not computed yet; compute it with `python -m lib run example-1`")
     for table in (exhibits.example_1_table(tables()), exhibits.distance_table(tables(), tables())):
         assert set(table.to_numpy().flatten()) == {exhibits.MISSING}
 
@@ -704,6 +704,10 @@ def test_a_figure_without_the_papers_numbers_is_ours_alone():
     assert np.isnan(values[1])
 
 
+def test_a_figure_without_any_number_says_how_to_compute_them():
+    assert is_empty(exhibits.robustness_figure(frame(), None, xlabel="gamma", variants=GAMMAS))
+
+
 def test_variants_without_the_papers_numbers_have_intervals():
     seeds = (("original", *ROBUST, 43.0, 0), ("original", *ROBUST, 45.0, 1))
     ours = frame(("gamma-0.6", *ROBUST, 38.0, 0), *seeds, ("original", *CLEAN, None, 0))
@@ -753,6 +757,8 @@ def test_what_is_seen_of_fashion_is_cost_and_gap():
     assert "On fashion-MNIST, PGD training costs **10.0 points** of clean accuracy (the paper: 11.5)" in text
     assert "another **0.5** (the paper: 0.6)" in text
     assert exhibits.seen_fashion(frame(*SIX[:5]), FASHION_PAPER).startswith("Not computed yet: edge-fashion-MNIST lacks")
+    stale = frame(*SIX[:5], ("edges", *ROBUST, None, 0))
+    assert "accuracies (some are stale); compute it with `" in exhibits.seen_fashion(stale, FASHION_PAPER)
 
 
 def test_a_lying_plate_has_a_row_a_transform():
@@ -778,8 +784,7 @@ def test_claims_stand_with_both_verdicts_and_their_evidence():
     table = exhibits.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds")))
     assert list(table["ours"]) == ["**holds**: ours of a", "not computed: ours of b"]
     assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "**holds**: theirs of b"]
-    assert list(table["claim"]) == ["a", "b"]
-    assert list(table["in our words"]) == ["a is so.", "b is so."]
+    assert list(table["claim"]) == ["a is so. `a`", "b is so. `b`"]
     assert not any("|" in text for text in [*table.columns, *table.to_numpy().ravel()])
 
 
@@ -925,6 +930,8 @@ def test_volume_seen_compares_the_attacks_on_the_same_variants():
     assert "**-0.5 to +0.2 points** over 2 variants, whose perturbable volumes differ by up to 65 bits" in text
     assert "in the paper, over the same, by -2.0 to +0.0" in text
     assert "CIFAR10: not computed yet" in text
+    one = exhibits.volume_seen({"mnist": (volumes, frame(*BOXES))}, TABLE_7)
+    assert "by **-0.5 points** over 1 variant; in the paper, over the same, by +0.0." in one
 
 
 CAPACITY = [
@@ -958,8 +965,8 @@ def test_growth_figure_has_training_above_test_and_the_paper_dashed():
 
 def test_growth_figure_without_numbers_says_how_to_compute_them():
     figure = exhibits.growth_figure(along("train_size"), None, axis="train_size", xlabel="images")
-    assert not figure.axes
-    assert "not computed yet" in figure.texts[0].get_text()
+    (ax,) = figure.axes
+    assert "not computed yet" in ax.texts[0].get_text()
 
 
 def test_growth_seen_takes_both_ends_from_what_is_computed():
@@ -985,3 +992,314 @@ def test_badge_names_a_recipe_other_than_the_default():
     assert "recipe" not in exhibits.badge(ours)
     ours["recipe"] = "weight-decay-.002"
     assert "recipe weight-decay-.002" in exhibits.badge(ours)
+
+
+# --- the strength of the attack ---------------------------------------------------------------------------------------
+
+
+def held(**attacks: str) -> pd.DataFrame:
+    """Outcomes on the original, one letter an image: h where it held; as `results.outcomes` gives them."""
+    rows = [
+        {"transform": "original", "seed": 0, "metric": f"robust_accuracy_{name}", "image": image, "held": letter == "h"}
+        for name, letters in attacks.items()
+        for image, letter in enumerate(letters)
+    ]
+    found = pd.DataFrame(rows, columns=["transform", "seed", "metric", "image", "held"])
+    found.attrs = {**ATTRS, "exhibit": "strength-mnist"}
+    return found
+
+
+def is_empty(figure) -> bool:
+    """Whether a figure says no more than how to compute it."""
+    (ax,) = figure.axes
+    (text,) = ax.texts
+    return not ax.lines and text.get_text().startswith("not computed yet; compute it with:\npython -m lib run ")
+
+
+def curve(transform="original", **values: float) -> pd.DataFrame:
+    """Robust accuracy against eps, eps written as e_0_3 for .3."""
+    named = {name.removeprefix("e_").replace("_", "."): value for name, value in values.items()}
+    found = frame(*((transform, "pgd", f"robust_accuracy_eps_{eps}", value, 0) for eps, value in named.items()))
+    found.attrs = {**ATTRS, "exhibit": "curve-mnist", "command": "python -m lib run curve-mnist"}
+    return found
+
+
+def test_the_suite_is_compared_image_by_image():
+    outcomes = held(reference="hhhhhh..", fgsm="hhhhhhh.", autoattack="hhhh.h..", margin="hhhhh.h.")
+    table = exhibits.strength_table(outcomes).set_index("attack")["original"]
+    assert table["**the paper's PGD**"] == "75.0"
+    assert table["FGSM: one step of ε"] == "87.5 (+12.5)"
+    assert table["AutoAttack"] == "62.5 (-12.5)"
+    assert table["BIM: PGD from the image itself"] == "–"
+    assert table["all of them together"] == "50.0 (-25.0)"  # images 4 and 5 each withstand one of the two
+    text = exhibits.strength_seen(outcomes)
+    for part in (
+        "On 8 test images (scale laptop)",
+        "**25.0 points**",
+        "original 75.0% to 50.0%",
+        "(the strongest alone: AutoAttack)",
+    ):
+        assert part in text
+    assert exhibits.strength_seen(held(reference="h.")) == "Not computed yet; compute it with `python -m lib run table-2`."
+    assert exhibits.strength_table(held())["original"].eq("–").all()
+
+
+@pytest.mark.parametrize(
+    ("weaker", "stronger", "verdict"),
+    [
+        ("hhhhhhhhhh", "hhhhh.....", "holds (100.0 → 50.0)"),
+        ("hhhhh.....", "hhhhh.....", "holds (50.0 → 50.0)"),
+        ("hhhhh.....", "hhhhhhhhh.", "holds, within chance (50.0 → 90.0)"),  # 4 images: p = 1/16
+        ("hhhhh.....", "hhhhhhhhhh", "**fails** (50.0 → 100.0)"),  # 5 images: p = 1/32
+    ],
+    ids=["stronger", "as strong", "weaker by chance", "weaker"],
+)
+def test_a_stronger_attack_that_does_less_fails_the_check(weaker, stronger, verdict):
+    table = exhibits.masking_table(held(fgsm=weaker, reference=stronger), curve()).set_index("check")["original"]
+    assert table["one step does less than many"] == verdict
+    assert table["AutoAttack does no less than the paper's"] == "–"
+
+
+@pytest.mark.parametrize(
+    ("values", "verdicts"),
+    [
+        ({"e_0": 99.0, "e_0_3": 90.0, "e_0_5": 10.0, "e_1": 0.0}, ("holds", "holds (10.0)", "holds (0.0)")),
+        ({"e_0": 99.0, "e_0_3": 99.5, "e_0_5": 10.1}, ("holds (but for +0.5 points)", "**fails** (10.1)", "–")),
+        ({"e_0": 90.0, "e_0_3": 92.0, "e_1": 0.1}, ("**fails** (but for +2.0 points)", "–", "**fails** (0.1)")),
+        ({}, ("–", "–", "–")),
+    ],
+    ids=["all hold", "grey fails", "the end fails", "nothing"],
+)
+def test_a_curve_that_stays_up_fails_the_check(values, verdicts):
+    table = exhibits.masking_table(held(), curve(**values))
+    assert tuple(table["original"].iloc[-3:]) == verdicts
+    text = exhibits.masking_seen(table)
+    failing = sum("fails" in verdict for verdict in verdicts)
+    computed = sum(verdict != "–" for verdict in verdicts)
+    assert text.startswith(
+        f"**{computed - failing} of {computed} checks hold**" if computed else "Not computed yet; compute it with `python"
+    )
+    assert ("those that fail" in text) == bool(failing)
+
+
+def test_curve_table_has_the_budgets_around_the_papers():
+    table = exhibits.curve_table(curve(e_0=99.0, e_0_15=97.0, e_0_3=90.0, e_0_4=60.0, e_0_45=40.0)).set_index("variant")
+    assert list(table.columns) == ["ε = 0 (clean)", "ε = 0.15", "ε = 0.3", "ε = 0.45", "half fall at ε ="]
+    assert list(table.loc["original"]) == ["99.0", "97.0", "90.0", "40.0", "0.425"]
+    assert list(table.loc["smooth 8"]) == ["–"] * 5
+
+
+@pytest.mark.parametrize(
+    ("means", "half"),
+    [
+        ({0.0: 90.0, 0.2: 70.0, 0.4: 30.0}, 0.3),
+        ({0.0: 40.0, 0.2: 20.0}, 0.0),
+        ({0.0: 90.0, 0.2: 50.0}, 0.2),
+        ({0.0: 90.0}, None),
+    ],
+    ids=["between", "from the start", "at a point", "never"],
+)
+def test_where_half_of_the_images_fall(means, half):
+    found = exhibits.half_eps(pd.Series(means))
+    assert found == pytest.approx(half) if half is not None else np.isnan(found)
+
+
+def test_curves_of_two_variants_are_compared_at_every_budget():
+    both = pd.concat([curve(e_0=99.0, e_0_3=90.0, e_0_4=50.0), curve("smooth-8", e_0=98.0, e_0_3=70.0, e_0_4=60.0)])
+    both.attrs = curve().attrs
+    text = exhibits.curve_seen(both)
+    for part in (
+        "2 variants",
+        "10000 test images: a 95% interval of at most ±1 points",
+        "1.0 points at ε = 0",
+        "20.0 at the paper's ε = 0.3",
+        "**20.0**",
+        "at least -1.00",
+        "ε = 0.4",
+    ):
+        assert part in text
+    (ax,) = exhibits.curve_figure(both).axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in ax.lines if not line.get_label().startswith("_")}
+    assert drawn == {"original": [99.0, 90.0, 50.0], "smooth 8": [98.0, 70.0, 60.0]}
+    assert exhibits.curve_seen(curve(e_0=99.0)).startswith("Not computed yet: at least two variants are needed, 1 are there;")
+    empty = exhibits.curve_figure(curve())
+    assert is_empty(empty)
+
+
+# --- Appendix D -------------------------------------------------------------------------------------------------------
+
+
+def of_measurement(exhibit: str, metric: str, values: dict[str, float], dataset: str = "mnist") -> pd.DataFrame:
+    """Measurements as `results.select` gives those of an exhibit."""
+    found = measured(metric, values)
+    found["dataset"] = dataset
+    found.attrs = {**ATTRS, "exhibit": exhibit, "command": f"python -m lib run {exhibit}"}
+    return found
+
+
+def test_table_6_is_truncated_as_the_papers():
+    volumes = {"binarize": -1361.78, "original": -1297.26, "smooth-3": -1265.31, "smooth-5": -1233.9}
+    sets = {"mnist": of_measurement("volumes-mnist", "log2_perturbable_volume", volumes)}
+    table = exhibits.perturbable_volume_table(sets, TABLE_6).set_index("variant")
+    assert list(table.loc["original"]) == ["MNIST", "-1297", "-1297.26", "-1297", "-1361.8 to -577.8"]
+    assert list(table.loc["smooth 2", ["paper", "ours", "truncated"]]) == ["", "–", "–"]
+    assert table.loc["smooth 5", "truncated"] == "-1233"
+    text = exhibits.perturbable_volume_seen(sets, TABLE_6)
+    assert (
+        "MNIST (scale laptop): **3 of 4** values are the paper's to the last digit; the largest difference is 1 bits." in text
+    )
+    nothing = {"cifar10": of_measurement("volumes-cifar10", "log2_perturbable_volume", {})}
+    assert (
+        exhibits.perturbable_volume_seen(nothing, TABLE_6)
+        == "CIFAR10: not computed yet; compute it with `python -m lib run volumes-cifar10`."
+    )
+
+
+def test_table_7_has_both_attacks_and_their_difference():
+    sets = {"mnist": frame(*BOXES), "cifar10": frame()}
+    table = exhibits.unboxed_table(sets, TABLE_7).set_index("variant")
+    assert list(table.loc["MNIST, original"]) == ["95.1", "94.0 (-1.1)", "95.1", "93.5 (-1.6)", "+0.0", "-0.5"]
+    assert list(table.loc["MNIST, binarized"]) == ["98.1", "97.0 (-1.1)", "96.1", "–", "-2.0", "–"]
+    assert sum(table.index.str.startswith("CIFAR10, ")) == 6
+    text = exhibits.unboxed_seen(sets, TABLE_7)
+    assert "MNIST (scale laptop, 1 variant): outside the cube the attack moves robust accuracy by **-0.5** (original)" in text
+    assert "CIFAR10: not computed yet" in text
+
+
+def test_rank_correlation_has_an_interval_that_says_how_little_few_pairs_tell():
+    x = pd.Series({name: float(i) for i, name in enumerate("abcdefgh")})
+    assert exhibits.rank_correlation(x, x**3)[:3] == (1.0, 1.0, 1.0)
+    rho, low, high, n = exhibits.rank_correlation(x, pd.Series(dict(zip("abcdefgh", (1, 2, 4, 3, 6, 5, 8, 7), strict=True))))
+    assert rho == pytest.approx(1 - 6 * 6 / (8 * 63))
+    assert low < rho < high <= 1
+    assert n == 8
+    assert exhibits.rank_correlation(x, x) == exhibits.rank_correlation(x, x)
+    found = exhibits.rank_correlation(x, x[:3])
+    assert np.isnan(found[0])
+    assert found[3] == 3
+
+
+DISTANCES = {"binarize": 8.64, "original": 7.31, "smooth-2": 7.35, "smooth-3": 7.08}
+
+
+def test_distance_and_robustness_are_shown_together():
+    distances = of_measurement("figure-5-mnist", "inter_class_distance", DISTANCES)
+    ours = frame(*((name, *ROBUST, value, 0) for name, value in zip(DISTANCES, (98.0, 93.0, 91.0, 88.0), strict=True)))
+    sets = {"mnist": (distances, ours, PAPER)}
+    text = exhibits.distance_correlation_seen(sets)
+    assert text.startswith("MNIST: with the paper's robust accuracies **ρ = +0.80 [")
+    assert "with ours ρ = +0.80" in text
+    (ax,) = exhibits.distance_scatter(sets).axes
+    hollow = next(line for line in ax.lines if line.get_label().startswith("the paper"))
+    assert next(zip(*hollow.get_data(), strict=True)) == (8.64, 98.1)
+    points = {point for line in ax.lines for point in zip(*line.get_data(), strict=True)}
+    assert {(7.31, 93.0), (7.08, 88.0)} <= points
+    (bars,) = exhibits.distance_bars([distances, of_measurement("distances-fashion", "inter_class_distance", {})]).axes
+    assert [bar.get_height() for bar in bars.patches][:4] == list(DISTANCES.values())
+    empty = of_measurement("figure-5-mnist", "inter_class_distance", {})
+    assert exhibits.distance_correlation_seen({"mnist": (empty, frame(), PAPER)}).startswith("MNIST: not computed yet; ")
+    assert is_empty(exhibits.distance_bars([empty]))
+    assert is_empty(exhibits.distance_scatter({"mnist": (empty, frame(), PAPER)}))
+
+
+def test_linf_distances_are_told_by_their_ends():
+    parts = {"linf_distance_smallest": 0.7, "linf_distance_percentile_1": 0.95, "linf_distance_median": 1.0}
+    rows = [of_measurement("linf-mnist", metric, {"original": value}) for metric, value in parts.items()]
+    rows.append(of_measurement("linf-mnist", "linf_distance_share_above_0.9", {"original": 0.998}))
+    found = pd.concat(rows)
+    found.attrs = rows[0].attrs
+    table = exhibits.linf_table([found]).set_index("variant")
+    assert list(table.loc["original"]) == ["MNIST", "0.700", "0.950", "1.000", "99.8%", "10000"]
+    assert list(table.loc["binarized"]) == ["MNIST", *["–"] * 5]
+    assert (
+        "MNIST (scale laptop): 99.8% of the pairs are farther apart than .9 on original (median 1.000)."
+        in exhibits.linf_seen([found])
+    )
+    nothing = of_measurement("linf-mnist", "linf_distance_smallest", {})
+    assert exhibits.linf_seen([nothing]) == "MNIST: not computed yet; compute it with `python -m lib run linf-mnist`."
+
+
+def of_table(exhibit: str, rows: list[dict]) -> pd.DataFrame:
+    """A table as `results.tables` gives it."""
+    about = {"dataset": "spheres", "transform": "original", "model": "", "source": "simulated", "device": "a processor",
+             "commit": "abc", "date": "2026-01-02T", "scale": "laptop", "status": "recorded"}  # fmt: skip
+    found = pd.DataFrame([{**about, **row} for row in rows], columns=None if rows else list(about))
+    found.attrs = {**ATTRS, "exhibit": exhibit, "expected": 1, "command": f"python -m lib run {exhibit}"}
+    return found
+
+
+# Three units separate the larger gap, clean and robust; the smaller takes eight, and robustly more than there are.
+SPHERES = of_table(
+    "figure-6",
+    [
+        {
+            "d": 2,
+            "width": w,
+            "gap": gap,
+            "training": how,
+            "eps": 0.1,
+            "n": 1000,
+            "clean_accuracy": clean,
+            "robust_accuracy": robust,
+        }
+        for w, gap, how, clean, robust in (
+            (3, 1.0, "standard", 1.0, 0.97),
+            (3, 1.0, "pgd", 1.0, 0.995),
+            (3, 0.4, "standard", 0.9, 0.6),
+            (3, 0.4, "pgd", 0.88, 0.7),
+            (8, 1.0, "standard", 1.0, 0.98),
+            (8, 1.0, "pgd", 1.0, 1.0),
+            (8, 0.4, "standard", 1.0, 0.8),
+            (8, 0.4, "pgd", 0.99, 0.95),
+        )
+    ],
+)
+
+
+def test_facets_stand_beside_the_units_that_sufficed():
+    table = exhibits.facets_table(SPHERES, 2).set_index("gap")
+    # A triangle's corners are twice as far out as its sides; a pentagon's 1.24 times; radii (1 + gap - eps)/(1 + eps).
+    assert list(table.loc["1"]) == ["2.00", "3", "3", "1.73", "4", "3"]
+    assert list(table.loc["0.4"]) == ["1.40", "5", "8", "1.18", "6", "none"]
+    assert "units that sufficed" in exhibits.facets_table(of_table("figure-6", []), 8)
+    text = exhibits.spheres_seen(SPHERES)
+    assert "at a gap of 1 clean points are separated by 3 units, robustly by 3 units" in text
+    assert "at a gap of 0.4 clean points are separated by 8 units, robustly by no width tried" in text
+    assert "**20.0 points** (width 3, gap 0.4, 2 dimensions)" in text
+
+
+def test_spheres_figure_moves_the_gap_by_what_the_adversary_takes():
+    axes = exhibits.spheres_figure(SPHERES).axes
+    above, below = ([list(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2] for ax in axes)
+    assert above == [[0.4, 1.0]] * 4
+    assert below[0] == pytest.approx([0.4, 1.0])
+    assert below[1] == pytest.approx([1.3 / 1.1 - 1, 1.9 / 1.1 - 1])
+    assert is_empty(exhibits.spheres_figure(of_table("figure-6", [])))
+
+
+def test_boundary_figure_has_a_panel_a_network():
+    case = {"gap": 0.4, "width": 3, "training": "pgd", "eps": 0.1, "n": 1000, "clean_accuracy": 0.9, "robust_accuracy": 0.7}
+    rows = [{"panel": panel, **case, "angle": angle, "radius": 1.2} for panel in (0, 1) for angle in (0.0, 2.0, 4.0)]
+    axes = exhibits.boundary_figure(of_table("figure-6-boundaries", rows)).axes
+    assert len(axes) == 2
+    assert axes[0].get_xlabel() == "clean 90.0% · robust 70.0%"
+    drawn = axes[0].lines[-1]
+    assert np.hypot(*drawn.get_data()) == pytest.approx([1.2] * 4)  # closed
+    assert is_empty(exhibits.boundary_figure(of_table("figure-6-boundaries", [])))
+
+
+def test_the_linear_case_is_told_in_shares_of_the_largest_margin():
+    rows = [
+        {"eps": eps, "margin": margin, "largest_margin": 0.5, "d": 10, "n": 200} for eps, margin in ((0.0, 0.3), (0.45, 0.49))
+    ]
+    found = of_table("linear-margin", rows)
+    assert exhibits.linear_margin_seen(found) == (
+        "Standard training reaches 60% of the largest margin there is (a support vector machine's), adversarial training with "
+        "ε at 90% of it **98%** (200 points, 10 dimensions)."
+    )
+    (ax,) = exhibits.linear_margin_figure(found).axes
+    assert list(ax.lines[0].get_ydata()) == pytest.approx([0.6, 0.98])
+    assert (
+        exhibits.linear_margin_seen(of_table("linear-margin", []))
+        == "Not computed yet; compute it with `python -m lib run linear-margin`."
+    )

@@ -304,6 +304,54 @@ def test_a_failed_training_is_recorded_and_the_others_go_on(monkeypatch):
     assert experiments.complete(runs, "cpu") == 0
 
 
+@pytest.fixture
+def attacked(monkeypatch, tiny) -> Run:
+    """A run of which a transferred attack, the paper's on the same images, and a curve against eps are asked for."""
+    suite = {"pgd": ["reference", "transfer"]}
+    monkeypatch.setitem(grid._spec()["exhibits"]["strength-mnist"]["scales"]["smoke"], "evaluations", suite)
+    return replace(PGD, transform="smooth-8")
+
+
+def test_attacks_against_the_label_alone(attacked):
+    twin = replace(attacked, training="standard")
+    assert experiments.complete([attacked], "cpu") == 1
+    assert results.missing(attacked) == []
+    assert [results.status(twin, name) for name in grid.records(twin)] == [
+        "recorded",
+        "missing",
+    ]  # trained for its gradient alone
+    curve = results.read(attacked, "eps-curve")
+    assert curve["sizes"] == {"test": 30}
+    assert list(curve["metrics"]["test"]) == [f"robust_accuracy_eps_{eps}" for eps in ("0", "0.15", "0.3", "0.5", "1")]
+    x, y, _ = experiments._images(attacked, "test", 30, torch.device("cpu"))
+    model = experiments.trained_model(attacked, torch.device("cpu"))
+    clean = evaluation.evaluate(model, x, y).clean_accuracy
+    assert curve["metrics"]["test"]["robust_accuracy_eps_0"] == pytest.approx(clean)
+    transfer = results.read(attacked, "transfer")
+    assert transfer["settings"]["evaluation"]["surrogate"] == grid.settings(twin)
+    found = results.outcomes("strength-mnist", "smoke")
+    assert found.groupby("metric")["image"].apply(list).to_dict() == {
+        f"robust_accuracy_{name}": list(range(10)) for name in ("reference", "transfer")
+    }
+    held = found[found["metric"] == "robust_accuracy_transfer"]["held"].mean()
+    assert held == pytest.approx(transfer["metrics"]["test"]["robust_accuracy_transfer"])
+
+
+def test_an_attack_crafted_on_a_model_that_failed_is_left_out(monkeypatch, attacked, caplog):
+    train = training.train
+
+    def fails_without_an_attack(*arguments, **keywords):
+        return train(*arguments, **keywords if keywords["attack"] else {**keywords, "lr": 1e30})
+
+    monkeypatch.setattr(training, "train", fails_without_an_attack)
+    assert experiments.complete([attacked], "cpu") == 1
+    assert results.missing(attacked) == ["transfer"]
+    assert "lacks transfer: the model that its attack is crafted on failed: " in caplog.text
+    forbid_training(monkeypatch)
+    experiments.complete([attacked], "cpu")  # which is not trained again
+    assert results.missing(attacked) == ["transfer"]
+
+
 def test_two_processes_compute_a_run_once():
     """Both find it missing, both wait for its lock, one computes it, the other finds it recorded."""
     command = [sys.executable, "-m", "lib", "run", STANDARD.key, "--scale", "smoke", "--device", "cpu"]
@@ -417,6 +465,27 @@ def test_a_simulation_is_recorded_and_repeats(monkeypatch, tmp_path, exhibit):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "again"))
     experiments.complete(items, "cpu")
     assert [results.read(item, "measured")["table"] for item in items] == [record["table"] for record in records]
+
+
+@pytest.mark.parametrize(
+    ("exhibit", "rows"),
+    [("figure-6", 2 * 2 * 2 * 2), ("figure-6-boundaries", 4 * 36), ("linear-margin", 3)],
+)
+def test_classes_to_be_separated_leave_a_table(exhibit, rows):
+    found = experiments.collect_tables(exhibit, "smoke")
+    assert len(found) == rows
+    assert set(found["source"]) == {"simulated"}
+    assert found.drop(columns=["model"]).notna().all(axis=None)
+    shares = found.filter(regex="accuracy$")
+    assert ((shares >= 0) & (shares <= 1)).all(axis=None)
+
+
+def test_linf_distances_are_summed_up():
+    (item, *_) = grid.runs("linf-mnist", "smoke")
+    experiments.complete([item], "cpu")
+    found = results.read(item, "measured")["metrics"]["test"]
+    assert found["linf_distance_smallest"] == found["linf_distance_median"] == 1  # binarized images differ by a whole pixel
+    assert found["linf_distance_share_above_0.9"] == 1
 
 
 @pytest.mark.usefixtures("few_samples")

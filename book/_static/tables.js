@@ -26,4 +26,26 @@ document.addEventListener("DOMContentLoaded", () => {
       });
     });
   }
+  // Tables of class "filterable": a field above them keeps the rows that hold all of its words.
+  for (const table of document.querySelectorAll("table.filterable")) {
+    const rows = [...table.tBodies[0].rows].map((row) => [row, row.textContent.toLowerCase()]);
+    const label = document.createElement("label");
+    const field = document.createElement("input");
+    const count = document.createElement("output");
+    field.type = "search";
+    label.className = "table-filter";
+    label.append("Rows with all of these words: ", field, " ", count);
+    const filter = () => {
+      const words = field.value.toLowerCase().split(/\s+/);
+      let shown = 0;
+      for (const [row, text] of rows) {
+        row.hidden = !words.every((word) => text.includes(word));
+        shown += !row.hidden;
+      }
+      count.textContent = `${shown} of ${rows.length}`;
+    };
+    field.addEventListener("input", filter);
+    filter();
+    table.before(label);
+  }
 });

@@ -18,7 +18,7 @@ class Origin:
     """What a value of a page was made of.
 
     `functions` of `lib.exhibits`; exhibits of the grid whose `records` were read; `named`: exhibits that are named and not yet
-    read; `everything`: all records, against which the claims are checked.
+    read; `everything`: all records, which the claims and the scorecard are read from.
     """
 
     functions: frozenset[str] = frozenset()
@@ -98,7 +98,7 @@ def _origin(node: ast.AST, variables: dict[str, Origin]) -> Origin:
     if not isinstance(node, ast.Call):
         return found
     module, _, name = _called(node).rpartition(".")
-    if (module, name) == ("claims", "recorded"):
+    if (module, name) == ("claims", "recorded") or module == "scorecard":
         return Origin(everything=True)
     if module == "exhibits":
         return Origin(found.functions | {name}, found.records, everything=found.everything)

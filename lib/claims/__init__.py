@@ -23,7 +23,7 @@ import pandas as pd
 
 from lib import grid, results
 from lib.claims.checks import CLAIMS, Claim
-from lib.claims.evidence import PUBLISHED, AbsentError, Finding, Records
+from lib.claims.evidence import PUBLISHED, AbsentError, Estimate, Finding, Records
 
 __all__ = [
     "CLAIMS",
@@ -31,6 +31,7 @@ __all__ = [
     "HOLDS",
     "NOT_COMPUTED",
     "PUBLISHED",
+    "Estimate",
     "Verdict",
     "check",
     "names",
@@ -187,10 +188,10 @@ def names(section: str = "") -> list[str]:
 
 
 def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFrame:
-    """The claims of a section or of several, one row each: `claim`, `section`, `sentence`, and on `records` `verdict` and `evidence`.
+    """The claims of a section or of several, one row each: `claim`, `section`, `sentence`, `verdict` and `evidence`.
 
-    `evidence` says its scale, data, images and seeds. `paper_verdict` and `paper_evidence` are of the same check on the numbers
-    that the paper prints.
+    The verdict is on `records`; `evidence` says its scale, data, images and seeds. `paper_verdict` and `paper_evidence` are of
+    the same check on the numbers that the paper prints.
     """
     by_scale, rows = _by_scale(records), []
     for name in [name for section in ([sections] if isinstance(sections, str) else sections) for name in names(section)]:

@@ -30,6 +30,7 @@ from lib.exhibits.figures import (
     split_figure,
     volume_figure,
 )
+from lib.exhibits.scorecard import agreement_figure, compute_table, exhibit_label, marks_table, numbers_table, totals_table
 from lib.exhibits.slider import level_slider
 from lib.exhibits.tables import (
     MISSING,
@@ -86,6 +87,7 @@ from lib.exhibits.tables import (
     seen_variants,
     sensitivity_table,
     settings_table,
+    speed_seen,
     speed_table,
     spheres_seen,
     stamp,
@@ -103,6 +105,7 @@ from lib.exhibits.tables import (
 __all__ = [
     "MISSING",
     "QUANTITIES",
+    "agreement_figure",
     "agreement_table",
     "badge",
     "benchmark_stamp",
@@ -114,6 +117,7 @@ __all__ = [
     "claim_figure",
     "claims_seen",
     "claims_table",
+    "compute_table",
     "concentration_figure",
     "concentration_seen",
     "curve_figure",
@@ -136,6 +140,7 @@ __all__ = [
     "example_1_table",
     "example_2_seen",
     "example_2_table",
+    "exhibit_label",
     "facets_table",
     "fashion_figure",
     "fashion_table",
@@ -151,10 +156,12 @@ __all__ = [
     "linear_margin_seen",
     "linf_seen",
     "linf_table",
+    "marks_table",
     "masking_seen",
     "masking_table",
     "mean_interval",
     "network_table",
+    "numbers_table",
     "perturbable_volume_seen",
     "perturbable_volume_table",
     "picture_plate",
@@ -174,6 +181,7 @@ __all__ = [
     "settings_table",
     "show",
     "speed_figure",
+    "speed_seen",
     "speed_table",
     "spheres_figure",
     "spheres_seen",
@@ -181,6 +189,7 @@ __all__ = [
     "stamp",
     "strength_seen",
     "strength_table",
+    "totals_table",
     "transform_label",
     "unboxed_seen",
     "unboxed_table",
@@ -201,7 +210,9 @@ def show(name: str, exhibit: Figure | pd.DataFrame | HTML | str) -> None:
         set_matplotlib_formats("svg")
         glue(name, exhibit)
     elif isinstance(exhibit, pd.DataFrame):
-        alignment = ["left" if exhibit.iloc[:, i].str.contains("[a-z]{4}").any() else "right" for i in range(exhibit.shape[1])]
+        alignment = [
+            "left" if exhibit.iloc[:, i].str.contains("[A-Za-z]{4}").any() else "right" for i in range(exhibit.shape[1])
+        ]
         glue(name, Markdown(exhibit.to_markdown(index=False, colalign=alignment, disable_numparse=True)))
     else:
         glue(name, Markdown(exhibit))

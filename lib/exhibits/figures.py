@@ -62,6 +62,8 @@ def robustness_figure(
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        if paper is None and not ours["value"].notna().any():
+            return _empty(figure, ours)
         ax = figure.subplots()
         transforms = list(variants or paper["transform"].unique())
         place = {transform: i for i, transform in enumerate(transforms)}
@@ -151,8 +153,7 @@ def histogram_figure(histograms: pd.DataFrame) -> Figure:
         names = list(histograms["transform"].unique())
         figure = Figure(figsize=(7.2, 2.0), layout="constrained")
         if not names:
-            figure.text(0.5, 0.5, _wrapped(badge(histograms).replace("`", ""), 70), ha="center", va="center")
-            return figure
+            return _empty(figure, histograms)
         axes = np.atleast_1d(figure.subplots(1, len(names), sharey=True))
         for ax, name in zip(axes, names, strict=True):
             rows = histograms[histograms["transform"] == name]
@@ -561,7 +562,10 @@ def distance_figure(uniform: pd.DataFrame, images: pd.DataFrame) -> Figure:
 
 def _empty(figure: Figure, rows: pd.DataFrame) -> Figure:
     """A figure that says how to compute what is missing."""
-    figure.text(0.5, 0.5, _wrapped(badge(rows).replace("`", ""), 70), ha="center", va="center")
+    figure.set_size_inches(7.2, 1.0)
+    ax = figure.subplots()  # a notebook shows no figure without axes
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, f"not computed yet; compute it with:\n{rows.attrs['command']}", ha="center", va="center")
     return figure
 
 
@@ -687,7 +691,6 @@ def growth_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, axis: str, 
         figure = Figure(figsize=(7.2, 5.0), layout="constrained")
         values = sorted({float(x) for x in ours[axis]} | (set(paper[axis]) if paper is not None else set()))
         if not values:
-            figure.set_size_inches(7.2, 1.0)
             return _empty(figure, ours)
         axes = figure.subplots(2, len(ACCURACIES), sharex=True, sharey="col")
         by = ["transform", axis]

@@ -39,6 +39,10 @@ def transform_label(name: str) -> str:
     return words.get(name, name.replace("-inf", "-∞").replace("-", " "))
 
 
+def _to_compute(ours: pd.DataFrame) -> str:
+    return f"compute it with `{ours.attrs['command']}`."
+
+
 def badge(ours: pd.DataFrame) -> str:
     """What an exhibit's numbers are: scale, data source, model, seeds, device and how much of it is computed.
 
@@ -78,7 +82,7 @@ def seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     both = [name for name in paper["transform"].unique() if name in clean.index and name in robust.index]
     both = [name for name in both if clean.loc[name, "seeds"] > 0 and robust.loc[name, "seeds"] > 0]
     if len(both) < 2:
-        return f"Not computed yet: at least two variants are needed, {len(both)} are there. `{ours.attrs['command']}`"
+        return f"Not computed yet: at least two variants are needed, {len(both)} are there; {_to_compute(ours)}"
     steady, moved = clean.loc[both, "mean"], robust.loc[both, "mean"]
     theirs = paper_values(paper, "pgd", "robust_accuracy")[both]
     return (
@@ -266,7 +270,7 @@ def worst_case_seen(sets: Mapping[str, pd.DataFrame]) -> str:
     for name, ours in sets.items():
         pairs = _pairs(*_by_attack(ours, "robust_accuracy")).groupby("transform", sort=False)[["one", "other"]].mean()
         if pairs.empty:
-            said.append(f"{name}: not computed yet; compute it with `{ours.attrs['command']}`.")
+            said.append(f"{name}: not computed yet; {_to_compute(ours)}")
             continue
         lost = (pairs["one"] - pairs["other"]).rename(transform_label).sort_values()
         most = f"**{lost.iloc[-1]:.1f} points** on {lost.index[-1]}"
@@ -347,7 +351,7 @@ def precision_seen(ours: pd.DataFrame) -> str:
             said.append(f"{mean:+.2f} points {where} (95% interval {low:+.2f} to {high:+.2f}, {len(rows)} seeds)")
             moved += [] if low <= 0 <= high else [where]
     if not said:
-        return f"Not computed yet: at least two seeds are needed in both precisions. `{ours.attrs['command']}`"
+        return f"Not computed yet: at least two seeds are needed in both precisions; {_to_compute(ours)}"
     verdict = f"The interval leaves out 0 {' and '.join(moved)}: there the precision **did change the result**."
     if not moved:
         verdict = "**Every interval holds 0**; how large an effect could be, their ends say."
@@ -425,7 +429,7 @@ def perturbable_volume_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFra
         label = set_name(measured["dataset"].iloc[0] if len(measured) else name)
         eps = paper_eps(name)
         pixels = 3 * 32 * 32 if name == "cifar10" else 28 * 28
-        for transform in dict.fromkeys([*printed.index, *block["transform"]]):
+        for transform in dict.fromkeys([*block["transform"], *printed.index]):
             value = values.get(transform, np.nan)
             rows.append(
                 {
@@ -448,7 +452,7 @@ def perturbable_volume_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFram
         both = pd.DataFrame({"theirs": printed, "ours": measured_values(measured, "log2_perturbable_volume")}).dropna()
         if both.empty:
             if len(printed):
-                said.append(f"{set_name(name)}: not computed yet. `{measured.attrs['command']}`")
+                said.append(f"{set_name(name)}: not computed yet; {_to_compute(measured)}")
             continue
         same = int((np.trunc(both["ours"]) == both["theirs"]).sum())
         most = (np.trunc(both["ours"]) - both["theirs"]).abs().max()
@@ -475,8 +479,7 @@ def unboxed_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> pd.D
             change = mine[1]["mean"].get(transform, np.nan) - mine[0]["mean"].get(transform, np.nan)
             rows.append(
                 {
-                    "data set": label,
-                    "variant": transform_label(transform),
+                    "variant": f"{label}, {transform_label(transform)}",
                     "within: paper": f"{boxed[transform]:.1f}",
                     "within: ours (Δ)": _our_cell(mine[0], transform, boxed[transform]),
                     "without: paper": f"{unboxed[transform]:.1f}",
@@ -495,7 +498,7 @@ def unboxed_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
         mine = [over_seeds(ours, "pgd", f"robust_accuracy{suffix}")["mean"] for suffix in ("", "_unboxed")]
         change = (mine[1] - mine[0]).dropna()
         if change.empty:
-            said.append(f"{set_name(name)}: not computed yet. `{ours.attrs['command']}`")
+            said.append(f"{set_name(name)}: not computed yet; {_to_compute(ours)}")
             continue
         rows = paper[paper["dataset"] == name]
         printed = [paper_values(rows, "pgd", f"robust_accuracy{suffix}") for suffix in ("", "_unboxed")]
@@ -506,8 +509,7 @@ def unboxed_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
             span += f" to **{change.max():+.1f} points** ({transform_label(change.idxmax())})"
         said.append(
             f"{set_name(ours['dataset'].iloc[0])} (scale {ours.attrs['scale']}, {of}): "
-            f"outside the cube the attack moves robust accuracy by {span}; in the paper, over the same, by "
-            f"{theirs.min():+.1f} to {theirs.max():+.1f}."
+            f"outside the cube the attack moves robust accuracy by {span}; in the paper, over the same, by {_from_to(theirs)}."
         )
     return " ".join(said)
 
@@ -548,7 +550,7 @@ def distance_correlation_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFram
     for name, (distances, ours, paper) in sets.items():
         measured = measured_values(distances, "inter_class_distance")
         if measured.dropna().empty:
-            said.append(f"{set_name(name)}: not computed yet. `{distances.attrs['command']}`")
+            said.append(f"{set_name(name)}: not computed yet; {_to_compute(distances)}")
             continue
         theirs = correlation_label(measured, paper_values(paper, "pgd", "robust_accuracy"))
         mine = correlation_label(measured, over_seeds(ours, "pgd", "robust_accuracy")["mean"])
@@ -585,7 +587,8 @@ def linf_seen(sets: Sequence[pd.DataFrame]) -> str:
     for measured in sets:
         shares = 100 * measured_values(measured, "linf_distance_share_above_0.9").dropna()
         if shares.empty:
-            said.append(f"Not computed yet. `{measured.attrs['command']}`")
+            name = set_name(grid.exhibit(measured.attrs["exhibit"])["dataset"])
+            said.append(f"{name}: not computed yet; {_to_compute(measured)}")
             continue
         middle = measured_values(measured, "linf_distance_median")
         ends = [
@@ -622,13 +625,13 @@ def facets_table(rows: pd.DataFrame, dimension: int) -> pd.DataFrame:
                 row[f"{label}: facets, at least"] = f"{geometry.facets_needed(dimension, ratio):.1f}"
             row[f"{label}: units that sufficed"] = str(enough.min()) if len(enough) else "none"
         shown.append(row)
-    return pd.DataFrame(shown)
+    return pd.DataFrame(shown or [dict.fromkeys(("gap", "needed", "units that sufficed"), MISSING)])
 
 
 def spheres_seen(rows: pd.DataFrame) -> str:
     """What the networks between spheres show: the narrowest that separate, clean and robust, at either end of the gaps."""
     if rows.empty:
-        return f"Not computed yet. `{rows.attrs['command']}`"
+        return f"Not computed yet; {_to_compute(rows)}"
     said = []
     for dimension, here in rows.groupby("d"):
         ends = []
@@ -655,7 +658,7 @@ def spheres_seen(rows: pd.DataFrame) -> str:
 def linear_margin_seen(rows: pd.DataFrame) -> str:
     """How much of the largest margin a linear classifier reaches by standard training, and by adversarial training."""
     if rows.empty:
-        return f"Not computed yet. `{rows.attrs['command']}`"
+        return f"Not computed yet; {_to_compute(rows)}"
     reached, budgets = (100 * rows[name] / rows["largest_margin"] for name in ("margin", "eps"))
     best = reached.idxmax()
     return (
@@ -722,7 +725,7 @@ def strength_seen(outcomes: pd.DataFrame) -> str:
     """What the suite takes off the paper's robust accuracy, at most, and whether the order of the variants stays."""
     held = {name: found for name, found in _held(outcomes).items() if "reference" in found and len(found.columns) > 1}
     if not held:
-        return f"Not computed yet. `{outcomes.attrs['command']}`"
+        return f"Not computed yet; {_to_compute(outcomes)}"
     reference = pd.Series({name: 100 * found["reference"].mean() for name, found in held.items()})
     worst = pd.Series({name: 100 * found.all(axis=1).mean() for name, found in held.items()})
     single = {name: 100 * found.drop(columns="reference").mean() for name, found in held.items()}
@@ -801,7 +804,9 @@ def masking_table(outcomes: pd.DataFrame, curve: pd.DataFrame) -> pd.DataFrame:
         for row, eps, allowed in ((grey, 0.5, 100 / 10), (ending, 1.0, 0.0)):
             value = means.get(eps, np.nan)
             row[variant] = f"{'holds' if value <= allowed else '**fails**'} ({value:.1f})" if np.isfinite(value) else MISSING
-    return pd.DataFrame([*rows, growing, grey, ending])
+    table = pd.DataFrame([*rows, growing, grey, ending])
+    table.attrs["command"] = outcomes.attrs["command"]
+    return table
 
 
 def masking_seen(table: pd.DataFrame) -> str:
@@ -810,7 +815,7 @@ def masking_seen(table: pd.DataFrame) -> str:
     told = cells[cells != MISSING]
     failed = told[told.str.startswith("**fails**")]
     if told.empty:
-        return "Not computed yet."
+        return f"Not computed yet; {_to_compute(table)}"
     listed = "; ".join(f"{check} ({variant})" for check, variant in failed.index)
     return f"**{len(told) - len(failed)} of {len(told)} checks hold**" + (f"; those that fail: {listed}." if listed else ".")
 
@@ -859,7 +864,7 @@ def curve_seen(ours: pd.DataFrame) -> str:
     eps = paper_eps(dataset)
     wide = curve.groupby(["eps", "transform"])["value"].mean().unstack()
     if wide.shape[1] < 2:
-        return f"Not computed yet: at least two variants are needed, {wide.shape[1]} are there. `{ours.attrs['command']}`"
+        return f"Not computed yet: at least two variants are needed, {wide.shape[1]} are there; {_to_compute(ours)}"
     wide = wide[wide.index <= 2 * eps]
     spread = wide.max(axis=1) - wide.min(axis=1)
     at = wide.index[np.abs(wide.index - eps).argmin()]
@@ -871,8 +876,11 @@ def curve_seen(ours: pd.DataFrame) -> str:
         if len(orders)
         else ""
     )
+    images = int(curve["n"].min())
+    low, high = interval(50, images)
     return (
-        f"Over {wide.shape[1]} variants (scale {ours.attrs['scale']}), robust accuracy spans {spread.iloc[0]:.1f} points at "
+        f"Over {wide.shape[1]} variants (scale {ours.attrs['scale']}, {images} test images: a 95% interval of at most "
+        f"±{(high - low) / 2:.0f} points), robust accuracy spans {spread.iloc[0]:.1f} points at "
         f"ε = 0, {spread[at]:.1f} at the paper's ε = {eps_label(eps, dataset)}, and most, **{spread.max():.1f}**, at "
         f"ε = {eps_label(spread.idxmax(), dataset)}.{kept}"
     )
@@ -893,6 +901,25 @@ def speed_table(rows: pd.DataFrame) -> pd.DataFrame:
     width = wide["network"].str.split("=").str[1].astype(float)
     order = sorted(range(len(wide)), key=lambda i: (wide["network"][i].split("=")[0], width[i], int(wide["batch"][i])))
     return wide.loc[order, ["network", "batch", *rows["engine"].unique()]].fillna(MISSING).reset_index(drop=True)
+
+
+def speed_seen(rows: pd.DataFrame) -> str:
+    """What the record of a benchmark says of LeNet5 at full width and of the narrowest residual network, batch by batch."""
+
+    def listed(case: str, engine: str, column: str, form: str) -> str:
+        found = rows[(rows["case"] == case) & (rows["engine"] == engine)].sort_values("batch")
+        return " / ".join(form.format(value) for value in found[column])
+
+    batches = " / ".join(str(batch) for batch in sorted(rows["batch"].unique()))
+    plain, share = ("ratio_to_plain_loop", "{:.1f}"), ("share_of_ceiling", "{:.0%}")
+    wide = {engine: listed("lenet5-w1", engine, *share) for engine in ("lib, float32", "lib, bfloat16")}
+    return (
+        f"LeNet5 at full width, batches of {batches}: in float32 {wide['lib, float32']} of the ceiling, in bfloat16 "
+        f"{wide['lib, bfloat16']}. A small batch pays for reading the dense layer's weights, and for their copy in lower "
+        f"precision, as much as a large one. WRN-28-0.25, which trains on batches of 128: in bfloat16 "
+        f"{listed('wide_resnet28-w0.25', 'lib, bfloat16', *plain)} times the plain loop; most of the rest is its "
+        f"convolutions of four channels, which leave a processor's vectors three quarters empty."
+    )
 
 
 def benchmark_stamp(rows: pd.DataFrame) -> str:
@@ -972,7 +999,7 @@ def _simulated(row: pd.Series, column: str) -> str:
 def example_1_seen(rows: pd.DataFrame) -> str:
     """What the simulation says of Example 1: Bayes error, agreement with the exact values, and the largest dimension."""
     if rows.empty:
-        return f"Not computed yet. `{rows.attrs['command']}`"
+        return f"Not computed yet; {_to_compute(rows)}"
     exact = [100 * theory.diagonal_robust_error(int(d), eps) for d, eps in zip(rows["d"], rows["eps"], strict=True)]
     exact += [100 * theory.axis_robust_error(eps) for eps in rows["eps"]]
     intervals = share_intervals(rows, "diagonal") + share_intervals(rows, "axis")
@@ -997,7 +1024,7 @@ def half_space_bound(row: pd.Series) -> float:
 def concentration_seen(rows: pd.DataFrame) -> str:
     """What the simulated half-spaces say of Theorem 2.1: how many lie above the first bound, and where it is tightest."""
     if rows.empty:
-        return f"Not computed yet. `{rows.attrs['command']}`"
+        return f"Not computed yet; {_to_compute(rows)}"
     bounds = np.array([half_space_bound(row) for _, row in rows.iterrows()])
     shares = (rows["inside"] / rows["n"]).to_numpy()
     lows = np.array([low for low, _ in share_intervals(rows, "inside")]) / 100
@@ -1104,7 +1131,7 @@ def example_2_seen(uniform: pd.DataFrame) -> str:
     here = uniform[uniform["d"] == d] if len(uniform) else uniform
     means = {space: distance_moments(group)[0] for space, group in here.groupby("dataset")}
     if means.keys() != set(theory.SPACES):
-        return f"Not computed yet. `{uniform.attrs['command']}`"
+        return f"Not computed yet; {_to_compute(uniform)}"
     ratio = means["cube"] / means["ball"]
     exchanged = {
         "cube": (ball * ratio, theory.cube_vulnerable_fraction(ball * ratio)),
@@ -1155,7 +1182,7 @@ def distance_seen(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
     apart = distances_apart(uniform, images)
     apart = apart[apart["dataset"].str.startswith("cifar10") & (apart["transform"] == "original") & apart["cube"].notna()]
     if apart.empty:
-        return f"Not computed yet. `{images.attrs['command']}` and `{uniform.attrs['command']}`"
+        return f"Not computed yet; compute it with `{images.attrs['command']}` and `{uniform.attrs['command']}`."
     row = apart.iloc[0]
     name, spreads = set_label(row["dataset"], "original", int(row["d"])), distance_spreads(uniform, int(row["d"]))
     readings = []
@@ -1351,7 +1378,7 @@ def certified_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     found = {metric: _as_errors(ours, "lp", metric)["mean"].dropna() for metric in ("certified_error", "robust_accuracy")}
     certified, attacked = found.values()
     if not {"binarize", "original"} <= {*certified.index} & {*attacked.index}:
-        return f"Not computed yet: both variants are needed. `{ours.attrs['command']}`"
+        return f"Not computed yet: both variants are needed; {_to_compute(ours)}"
     theirs = paper_values(paper, "lp", "certified_error")
     ours_apart, theirs_apart = (values["original"] - values["binarize"] for values in (certified, theirs))
     sides = " and ".join(
@@ -1404,7 +1431,7 @@ def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """What the records show of the exact certificate, beside the paper's LP one."""
     errors = {metric: found["mean"].dropna() for metric, found in _ramp_errors(ours).items()}
     if not all({"binarize", "original"} <= set(values.index) for values in errors.values()):
-        return f"Not computed yet: both variants are needed. `{ours.attrs['command']}`"
+        return f"Not computed yet: both variants are needed; {_to_compute(ours)}"
     binary, original = ({_RAMP[metric]: found[name] for metric, found in errors.items()} for name in ("binarize", "original"))
     theirs = paper_values(paper, "lp", "certified_error")["binarize"]
     return (
@@ -1454,7 +1481,7 @@ def seen_variants(ours: pd.DataFrame, variants: Sequence[str]) -> str:
         found = over_seeds(ours, *quantity)["mean"].reindex(list(variants)).dropna()
         if len(found) < 2:
             label = QUANTITIES[quantity][0]
-            return f"Not computed yet: {label} needs at least two variants, {len(found)} are there. `{ours.attrs['command']}`"
+            return f"Not computed yet: {label} needs at least two variants, {len(found)} are there; {_to_compute(ours)}"
         moved[quantity] = found
     clean, trained, robust = moved.values()
     ranges = [found.max() - found.min() for found in (clean, trained, robust)]
@@ -1499,7 +1526,9 @@ def seen_fashion(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
         mine = [over_seeds(ours, *quantity)["mean"].get(transform, np.nan) for quantity in list(QUANTITIES)[:3]]
         theirs = [paper_values(paper, *quantity)[transform] for quantity in list(QUANTITIES)[:3]]
         if not np.isfinite(mine).all():
-            return f"Not computed yet: {name} lacks some of its three accuracies. `{ours.attrs['command']}`"
+            bad = ours[ours["value"].isna() & (ours["transform"] == transform)]["status"]
+            why = f" (some are {', '.join(sorted(set(bad)))})" if len(bad) else ""
+            return f"Not computed yet: {name} lacks some of its three accuracies{why}; {_to_compute(ours)}"
         said.append(
             f"On {name}, PGD training costs **{mine[0] - mine[1]:.1f} points** of clean accuracy (the paper: "
             f"{theirs[0] - theirs[1]:.1f}), and the attack takes another **{mine[1] - mine[2]:.1f}** (the paper: "
@@ -1509,20 +1538,19 @@ def seen_fashion(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
 
 
 def claims_table(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Each claim with the verdict on the paper's own numbers and on ours, and what ours rests on.
+    """Each claim in our words, with its name, and the verdicts on the paper's own numbers and on ours with their evidence.
 
     `verdicts`: as `claims.verdicts` gives it.
     """
     shown = [
         {
-            "claim": row["claim"],
-            "in our words": row["sentence"],
+            "claim": f"{row['sentence']} `{row['claim']}`",
             "the paper's own numbers": _verdict(row["paper_verdict"], row["paper_evidence"]),
             "ours": _verdict(row["verdict"], row["evidence"]),
         }
         for _, row in verdicts.iterrows()
     ]
-    return pd.DataFrame(shown, columns=["claim", "in our words", "the paper's own numbers", "ours"])
+    return pd.DataFrame(shown, columns=["claim", "the paper's own numbers", "ours"])
 
 
 def _verdict(verdict: str, evidence: str) -> str:
@@ -1634,7 +1662,7 @@ def equal_distance_seen(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.D
             f"points** between sets of one distance, in the paper {_width(theirs[sets]):.1f}."
         )
     if not said:
-        return f"Not computed yet: a target needs all three of its sets. `{ours.attrs['command']}`"
+        return f"Not computed yet: a target needs all three of its sets; {_to_compute(ours)}"
     return f"Scale {ours.attrs['scale']}. " + " ".join(said)
 
 
@@ -1651,7 +1679,7 @@ def volume_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], paper: pd
     for name, (volumes, ours) in sets.items():
         change = _out_of_the_box(over_seeds(ours, *BOXED)["mean"], over_seeds(ours, *UNBOXED)["mean"])
         if change.empty:
-            said.append(f"{name.upper()}: not computed yet. `{ours.attrs['command']}`")
+            said.append(f"{name.upper()}: not computed yet; {_to_compute(ours)}")
             continue
         rows = paper[paper["dataset"] == name]
         theirs = _out_of_the_box(paper_values(rows, *BOXED), paper_values(rows, *UNBOXED))[change.index]
@@ -1660,10 +1688,14 @@ def volume_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], paper: pd
         over = f"over {len(change)} variant{'s' * (len(change) > 1)}{apart}"
         said.append(
             f"{name.upper()} (scale {ours.attrs['scale']}): letting the attack leave the box changes robust accuracy by "
-            f"**{change.min():+.1f} to {change.max():+.1f} points** {over}; in the paper, over the same, by "
-            f"{theirs.min():+.1f} to {theirs.max():+.1f}."
+            f"**{_from_to(change)} points** {over}; in the paper, over the same, by {_from_to(theirs)}."
         )
     return " ".join(said)
+
+
+def _from_to(changes: pd.Series) -> str:
+    ends = dict.fromkeys(f"{value:+.1f}" for value in (changes.min(), changes.max()))
+    return " to ".join(ends)
 
 
 def _out_of_the_box(boxed: pd.Series, unboxed: pd.Series) -> pd.Series:
@@ -1683,7 +1715,7 @@ def growth_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame | None]], ax
             for quantity, split in ((BOXED, "test"), (BOXED, "train"), (("standard", "clean_accuracy"), "test"))
         )
         if robust.empty:
-            said.append(f"{name}: not computed yet, two values at least are needed. `{ours.attrs['command']}`")
+            said.append(f"{name}: not computed yet, two values at least are needed; {_to_compute(ours)}")
             continue
         gap = (trained - robust).mean()
         low, high = (f"{value:,g}" for value in robust.attrs["ends"])

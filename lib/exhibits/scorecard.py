@@ -1,0 +1,125 @@
+"""The scorecard's tables and its figure. Frames as `lib.scorecard` gives them in."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.exhibits.figures import _STYLE, _footer
+from lib.exhibits.tables import MISSING, QUANTITIES, set_name, transform_label
+
+_EXHIBITS = {
+    "section-2.2": "Section 2.2", "example-2": "Example 2", "footnote-1": "Footnote 1", "figure-3b": "Figure 3b",
+}  # fmt: skip
+
+
+def exhibit_label(name: str) -> str:
+    """An exhibit's name as the paper has it: `table-2` → "Table 2"."""
+    return _EXHIBITS.get(name, name.replace("-", " ").capitalize())
+
+
+def numbers_table(found: pd.DataFrame) -> pd.DataFrame:
+    """Each of the paper's numbers and ours, in its unit: percent, bits, ℓ2 distance or a factor.
+
+    `found`: as `scorecard.numbers` gives it. "–" marks what is not computed.
+    """
+    rows = []
+    for row in found.itertuples():
+        digits = 3 if row.metric == "scale_factor" else 0 if row.metric == "log2_perturbable_volume" else 2
+        rows.append(
+            {
+                "of": exhibit_label(row.exhibit),
+                "data": _set(row.dataset, row.our_dataset),
+                "variant": transform_label(row.transform) if row.transform else "",
+                "training": row.training,
+                "w": _plain(row.widen_factor),
+                "split": row.split,
+                "quantity": row.metric.replace("_", " "),
+                "paper": _plain(row.value),
+                "ours": _number(row.ours, digits),
+                "interval": f"{row.low:.1f} to {row.high:.1f}" if np.isfinite(row.low) else "",
+                "Δ": _number(row.difference, digits, sign=True),
+                "our w": _plain(row.our_width),
+                "seeds": _plain(row.seeds) if row.training else "",
+                "scale": row.scale if isinstance(row.scale, str) and np.isfinite(row.ours) else "",
+                "state": row.state,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _set(paper: str, ours: object) -> str:
+    """The paper's data set, and ours where it is another."""
+    name = set_name(paper) if paper in ("mnist", "fashion_mnist", "cifar10") else paper
+    return f"{name}; ours {set_name(ours)}" if isinstance(ours, str) and ours != paper else name
+
+
+def _plain(value: float) -> str:
+    return f"{value:g}" if np.isfinite(value) else ""
+
+
+def _number(value: float, digits: int, *, sign: bool = False) -> str:
+    return f"{value:{'+' if sign else ''}.{digits}f}" if np.isfinite(value) else MISSING
+
+
+def totals_table(totals: pd.DataFrame) -> pd.DataFrame:
+    """By exhibit: how many numbers, how many computed, agreeing, differing and missing, and the differences in points."""
+    rows = []
+    for row in totals.to_dict("records"):
+        rows.append(
+            {
+                "exhibit": "all" if row["exhibit"] == "all" else exhibit_label(row["exhibit"]),
+                "scale": row["scale"],
+                "numbers": str(row["numbers"]),
+                "computed": str(row["computed"]),
+                "agree": str(row["agrees"]),
+                "differ": str(row["differs"]),
+                "stale or failed": str(row["stale"] + row["failed"]),
+                "missing": str(row["missing"]),
+                "not in the grid": str(row["not in the grid"]),
+                "mean Δ": _number(row["mean_difference"], 2, sign=True),
+                "mean size of Δ": _number(row["mean_absolute_difference"], 2),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def marks_table(marks: pd.DataFrame) -> pd.DataFrame:
+    """What the records should show, set before they were computed, and what they show."""
+    shown = marks.rename(columns={"found": "what the records show"})
+    words = shown["verdict"].map(lambda word: f"**{word}**" if word in ("met", "missed") else word)
+    return shown.assign(verdict=words)[["exhibit", "mark", "what the records show", "verdict", "scale"]]
+
+
+def compute_table(spent: pd.DataFrame) -> pd.DataFrame:
+    """Hours behind the committed records, by scale, device and kind."""
+    hours = spent["hours"].map("{:.2f}".format)
+    return spent.assign(records=spent["records"].map(str), hours=hours)
+
+
+def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
+    """Every accuracy that is computed, ours over the paper's; on the dashed line the two are equal.
+
+    `frames`: records whose badges go below.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.4, 5.2), layout="constrained")
+        ax = figure.subplots()
+        for quantity, (label, _, colour) in QUANTITIES.items():
+            rows = found[(found["training"] == quantity[0]) & (found["metric"] == quantity[1]) & found["ours"].notna()]
+            # An accuracy of Table 2 or 3 stands again in Table 4 or 5, at another width.
+            for split, filled in (("test", colour), ("train", "none")):
+                part = rows[rows["split"] == split]
+                errors = [part["ours"] - part["low"], part["high"] - part["ours"]]
+                ax.errorbar(
+                    part["value"], part["ours"], yerr=errors, fmt="o", color=colour, markerfacecolor=filled, markersize=4,
+                    linewidth=0.8, capsize=0, label=label if split == "test" else None,
+                )  # fmt: skip
+        low = found.loc[found["training"].isin(["standard", "pgd"]) & found["ours"].notna(), ["value", "ours"]].min().min()
+        ends = [np.floor((low if np.isfinite(low) else 0) / 10) * 10, 101]
+        ax.plot(ends, ends, "--", color="grey", linewidth=1, label="equal")
+        ax.plot([], [], "o", color="grey", markerfacecolor="none", label="training images")
+        ax.set(xlabel="the paper (%)", ylabel="ours (%)", xlim=ends, ylim=ends, aspect="equal")
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        _footer(figure, *frames)
+    return figure
