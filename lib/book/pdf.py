@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
 from bs4 import BeautifulSoup, Tag
+from pypdf import PdfWriter
+from pypdf.generic import DictionaryObject, NameObject, TextStringObject
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # What a reader of paper cannot use: buttons, code that is folded on the screen, links to files of the book's folder.
@@ -130,4 +132,27 @@ def write(html: Path, file: Path) -> None:
         if not printed.is_file():
             raise OSError(f"{browser} printed nothing: {done.stderr.strip()[-500:]}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(printed, file)
+        _titled(printed, BeautifulSoup(text, "html.parser")).write(file)
+
+
+def _titled(printed: Path, soup: BeautifulSoup) -> PdfWriter:
+    """The PDF with the headings as they are written: Chromium's outline repeats words where a heading is broken into lines."""
+    writer = PdfWriter(clone_from=printed)
+    headings = [" ".join(heading.get_text().split()) for heading in soup.find_all(re.compile(r"h[1-6]"))]
+    entries = list(_entries(writer.root_object["/Outlines"]))
+    if len(entries) != len(headings):
+        raise OSError(f"the outline has {len(entries)} entries, the book {len(headings)} headings")
+    for entry, heading in zip(entries, headings, strict=True):
+        entry[NameObject("/Title")] = TextStringObject(heading)
+    writer.add_metadata({"/Title": soup.title.text, "/Creator": "make pdf"})
+    return writer
+
+
+def _entries(node: DictionaryObject) -> Iterator[DictionaryObject]:
+    """The entries below a node of the outline, as a reader meets them."""
+    entry = node.get("/First")
+    while entry is not None:
+        entry = entry.get_object()
+        yield entry
+        yield from _entries(entry)
+        entry = entry.get("/Next")
