@@ -1310,3 +1310,21 @@ def test_the_linear_case_is_told_in_shares_of_the_largest_margin():
         exhibits.linear_margin_seen(of_table("linear-margin", []))
         == "Not computed yet; compute it with `python -m lib run linear-margin`."
     )
+
+
+def test_the_schedule_says_what_it_assumes():
+    row = {"runs": 73, "gpu_hours": 1950.4, "critical_hours": 110.84, "critical": "paper: cifar10/original/w4/seed0"}
+    rows = pd.DataFrame(
+        [
+            {"gpus": 1, "wall_hours": 1950.4, "busy": 1.0, **row},
+            {"gpus": 64, "wall_hours": 110.84, "busy": 0.275, **row},
+        ]
+    )
+    rows.attrs = {"speed": 1e12}
+    table = exhibits.schedule_table(rows)
+    assert table.iloc[0].tolist() == ["1", "73", "1,950", "1,950.4", "100%", "110.8"]
+    assert table.iloc[1].tolist() == ["64", "73", "1,950", "110.8", "28%", "110.8"]
+    said = exhibits.schedule_seen(rows)
+    assert "1·10¹² operations a second and GPU, which is assumed, not measured" in said
+    assert "`cifar10/original/w4/seed0`, with 110.8 hours" in said
+    assert "about 18 GPUs" in said  # 1950.4 / 110.84 = 17.6

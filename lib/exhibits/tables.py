@@ -1759,3 +1759,29 @@ def _moves(ends: pd.DataFrame) -> str:
     if f"{moves[least]:+.1f}" == f"{moves[most]:+.1f}":
         return f"{moves[most]:+.1f} points ({' and '.join(map(transform_label, moves.index))})"
     return f"{moves[least]:+.1f} ({transform_label(least)}) to {moves[most]:+.1f} points ({transform_label(most)})"
+
+
+def schedule_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """The simulated schedule of a grid, one row a number of GPUs: `rows` as `cost.schedule` gives them."""
+    return pd.DataFrame(
+        {
+            "GPUs": [str(row["gpus"]) for _, row in rows.iterrows()],
+            "runs": [str(row["runs"]) for _, row in rows.iterrows()],
+            "GPU-hours": [f"{row['gpu_hours']:,.0f}" for _, row in rows.iterrows()],
+            "wall time, hours": [f"{row['wall_hours']:,.1f}" for _, row in rows.iterrows()],
+            "GPUs busy": [f"{row['busy']:.0%}" for _, row in rows.iterrows()],
+            "longest run, hours": [f"{row['critical_hours']:,.1f}" for _, row in rows.iterrows()],
+        }
+    )
+
+
+def schedule_seen(rows: pd.DataFrame) -> str:
+    """The assumption behind a simulated schedule, its critical path, and from how many GPUs on more of them are of no use."""
+    first, speed = rows.iloc[0], rows.attrs["speed"]
+    enough = math.ceil(first["gpu_hours"] / first["critical_hours"])
+    return (
+        f"Simulated from operations counted on the networks, at {speed / 1e12:g}·10¹² operations a second and GPU, which is "
+        f"assumed, not measured: at twice that, half the hours. Runs do not depend on one another, so the critical path is the "
+        f"longest of them, `{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than "
+        f"about {enough} GPUs cannot shorten it. The pages and the book, minutes on a processor, come after."
+    )
