@@ -111,6 +111,7 @@ def _visit(chromium, address: str, theme: str) -> Visit:
     page.on("request", lambda request: requests.append(request.url))
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(_SETTLED)
         if width == WIDTHS[0]:
             page.goto(address)
             formulas, images = page.evaluate(_FORMULAS), page.evaluate(_IMAGES)
@@ -120,7 +121,7 @@ def _visit(chromium, address: str, theme: str) -> Visit:
         page.keyboard.press("Tab")  # from here on the browser knows that its reader uses a keyboard
         unfocused += [f"{width}: {found}" for found in page.evaluate(_UNFOCUSED)]
         if THEMES.index(theme) == WIDTHS.index(width):  # colours go by the theme, places by the width: each is looked at once
-            found = Axe().run(page, context={"exclude": [["mjx-container"], [".source"]]}, options=_AXE).response["violations"]
+            found = Axe().run(page, context=_PARTS, options=_AXE).response["violations"]
             faults += [
                 f"{width}: {fault['id']}: {node['html'][:160]}: {node['failureSummary']}"
                 for fault in found
@@ -132,7 +133,9 @@ def _visit(chromium, address: str, theme: str) -> Visit:
     return Visit(theme, shown, errors, outside, overflow, images, formulas, links, unfocused, faults)
 
 
-# What MathJax sets and listings of code are too many elements to be looked at each, and not ours.
+# What MathJax sets, listings of code and the rows of a long table are too many to be looked at each.
+_PARTS = {"exclude": [["mjx-container"], [".source"], ["tbody tr:nth-child(n+20)"]]}
+_SETTLED = 300  # milliseconds, after which the theme has looked again at what can be scrolled
 _AXE = {"resultTypes": ["violations"], "preload": False}
 
 

@@ -173,6 +173,8 @@ def mended(buttons: list[dict], pagename: str) -> list[dict]:
 def _mend(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
     if "header_buttons" in context:
         context["header_buttons"] = mended(context["header_buttons"], pagename)
+    if "body" in context:  # its children are entries of a bibliography, not of a list
+        context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     # Jupyter Book loads Thebe, which runs cells on a server, on every page, and twice; the second time is an error.
     for files in ("script_files", "css_files"):
         context[files] = [file for file in context.get(files, []) if "thebe" not in _content(file).lower()]
