@@ -33,6 +33,13 @@ AGREES, DIFFERS = "agrees", "differs"
 STATES = (AGREES, DIFFERS, "stale", "failed", "missing", "not in the grid", "quoted")
 
 
+# Our side of a printed number.
+OURS = (
+    "ours", "low", "high", "difference", "difference_low", "difference_high", "our_dataset", "our_width", "scale", "seeds", "n",
+    "source", "state",
+)  # fmt: skip
+
+
 def numbers(scale: str = "auto") -> pd.DataFrame:
     """The paper's 733 numbers, one row each, with ours.
 
@@ -48,7 +55,7 @@ def numbers(scale: str = "auto") -> pd.DataFrame:
     blocks = dict.fromkeys(name for names in _BLOCKS.values() for name in names)
     ours = {name: _Computed(results.select(name, scale)) for name in blocks if _declared(name, scale)}
     rows = [_ours(row, [ours[name] for name in _BLOCKS.get(row.exhibit, ()) if name in ours]) for row in printed.itertuples()]
-    return pd.concat([printed, pd.DataFrame(rows)], axis=1)
+    return pd.concat([printed, pd.DataFrame(rows).reindex(columns=list(OURS))], axis=1)
 
 
 def _declared(block: str, scale: str) -> bool:

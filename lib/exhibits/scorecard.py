@@ -93,6 +93,8 @@ def marks_table(marks: pd.DataFrame) -> pd.DataFrame:
 
 def compute_table(spent: pd.DataFrame) -> pd.DataFrame:
     """Hours behind the committed records, by scale, device and kind."""
+    if spent.empty:
+        return pd.DataFrame([dict.fromkeys(spent.columns, MISSING)])
     hours = spent["hours"].map("{:.2f}".format)
     return spent.assign(records=spent["records"].map(str), hours=hours)
 
