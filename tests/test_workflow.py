@@ -173,7 +173,7 @@ def test_the_paper_grid_is_listed_with_its_cost(profile):
     """A dry run, as on a clean clone: every run of Table 2 by its key, with its operations, and their sum."""
     names = ["--config", "scale=paper", "only=table-2", "tflops=1"]
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--workflow-profile", f"workflow/profiles/{profile}"]
-    own = {**os.environ, "PYTHONPATH": str(ROOT)}
+    own = {**os.environ, "PYTHONPATH": str(ROOT), "DATA_DIR": "/grid/data"}
     done = subprocess.run([*command, *names], cwd=ROOT, env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout + done.stderr
