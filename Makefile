@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKFLOW := $(READY)-workflow
 
-.PHONY: book site test slurm reproduce records workflow cost lint-workflows bench state picture lab clean
+.PHONY: book site pdf test browser slurm reproduce records workflow cost lint-workflows bench state picture lab clean
 
 book: $(READY)  ## the book, from the records in results/
 	$(BIN)/jupyter-book build book --all -W --keep-going -n
@@ -16,11 +16,17 @@ site: book  ## the book as a folder to publish: site/
 	cp -r book/_build/html site
 	touch site/.nojekyll
 
+pdf: book  ## the book as one PDF, with the Chromium of this machine
+	$(BIN)/python -m lib pdf book/_build/html book/_build/book.pdf
+
 test: $(READY)-test  ## every check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+browser: book $(READY)-test  ## the book that was built, in Chromium: every page, on a screen and on a phone, in the light and in the dark
+	BOOK_HTML=book/_build/html $(BIN)/python -m pytest -m browser
 
 slurm: $(READY)-test  ## the grid on a Slurm of one node, started here from Debian's packages slurm-wlm and munge; as root
 	$(BIN)/python -m pytest -m slurm tests/test_slurm.py

@@ -1,4 +1,4 @@
-"""The command line: `python -m lib list | run | status | cost | picture | state`."""
+"""The command line: `python -m lib list | run | status | cost | picture | state | pdf`."""
 
 import logging
 import sys
@@ -114,6 +114,17 @@ def state(file: Annotated[Path, typer.Argument(help="A text with a line <!-- sta
     if not found or not closed:
         raise ValueError(f"{file} has no lines <!-- state --> and <!-- /state --> between which to write")
     file.write_text(f"{before}{found}{_summary('auto')}\n{closed}{after}", encoding="utf-8")
+
+
+@app.command("pdf")
+def pdf_(
+    html: Annotated[Path, typer.Argument(help="The folder of the built book, such as book/_build/html.")],
+    file: Annotated[Path, typer.Argument(help="A .pdf file.")],
+) -> None:
+    """The built book as one PDF, printed by Chromium."""
+    from lib.book import pdf
+
+    pdf.write(html, file)
 
 
 def main() -> None:

@@ -402,6 +402,11 @@ def outcomes(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> 
     return found
 
 
+def benchmarks() -> list[str]:
+    """The names of the committed benchmarks."""
+    return sorted(file.stem for file in (ROOT / "results" / "benchmarks").glob("*.json"))
+
+
 def benchmark(name: str) -> pd.DataFrame:
     """The committed record of a benchmark, `results/benchmarks/<name>.json`: one row a (case, batch, engine).
 

@@ -1,6 +1,9 @@
 """What every test stands on: folders of its own, no data but the built-in sets, one thread, no network."""
 
 import os
+import shutil
+import subprocess
+import sys
 import urllib.error
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import torch.nn.functional as F
 from lib import data, grid, models
 
 ROOT = Path(__file__).resolve().parents[1]
+BOOK_OPTIONS = ["--all", "-W", "--keep-going", "-n"]
 _DATA_DIR, _CIFAR10 = os.environ.get("DATA_DIR"), os.environ.get("CIFAR10")
 
 # One thread: the tests' tensors are small, and on a busy machine two threads spend their time waiting for each other.
@@ -27,7 +31,7 @@ def pytest_xdist_make_scheduler(config, log):
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
-            return file if file.endswith("test_book.py") else nodeid
+            return "book" if file.endswith(("test_book.py", "test_browser.py")) else nodeid
 
     return Scheduling(config, log)
 
@@ -88,6 +92,28 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory):
+    """The folder of the built book. Built from the committed records, whatever the environment says.
+
+    BOOK_DIR names a folder in which it stays; `BOOK_DIR=book` leaves it where `make book` does. BOOK_HTML names a book that is
+    built already, such as book/_build/html, to be looked at as it is.
+    """
+    if built := os.environ.get("BOOK_HTML"):
+        assert (ROOT / built / "index.html").is_file(), f"BOOK_HTML={built} holds no book"
+        yield (ROOT / built).resolve()
+        return
+    kept = os.environ.get("BOOK_DIR")
+    target = ROOT / kept if kept else tmp_path_factory.mktemp("book")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT / "book", "--path-output", target]
+    own = {name: value for name, value in os.environ.items() if name not in ("RESULTS_DIR", "CHECKPOINT_DIR", "CIFAR10")}
+    done = subprocess.run([*command, *BOOK_OPTIONS], env=own, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    yield target / "_build" / "html"
+    if not kept:
+        shutil.rmtree(target)
 
 
 @pytest.fixture(scope="session")

@@ -2,38 +2,19 @@
 
 import base64
 import io
-import os
 import re
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import BOOK_OPTIONS
 
 from lib import results
 
 ROOT = Path(__file__).resolve().parents[1]
-OPTIONS = ["--all", "-W", "--keep-going", "-n"]
-
-
-@pytest.fixture(scope="module")
-def html(tmp_path_factory):
-    """The folder of the built book. Built from the committed records, whatever the environment says.
-
-    BOOK_DIR names a folder in which it stays; `BOOK_DIR=book` leaves it where `make book` does.
-    """
-    kept = os.environ.get("BOOK_DIR")
-    target = ROOT / kept if kept else tmp_path_factory.mktemp("book")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT / "book", "--path-output", target]
-    own = {name: value for name, value in os.environ.items() if name not in ("RESULTS_DIR", "CHECKPOINT_DIR", "CIFAR10")}
-    done = subprocess.run([*command, *OPTIONS], env=own, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    yield target / "_build" / "html"
-    if not kept:
-        shutil.rmtree(target)
 
 
 class _Page(HTMLParser):
@@ -70,7 +51,7 @@ def test_every_page_of_the_toc_is_built(html):
 
 
 def test_make_book_builds_it_alike():
-    assert f"jupyter-book build book {' '.join(OPTIONS)}\n" in (ROOT / "Makefile").read_text()
+    assert f"jupyter-book build book {' '.join(BOOK_OPTIONS)}\n" in (ROOT / "Makefile").read_text()
 
 
 def test_no_page_holds_a_traceback_or_a_broken_value(html):

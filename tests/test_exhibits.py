@@ -782,6 +782,7 @@ def verdicts(*rows) -> pd.DataFrame:
 
 def test_claims_stand_with_both_verdicts_and_their_evidence():
     table = exhibits.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds")))
+    assert exhibits.claims_table(verdicts(("c", "holds", "not computed"))).iloc[0, 1] == "no number: theirs of c"
     assert list(table["ours"]) == ["**holds**: ours of a", "not computed: ours of b"]
     assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "**holds**: theirs of b"]
     assert list(table["claim"]) == ["a is so. `a`", "b is so. `b`"]
@@ -1194,6 +1195,12 @@ def test_distance_and_robustness_are_shown_together():
     assert next(zip(*hollow.get_data(), strict=True)) == (8.64, 98.1)
     points = {point for line in ax.lines for point in zip(*line.get_data(), strict=True)}
     assert {(7.31, 93.0), (7.08, 88.0)} <= points
+    assert {text.get_text() for text in ax.texts} == {"original", "binarized", "s2", "s3"}
+    near = of_measurement("figure-5-mnist", "inter_class_distance", {**DISTANCES, "smooth-2": 7.32})
+    paper = PAPER.assign(value=PAPER["value"].where(PAPER["transform"] != "smooth-2", 95.1))
+    (crowded,) = exhibits.distance_scatter({"mnist": (near, frame(), paper)}).axes
+    assert {text.get_text() for text in crowded.texts} == {"original", "binarized", "s3"}  # no room for s2
+    assert "ours: not computed yet" in [line.get_label() for line in crowded.containers]
     (bars,) = exhibits.distance_bars([distances, of_measurement("distances-fashion", "inter_class_distance", {})]).axes
     assert [bar.get_height() for bar in bars.patches][:4] == list(DISTANCES.values())
     empty = of_measurement("figure-5-mnist", "inter_class_distance", {})
@@ -1260,7 +1267,7 @@ def test_facets_stand_beside_the_units_that_sufficed():
     table = exhibits.facets_table(SPHERES, 2).set_index("gap")
     # A triangle's corners are twice as far out as its sides; a pentagon's 1.24 times; radii (1 + gap - eps)/(1 + eps).
     assert list(table.loc["1"]) == ["2.00", "3", "3", "1.73", "4", "3"]
-    assert list(table.loc["0.4"]) == ["1.40", "5", "8", "1.18", "6", "none"]
+    assert list(table.loc["0.4"]) == ["1.40", "5", "8", "1.18", "6", ">8"]
     assert "units that sufficed" in exhibits.facets_table(of_table("figure-6", []), 8)
     text = exhibits.spheres_seen(SPHERES)
     assert "at a gap of 1 clean points are separated by 3 units, robustly by 3 units" in text

@@ -5,11 +5,12 @@ Figures are shown as vector graphics.
 """
 
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
 from lib.exhibits.figures import (
     boundary_figure,
+    claim_figure,
     concentration_figure,
     curve_figure,
     distance_bars,
@@ -30,6 +31,7 @@ from lib.exhibits.figures import (
     volume_figure,
 )
 from lib.exhibits.scorecard import agreement_figure, compute_table, exhibit_label, marks_table, numbers_table, totals_table
+from lib.exhibits.slider import level_slider
 from lib.exhibits.tables import (
     MISSING,
     QUANTITIES,
@@ -114,6 +116,7 @@ __all__ = [
     "capacity_tables",
     "certified_seen",
     "certified_table",
+    "claim_figure",
     "claims_seen",
     "claims_table",
     "compute_table",
@@ -150,6 +153,7 @@ __all__ = [
     "half_eps",
     "histogram_figure",
     "interval",
+    "level_slider",
     "linear_margin_figure",
     "linear_margin_seen",
     "linf_seen",
@@ -201,12 +205,12 @@ __all__ = [
 ]
 
 
-def show(name: str, exhibit: Figure | pd.DataFrame | str) -> None:
+def show(name: str, exhibit: Figure | pd.DataFrame | HTML | str) -> None:
     """Display an exhibit in the notebook and hand it, under `name`, to the page that refers to it."""
     from matplotlib_inline.backend_inline import set_matplotlib_formats
     from myst_nb import glue
 
-    if isinstance(exhibit, Figure):
+    if isinstance(exhibit, (Figure, HTML)):
         set_matplotlib_formats("svg")
         glue(name, exhibit)
     elif isinstance(exhibit, pd.DataFrame):

@@ -91,6 +91,35 @@ def robustness_figure(
     return figure
 
 
+def claim_figure(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
+    """Figure 2 in brief: clean accuracy of standard training stays, robust accuracy of PGD training moves; a panel a data set.
+
+    `sets`: from a data set's name to (ours, the paper's). Solid ours with its interval, dashed the paper; the bars are those of
+    Figure 2.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(sets), sharey=True))
+        for ax, (name, (ours, paper)) in zip(axes, sets.items(), strict=True):
+            transforms = list(paper["transform"].unique())
+            for quantity in (("standard", "clean_accuracy"), BOXED):
+                label, _, colour = QUANTITIES[quantity]
+                theirs = paper_values(paper, *quantity).reindex(transforms)
+                ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
+                mine = over_seeds(ours, *quantity).reindex(transforms)
+                mine["seeds"] = mine["seeds"].fillna(0)
+                spans = np.transpose([_span(row) for _, row in mine.iterrows()])
+                style = {"color": colour, "markersize": 4, "linewidth": 1.6, "capsize": 2, "label": label}
+                ax.errorbar(range(len(transforms)), mine["mean"], yerr=spans, fmt="o-", **style)
+            ax.set_xticks(range(len(transforms)), map(transform_label, transforms), rotation=60, ha="right", fontsize=8)
+            ax.set(title=name, ylim=(0, 101))
+        axes[0].set_ylabel("test images (%)")
+        handles = [*axes[0].get_legend_handles_labels()[0], Line2D([], [], linestyle="--", color="grey", label="the paper")]
+        figure.legend(handles=handles, fontsize=8, ncols=3, loc="outside upper center", frameon=False)
+        _footer(figure, *(ours for ours, _ in sets.values()))
+    return figure
+
+
 def _span(row: pd.Series) -> tuple[float, float]:
     """The lengths of the error bar below and above the mean."""
     if not row["seeds"] > 0:
@@ -233,10 +262,10 @@ def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Dat
                 measured, theirs, "o", markerfacecolor="none", color="grey",
                 label=f"the paper: {correlation_label(measured, theirs)}",
             )  # fmt: skip
-            for name, x in measured.items():
-                if np.isfinite(theirs[name]):
-                    short = transform_label(name).replace("smooth ", "s").replace("saturate ", "")
-                    ax.annotate(short, (x, theirs[name]), (3, 3), textcoords="offset points", fontsize=6, color="dimgrey")
+            for name in _apart(measured, theirs):
+                short = transform_label(name).replace("smooth ", "s").replace("saturate ", "")
+                at = (measured[name], theirs[name])
+                ax.annotate(short, at, (3, -8), textcoords="offset points", fontsize=6, color="dimgrey")
             spans = np.transpose([_span(row) for _, row in mine.iterrows()]) if len(mine) else None
             ax.errorbar(
                 measured[mine.index], mine["mean"], yerr=spans, fmt="o", color=PALETTE[3], markersize=4, capsize=2,
@@ -247,6 +276,17 @@ def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Dat
         axes[0].set_ylabel("robust accuracy (% of test images)")
         _footer(figure, *(ours for _, ours, _ in present.values()))
     return figure
+
+
+def _apart(x: pd.Series, y: pd.Series) -> list[str]:
+    """Those of the points, `original` first, that lie at least 6% of the panel from every one before: room for their labels."""
+    points = pd.DataFrame({"x": x, "y": y}).dropna()
+    points = (points - points.min()) / (points.max() - points.min())
+    chosen: list[str] = []
+    for name in sorted(points.index, key=lambda name: name != "original"):
+        if all(np.hypot(*(points.loc[name] - points.loc[other])) >= 0.06 for other in chosen):
+            chosen.append(name)
+    return chosen
 
 
 _TRAININGS = {"standard": "standard training", "pgd": "adversarial training"}

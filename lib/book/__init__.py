@@ -1,0 +1,203 @@
+"""What the book asks of Sphinx besides its pages: the records and the code behind each exhibit, and where it is published.
+
+`_config.yml` names this package as an extension.
+"""
+
+import ast
+import re
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pandas as pd
+from docutils import nodes
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+from sphinx.application import Sphinx
+from sphinx.util.osutil import relative_uri
+
+from lib import exhibits, grid, results
+from lib.book.behind import labels, origins
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDS = "records"  # the folder of the CSV files in the built book
+
+
+def table_of(name: str) -> pd.DataFrame:
+    """The records that an exhibit shows, tidy: one row a number, or, of histograms and simulations, one a bin or a case."""
+    if name in results.benchmarks():
+        return results.benchmark(name)
+    if grid.exhibit(name).get("quantity") == "pixel_histogram":
+        return results.histograms(name)
+    rows = results.select(name)
+    return results.tables(name) if rows.empty and "quantity" in grid.exhibit(name) else rows
+
+
+def write_records(folder: Path) -> None:
+    """Write `NAME.csv` of every exhibit and benchmark, and records.zip: those, all records at all scales, the paper's numbers.
+
+    The same records give the same files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {f"{name}.csv": table_of(name) for name in [*grid.exhibits(), *results.benchmarks()]}
+    for name, table in tables.items():
+        (folder / name).write_text(table.to_csv(index=False), encoding="utf-8")
+    every = pd.concat([found for scale in grid.SCALES if len(found := results.load(scale))] or [results.frame([])])
+    tables |= {"all.csv": every, "published.csv": results.published()}
+    with zipfile.ZipFile(folder / "records.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, table in tables.items():
+            archive.writestr(zipfile.ZipInfo(f"records/{name}", (1980, 1, 1, 0, 0, 0)), table.to_csv(index=False))
+
+
+@cache
+def code_lines() -> dict[str, tuple[str, int]]:
+    """Where each function of `lib.exhibits` stands: its module and its first line."""
+    found = {}
+    for file in sorted((ROOT / "lib" / "exhibits").glob("*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                found[node.name] = (f"code/exhibits/{file.stem}", node.lineno)
+    return found
+
+
+def _code_pages(app: Sphinx) -> Iterator[tuple[str, dict, str]]:
+    """The code of the exhibits as pages of the book, at the very commit the book was built from."""
+    for name in sorted({page for page, _ in code_lines().values()}):
+        file = f"lib/exhibits/{Path(name).name}.py"
+        formatter = HtmlFormatter(linespans="line", wrapcode=True)
+        code = highlight((ROOT / file).read_text(encoding="utf-8"), PythonLexer(), formatter)
+        body = f'<section><h1>{file}</h1><div class="source">{code}</div></section>'
+        yield name, {"parents": [], "title": file, "body": body, "meta": {}, "metatags": ""}, "page.html"
+
+
+def _links(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Below each figure and table: its records as CSV, and the code that drew it."""
+    page = Path(app.env.doc2path(docname))
+    named, made = labels(page), origins(page)
+    here = app.builder.get_target_uri(docname)
+    for node in list(doctree.findall(lambda node: isinstance(node, (nodes.figure, nodes.table)))):
+        for image in node.findall(nodes.image) if isinstance(node, nodes.figure) else ():
+            image.replace_self(nodes.container("", image.deepcopy(), classes=["figure-box"]))  # it scrolls on a phone
+        label = next((name for name in node["names"] if name in named), None)
+        if label is None:
+            continue
+        origin = made[named[label]]
+        files = [f"{name}.csv" for name in sorted(origin.records)]
+        files += ["records.zip"] if origin.everything else []
+        links = [f'<a href="{relative_uri(here, f"{RECORDS}/{file}")}" download>{file}</a>' for file in files]
+        code = []
+        for name in sorted(origin.functions):
+            where, line = code_lines()[name]
+            target = app.builder.get_target_uri(where)
+            code.append(f'<a href="{relative_uri(here, target)}#line-{line}"><code>{name}</code></a>')
+        parts = [f"Records: {', '.join(links)}"] if links else []
+        parts.append(f"Code: {', '.join(code)}")
+        node.parent.insert(
+            node.parent.index(node) + 1,
+            nodes.raw("", f'<p class="origin">{" · ".join(parts)}</p>', format="html"),
+        )
+
+
+def repository(remote: str) -> str | None:
+    """The web page of the repository that a git remote names, where it is GitHub's or GitLab's; None elsewhere.
+
+    `git@github.com:someone/book.git` and `https://github.com/someone/book` both give the latter.
+    """
+    found = re.fullmatch(r"(?:https://|ssh://)?(?:[^@/]+@)?(github\.com|gitlab\.com)[:/](.+?)(?:\.git)?/?", remote.strip())
+    return f"https://{found[1]}/{found[2]}" if found else None
+
+
+def site(page: str | None) -> str:
+    """Where the pages of a repository on GitHub or GitLab are published; nothing where it has no such place."""
+    if page is None:
+        return ""
+    owner, _, name = urlparse(page).path.strip("/").partition("/")
+    return f"https://{owner}.{urlparse(page).hostname.removesuffix('.com')}.io/{name}/"
+
+
+def _git(*command: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *command], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _configure(app: Sphinx, config) -> None:
+    """What depends on where the book is built: its commit, and the repository that it was cloned from.
+
+    A clone without a remote on GitHub or GitLab has no button that leads there.
+    """
+    page = repository(_git("config", "--get", "remote.origin.url"))
+    commit, date = results.provenance()["commit"], _git("show", "-s", "--format=%cs")
+    built = f"Built from commit <code>{commit}</code>{f' of {date}' if date else ''}."
+    options = config.html_theme_options
+    options["extra_footer"] = f'<p class="built">{built}</p>'
+    config.html_context["default_mode"] = "auto"  # the reader's own; an empty one is an error in the console
+    options["navbar_persistent"] = []  # one search field, above the table of contents
+    options["repository_url"] = page or ""
+    for button in ("use_repository_button", "use_issues_button", "use_source_button"):
+        options[button] = page is not None
+    if page is None:
+        options["launch_buttons"] = {}
+    else:
+        options["repository_branch"] = _git("rev-parse", "HEAD")  # the text and the notebooks that this book was built from
+    config.html_baseurl = config.ogp_site_url = site(page)
+    prefix = config.notfound_urls_prefix = urlparse(site(page)).path or "/"
+    config.notfound_context = {
+        "title": "Page not found",
+        "body": f'<h1>Page not found</h1><p>No page has this address. <a href="{prefix}index.html">The first page</a></p>',
+    }
+
+
+def mended(buttons: list[dict], pagename: str) -> list[dict]:
+    """The theme's buttons, as they lead to the repository.
+
+    Notebooks lie at its top; the book's folder only links to them, and a host of repositories does not follow the link. What is
+    written in Markdown has no launch button: elsewhere it is no notebook.
+    """
+    kept = []
+    for button in buttons:
+        if button.get("label") == "launch-buttons" and not pagename.startswith("notebooks/"):
+            continue
+        button = dict(button)
+        if "url" in button:
+            button["url"] = button["url"].replace("/book/notebooks/", "/notebooks/")
+        if "buttons" in button:
+            button["buttons"] = mended(button["buttons"], pagename)
+        kept.append(button)
+    return kept
+
+
+def _mend(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
+    if "header_buttons" in context:
+        context["header_buttons"] = mended(context["header_buttons"], pagename)
+    if "body" in context:  # its children are entries of a bibliography, not of a list
+        context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    # Jupyter Book loads Thebe, which runs cells on a server, on every page, and twice; the second time is an error.
+    for files in ("script_files", "css_files"):
+        context[files] = [file for file in context.get(files, []) if "thebe" not in _content(file).lower()]
+
+
+def _content(file) -> str:
+    """A file's name, or what a script without a file says."""
+    return f"{getattr(file, 'filename', file)} {getattr(file, 'attributes', {}).get('body', '')}"
+
+
+def _finish(app: Sphinx, error: Exception | None) -> None:
+    """What stands in the built book besides its pages: the records, and the picture that a link to it is shown with."""
+    if error is None and app.builder.format == "html":
+        write_records(Path(app.outdir) / RECORDS)
+        card = exhibits.robustness_figure(results.select("table-3"), results.published("table-3"), xlabel="CIFAR10 variant")
+        card.savefig(Path(app.outdir) / "_static" / "card.png", dpi=160, facecolor="white")
+
+
+def setup(app: Sphinx) -> dict:
+    """The extension, for Sphinx."""
+    app.connect("config-inited", _configure)
+    app.connect("html-collect-pages", _code_pages)
+    app.connect("doctree-resolved", _links)
+    app.connect("html-page-context", _mend, priority=900)
+    app.connect("build-finished", _finish)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,169 @@
+"""The slider: one level of a transform at a time, its images, its pixel histogram and its accuracies moving together.
+
+What is made here is a fragment of HTML that stands without JavaScript, every level beside the others; `book/_static/levels.js`
+puts a slider above them. Colours are those of the figures; text takes the colour of the page.
+"""
+
+import base64
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+from jaxtyping import Float
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from lib.exhibits.tables import BOXED, MISSING, QUANTITIES, badge, over_seeds, paper_values, transform_label
+
+CLEAN = ("standard", "clean_accuracy")
+# Of the chart, in units of its viewBox: its size, and the four margins of what is plotted.
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 360, 180, 30, 10, 18, 22
+_GAP = 1  # pixels between two images
+
+
+def level_slider(
+    name: str,
+    pictures: Mapping[str, Float[np.ndarray, "n h w c"]],
+    source: str,
+    histograms: pd.DataFrame,
+    ours: pd.DataFrame,
+    paper: pd.DataFrame | None,
+    *,
+    label: str,
+) -> HTML:
+    """Figures 1, 2 and 3a in one: for each transform of `pictures`, in their order, its images, histogram and accuracies.
+
+    `name`: an identifier, unique on the page; `label`: what the slider moves, in words; `pictures` and `source`: as
+    `experiments.pictures` gives them, values in [0, 1]; `histograms`: as `results.histograms` does; `paper`: None where it
+    prints no numbers. A number that is not there is "–"; of a histogram that is not there, it says so.
+    """
+    levels, frames = list(pictures), []
+    theirs = {quantity: _printed(paper, quantity).reindex(levels) for quantity in (CLEAN, BOXED)}
+    mine = {quantity: over_seeds(ours, *quantity)["mean"].reindex(levels) for quantity in (CLEAN, BOXED)}
+    tallest = int(histograms["count"].max()) if len(histograms) else 1
+    for place, level in enumerate(levels):
+        shown = transform_label(level)
+        numbers = {quantity: (_percent(theirs[quantity][level]), _percent(mine[quantity][level])) for quantity in theirs}
+        rows = "".join(
+            f'<tr><th scope="row">{_swatch(quantity)}{_SHORT[quantity]}</th><td>{printed}</td><td>{found}</td></tr>'
+            for quantity, (printed, found) in numbers.items()
+        )
+        said = f"{shown}: robust accuracy {numbers[BOXED][0]} in the paper, {numbers[BOXED][1]} here"
+        frames.append(
+            f'<li data-x="{_across(place, len(levels)):.1f}" data-label="{html.escape(shown)}" data-said="{html.escape(said)}">'
+            f"<strong>{html.escape(shown)}</strong>{_strip(pictures[level], shown)}{_histogram(histograms, level, tallest)}"
+            f'<table><thead><tr><td></td><th scope="col">paper (dashed)</th><th scope="col">ours (solid)</th></tr></thead>'
+            f"<tbody>{rows}</tbody></table></li>"
+        )
+    note = " · ".join((source, badge(ours).replace("`", "")))
+    return HTML(
+        f'<div class="levels" id="levels-{html.escape(name)}" data-name="{html.escape(label)}" '
+        f'data-start="{levels.index("original") if "original" in levels else 0}">'
+        f"{_chart(levels, theirs, mine, label)}"
+        f'<ul class="levels-frames">{"".join(frames)}</ul>'
+        f'<p class="levels-note">{html.escape(note)}</p></div>'
+    )
+
+
+_SHORT = {CLEAN: "clean, standard training", BOXED: "robust, PGD training"}
+
+
+def _printed(paper: pd.DataFrame | None, quantity: tuple[str, str]) -> pd.Series:
+    return pd.Series(dtype=float) if paper is None else paper_values(paper, *quantity)
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1f}%" if math.isfinite(value) else MISSING
+
+
+def _swatch(quantity: tuple[str, str]) -> str:
+    return f'<span class="levels-swatch" style="background:{to_hex(QUANTITIES[quantity][2])}"></span>'
+
+
+def _across(place: int, of: int) -> float:
+    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (place / (of - 1) if of > 1 else 0.5)
+
+
+def _up(percent: float) -> float:
+    return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * percent / 100
+
+
+def _chart(levels: Sequence[str], theirs: Mapping, mine: Mapping, label: str) -> str:
+    """Both accuracies over the levels, the paper dashed and ours solid, and a marker that the slider moves."""
+    parts = ['<text x="0" y="9">test images (%)</text>']
+    for percent in (0, 25, 50, 75, 100):
+        y = _up(percent)
+        parts.append(f'<line class="levels-grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{_LEFT - 4}" y="{y + 3:.1f}" text-anchor="end">{percent}</text>')
+    for place, anchor in ((0, "start"), (len(levels) - 1, "end")):
+        x = _across(place, len(levels))
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{transform_label(levels[place])}</text>')
+    parts.append(f'<line class="levels-marker" x1="-9" x2="-9" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
+    for quantity in theirs:
+        colour = to_hex(QUANTITIES[quantity][2])
+        parts.append(f'<path d="{_line(theirs[quantity])}" fill="none" stroke="{colour}" stroke-dasharray="5 3"/>')
+        parts.append(f'<path d="{_line(mine[quantity])}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        for place, value in enumerate(mine[quantity]):
+            if math.isfinite(value):
+                x = _across(place, len(levels))
+                parts.append(f'<circle cx="{x:.1f}" cy="{_up(value):.1f}" r="3" fill="{colour}"/>')
+    there = sum(math.isfinite(value) for value in mine[BOXED])
+    said = (
+        f"{label}: clean accuracy of standard training and robust accuracy of PGD training over {len(levels)} levels, in "
+        f"percent of test images; dashed the paper, solid ours, computed at {there} of them. The numbers stand below."
+    )
+    return (
+        f'<svg class="levels-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(said)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _line(values: pd.Series) -> str:
+    """The path through the values there are; a value that is not there breaks it."""
+    steps, pen = [], "M"
+    for place, value in enumerate(values):
+        if not math.isfinite(value):
+            pen = "M"
+            continue
+        steps.append(f"{pen}{_across(place, len(values)):.1f} {_up(value):.1f}")
+        pen = "L"
+    return "".join(steps)
+
+
+def _strip(images: np.ndarray, shown: str) -> str:
+    """The images side by side with the page between them, as one PNG."""
+    n, height, width, _ = images.shape
+    solid = np.concatenate([np.broadcast_to(images, (n, height, width, 3)), np.ones((n, height, width, 1))], axis=-1)
+    row = np.concatenate([np.pad(image, [(0, 0), (0, _GAP), (0, 0)]) for image in solid], axis=1)[:, :-_GAP]
+    picture, file = Image.fromarray((255 * row).round().astype(np.uint8), "RGBA"), io.BytesIO()
+    picture.save(file, "png", optimize=True)
+    content = base64.b64encode(file.getvalue()).decode()
+    return (
+        f'<img class="levels-strip" width="{picture.width}" height="{picture.height}" src="data:image/png;base64,{content}" '
+        f'alt="{len(images)} test images, {html.escape(shown)}">'
+    )
+
+
+def _histogram(histograms: pd.DataFrame, level: str, tallest: int) -> str:
+    """The pixel values of a level as bars, counts on a logarithmic scale that all levels share."""
+    rows = histograms[histograms["transform"] == level] if len(histograms) else histograms
+    shown = transform_label(level)
+    if rows.empty:
+        return '<p class="levels-missing">pixel histogram: not computed yet</p>'
+    heights = 40 * np.log10(1 + rows["count"]) / math.log10(1 + tallest)
+    bars = "".join(
+        f"M{100 * left:.1f} 40V{40 - height:.1f}H{100 * right:.1f}V40Z"
+        for left, right, height in zip(rows["left"], rows["right"], heights, strict=True)
+        if height > 0
+    )
+    ends = rows["count"].iloc[[0, -1]].sum() / rows["count"].sum()
+    said = f"Pixel values of {shown}, counts on a logarithmic scale: {100 * ends:.0f}% of them in the outermost two bins."
+    return (
+        f'<svg class="levels-histogram" viewBox="0 0 100 50" role="img" aria-label="{html.escape(said)}"><path d="{bars}"/>'
+        f'<path class="levels-axis" d="M0 40.5H100"/><text x="0" y="49">0</text>'
+        f'<text x="50" y="49" text-anchor="middle">pixel value</text><text x="100" y="49" text-anchor="end">1</text></svg>'
+    )

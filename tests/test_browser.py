@@ -1,0 +1,296 @@
+"""The built book as its readers meet it, in Chromium: every page on a screen and on a phone, in the light and in the dark."""
+
+import re
+import shutil
+import threading
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, sync_playwright
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).resolve().parents[1]
+LISTED = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
+PAGES = [*LISTED, "search", "genindex", "code/exhibits/figures"]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+THEMES, WIDTHS = ("light", "dark"), (1280, 390)
+
+
+@dataclass
+class Visit:
+    """What one visit to a page in one theme found; of `overflow`, `unfocused` and `faults`, at both widths."""
+
+    asked: str
+    theme: str
+    errors: list[str]
+    requests: list[str]
+    overflow: list[str]
+    images: list[str]
+    formulas: dict
+    links: list[str]
+    unfocused: list[str]
+    faults: list[str]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: chromium, chromium-browser or google-chrome on the path")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+# What sticks out of the page to the right, outermost first.
+_OVERFLOW = """() => {
+  const root = document.documentElement;
+  if (root.scrollWidth <= root.clientWidth) return [];
+  const out = [...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > root.clientWidth + 1);
+  return [`${root.scrollWidth} > ${root.clientWidth}`, ...out.slice(0, 5).map((e) => e.outerHTML.slice(0, 120))];
+}"""
+# Pictures without words, or that are not there.
+_IMAGES = """() => [...document.querySelectorAll("img, svg[role=img]")].filter((e) => {
+  if (e.closest("[aria-hidden=true]")) return false;
+  const said = e.getAttribute("alt") ?? e.getAttribute("aria-label") ?? e.querySelector("title")?.textContent ?? "";
+  return !said.trim() || (e.complete && e.naturalWidth === 0);
+}).map((e) => e.outerHTML.slice(0, 160))"""
+_FORMULAS = """async () => {
+  await window.MathJax?.startup?.promise;
+  const asked = [...document.querySelectorAll("span.math, div.math")];
+  const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+  const raw = [];
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    const verbatim = node.parentElement.closest("pre, code, script, style, mjx-container");
+    if (!verbatim && /\\\\[()[\\]]|\\$\\$/.test(node.data)) raw.push(node.data);
+  }
+  return {
+    asked: asked.length,
+    unset: asked.filter((e) => !e.querySelector("mjx-container")).map((e) => e.textContent),
+    wrong: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map((e) => e.textContent),
+    raw,
+  };
+}"""
+# Each element that the tabulator key reaches, and whose look is the same with the focus and without it.
+_UNFOCUSED = """() => {
+  const look = (e) => {
+    const of = (style) => [style.outlineStyle, style.outlineWidth, style.outlineColor, style.boxShadow, style.borderColor,
+      style.backgroundColor, style.textDecorationLine, style.textDecorationThickness, style.color].join();
+    return [e, e.parentElement, e.nextElementSibling ?? e].map((part) => of(getComputedStyle(part))).join();
+  };
+  document.activeElement.blur();
+  const reached = [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex]")].filter(
+    (e) => e.tabIndex >= 0 && !e.disabled && e.checkVisibility({ visibilityProperty: true, opacityProperty: true }) &&
+      e.getBoundingClientRect().width > 1
+  );
+  const before = reached.map(look);
+  return reached.filter((e, i) => {
+    e.focus({ preventScroll: true });
+    const seen = document.activeElement !== e || look(e) !== before[i];
+    e.blur();
+    return !seen;
+  }).map((e) => e.outerHTML.slice(0, 160));
+}"""
+
+
+def _visit(chromium, address: str, theme: str) -> Visit:
+    context = chromium.new_context(color_scheme=theme, reduced_motion="reduce")
+    page = context.new_page()
+    errors, requests, overflow, unfocused, faults = [], [], [], [], []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(_SETTLED)
+        if width == WIDTHS[0]:
+            page.goto(address)
+            formulas, images = page.evaluate(_FORMULAS), page.evaluate(_IMAGES)
+            links = page.evaluate("[...document.querySelectorAll('a[href], link[href]')].map((e) => e.href)")
+            shown = page.evaluate("document.documentElement.dataset.theme")
+        overflow += [f"{width}: {found}" for found in page.evaluate(_OVERFLOW)]
+        page.keyboard.press("Tab")  # from here on the browser knows that its reader uses a keyboard
+        unfocused += [f"{width}: {found}" for found in page.evaluate(_UNFOCUSED)]
+        if THEMES.index(theme) == WIDTHS.index(width):  # colours go by the theme, places by the width: each is looked at once
+            found = Axe().run(page, context=_PARTS, options=_AXE).response["violations"]
+            faults += [
+                f"{width}: {fault['id']}: {node['html'][:160]}: {node['failureSummary']}"
+                for fault in found
+                if fault["impact"] in ("serious", "critical")
+                for node in fault["nodes"]
+            ]
+    context.close()
+    outside = [url for url in requests if urlparse(url).scheme not in ("file", "data", "blob")]
+    return Visit(theme, shown, errors, outside, overflow, images, formulas, links, unfocused, faults)
+
+
+# What MathJax sets, listings of code and the rows of a long table are too many to be looked at each.
+_PARTS = {"exclude": [["mjx-container"], [".source"], ["tbody tr:nth-child(n+20)"]]}
+_SETTLED = 300  # milliseconds, after which the theme has looked again at what can be scrolled
+_AXE = {"resultTypes": ["violations"], "preload": False}
+
+
+@pytest.fixture(scope="module", params=[(name, theme) for name in PAGES for theme in THEMES], ids=lambda param: "-".join(param))
+def visit(request, chromium, html) -> Visit:
+    name, theme = request.param
+    return _visit(chromium, (html / f"{name}.html").as_uri(), theme)
+
+
+def test_theme_is_the_reader_s(visit):
+    assert visit.theme == visit.asked
+
+
+def test_nothing_goes_wrong_in_the_console(visit):
+    assert visit.errors == []
+
+
+def test_no_request_leaves_the_page(visit):
+    assert visit.requests == []
+
+
+def test_nothing_sticks_out(visit):
+    assert visit.overflow == []
+
+
+def test_every_image_is_there_and_told_in_words(visit):
+    assert visit.images == []
+
+
+def test_every_formula_is_set(visit):
+    assert visit.formulas["unset"] == []
+    assert visit.formulas["wrong"] == []
+    assert visit.formulas["raw"] == []
+
+
+def test_the_keyboard_s_place_is_visible(visit):
+    assert visit.unfocused == []
+
+
+def test_axe_finds_no_serious_fault(visit):
+    assert visit.faults == []
+
+
+@pytest.fixture(scope="session")
+def anchors(html):
+    """From each page of the book to the ids in it."""
+    return {page: set(re.findall(r'\bid="([^"]+)"', page.read_text())) for page in html.rglob("*.html")}
+
+
+def test_links_and_downloads_resolve(visit, anchors):
+    broken = []
+    for link in visit.links:
+        parts = urlparse(link)
+        if parts.scheme != "file":
+            continue
+        target = Path(unquote(parts.path))
+        if not target.exists() or (parts.fragment and target in anchors and unquote(parts.fragment) not in anchors[target]):
+            broken.append(link)
+    assert broken == []
+
+
+def test_some_pages_hold_formulas_and_downloads(html):
+    """What the tests above look for is there to be found."""
+    text = (html / "notebooks" / "sec3.html").read_text()
+    assert 'class="math' in text
+    assert 'href="../records/table-3.csv" download' in text
+    assert 'href="../code/exhibits/figures.html#line-' in text
+
+
+def _open(chromium, html, name: str, **options) -> Page:
+    page = chromium.new_context(viewport={"width": 1280, "height": 900}, **options).new_page()
+    page.goto((html / f"{name}.html").as_uri())
+    return page
+
+
+SLIDERS = [("index", "smooth"), ("index", "saturate"), ("index", "gamma"), ("notebooks/sec3", "smooth")]
+SLIDERS += [("notebooks/sec3", "saturate"), ("notebooks/sec4", "gamma")]
+
+
+@pytest.mark.parametrize(("name", "slider"), SLIDERS)
+def test_the_slider_moves_everything_together(chromium, html, name, slider):
+    page = _open(chromium, html, name)
+    block = page.locator(f"#levels-{slider}")
+    control = block.get_by_role("slider")
+    frames = block.locator("li")
+    last = int(control.get_attribute("max"))
+    assert frames.count() == last + 1 > 2
+
+    def shown():
+        (frame,) = (frames.nth(i) for i in range(last + 1) if frames.nth(i).is_visible())
+        picture, histogram = frame.locator("img").get_attribute("src"), frame.locator("svg path").first.get_attribute("d")
+        numbers, marker = frame.locator("tbody").inner_text(), block.locator(".levels-marker").get_attribute("x1")
+        return (picture, histogram, marker), numbers, control.get_attribute("aria-valuetext")
+
+    control.focus()
+    page.keyboard.press("Home")
+    states = [shown()]
+    for _ in range(last):
+        page.keyboard.press("ArrowRight")
+        states.append(shown())
+    assert all(len(set(parts)) == last + 1 for parts in zip(*(state[0] for state in states), strict=True))
+    assert len({said for _, _, said in states}) == last + 1
+    for _, numbers, said in states:
+        assert {*re.findall(r"[\d.]+%", said)} <= {*re.findall(r"[\d.]+%", numbers)}
+    page.context.close()
+
+
+def test_the_slider_shows_the_paper_s_numbers(chromium, html):
+    page = _open(chromium, html, "notebooks/sec3")
+    said = [frame.inner_text() for frame in page.locator("#levels-saturate li:visible").all()]
+    assert len(said) == 1
+    assert "43.2%" in said[0]  # Table 3, robust accuracy on the original
+    page.context.close()
+
+
+def test_without_javascript_every_level_and_figure_stands(chromium, html):
+    page = _open(chromium, html, "notebooks/sec3", java_script_enabled=False)
+    levels = page.locator("#levels-saturate li")
+    assert levels.count() == 14
+    assert all(level.is_visible() for level in levels.all())
+    assert page.get_by_role("slider").count() == 0
+    figures = page.locator(".figure-box > img")
+    assert figures.count() >= 6
+    assert all(figure.is_visible() for figure in figures.all())
+    page.context.close()
+
+
+def test_search_finds_a_page(chromium, html):
+    page = chromium.new_context().new_page()
+    page.goto((html / "search.html").as_uri() + "?q=certificate")
+    page.locator("#search-results li a").first.wait_for()
+    assert page.locator("#search-results li a", has_text="Appendix B").count() or page.locator("#search-results li").count() > 1
+    page.context.close()
+
+
+def test_a_lost_reader_finds_the_book(chromium, html):
+    """The page for addresses that are none, as a server gives it out; at any depth its links lead to the book."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def send_error(self, code, *_):
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write((html / "404.html").read_bytes())
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=html)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = chromium.new_context().new_page()
+        missing = []
+        page.on("response", lambda response: missing.append(response.url) if response.status == 404 else None)
+        page.goto(f"http://127.0.0.1:{server.server_port}/no/such/page.html")
+        assert [urlparse(url).path for url in missing] == ["/no/such/page.html"]
+        page.get_by_role("link", name="The first page").click()
+        assert urlparse(page.url).path == "/index.html"
+        page.context.close()
+        server.shutdown()

@@ -1,0 +1,207 @@
+"""`lib.book`: what stands behind each exhibit, where the book's buttons lead, its records as CSV, and the one document."""
+
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+from lib import book, exhibits, grid, results
+from lib.book import behind, pdf
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.md")])
+
+
+def page(folder: Path, *sources: str) -> Path:
+    file = folder / "page.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources]), file)
+    return file
+
+
+class Case(NamedTuple):
+    source: str
+    functions: set[str]
+    records: set[str]
+    everything: bool = False
+
+
+CASES = {
+    "at once": Case('exhibits.show("x", exhibits.seen(results.select("table-2"), 1))', {"seen"}, {"table-2"}),
+    "the paper's numbers are no records": Case(
+        'exhibits.show("x", exhibits.seen(results.select("table-2"), results.published("table-3")))', {"seen"}, {"table-2"}
+    ),
+    "over variables": Case(
+        'ours, paper = experiments.collect("table-2", scale), results.published("table-3")\n'
+        'found = exhibits.robustness_table(ours, paper)\nexhibits.show("x", found)',
+        {"robustness_table"},
+        {"table-2"},
+    ),
+    "a later value counts": Case(
+        'a = results.select("table-2")\na = results.select("table-3")\nexhibits.show("x", exhibits.badge(a))',
+        {"badge"},
+        {"table-3"},
+    ),
+    "under a condition": Case(
+        'if smooth:\n    a = results.tables("example-1")\n    exhibits.show("x", exhibits.badge(a))', {"badge"}, {"example-1"}
+    ),
+    "in a loop over names": Case(
+        'names = {"m": "volumes-mnist", "f": "volumes-fashion"}\n'
+        'a = {k: experiments.collect(name) for k, name in names.items()}\nexhibits.show("x", exhibits.badge(a["m"]))',
+        {"badge"},
+        {"volumes-mnist", "volumes-fashion"},
+    ),
+    "a name with a gap": Case(
+        'a = [experiments.collect(f"table-7-{n}") for n in ("mnist", "cifar10")]\nexhibits.show("x", exhibits.badge(*a))',
+        {"badge"},
+        {"table-7-mnist", "table-7-cifar10"},
+    ),
+    "a benchmark": Case('exhibits.show("x", exhibits.speed_table(results.benchmark("pgd-cpu")))', {"speed_table"}, {"pgd-cpu"}),
+    "claims": Case(
+        'exhibits.show("x", exhibits.claims_table(claims.verdicts("3", claims.recorded(s))))', {"claims_table"}, set(), True
+    ),
+    "nothing": Case('exhibits.show("x", exhibits.split_figure(eps=0.1))', {"split_figure"}, set()),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_origins(tmp_path, case):
+    found = behind.origins(page(tmp_path, case.source))["x"]
+    assert (found.functions, found.records, found.everything) == (case.functions, case.records, case.everything)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_exhibit_of_the_book_has_a_function_that_drew_it(page):
+    made = behind.origins(page)
+    for label, name in behind.labels(page).items():
+        assert made[name].functions, f"{label}: {name}"
+        assert made[name].functions <= set(exhibits.__all__)
+        assert made[name].functions <= book.code_lines().keys()
+
+
+def test_exhibits_of_section_3_have_their_records():
+    notebook = ROOT / "notebooks" / "sec3.ipynb"
+    made, named = behind.origins(notebook), behind.labels(notebook)
+    assert made[named["tab-2"]].records == {"table-2"}
+    assert made[named["fig-2b"]].records == {"table-3"}
+    assert made[named["fig-slider-saturate"]].records == {"slider-saturate", "table-3"}
+    assert made[named["tab-claims-3"]].everything
+
+
+def test_code_lines_are_where_the_functions_begin():
+    where, line = book.code_lines()["robustness_table"]
+    assert where == "code/exhibits/tables"
+    assert (ROOT / "lib" / "exhibits" / "tables.py").read_text().splitlines()[line - 1].startswith("def robustness_table(")
+
+
+@pytest.mark.parametrize(
+    ("remote", "address", "site"),
+    [
+        ("git@github.com:someone/book.git", "https://github.com/someone/book", "https://someone.github.io/book/"),
+        ("https://github.com/someone/book", "https://github.com/someone/book", "https://someone.github.io/book/"),
+        ("https://token@github.com/someone/book.git/", "https://github.com/someone/book", "https://someone.github.io/book/"),
+        ("ssh://git@gitlab.com/group/sub/book.git", "https://gitlab.com/group/sub/book", "https://group.gitlab.io/sub/book/"),
+        ("/srv/git/book.git", None, ""),
+        ("https://example.org/book.git", None, ""),
+        ("https://github.com.example.org/a/b", None, ""),
+        ("", None, ""),
+    ],
+)
+def test_where_the_buttons_lead(remote, address, site):
+    assert book.repository(remote) == address
+    assert book.site(address) == site
+
+
+def test_notebooks_are_launched_and_read_at_the_top_of_the_repository():
+    hub = "https://mybinder.org/v2/gh/someone/book/abc?urlpath=lab/tree/book/notebooks/sec3.ipynb"
+    source = "https://github.com/someone/book/blob/abc/book/notebooks/sec3.ipynb?plain=1"
+    buttons = [
+        {"label": "launch-buttons", "type": "group", "buttons": [{"type": "link", "url": hub}]},
+        {"type": "group", "buttons": [{"type": "link", "url": source}, {"type": "javascript"}]},
+    ]
+    launch, sources = book.mended(buttons, "notebooks/sec3")
+    assert launch["buttons"][0]["url"] == "https://mybinder.org/v2/gh/someone/book/abc?urlpath=lab/tree/notebooks/sec3.ipynb"
+    assert sources["buttons"][0]["url"] == "https://github.com/someone/book/blob/abc/notebooks/sec3.ipynb?plain=1"
+    assert (ROOT / "notebooks" / "sec3.ipynb").is_file()
+    assert book.mended(buttons, "errata") == [sources]
+
+
+def test_records_as_csv(tmp_path, monkeypatch):
+    monkeypatch.delenv("RESULTS_DIR")
+    book.write_records(tmp_path)
+    files = {file.name for file in tmp_path.iterdir()}
+    assert files == {"records.zip", *(f"{name}.csv" for name in [*grid.exhibits(), *results.benchmarks()])}
+    found = pd.read_csv(tmp_path / "table-2.csv", dtype={"recipe": str})
+    ours = results.select("table-2")
+    assert found["value"].tolist() == pytest.approx(ours["value"].tolist(), nan_ok=True)
+    assert {"transform", "left", "right", "count"} <= set(pd.read_csv(tmp_path / "figure-1a.csv").columns)
+    assert {"d", "axis", "diagonal"} <= set(pd.read_csv(tmp_path / "example-1.csv").columns)
+    with zipfile.ZipFile(tmp_path / "records.zip") as archive:
+        assert {Path(name).name for name in archive.namelist()} == files - {"records.zip"} | {"all.csv", "published.csv"}
+        every = pd.read_csv(archive.open("records/all.csv"), dtype={"recipe": str})
+        assert len(every) == sum(len(results.load(scale)) for scale in grid.SCALES) > 0
+        assert len(pd.read_csv(archive.open("records/published.csv"))) == len(results.published())
+    first = (tmp_path / "records.zip").read_bytes()
+    book.write_records(tmp_path)
+    assert (tmp_path / "records.zip").read_bytes() == first
+
+
+def test_records_of_an_empty_store_are_tables_without_rows(tmp_path):
+    book.write_records(tmp_path)
+    assert pd.read_csv(tmp_path / "table-2.csv").columns.tolist() == list(results.COLUMNS)
+    with zipfile.ZipFile(tmp_path / "records.zip") as archive:
+        assert len(pd.read_csv(archive.open("records/all.csv"))) == 0
+
+
+def small_book(folder: Path) -> Path:
+    (folder / "notebooks").mkdir()
+    nav = '<nav class="bd-links"><a class="internal" href="#">Home</a><a class="internal" href="notebooks/a.html">A</a></nav>'
+    head = '<html><head><title> The book </title><link rel="stylesheet" href="_static/book.css?v=1"></head>'
+    (folder / "index.html").write_text(
+        f'{head}<body>{nav}<article class="bd-article"><h1 id="top">Home<a class="headerlink" href="#top">#</a></h1>'
+        '<a href="notebooks/a.html#x">a</a><a href="#top">up</a><a href="records/t.csv">csv</a>'
+        '<a href="https://example.org/">out</a></article></body></html>'
+    )
+    (folder / "notebooks" / "a.html").write_text(
+        '<article class="bd-article"><h1>A</h1><p id="x">x</p><img src="../_images/p.svg" alt="p">'
+        '<a href="../index.html">home</a><p class="origin">Records</p></article>'
+    )
+    return folder
+
+
+def test_the_one_document_holds_every_page_and_its_links_stay_in_it(tmp_path):
+    html = small_book(tmp_path)
+    soup = BeautifulSoup(pdf.document(html), "html.parser")
+    ids = [element["id"] for element in soup.find_all(id=True)]
+    assert ids == ["index", "index--top", "notebooks-a", "notebooks-a--x"]
+    links = [link["href"] for link in soup.select("article a")]
+    assert links == ["#notebooks-a--x", "#index--top", "https://example.org/", "#index"]
+    assert [link["href"] for link in soup.select("nav a")] == ["#index", "#notebooks-a"]
+    assert soup.img["src"] == (html / "_images" / "p.svg").resolve().as_uri()
+    assert soup.link["href"] == (html / "_static" / "book.css").resolve().as_uri()
+    assert "Records" not in soup.text
+    assert "csv" in soup.text
+
+
+def test_no_document_without_a_book(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no built book"):
+        pdf.document(tmp_path)
+
+
+def test_no_pdf_without_chromium(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no Chromium on the path; looked for chromium, chromium-browser"):
+        pdf.write(small_book(tmp_path), tmp_path / "book.pdf")
+
+
+def test_citation_file_cites_the_paper():
+    found = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert found["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= found.keys()
+    cited = found["preferred-citation"]
+    assert [author["family-names"] for author in cited["authors"]] == ["Ding", "Lui", "Jin", "Wang", "Huang"]
+    assert cited["year"] == 2019
