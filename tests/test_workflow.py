@@ -288,3 +288,15 @@ def test_a_wrong_call_is_one_line(arguments):
 
 def test_the_commands_status_is_its_own(two_gpus):
     assert subprocess.run([*ON_GPU, "1", "sh", "-c", "exit 7"]).returncode == 7
+
+
+# --- workflows of GitHub ------------------------------------------------------------------------------------------------
+
+
+def test_what_github_calls_is_there():
+    """Each step of a workflow is a make target."""
+    workflows = "\n".join(path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+    called = set(re.findall(r"run: (?:sudo )?make ([a-z -]+)", workflows))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {name for line in called for name in line.split()} <= targets
+    assert {"test", "browser", "site", "slurm", "reproduce"} <= {name for line in called for name in line.split()}
