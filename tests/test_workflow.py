@@ -173,7 +173,7 @@ def test_the_paper_grid_is_listed_with_its_cost(profile):
     """A dry run, as on a clean clone: every run of Table 2 by its key, with its operations, and their sum."""
     names = ["--config", "scale=paper", "only=table-2", "tflops=1"]
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--workflow-profile", f"workflow/profiles/{profile}"]
-    own = {**os.environ, "PYTHONPATH": str(ROOT)}
+    own = {**os.environ, "PYTHONPATH": str(ROOT), "DATA_DIR": "/grid/data"}
     done = subprocess.run([*command, *names], cwd=ROOT, env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout + done.stderr
@@ -288,3 +288,15 @@ def test_a_wrong_call_is_one_line(arguments):
 
 def test_the_commands_status_is_its_own(two_gpus):
     assert subprocess.run([*ON_GPU, "1", "sh", "-c", "exit 7"]).returncode == 7
+
+
+# --- workflows of GitHub ------------------------------------------------------------------------------------------------
+
+
+def test_what_github_calls_is_there():
+    """Each step of a workflow is a make target."""
+    workflows = "\n".join(path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+    called = set(re.findall(r"run: (?:sudo )?make ([a-z -]+)", workflows))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {name for line in called for name in line.split()} <= targets
+    assert {"test", "browser", "site", "slurm", "reproduce"} <= {name for line in called for name in line.split()}
