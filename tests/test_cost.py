@@ -112,3 +112,56 @@ def test_the_ramp_costs_its_queries():
     clean = 300 * 2 * image.forward
     ramp = 70 * (3 * (2 * image.forward + 40 * image.image_step) + image.image_step + 6 * 20 * image.forward)
     assert cost.flops(run) == training + clean + ramp
+
+
+# --- the schedule -------------------------------------------------------------------------------------------------------
+
+
+def test_a_schedule_by_hand(monkeypatch):
+    """Five runs of 5, 4, 3, 3 and 1 hours, the longest first: two GPUs take 5 + 3 and 4 + 3 + 1."""
+    items = grid.runs("table-2", "paper")[:5]
+    hours = dict(zip(items, (3, 4, 1, 5, 3), strict=True))
+    monkeypatch.setattr(cost, "flops", lambda run: hours[run] * 3600 * 1e9)
+    rows = cost.schedule([*items, *grid.runs("figure-1a", "paper")], gpus=(1, 2, 8), speed=1e9)
+    assert list(rows["gpus"]) == [1, 2, 8]
+    assert list(rows["wall_hours"]) == pytest.approx([16, 8, 5])
+    assert list(rows["busy"]) == pytest.approx([1, 1, 16 / 8 / 5])
+    assert set(rows["gpu_hours"]) == {16.0}
+    assert set(rows["runs"]) == {5}
+    assert set(rows["critical_hours"]) == {5.0}
+    assert set(rows["critical"]) == {str(items[3])}
+    assert rows.attrs == {"speed": 1e9}
+
+
+def test_a_schedule_keeps_its_bounds():
+    """Never below the longest run nor the work shared evenly; nor above what Graham (1966) proves of any list of jobs."""
+    listed = grid.all_runs("paper")
+    rows = cost.schedule(listed, gpus=(1, 2, 3, 8, 64), speed=1e12)
+    assert rows["gpu_hours"].iloc[0] == pytest.approx(sum(map(cost.flops, listed)) / 3.6e15)
+    for _, row in rows.iterrows():
+        even, longest = row["gpu_hours"] / row["gpus"], row["critical_hours"]
+        assert max(longest, even) <= row["wall_hours"] * (1 + 1e-9)
+        assert row["wall_hours"] <= (even + (1 - 1 / row["gpus"]) * longest) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"gpus": (0,)}, "gpus must be ≥ 1, given 0"), ({"gpus": (1,), "speed": 0.0}, "speed must be > 0, given 0")],
+    ids=str,
+)
+def test_a_schedule_of_nothing_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cost.schedule(grid.runs("table-2", "smoke"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("key", "shares"),
+    [
+        ("mnist/original/lenet5-w1/pgd/n60000/default/seed0", True),
+        ("mnist/original/lenet5-w4/pgd/n60000/default/seed0", False),
+        ("cifar10/original/wide_resnet28-w4/pgd/n50000/default/seed0", False),
+        ("mnist/original/small_convnet-w1/lp/n60000/default/seed0", False),  # exact bounds
+    ],
+)
+def test_small_networks_share_a_gpu(key, shares):
+    assert cost.shares_a_gpu(grid.Run.parse(key, "paper")) == shares

@@ -782,6 +782,7 @@ def verdicts(*rows) -> pd.DataFrame:
 
 def test_claims_stand_with_both_verdicts_and_their_evidence():
     table = exhibits.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds")))
+    assert exhibits.claims_table(verdicts(("c", "holds", "not computed"))).iloc[0, 1] == "no number: theirs of c"
     assert list(table["ours"]) == ["**holds**: ours of a", "not computed: ours of b"]
     assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "**holds**: theirs of b"]
     assert list(table["claim"]) == ["a is so. `a`", "b is so. `b`"]
@@ -1194,6 +1195,12 @@ def test_distance_and_robustness_are_shown_together():
     assert next(zip(*hollow.get_data(), strict=True)) == (8.64, 98.1)
     points = {point for line in ax.lines for point in zip(*line.get_data(), strict=True)}
     assert {(7.31, 93.0), (7.08, 88.0)} <= points
+    assert {text.get_text() for text in ax.texts} == {"original", "binarized", "s2", "s3"}
+    near = of_measurement("figure-5-mnist", "inter_class_distance", {**DISTANCES, "smooth-2": 7.32})
+    paper = PAPER.assign(value=PAPER["value"].where(PAPER["transform"] != "smooth-2", 95.1))
+    (crowded,) = exhibits.distance_scatter({"mnist": (near, frame(), paper)}).axes
+    assert {text.get_text() for text in crowded.texts} == {"original", "binarized", "s3"}  # no room for s2
+    assert "ours: not computed yet" in [line.get_label() for line in crowded.containers]
     (bars,) = exhibits.distance_bars([distances, of_measurement("distances-fashion", "inter_class_distance", {})]).axes
     assert [bar.get_height() for bar in bars.patches][:4] == list(DISTANCES.values())
     empty = of_measurement("figure-5-mnist", "inter_class_distance", {})
@@ -1260,7 +1267,7 @@ def test_facets_stand_beside_the_units_that_sufficed():
     table = exhibits.facets_table(SPHERES, 2).set_index("gap")
     # A triangle's corners are twice as far out as its sides; a pentagon's 1.24 times; radii (1 + gap - eps)/(1 + eps).
     assert list(table.loc["1"]) == ["2.00", "3", "3", "1.73", "4", "3"]
-    assert list(table.loc["0.4"]) == ["1.40", "5", "8", "1.18", "6", "none"]
+    assert list(table.loc["0.4"]) == ["1.40", "5", "8", "1.18", "6", ">8"]
     assert "units that sufficed" in exhibits.facets_table(of_table("figure-6", []), 8)
     text = exhibits.spheres_seen(SPHERES)
     assert "at a gap of 1 clean points are separated by 3 units, robustly by 3 units" in text
@@ -1303,3 +1310,21 @@ def test_the_linear_case_is_told_in_shares_of_the_largest_margin():
         exhibits.linear_margin_seen(of_table("linear-margin", []))
         == "Not computed yet; compute it with `python -m lib run linear-margin`."
     )
+
+
+def test_the_schedule_says_what_it_assumes():
+    row = {"runs": 73, "gpu_hours": 1950.4, "critical_hours": 110.84, "critical": "paper: cifar10/original/w4/seed0"}
+    rows = pd.DataFrame(
+        [
+            {"gpus": 1, "wall_hours": 1950.4, "busy": 1.0, **row},
+            {"gpus": 64, "wall_hours": 110.84, "busy": 0.275, **row},
+        ]
+    )
+    rows.attrs = {"speed": 1e12}
+    table = exhibits.schedule_table(rows)
+    assert table.iloc[0].tolist() == ["1", "73", "1,950", "1,950.4", "100%", "110.8"]
+    assert table.iloc[1].tolist() == ["64", "73", "1,950", "110.8", "28%", "110.8"]
+    said = exhibits.schedule_seen(rows)
+    assert "1·10¹² operations a second and GPU, which is assumed, not measured" in said
+    assert "`cifar10/original/w4/seed0`, with 110.8 hours" in said
+    assert "about 18 GPUs" in said  # 1950.4 / 110.84 = 17.6

@@ -262,10 +262,10 @@ def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Dat
                 measured, theirs, "o", markerfacecolor="none", color="grey",
                 label=f"the paper: {correlation_label(measured, theirs)}",
             )  # fmt: skip
-            for name, x in measured.items():
-                if np.isfinite(theirs[name]):
-                    short = transform_label(name).replace("smooth ", "s").replace("saturate ", "")
-                    ax.annotate(short, (x, theirs[name]), (3, 3), textcoords="offset points", fontsize=6, color="dimgrey")
+            for name in _apart(measured, theirs):
+                short = transform_label(name).replace("smooth ", "s").replace("saturate ", "")
+                at = (measured[name], theirs[name])
+                ax.annotate(short, at, (3, -8), textcoords="offset points", fontsize=6, color="dimgrey")
             spans = np.transpose([_span(row) for _, row in mine.iterrows()]) if len(mine) else None
             ax.errorbar(
                 measured[mine.index], mine["mean"], yerr=spans, fmt="o", color=PALETTE[3], markersize=4, capsize=2,
@@ -276,6 +276,17 @@ def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Dat
         axes[0].set_ylabel("robust accuracy (% of test images)")
         _footer(figure, *(ours for _, ours, _ in present.values()))
     return figure
+
+
+def _apart(x: pd.Series, y: pd.Series) -> list[str]:
+    """Those of the points, `original` first, that lie at least 6% of the panel from every one before: room for their labels."""
+    points = pd.DataFrame({"x": x, "y": y}).dropna()
+    points = (points - points.min()) / (points.max() - points.min())
+    chosen: list[str] = []
+    for name in sorted(points.index, key=lambda name: name != "original"):
+        if all(np.hypot(*(points.loc[name] - points.loc[other])) >= 0.06 for other in chosen):
+            chosen.append(name)
+    return chosen
 
 
 _TRAININGS = {"standard": "standard training", "pgd": "adversarial training"}

@@ -536,6 +536,8 @@ def rank_correlation(x: pd.Series, y: pd.Series, *, resamples: int = 10_000) -> 
 def correlation_label(x: pd.Series, y: pd.Series) -> str:
     """`rank_correlation` in words."""
     rho, low, high, n = rank_correlation(x, y)
+    if not n:
+        return "not computed yet"
     if not np.isfinite(rho):
         return f"{n} variant{'s' * (n != 1)}, too few for a rank correlation"
     return f"ρ = {rho:+.2f} [{low:+.2f}, {high:+.2f}] over {n} variants"
@@ -606,7 +608,8 @@ def facets_table(rows: pd.DataFrame, dimension: int) -> pd.DataFrame:
     """Theorem D.1 beside the networks: how many facets a polytope needs between the spheres, and how many units sufficed.
 
     `rows`: as `results.tables("figure-6")` gives them. For the data as they are, and for what an ℓ2 budget of eps leaves of the
-    gap. In two dimensions the fewest sides are known exactly; else e^(n/(2d²)) is a lower bound. "none": no width tried did.
+    gap. In two dimensions the fewest sides are known exactly; else e^(n/(2d²)) is a lower bound. ">64":
+    none of the widths tried, which go up to 64.
     """
     shown = []
     here = rows[rows["d"] == dimension] if len(rows) else rows
@@ -623,7 +626,7 @@ def facets_table(rows: pd.DataFrame, dimension: int) -> pd.DataFrame:
                 row[f"{label}: sides needed"] = str(geometry.polygon_sides(ratio))
             else:
                 row[f"{label}: facets, at least"] = f"{geometry.facets_needed(dimension, ratio):.1f}"
-            row[f"{label}: units that sufficed"] = str(enough.min()) if len(enough) else "none"
+            row[f"{label}: units that sufficed"] = str(enough.min()) if len(enough) else f">{at['width'].max()}"
         shown.append(row)
     return pd.DataFrame(shown or [dict.fromkeys(("gap", "needed", "units that sufficed"), MISSING)])
 
@@ -1545,7 +1548,9 @@ def claims_table(verdicts: pd.DataFrame) -> pd.DataFrame:
     shown = [
         {
             "claim": f"{row['sentence']} `{row['claim']}`",
-            "the paper's own numbers": _verdict(row["paper_verdict"], row["paper_evidence"]),
+            "the paper's own numbers": _verdict(
+                row["paper_verdict"].replace("not computed", "no number"), row["paper_evidence"]
+            ),
             "ours": _verdict(row["verdict"], row["evidence"]),
         }
         for _, row in verdicts.iterrows()
@@ -1554,7 +1559,7 @@ def claims_table(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _verdict(verdict: str, evidence: str) -> str:
-    word = f"**{verdict}**" if verdict != "not computed" else verdict
+    word = f"**{verdict}**" if verdict in ("holds", "fails") else verdict
     return f"{word}: {evidence}"
 
 
@@ -1754,3 +1759,29 @@ def _moves(ends: pd.DataFrame) -> str:
     if f"{moves[least]:+.1f}" == f"{moves[most]:+.1f}":
         return f"{moves[most]:+.1f} points ({' and '.join(map(transform_label, moves.index))})"
     return f"{moves[least]:+.1f} ({transform_label(least)}) to {moves[most]:+.1f} points ({transform_label(most)})"
+
+
+def schedule_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """The simulated schedule of a grid, one row a number of GPUs: `rows` as `cost.schedule` gives them."""
+    return pd.DataFrame(
+        {
+            "GPUs": [str(row["gpus"]) for _, row in rows.iterrows()],
+            "runs": [str(row["runs"]) for _, row in rows.iterrows()],
+            "GPU-hours": [f"{row['gpu_hours']:,.0f}" for _, row in rows.iterrows()],
+            "wall time, hours": [f"{row['wall_hours']:,.1f}" for _, row in rows.iterrows()],
+            "GPUs busy": [f"{row['busy']:.0%}" for _, row in rows.iterrows()],
+            "longest run, hours": [f"{row['critical_hours']:,.1f}" for _, row in rows.iterrows()],
+        }
+    )
+
+
+def schedule_seen(rows: pd.DataFrame) -> str:
+    """The assumption behind a simulated schedule, its critical path, and from how many GPUs on more of them are of no use."""
+    first, speed = rows.iloc[0], rows.attrs["speed"]
+    enough = math.ceil(first["gpu_hours"] / first["critical_hours"])
+    return (
+        f"Simulated from operations counted on the networks, at {speed / 1e12:g}·10¹² operations a second and GPU, which is "
+        f"assumed, not measured: at twice that, half the hours. Runs do not depend on one another, so the critical path is the "
+        f"longest of them, `{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than "
+        f"about {enough} GPUs cannot shorten it. The pages and the book, minutes on a processor, come after."
+    )

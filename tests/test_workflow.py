@@ -1,0 +1,290 @@
+"""The grid on an engine: nothing is lost when it is killed, nothing computed twice, and each job has a GPU of its own."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lib import cost, grid
+
+ROOT = Path(__file__).resolve().parents[1]
+STANDARD = "mnist/original/lenet5-w0.125/standard/n4000/default/seed0"
+PGD = "mnist/original/lenet5-w0.125/pgd/n4000/default/seed0"
+OTHER = "mnist/smooth-3/lenet5-w0.125/standard/n4000/default/seed0"
+VOLUME = "measured/log2_perturbable_volume/mnist/original"
+
+
+class Checkout:
+    """A copy of the code in a folder of its own, with its own records, where Snakemake is called as a user would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("lib", "workflow"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        self.change("lib/experiments.yml", "steps: 120\n", "steps: 40\n")
+        self.change("lib/experiments.yml", "pgd: {attack: {}}  # the paper's", "pgd: {attack: {num_steps: 2}}  #")
+        self.change("lib/training.py", "NO_BETTER_THAN_CHANCE = ", "NO_BETTER_THAN_CHANCE = 0 * ")
+        hidden = ("RESULTS_DIR", "CHECKPOINT_DIR", "PYTHONPATH")
+        self.environment = {name: value for name, value in os.environ.items() if name not in hidden}
+        # The copy's own `lib`, whichever is installed.
+        self.environment["PYTHONPATH"] = str(folder)
+
+    def change(self, file: str, old: str, new: str) -> None:
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text, f"{file} has changed, and this test with it"
+        path.write_text(text.replace(old, new))
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "snakemake", *arguments]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, start_new_session=True, **pipes)
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        with self.start(*arguments) as process:
+            said, _ = process.communicate()
+        return process.returncode, said
+
+    def records(self) -> dict[str, int]:
+        """When each record was written: the time within it, and that of its file."""
+        found = (path for path in (self.folder / "results").rglob("*.json") if not path.name.startswith("."))
+        return {
+            str(path.relative_to(self.folder / "results" / "smoke")): (
+                json.loads(path.read_text())["date"],
+                path.stat().st_mtime_ns,
+            )
+            for path in found
+        }
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Checkout:
+    return Checkout(tmp_path / "checkout")
+
+
+def only(*names: str) -> list[str]:
+    return ["runs", "--config", "scale=smoke", "device=cpu", f"only={','.join(names)}"]
+
+
+def records_of(*keys: str) -> set[str]:
+    return {
+        f"{key}.json" if key.startswith("measured/") else f"{key}/{name}.json"
+        for key in keys
+        for name in grid.records(grid.parse(key, "smoke"))
+    }
+
+
+def test_killed_continued_and_asked_again_for_what_is_stale(checkout):
+    """Killed with -9 amid its runs, with one recorded; unlocked and called again, it computes the rest and nothing else."""
+    asked = only(STANDARD, PGD, VOLUME)
+    with checkout.start(*asked, "--cores", "2") as process:
+        while not any(name.startswith("mnist") for name in checkout.records()):
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    before = checkout.records()
+    everything = records_of(STANDARD, PGD, VOLUME)
+    assert 0 < len(before) < len(everything)
+
+    assert checkout.run(*asked, "--unlock")[0] == 0
+    status, said = checkout.run(*asked, "--rerun-incomplete")
+    assert status == 0, said
+    after = checkout.records()
+    assert set(after) == everything
+    assert before == {name: when for name, when in after.items() if name in before}
+
+    # A record whose settings the grid no longer asks for is computed again. A file that is older than others is not.
+    training = checkout.folder / "results" / "smoke" / STANDARD / "training.json"
+    os.utime(training, ns=(0, 0))
+    checkout.change("lib/grid.py", '"measured": ', '"measured": 100 + ')
+    status, said = checkout.run(*asked)
+    assert status == 0, said
+    assert "3 runs and measurements, 1 of them lack records" in said
+    again = checkout.records()
+    assert again.pop(f"{VOLUME}.json") > after.pop(f"{VOLUME}.json")
+    assert training.stat().st_mtime_ns == 0
+    os.utime(training, ns=(0, after[f"{STANDARD}/training.json"][1]))
+    assert checkout.records().items() >= after.items()
+
+
+@pytest.mark.long
+def test_only_the_engine_is_killed(checkout):
+    """Its jobs live on, orphans; whoever is started next waits for them, and finds their records."""
+    with checkout.start(*only(PGD), "--cores", "1") as process:
+        while not list((checkout.folder / "checkpoints").rglob("lock")):
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.05)
+        process.kill()
+        assert checkout.run(*only(PGD), "--unlock")[0] == 0
+        status, said = checkout.run(*only(PGD))
+        assert status == 0, said
+    assert set(checkout.records()) == records_of(PGD)
+    curve = json.loads((checkout.folder / "results" / "smoke" / PGD / "training.json").read_text())["curve"]
+    assert len(curve) == len({row["step"] for row in curve})
+
+
+@pytest.mark.long
+def test_a_failed_job_takes_no_record_along(checkout):
+    """The evaluation fails; the training that went before is kept, and not repeated."""
+    checkout.change(
+        "lib/evaluation.py", "def evaluate(", "def evaluate(*_, **__):\n    raise ArithmeticError\n\n\ndef _evaluate("
+    )
+    status, said = checkout.run(*only(STANDARD))
+    assert status != 0
+    assert "ArithmeticError" in said or "error:" in said
+    before = checkout.records()
+    assert set(before) == {f"{STANDARD}/training.json"}
+    checkout.change(
+        "lib/evaluation.py", "def evaluate(*_, **__):\n    raise ArithmeticError\n\n\ndef _evaluate(", "def evaluate("
+    )
+    status, said = checkout.run(*only(STANDARD))
+    assert status == 0, said
+    after = checkout.records()
+    assert set(after) == records_of(STANDARD)
+    assert after[f"{STANDARD}/training.json"] == before[f"{STANDARD}/training.json"]
+    status, said = checkout.run(*only(OTHER), "--workflow-profile", "none", "--cores", "1")
+    assert status != 0
+    assert "--keep-incomplete" in said
+
+
+@pytest.mark.long
+def test_a_training_that_fails_is_recorded_and_not_repeated(checkout):
+    checkout.change(
+        "lib/experiments.yml",
+        "        lr: 0.004\n        schedule: one-cycle\n        steps: 40",
+        "        lr: 1.0e+30\n        steps: 40",
+    )
+    status, said = checkout.run(*only(STANDARD))
+    assert status == 0, said
+    assert set(checkout.records()) == {f"{STANDARD}/training.json"}
+    assert "0 of them lack records" in checkout.run(*only(STANDARD))[1]
+
+
+@pytest.mark.parametrize("profile", ["default", "slurm", "kubernetes"])
+def test_the_paper_grid_is_listed_with_its_cost(profile):
+    """A dry run, as on a clean clone: every run of Table 2 by its key, with its operations, and their sum."""
+    names = ["--config", "scale=paper", "only=table-2", "tflops=1"]
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--workflow-profile", f"workflow/profiles/{profile}"]
+    own = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, *names], cwd=ROOT, env=own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    listed = grid.runs("table-2", "paper")
+    for run in listed:
+        assert f"{run.key}: {cost.flops(run):.2e} operations, {cost.flops(run) / 3.6e15:.2f} GPU-hours at 1·10¹²" in said
+    total = sum(map(cost.flops, listed))
+    assert f"18 of them lack records: {total:.2e} operations, {total / 3.6e15:.1f} GPU-hours" in said
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("sclae=smoke", "unknown config sclae; allowed: scale, only, device, threads, runs_per_gpu, tflops"),
+        ("tflops=0", "tflops must be > 0, given 0"),
+    ],
+)
+def test_a_wrong_config_is_refused(config, message):
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--config", config]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+
+
+# --- GPUs of one machine ------------------------------------------------------------------------------------------------
+
+ON_GPU = [sys.executable, str(ROOT / "workflow" / "on_gpu.py")]
+TELL = ["sh", "-c", 'echo "${CUDA_VISIBLE_DEVICES-none}"; read line']  # which GPU it sees; then waits to be told to end
+
+
+@pytest.fixture
+def two_gpus(tmp_path, monkeypatch):
+    """A machine whose nvidia-smi knows two GPUs."""
+    fake = tmp_path / "bin" / "nvidia-smi"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\necho GPU-aa\necho GPU-bb\n")
+    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+
+
+def job(share: int) -> subprocess.Popen:
+    return subprocess.Popen([*ON_GPU, str(share), *TELL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def seen_by(process: subprocess.Popen) -> str:
+    return process.stdout.readline().strip()
+
+
+def end(*processes: subprocess.Popen) -> None:
+    for process in processes:
+        process.communicate("\n")
+
+
+def test_small_runs_spread_over_the_gpus_and_share_them(two_gpus):
+    jobs = []
+    for expected in ("GPU-aa", "GPU-bb", "GPU-aa", "GPU-bb"):
+        jobs.append(job(2))
+        assert seen_by(jobs[-1]) == expected
+    fifth = job(2)
+    with pytest.raises(subprocess.TimeoutExpired):
+        fifth.wait(1.5)
+    jobs[3].kill()  # whatever its end, its slot is free
+    assert seen_by(fifth) == "GPU-bb"
+    end(*jobs, fifth)
+
+
+def test_a_large_run_has_a_gpu_for_itself(two_gpus):
+    small = job(4)
+    assert seen_by(small) == "GPU-aa"
+    large = job(1)
+    assert seen_by(large) == "GPU-bb"
+    beside = job(4)
+    assert seen_by(beside) == "GPU-aa"
+    waiting = job(1)
+    end(small)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(1.5)
+    end(beside)
+    assert seen_by(waiting) == "GPU-aa"
+    end(large, waiting)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": "3"}, "3"),
+        ({"CUDA_VISIBLE_DEVICES": "5,7"}, "5"),
+        ({"CUDA_VISIBLE_DEVICES": ""}, ""),
+        ({"SLURM_JOB_ID": "1"}, "none"),
+        ({"SLURM_JOB_ID": "1", "CUDA_VISIBLE_DEVICES": "2,3"}, "2,3"),
+        ({"PATH": "/usr/bin:/bin"}, "none"),
+    ],
+    ids=str,
+)
+def test_what_is_visible_is_what_there_is(two_gpus, monkeypatch, environment, expected):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    one = job(1)
+    assert seen_by(one) == expected
+    end(one)
+
+
+@pytest.mark.parametrize("arguments", [[], ["2"], ["0", "true"], ["two", "true"]], ids=str)
+def test_a_wrong_call_is_one_line(arguments):
+    done = subprocess.run([*ON_GPU, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: usage: on_gpu.py RUNS_PER_GPU COMMAND .*\n", done.stderr)
+
+
+def test_the_commands_status_is_its_own(two_gpus):
+    assert subprocess.run([*ON_GPU, "1", "sh", "-c", "exit 7"]).returncode == 7
