@@ -58,6 +58,8 @@ def test_make_book_builds_it_alike():
 
 def test_no_page_holds_a_traceback_or_a_broken_value(html):
     for page in _pages(html):
+        if page.is_relative_to(html / "code"):  # the source of `lib`, which may speak of them
+            continue
         text = re.sub(r"<[^>]+>", " ", page.read_text())
         assert not re.search(r"Traceback|\bnan\b|<NA>|\bNone\b%", text), page.name
 
@@ -75,7 +77,9 @@ def test_internal_links_resolve(html):
             if re.match(r"[a-z]+:|//", link):
                 continue
             file, _, anchor = link.partition("#")
-            target = (page.parent / file).resolve() if file else page
+            # The page for lost readers is served from any address, so its links begin at the site's root.
+            beside = html if file.startswith("/") and page.name == "404.html" else page.parent
+            target = (beside / file.removeprefix("/")).resolve() if file else page
             assert target.exists(), f"{page.name}: {link}"
             if anchor and target in pages:
                 assert anchor in pages[target].ids, f"{page.name}: {link}"
