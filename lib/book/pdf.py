@@ -1,5 +1,6 @@
 """The built book as one document, and that document as a PDF: the same pages in their order, with links that stay within it."""
 
+import logging
 import os
 import re
 import shutil
@@ -27,10 +28,11 @@ nav.contents li { margin: 0.3rem 0; }
 .title { padding-top: 30vh; text-align: center; }
 figure, .admonition-title, .math { break-inside: avoid; }
 figure img { max-height: 22cm; }
+figure:has(.levels) { break-inside: auto; }
+.levels-frames > li, .levels-chart { break-inside: avoid; }
 h1, h2, h3, h4, caption { break-after: avoid; break-inside: avoid; }
 tr { break-inside: avoid; }
 table.table { font-size: 7.5pt; width: 100%; }
-table.table td:first-child { white-space: normal; }
 table.table td, table.table th { padding: 0.15rem 0.3rem; }
 .pst-scrollable-table-container, .highlight pre, .figure-box { overflow: visible; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 8pt; }
@@ -137,6 +139,7 @@ def write(html: Path, file: Path) -> None:
 
 def _titled(printed: Path, soup: BeautifulSoup) -> PdfWriter:
     """The PDF with the headings as they are written: Chromium's outline repeats words where a heading is broken into lines."""
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns of Chromium's count of objects, which is off
     writer = PdfWriter(clone_from=printed)
     headings = [" ".join(heading.get_text().split()) for heading in soup.find_all(re.compile(r"h[1-6]"))]
     entries = list(_entries(writer.root_object["/Outlines"]))
