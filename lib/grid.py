@@ -207,7 +207,7 @@ def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
     if cifar10 is not None:
         _one_of("CIFAR10 set", cifar10, CIFAR10_SETS)
     axes = {key: value for key, value in block.items() if key not in ("title", "where", "scales", "evaluations", "also")}
-    axes.update({key: value for key, value in block["scales"][scale].items() if key != "evaluations"})
+    axes.update({key: value for key, value in block["scales"][scale].items() if key not in ("evaluations", "also")})
     axes = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
     # The built-in set has no JPEG twin: scale smoke keeps the name cifar10.
     stand_in = "cifar10" if scale == "smoke" else cifar10 or cifar10_set()
@@ -238,7 +238,7 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
         if chosen["train_size"] == "all":
             chosen["train_size"] = _dataset(chosen["dataset"], scale)["train_size"]
         expanded.append(Run(**chosen, scale=scale))
-    for other in exhibit(name).get("also", []):
+    for other in exhibit(name)["scales"][scale].get("also", exhibit(name).get("also", [])):
         listed = runs(other, scale, cifar10=cifar10)
         allowed = sorted({run.seed for run in listed})[: None if seeds == "all" else seeds]
         expanded += [run for run in listed if run.seed in allowed and run not in expanded]
@@ -310,6 +310,8 @@ def settings(item: Item) -> dict:
     attack, certificate = training.pop("attack", {}), training.pop("certificate", {})
     if "epochs" in training:
         training["steps"] = training.pop("epochs") * (item.train_size // training["batch_size"])
+    if "length" in training:
+        training = _lengthened(training, training.pop("length"))
     resolved = {
         "data": {**data, "train_size": item.train_size},
         "model": {"name": item.model, "widen_factor": item.widen_factor, **_shape(item)},
@@ -320,6 +322,14 @@ def settings(item: Item) -> dict:
     if item.training == "lp":
         resolved["certificate"] = {**{name: dataset["threat_model"][name] for name in ("eps", "bounds")}, **certificate}
     return resolved
+
+
+def _lengthened(training: dict, times: float) -> dict:
+    """The same training with so many times the steps, its schedule stretched with them."""
+    schedule = training["schedule"]
+    if isinstance(schedule, dict):
+        schedule = {str(round(int(step) * times)): lr for step, lr in schedule.items()}
+    return {**training, "steps": round(training["steps"] * times), "schedule": schedule}
 
 
 def evaluations(run: Run, shown_by: str | None = None) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import FrozenInstanceError, replace
+from fractions import Fraction
 from itertools import product
 from typing import NamedTuple
 
@@ -44,7 +45,8 @@ def items(request) -> list[grid.Item]:
         ("distances-images", 2 * 2, 2 * 2, 2 * 2),
         ("table-1", 9, 9, 3),
         ("figure-4-capacity-mnist", 4 * 6 * 2, 4 * 3 * 2, 2 * 2),
-        ("figure-4-capacity-cifar10", 4 * 3 * 2, 2 * 2 * 2, 2),
+        ("figure-4-capacity-cifar10", 4 * 3 * 2, 4 * 2 * 2, 2),
+        ("published-settings", 3, 3, 3),
         ("figure-4-samples-mnist", 4 * 5 * 2, 2 * 3 * 2, 2 * 2),
         ("figure-4-samples-cifar10", 4 * 5 * 2, 2 * 2 * 2, 1),
     ],
@@ -76,9 +78,12 @@ def test_table_3_is_the_papers():
     }
 
 
-@pytest.mark.parametrize(("exhibit", "other", "paper"), [("table-4", "table-2", 9 * 6 * 2), ("table-5", "table-3", 14 * 3 * 2)])
-def test_an_exhibit_shows_the_runs_of_another_as_well(exhibit, other, paper):
-    for scale in grid.SCALES:
+@pytest.mark.parametrize(
+    ("exhibit", "other", "paper", "scales"),
+    [("table-4", "table-2", 9 * 6 * 2, grid.SCALES), ("table-5", "table-3", 14 * 3 * 2, ("paper", "smoke"))],
+)
+def test_an_exhibit_shows_the_runs_of_another_as_well(exhibit, other, paper, scales):
+    for scale in scales:
         listed = grid.runs(exhibit, scale)
         assert len({*listed}) == len(listed)
         assert {*grid.runs(other, scale)} <= {*listed}
@@ -86,6 +91,12 @@ def test_an_exhibit_shows_the_runs_of_another_as_well(exhibit, other, paper):
         assert {run.seed for run in first} == {0}
         assert {*grid.runs(other, scale, seeds=1)} <= {*first}
     assert len(grid.runs(exhibit, "paper")) == paper
+
+
+def test_networks_of_different_widths_are_trained_alike():
+    """At scale laptop Table 5 leaves out Table 3's runs, which are longer."""
+    assert {run.recipe for run in grid.runs("table-5", "laptop")} == {"third"}
+    assert {run.recipe for run in grid.runs("table-3", "laptop")} == {"default"}
 
 
 def test_table_1_aims_at_the_smoothed_sets():
@@ -103,12 +114,12 @@ def test_samples_are_section_5_3s(exhibit):
 
 @pytest.mark.parametrize("exhibit", grid.exhibits())
 def test_lower_scales_only_thin_out(exhibit):
-    """No data set, transform, model or training that the paper's scale has not."""
-    paper, *lower = (grid.runs(exhibit, scale) for scale in grid.SCALES if scale in grid.exhibit(exhibit)["scales"])
+    """No data set, transform, model or training that the highest scale has not, which is the paper's but for a few."""
+    highest, *lower = (grid.runs(exhibit, scale) for scale in grid.SCALES if scale in grid.exhibit(exhibit)["scales"])
     assert lower
     for fewer in lower:
         for field in ("dataset", "transform", "model", "training", "quantity"):
-            assert {getattr(item, field, None) for item in fewer} <= {getattr(item, field, None) for item in paper}
+            assert {getattr(item, field, None) for item in fewer} <= {getattr(item, field, None) for item in highest}
 
 
 def test_all_runs_names_each_item_once():
@@ -553,7 +564,7 @@ def test_seeds_refused(seeds):
         ({"dataset": "imagenet"}, "unknown dataset 'imagenet'; allowed: mnist, fashion_mnist, cifar10, cifar10-jpeg"),
         ({"model": "resnet50"}, "unknown model 'resnet50'; allowed: lenet5, wide_resnet28"),
         ({"training": "trades"}, "unknown training 'trades'; allowed: standard, pgd"),
-        ({"recipe": "best"}, r"unknown recipe 'best'; allowed: default, weight-decay-\.002"),
+        ({"recipe": "best"}, r"unknown recipe 'best'; allowed: default, third, twice, four-times, published"),
         ({"train_size": 0}, "train_size must be from 1 to 60000 for mnist at paper, given 0"),
         ({"train_size": 60001}, "given 60001"),
         ({"scale": "smoke", "train_size": 60000}, "train_size must be from 1 to 4000 for mnist at smoke"),
@@ -613,3 +624,26 @@ def test_what_is_not_a_measurements_key():
 def test_unknown_names(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("recipe", "times"), [("third", Fraction(1, 3)), ("twice", 2), ("four-times", 4)])
+@pytest.mark.parametrize("scale", grid.SCALES)
+def test_a_longer_training_differs_in_its_steps_alone(recipe, times, scale):
+    run = next(run for run in grid.runs("table-3", scale) if run.training == "pgd")
+    usual, longer = (grid.settings(each) for each in (run, replace(run, recipe=recipe)))
+    steps, schedule = (usual["training"].pop(name) for name in ("steps", "schedule"))
+    assert longer["training"].pop("steps") == round(steps * times)
+    stretched = longer["training"].pop("schedule")
+    if isinstance(schedule, dict):
+        assert stretched == {str(round(int(step) * times)): lr for step, lr in schedule.items()}
+    else:
+        assert stretched == schedule
+    assert longer == usual
+
+
+def test_the_published_recipe_is_the_papers_at_every_scale():
+    run = grid.Run.parse("mnist/original/lenet5-w0.125/pgd/n60000/default/seed0", "paper")
+    paper = grid.settings(run)
+    assert grid.settings(replace(run, recipe="published")) == paper
+    laptop = grid.settings(replace(run, recipe="published", scale="laptop"))
+    assert laptop == paper
