@@ -1,4 +1,4 @@
-"""The command line: `python -m lib list | run | status | cost | picture | state | pdf`."""
+"""The command line: `python -m lib list | run | status | cost | weights | picture | state | pdf`."""
 
 import logging
 import sys
@@ -96,6 +96,15 @@ def cost_(
     )
     typer.echo(f"scale {scale}, at {said}")
     typer.echo(table.to_markdown(index=False, floatfmt=("", ".0f", ".2e", ".2f", ".2f")))
+
+
+@app.command("weights")
+def weights_(names: Names = None, scale: Scale = "laptop") -> None:
+    """Keep the weights of narrow networks beside their records, of runs that were trained here: `run` does so by itself."""
+    kept = [run for run in _items(names, scale) if isinstance(run, grid.Run) and experiments.keep_weights(run)]
+    for run in kept:
+        typer.echo(run.key)
+    typer.echo(f"{scale}: {len(kept)} written, the rest was kept, is not kept, or was not trained here")
 
 
 @app.command()

@@ -27,7 +27,7 @@ from filelock import FileLock
 from torch import nn
 from tqdm import tqdm
 
-from lib import attacks, certified, data, evaluation, geometry, grid, models, results, theory, training, transforms
+from lib import attacks, certified, data, evaluation, geometry, grid, models, results, theory, training, transforms, weights
 from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,12 +137,25 @@ def new_model(run: Run, where: torch.device) -> nn.Module:
         return models.build(**grid.settings(run)["model"]).to(where)
 
 
-def weights_digest(model: nn.Module) -> str:
-    """12 hexadecimal digits that tell these weights from others, bit for bit, on whatever device they lie."""
-    found = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:12]
+def _finished(run: Run, where: torch.device) -> nn.Module | None:
+    """The network with the final weights of its checkpoint folder; None unless they are those that the record tells of."""
+    file = checkpoint_folder(run) / "weights.safetensors"
+    if not file.exists() or results.status(run, "training") != "recorded":
+        return None
+    model = new_model(run, where)
+    tensors, _ = training.load_tensors(file, "cpu")
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError:
+        raise training.CheckpointError(f"{file} is not of this network; delete it to have it trained again") from None
+    # Weights that were written and not yet recorded when the process was killed are trained again, from the checkpoint.
+    return model.eval() if results.read(run, "training").get("weights") in (None, weights.digest(model)) else None
+
+
+def keep_weights(run: Run) -> bool:
+    """Keep the weights of a run that was trained here before, if its are kept at all. Returns whether any were written."""
+    model = _finished(run, torch.device("cpu")) if grid.keeps_weights(run) else None
+    return model is not None and weights.keep(run, model)
 
 
 def trained_model(run: Run, where: torch.device) -> nn.Module:
@@ -151,18 +164,11 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
     A training that fails is recorded as such, with its curve, and raises TrainingFailedError.
     """
     folder = checkpoint_folder(run)
-    weights = folder / "weights.safetensors"
+    model = _finished(run, where)
+    if model is not None:
+        weights.keep(run, model)
+        return model
     model = new_model(run, where)
-    if weights.exists() and results.status(run, "training") == "recorded":
-        tensors, _ = training.load_tensors(weights, "cpu")
-        try:
-            model.load_state_dict(tensors)
-        except RuntimeError:
-            raise training.CheckpointError(f"{weights} is not of this network; delete it to have it trained again") from None
-        # Weights that were written and not yet recorded when the process was killed are trained again, from the checkpoint.
-        if results.read(run, "training").get("weights") in (None, weights_digest(model)):
-            return model.eval()
-        model = new_model(run, where)
     settings = grid.settings(run)
     robust_loss = certified.training_loss(**settings["certificate"]) if "certificate" in settings else None
     x, y, source = _images(run, "train", run.train_size, where)
@@ -176,9 +182,10 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
         results.write(run, "training", content, seconds=failure.seconds, device=where, source=source)
         (folder / "training.safetensors").unlink(missing_ok=True)
         raise
-    training.save_tensors(weights, model.state_dict(), {"key": run.key})
-    content = {"metrics": {}, "curve": done.curve, "weights": weights_digest(model), **_solved(run)}
+    training.save_tensors(folder / "weights.safetensors", model.state_dict(), {"key": run.key})
+    content = {"metrics": {}, "curve": done.curve, "weights": weights.digest(model), **_solved(run)}
     results.write(run, "training", content, seconds=done.seconds, device=where, source=source)
+    weights.keep(run, model)
     (folder / "training.safetensors").unlink(missing_ok=True)
     return model
 
@@ -194,7 +201,7 @@ def _evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> Non
         metrics[split] = {metric: bits.double().mean().item() for metric, bits in named.items()}
         outcomes[split] = {metric: results.pack(bits) for metric, bits in named.items()}
         sources.add(source)
-    content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights_digest(model)}
+    content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights.digest(model)}
     content |= _solved(run)
     seconds = time.monotonic() - began
     results.write(run, name, content, seconds=seconds, device=where, source=", ".join(sorted(sources)))

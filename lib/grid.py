@@ -332,6 +332,17 @@ def _lengthened(training: dict, times: float) -> dict:
     return {**training, "steps": round(training["steps"] * times), "schedule": schedule}
 
 
+def keeps_weights(run: Run) -> bool:
+    """Whether the final weights of `run` are kept beside its records: of PGD training, narrow networks, the first seed."""
+    kept = _spec()["weights"]
+    return (
+        run.scale in kept["scales"]
+        and (run.training, run.seed) == ("pgd", 0)
+        and run.widen_factor <= kept["widen_factor"]
+        and not {*exhibits_of(run)}.isdisjoint(kept["exhibits"])
+    )
+
+
 def evaluations(run: Run, shown_by: str | None = None) -> list[str]:
     """The evaluations that a run needs: those of its kind of training, and those its exhibits ask for besides.
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from lib import data, evaluation, experiments, geometry, grid, results, theory, training, transforms
+from lib import data, evaluation, experiments, geometry, grid, results, theory, training, transforms, weights
 from lib.grid import Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -264,12 +264,12 @@ def test_weights_that_were_never_recorded_are_trained_again():
 
 
 def test_a_digest_tells_weights_apart(trained):
-    before = experiments.weights_digest(trained)
-    assert before == experiments.weights_digest(trained)
+    before = weights.digest(trained)
+    assert before == weights.digest(trained)
     assert len(before) == 12
     with torch.no_grad():
         trained[0].weight[0, 0, 0, 0] += 1e-7
-    assert experiments.weights_digest(trained) != before
+    assert weights.digest(trained) != before
 
 
 @pytest.mark.usefixtures("tiny")

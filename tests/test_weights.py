@@ -1,0 +1,127 @@
+"""Weights that are kept for a doubter: which, how large, and that they are those of the records."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lib import data, experiments, grid, models, results, training, weights
+from lib.grid import Run
+
+RUN = Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop")
+COMMITTED = results.ROOT / "results" / "weights"
+
+
+@pytest.fixture
+def recorded(trained) -> torch.nn.Module:
+    """A network that stands for the trained one of `RUN`, and a record of its training."""
+    model = models.build("lenet5", 0.25).eval()
+    results.write(
+        RUN,
+        "training",
+        {"metrics": {}, "weights": weights.digest(model)},
+        seconds=1.0,
+        device=torch.device("cpu"),
+        source="mnist",
+    )
+    return model
+
+
+def test_what_is_kept_is_the_network_to_half_precision(recorded, digits):
+    assert weights.keep(RUN, recorded)
+    found = weights.load(RUN)
+    assert not found.training
+    for name, value in recorded.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value.half().float()), name
+    x = digits[0][:100]
+    torch.testing.assert_close(found(x), recorded(x), atol=1e-2, rtol=1e-2)
+    assert weights.path(RUN).stat().st_size < 2.2 * sum(value.numel() for value in recorded.parameters())
+
+
+def test_what_is_kept_is_not_written_again(recorded):
+    assert weights.keep(RUN, recorded)
+    assert not weights.keep(RUN, recorded)
+    weights.path(RUN).write_bytes(b"half of it")
+    assert weights.keep(RUN, recorded)
+
+
+def test_a_run_keeps_its_weights_when_it_is_found_trained(recorded):
+    assert not experiments.keep_weights(RUN)  # there is no checkpoint
+    folder = experiments.checkpoint_folder(RUN)
+    training.save_tensors(folder / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
+    assert experiments.keep_weights(RUN)
+    assert not experiments.keep_weights(RUN)
+    assert weights.path(RUN).exists()
+
+
+def test_weights_of_another_training_are_not_kept(recorded):
+    folder = experiments.checkpoint_folder(RUN)
+    training.save_tensors(folder / "weights.safetensors", models.build("lenet5", 0.25).state_dict(), {"key": RUN.key})
+    assert not experiments.keep_weights(RUN)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"training": "standard"}, {"seed": 1}, {"widen_factor": 0.5}, {"scale": "paper"}, {"recipe": "short"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_runs_keep_none(recorded, change):
+    other = replace(RUN, **change)
+    assert not grid.keeps_weights(other)
+    assert not weights.keep(other, recorded)
+    assert not weights.path(other).exists()
+
+
+def test_weights_that_are_not_the_records_are_refused(recorded):
+    weights.keep(RUN, recorded)
+    results.write(
+        RUN, "training", {"metrics": {}, "weights": "another"}, seconds=1.0, device=torch.device("cpu"), source="mnist"
+    )
+    with pytest.raises(
+        results.RecordError, match=r"is of another training than the record of laptop: mnist/original/.*; delete it"
+    ):
+        weights.load(RUN)
+
+
+def test_no_weights():
+    with pytest.raises(FileNotFoundError, match=r"no weights of laptop: mnist/original/lenet5-w0.25/pgd.* are kept"):
+        weights.load(RUN)
+
+
+def test_all_that_is_to_be_kept_is_at_most_ten_megabytes():
+    kept = [run for run in grid.all_runs("laptop") if isinstance(run, Run) and grid.keeps_weights(run)]
+    assert len(kept) > 20
+    sizes = []
+    for run in kept:
+        with torch.device("meta"):
+            model = models.build(**grid.settings(run)["model"])
+        sizes.append(2 * sum(value.numel() for value in model.state_dict().values()) + 10_000)  # and the file's header
+    assert sum(sizes) <= 10e6
+
+
+@pytest.fixture
+def committed(monkeypatch) -> list[Run]:
+    """The runs whose weights are in the repository."""
+    monkeypatch.setenv("RESULTS_DIR", str(COMMITTED.parent))
+    files = sorted(COMMITTED.rglob("*.safetensors"))
+    return [Run.parse(str(file.relative_to(COMMITTED / "laptop").with_suffix("")), "laptop") for file in files]
+
+
+def test_committed_weights_are_those_of_committed_records(committed):
+    assert committed
+    assert sum(weights.path(run).stat().st_size for run in committed) <= 10e6
+    for run in committed:
+        assert results.status(run, "training") == "recorded", run
+        weights.load(run)
+
+
+def test_committed_weights_classify_as_recorded(committed, real_data):
+    """Half precision moves an image in a hundred at most across the boundary."""
+    run = next(run for run in committed if run.dataset == "mnist" and run.transform == "original")
+    record = results.read(run, "pgd")
+    size = record["sizes"]["test"]
+    correct = results.unpack(record["outcomes"]["test"]["clean_accuracy"], size)
+    x, y, _ = data.transformed("mnist", "test", run.transform, size=size)
+    with torch.inference_mode():
+        found = torch.cat([weights.load(run)(part).argmax(1) for part in x.split(1000)]) == y
+    assert (found != correct).double().mean() <= 0.01
