@@ -1,0 +1,33 @@
+"""A committed record, computed again from scratch on real data: about two minutes on one core."""
+
+import pytest
+
+from lib import experiments, grid, results
+from lib.scorecard import estimate
+
+RUN = grid.Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/short/seed0", "laptop")
+METRICS = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")
+
+
+@pytest.fixture
+def committed(monkeypatch):
+    """The accuracies of the record and of its twins with other seeds, in percent, by metric, on test images."""
+    with monkeypatch.context() as patch:
+        patch.setenv("RESULTS_DIR", str(results.ROOT / "results"))
+        frame = results.select("precision", "laptop")
+    rows = frame[(frame["transform"] == RUN.transform) & (frame["recipe"] == RUN.recipe) & (frame["split"] == "test")]
+    assert set(rows["status"]) == {"recorded"}
+    assert rows["seed"].nunique() > 1
+    return rows
+
+
+def test_a_record_computed_again_lies_within_its_interval(committed, real_data):
+    """The interval is Wilson's, widened to the range over seeds: other processors round otherwise, which is one more chance."""
+    assert results.missing(RUN) == ["training", "pgd"]
+    assert experiments.complete([RUN]) == 1
+    again = results.read(RUN, "pgd")
+    assert again["sizes"]["test"] == set(committed["n"]).pop()
+    for metric in METRICS:
+        rows = committed[committed["metric"] == metric]
+        found = estimate(rows["value"], int(rows["n"].min()))
+        assert found.low <= 100 * again["metrics"]["test"][metric] <= found.high, metric
