@@ -94,8 +94,8 @@ def test_exhibits_of_section_3_have_their_records():
 
 def test_code_lines_are_where_the_functions_begin():
     where, line = book.code_lines()["robustness_table"]
-    assert where == "code/exhibits/tables"
-    assert (ROOT / "lib" / "exhibits" / "tables.py").read_text().splitlines()[line - 1].startswith("def robustness_table(")
+    assert where == "code/exhibits/sec3"
+    assert (ROOT / "lib" / "exhibits" / "sec3.py").read_text().splitlines()[line - 1].startswith("def robustness_table(")
 
 
 @pytest.mark.parametrize(

@@ -259,3 +259,31 @@ def test_the_readme_tells_the_state_of_the_records(monkeypatch, tmp_path):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     said = scorecard.summary(scorecard.numbers(), scorecard.marks(), claims.verdicts("", claims.recorded()))
     assert f"<!-- state -->\n{said}\n<!-- /state -->" in (results.ROOT / "README.md").read_text(), "run: make state"
+
+
+def verdicts(*rows) -> pd.DataFrame:
+    """Rows (claim, verdict, the paper's verdict) as `claims.verdicts` gives them."""
+    return pd.DataFrame(
+        [
+            {"claim": c, "section": "3.3", "sentence": f"{c} is so.", "verdict": v, "evidence": f"ours of {c}",
+             "paper_verdict": p, "paper_evidence": f"theirs of {c}"}
+            for c, v, p in rows
+        ]
+    )  # fmt: skip
+
+
+def test_claims_stand_with_both_verdicts_and_their_evidence():
+    table = exhibits.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds")))
+    assert exhibits.claims_table(verdicts(("c", "holds", "not computed"))).iloc[0, 1] == "no number: theirs of c"
+    assert list(table["ours"]) == ["**holds**: ours of a", "not computed: ours of b"]
+    assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "**holds**: theirs of b"]
+    assert list(table["claim"]) == ["a is so. `a`", "b is so. `b`"]
+    assert not any("|" in text for text in [*table.columns, *table.to_numpy().ravel()])
+
+
+def test_claims_are_counted_and_the_failing_named():
+    text = exhibits.claims_seen(verdicts(("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds")))
+    assert text == (
+        "Of 3 claims, our records say **holds: 1, fails: 1 (`b`)**, not computed: 1. The paper's own printed numbers say "
+        "holds: 2, fails: 1 (`a`), no number to tell: 0."
+    )

@@ -8,6 +8,21 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
+from lib.exhibits.appB import certified_seen, certified_table, network_table, ramp_seen, ramp_table, settings_table
+from lib.exhibits.appD import (
+    distance_correlation_seen,
+    facets_table,
+    linear_margin_seen,
+    linf_seen,
+    linf_table,
+    perturbable_volume_seen,
+    perturbable_volume_table,
+    rank_correlation,
+    spheres_seen,
+    unboxed_seen,
+    unboxed_table,
+)
+from lib.exhibits.cells import MISSING, QUANTITIES, badge, budget_label, downloads, stamp, transform_label
 from lib.exhibits.figures import (
     boundary_figure,
     claim_figure,
@@ -30,79 +45,47 @@ from lib.exhibits.figures import (
     split_figure,
     volume_figure,
 )
-from lib.exhibits.scorecard import agreement_figure, compute_table, exhibit_label, marks_table, numbers_table, totals_table
-from lib.exhibits.slider import level_slider
-from lib.exhibits.tables import (
-    MISSING,
-    QUANTITIES,
-    agreement_table,
-    badge,
-    benchmark_stamp,
-    budget_label,
-    capacity_tables,
-    certified_seen,
-    certified_table,
+from lib.exhibits.scorecard import (
+    agreement_figure,
     claims_seen,
     claims_table,
+    compute_table,
+    exhibit_label,
+    marks_table,
+    numbers_table,
+    totals_table,
+)
+from lib.exhibits.sec2 import (
     concentration_seen,
-    curve_seen,
-    curve_table,
     distance_and_robustness_table,
-    distance_correlation_seen,
     distance_seen,
     distance_table,
     distances_apart,
-    downloads,
-    equal_distance_seen,
-    equal_distance_table,
     example_1_seen,
     example_1_table,
     example_2_seen,
     example_2_table,
-    facets_table,
-    fashion_table,
-    footprint_robustness_table,
-    footprint_table,
-    growth_seen,
-    half_eps,
-    interval,
-    linear_margin_seen,
-    linf_seen,
-    linf_table,
-    masking_seen,
-    masking_table,
+)
+from lib.exhibits.sec3 import footprint_robustness_table, footprint_table, robustness_table, seen, sensitivity_table
+from lib.exhibits.sec4 import fashion_table, seen_fashion, seen_variants, variants_table
+from lib.exhibits.sec5 import capacity_tables, equal_distance_seen, equal_distance_table, growth_seen, volume_seen
+from lib.exhibits.slider import level_slider
+from lib.exhibits.speed import (
+    agreement_table,
+    benchmark_stamp,
     mean_interval,
-    network_table,
-    perturbable_volume_seen,
-    perturbable_volume_table,
     precision_seeds_table,
     precision_seen,
     precision_table,
-    ramp_seen,
-    ramp_table,
-    rank_correlation,
-    robustness_table,
     schedule_seen,
     schedule_table,
-    seen,
-    seen_fashion,
-    seen_variants,
-    sensitivity_table,
-    settings_table,
     speed_seen,
     speed_table,
-    spheres_seen,
-    stamp,
-    strength_seen,
-    strength_table,
-    transform_label,
-    unboxed_seen,
-    unboxed_table,
-    variants_table,
-    volume_seen,
     worst_case_seen,
     worst_case_table,
 )
+from lib.exhibits.strength import curve_seen, curve_table, half_eps, masking_seen, masking_table, strength_seen, strength_table
+from lib.results import interval
 
 __all__ = [
     "MISSING",

@@ -18,28 +18,27 @@ from matplotlib.lines import Line2D
 from torch import linspace
 
 from lib import cost, geometry, grid, models, theory
-from lib.exhibits.tables import (
+from lib.exhibits.appD import correlation_label
+from lib.exhibits.cells import (
     ACCURACIES,
     BOXED,
-    FASHION,
     PALETTE,
     QUANTITIES,
     UNBOXED,
     badge,
     budget_label,
-    correlation_label,
-    distance_moments,
-    eps_curve,
     measured_values,
     over_seeds,
     paper_eps,
     paper_values,
-    set_label,
     set_name,
     share_intervals,
     span,
     transform_label,
 )
+from lib.exhibits.sec2 import distance_moments, set_label
+from lib.exhibits.sec4 import FASHION
+from lib.exhibits.strength import eps_curve
 
 _STYLE = {
     "figure.dpi": 100,

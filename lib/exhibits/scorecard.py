@@ -1,12 +1,12 @@
-"""The scorecard's tables and its figure. Frames as `lib.scorecard` gives them in."""
+"""The scorecard's tables and its figure, and the claims' verdicts. Frames as `lib.scorecard` and `lib.claims` give them in."""
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.exhibits.cells import MISSING, QUANTITIES, number, set_name, transform_label
 from lib.exhibits.figures import _STYLE, _footer
-from lib.exhibits.tables import MISSING, QUANTITIES, set_name, transform_label
 
 _EXHIBITS = {
     "section-2.2": "Section 2.2", "example-2": "Example 2", "footnote-1": "Footnote 1", "figure-3b": "Figure 3b",
@@ -36,9 +36,9 @@ def numbers_table(found: pd.DataFrame) -> pd.DataFrame:
                 "split": row.split,
                 "quantity": row.metric.replace("_", " "),
                 "paper": _plain(row.value),
-                "ours": _number(row.ours, digits),
+                "ours": number(row.ours, f"{{:.{digits}f}}"),
                 "interval": f"{row.low:.1f} to {row.high:.1f}" if np.isfinite(row.low) else "",
-                "Δ": _number(row.difference, digits, sign=True),
+                "Δ": number(row.difference, f"{{:+.{digits}f}}"),
                 "our w": _plain(row.our_width),
                 "seeds": _plain(row.seeds) if row.training else "",
                 "scale": row.scale if isinstance(row.scale, str) and np.isfinite(row.ours) else "",
@@ -58,10 +58,6 @@ def _plain(value: float) -> str:
     return f"{value:g}" if np.isfinite(value) else ""
 
 
-def _number(value: float, digits: int, *, sign: bool = False) -> str:
-    return f"{value:{'+' if sign else ''}.{digits}f}" if np.isfinite(value) else MISSING
-
-
 def totals_table(totals: pd.DataFrame) -> pd.DataFrame:
     """By exhibit: how many numbers, how many computed, agreeing, differing and missing, and the differences in points."""
     rows = []
@@ -77,8 +73,8 @@ def totals_table(totals: pd.DataFrame) -> pd.DataFrame:
                 "stale or failed": str(row["stale"] + row["failed"]),
                 "missing": str(row["missing"]),
                 "not in the grid": str(row["not in the grid"]),
-                "mean Δ": _number(row["mean_difference"], 2, sign=True),
-                "mean size of Δ": _number(row["mean_absolute_difference"], 2),
+                "mean Δ": number(row["mean_difference"], "{:+.2f}"),
+                "mean size of Δ": number(row["mean_absolute_difference"], "{:.2f}"),
             }
         )
     return pd.DataFrame(rows)
@@ -125,3 +121,42 @@ def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
         ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
         _footer(figure, *frames)
     return figure
+
+
+def claims_table(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Each claim in our words, with its name, and the verdicts on the paper's own numbers and on ours with their evidence.
+
+    `verdicts`: as `claims.verdicts` gives it.
+    """
+    shown = [
+        {
+            "claim": f"{row['sentence']} `{row['claim']}`",
+            "the paper's own numbers": _verdict(
+                row["paper_verdict"].replace("not computed", "no number"), row["paper_evidence"]
+            ),
+            "ours": _verdict(row["verdict"], row["evidence"]),
+        }
+        for _, row in verdicts.iterrows()
+    ]
+    return pd.DataFrame(shown, columns=["claim", "the paper's own numbers", "ours"])
+
+
+def _verdict(verdict: str, evidence: str) -> str:
+    word = f"**{verdict}**" if verdict in ("holds", "fails") else verdict
+    return f"{word}: {evidence}"
+
+
+def claims_seen(verdicts: pd.DataFrame) -> str:
+    """How many claims hold, fail and are not computed, on our records and on the paper's own numbers."""
+    ours, theirs = (verdicts[name].value_counts() for name in ("verdict", "paper_verdict"))
+    failing = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["verdict"] == "fails", "claim"])
+    slips = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["paper_verdict"] == "fails", "claim"])
+    counted = [
+        f"holds: {found.get('holds', 0)}, fails: {found.get('fails', 0)}{f' ({failing})' if failing else ''}"
+        for found, failing in ((ours, failing), (theirs, slips))
+    ]
+    absent = [found.get("not computed", 0) for found in (ours, theirs)]
+    return (
+        f"Of {len(verdicts)} claims, our records say **{counted[0]}**, not computed: {absent[0]}. The paper's own printed "
+        f"numbers say {counted[1]}, no number to tell: {absent[1]}."
+    )

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from lib.exhibits.tables import BOXED, MISSING, QUANTITIES, badge, over_seeds, paper_values, transform_label
+from lib.exhibits.cells import BOXED, QUANTITIES, badge, number, over_seeds, paper_values, transform_label
 
 CLEAN = ("standard", "clean_accuracy")
 # Of the chart, in units of its viewBox: its size, and the four margins of what is plotted.
@@ -77,7 +77,7 @@ def _printed(paper: pd.DataFrame | None, quantity: tuple[str, str]) -> pd.Series
 
 
 def _percent(value: float) -> str:
-    return f"{value:.1f}%" if math.isfinite(value) else MISSING
+    return number(value, "{:.1f}%")
 
 
 def _swatch(quantity: tuple[str, str]) -> str:

@@ -1,0 +1,226 @@
+"""Appendix B: settings, networks, and the certificates of Section 2.2."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib import cost, grid, models
+from lib.exhibits.cells import budget_label, number, our_cell, over_seeds, paper_values, to_compute, transform_label
+
+# What the grid calls a thing, and what a reader does.
+_WORDS = {
+    "lenet5": "LeNet5", "wide_resnet28": "WRN-28", "small_convnet": "ConvNet", "adam": "Adam", "sgd": "SGD",
+    "crop-flip": "padded by 4, cropped, flipped",
+}  # fmt: skip
+
+
+def settings_table(exhibit: str, training: str) -> pd.DataFrame:
+    """Appendix B: how the exhibit's models of one kind of training are trained and evaluated, at each scale, from the grid.
+
+    A row a setting, a column a scale. ValueError for an unknown exhibit, KeyError for a training that it has not.
+    """
+    columns = {}
+    for scale in grid.SCALES:
+        if scale in grid.exhibit(exhibit)["scales"]:
+            runs = grid.runs(exhibit, scale)
+            first = {run.training: run for run in reversed(runs)}[training]
+            columns[scale] = {**_described(first, exhibit), "seeds": str(len({run.seed for run in runs}))}
+    return pd.DataFrame(columns).rename_axis("setting").reset_index()
+
+
+def _described(run: grid.Run, exhibit: str) -> dict[str, str]:
+    """A run's settings in words, by what they set; of its evaluations those that the exhibit shows."""
+    resolved = grid.settings(run)
+    training = resolved["training"]
+    epochs = training["steps"] * training["batch_size"] / run.train_size
+    found = {
+        "data set": resolved["data"]["source"],
+        "network": f"{_WORDS[run.model]}, w={run.widen_factor:g}",
+        "training images": f"{run.train_size:,}",
+        "steps": f"{training['steps']:,} ({epochs:.3g} epochs)",
+        "batch size": str(training["batch_size"]),
+        "optimizer": _WORDS[training["optimizer"]] + (f", momentum {training['momentum']:g}" if "momentum" in training else ""),
+        "learning rate": _schedule(training["lr"], training["schedule"]),
+        "weight decay": f"{training['weight_decay']:g}",
+        "augmentation": _WORDS.get(training["augment"], training["augment"]),
+    }
+    if "attack" in resolved:
+        attack = resolved["attack"]
+        found["attack in training"] = f"{_attack(attack)}, {attack['precision']}"
+        found["its budget grows"] = _growth("0", attack)
+    if "certificate" in resolved:
+        certificate = resolved["certificate"]
+        found["budget in training"] = f"ε={budget_label(certificate['eps'])}, {_box(certificate['bounds'])}"
+        found["it grows"] = _growth(budget_label(certificate["first_eps"]), certificate)
+        found["bounds in training"] = "exact" if certificate["proj"] is None else f"{certificate['proj']} random projections"
+    for name in grid.evaluations(run, exhibit):
+        found[f"evaluation `{name}`"] = _evaluation(grid.evaluation_settings(run, name))
+    return found
+
+
+def _evaluation(resolved: dict) -> str:
+    parts = [_attack(resolved["threat_model"]) if "threat_model" in resolved else "no attack"]
+    if "certificate" in resolved:
+        parts.append("exact bounds")
+    if "ramp" in resolved:
+        parts += [f"ramp of slope {resolved['ramp']['slope']:g}", f"Square with {resolved['ramp']['queries']:,} queries"]
+    return "; ".join([*parts, f"{resolved['sizes']['test']:,} test and {resolved['sizes']['train']:,} training images"])
+
+
+def _schedule(lr: float, schedule: str | dict) -> str:
+    if isinstance(schedule, dict):
+        return "; ".join([f"{lr:g}", *(f"{rate:g} from step {int(step):,}" for step, rate in schedule.items())])
+    return f"{lr:g}, constant" if schedule == "constant" else f"{schedule}, up to {lr:g}"
+
+
+def _attack(attack: dict) -> str:
+    start = "random start" if attack["random_start"] else "no random start"
+    steps = f"{attack['num_steps']} steps of {budget_label(attack['step_size'])}"
+    return f"ε={budget_label(attack['eps'])}, {steps}, {start}, {_box(attack['bounds'])}"
+
+
+def _box(bounds: Sequence[float] | None) -> str:
+    return "no box" if bounds is None else f"within [{bounds[0]:g}, {bounds[1]:g}]"
+
+
+def _growth(first: str, settings: dict) -> str:
+    return f"from {first} over the first {settings['warmup']:.0%} of the steps" if settings["warmup"] else "not"
+
+
+def network_table(networks: Sequence[tuple[str, float]]) -> pd.DataFrame:
+    """The layers of networks on images of MNIST, each (name, widen factor) and a sequence of layers: outputs and parameters."""
+    rows = []
+    for name, widen_factor in networks:
+        label = f"{_WORDS[name]}, w={widen_factor:g}"
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            model = models.build(name, widen_factor).eval()
+            x = torch.zeros(1, *cost.image_shape(name))
+            for layer in model:
+                x = layer(x)
+                rows.append((label, _layer(layer), " × ".join(map(str, x.shape[1:])), _count(layer)))
+        rows.append((label, "all layers", "", _count(model)))
+    return pd.DataFrame(rows, columns=["network", "layer", "output", "parameters"])
+
+
+def _count(module: torch.nn.Module) -> str:
+    count = sum(parameter.numel() for parameter in module.parameters())
+    return f"{count:,}" if count else ""
+
+
+def _layer(layer: torch.nn.Module) -> str:
+    if isinstance(layer, torch.nn.Conv2d):
+        return (
+            f"convolution {layer.kernel_size[0]}×{layer.kernel_size[1]}, stride {layer.stride[0]}, padding {layer.padding[0]}"
+        )
+    if isinstance(layer, torch.nn.MaxPool2d):
+        return f"max-pooling {layer.kernel_size}×{layer.kernel_size}"
+    return {torch.nn.Linear: "fully connected", torch.nn.ReLU: "ReLU", torch.nn.Flatten: "flattened"}[type(layer)]
+
+
+def certified_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Section 2.2: the LP-robust model, in percent on test images; the paper's numbers beside ours, Δ ours minus the paper's.
+
+    One row a variant. The robust error lies between PGD error and certified error. "–" marks what the paper does not give, or
+    what is not computed.
+    """
+    columns = {
+        "clean accuracy": ("clean_accuracy", True),
+        "certified error": ("certified_error", True),
+        "certified error, no box": ("certified_error_unboxed", False),
+        "PGD error": ("robust_accuracy", False),
+    }
+    block = grid.exhibit(ours.attrs["exhibit"])
+    paper = paper[paper["dataset"] == block["dataset"]]
+    rows = []
+    for transform in block["transform"]:
+        row = {"variant": transform_label(transform)}
+        for heading, (metric, printed) in columns.items():
+            mine, theirs = _as_errors(ours, "lp", metric), paper_values(paper, "lp", metric).get(transform, np.nan)
+            if printed:
+                row[f"{heading}: paper"] = number(theirs, "{:.2f}")
+            row[f"{heading}: ours{' (Δ)' if printed else ''}"] = our_cell(mine, transform, theirs)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _as_errors(ours: pd.DataFrame, training: str, metric: str) -> pd.DataFrame:
+    """What `over_seeds` gives; of a robust accuracy the error."""
+    found = over_seeds(ours, training, metric)
+    return _complement(found) if metric.startswith("robust_accuracy") else found
+
+
+def _complement(found: pd.DataFrame) -> pd.DataFrame:
+    """From accuracies to errors: what `over_seeds` gives, each value subtracted from 100."""
+    return found.assign(mean=100 - found["mean"], low=100 - found["high"], high=100 - found["low"])
+
+
+def certified_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """Between which two numbers each robust error lies, by the records, and the contrast of Section 2.2."""
+    found = {metric: _as_errors(ours, "lp", metric)["mean"].dropna() for metric in ("certified_error", "robust_accuracy")}
+    certified, attacked = found.values()
+    if not {"binarize", "original"} <= {*certified.index} & {*attacked.index}:
+        return f"Not computed yet: both variants are needed; {to_compute(ours)}"
+    theirs = paper_values(paper, "lp", "certified_error")
+    ours_apart, theirs_apart = (values["original"] - values["binarize"] for values in (certified, theirs))
+    sides = " and ".join(
+        f"between {attacked[name]:.1f}% (PGD) and **{certified[name]:.1f}%** (certified) {transform_label(name)}"
+        for name in ("binarize", "original")
+    )
+    unknown = certified - attacked
+    return (
+        f"At scale {ours.attrs['scale']} the robust error lies {sides}. The certified errors are **{ours_apart:.1f} points** "
+        f"apart, the paper's {theirs_apart:.1f}. Between PGD and certificate are {unknown['binarize']:.1f} points binarized, "
+        f"{unknown['original']:.1f} original: error that no attack has found and that the bound does not exclude."
+    )
+
+
+# From the metric of an exact certificate to its heading.
+_RAMP = {
+    "robust_accuracy_bare_pgd": "no ramp: PGD",
+    "robust_accuracy_bare_square": "no ramp: Square",
+    "clean_accuracy_ramp": "ramp: clean",
+    "robust_accuracy_ramp_pgd": "ramp: PGD",
+    "robust_accuracy_ramp_bpda": "ramp: BPDA",
+    "robust_accuracy_ramp_square": "ramp: Square",
+    "certified_error_ramp": "ramp: certified",
+}
+
+
+def _ramp_errors(ours: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Every error with a ramp and without, by metric, as `over_seeds` gives it."""
+    found = {metric: _as_errors(ours, "standard", metric) for metric in _RAMP}
+    return {**found, "clean_accuracy_ramp": _complement(found["clean_accuracy_ramp"])}
+
+
+def ramp_table(ours: pd.DataFrame) -> pd.DataFrame:
+    """The exact certificate: errors in percent on test images, of a standardly trained classifier without a ramp and with one.
+
+    One row a variant. The last column is the share of images of which PGD's first step changes a pixel.
+    """
+    errors = _ramp_errors(ours)
+    moved = over_seeds(ours, "standard", "moved_by_pgd_ramp")
+    rows = []
+    for transform in ("binarize", "original"):
+        cells = {heading: our_cell(errors[metric], transform, digits=2) for metric, heading in _RAMP.items()}
+        rows.append({"variant": transform_label(transform), **cells, "moved by PGD": our_cell(moved, transform)})
+    return pd.DataFrame(rows)
+
+
+def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """What the records show of the exact certificate, beside the paper's LP one."""
+    errors = {metric: found["mean"].dropna() for metric, found in _ramp_errors(ours).items()}
+    if not all({"binarize", "original"} <= set(values.index) for values in errors.values()):
+        return f"Not computed yet: both variants are needed; {to_compute(ours)}"
+    binary, original = ({_RAMP[metric]: found[name] for metric, found in errors.items()} for name in ("binarize", "original"))
+    theirs = paper_values(paper, "lp", "certified_error")["binarize"]
+    return (
+        f"Binarized, scale {ours.attrs['scale']}: behind the ramp the certified error is **{binary['ramp: certified']:.2f}%** "
+        f"and the clean error {binary['ramp: clean']:.2f}%, for a classifier that met no adversary in training; the paper's LP "
+        f"certificate gives {theirs:.2f}%. Without the ramp PGD brings these weights to {binary['no ramp: PGD']:.1f}% error "
+        f"and Square to {binary['no ramp: Square']:.1f}%, so the attacks are not idle. Original: the ramp leaves "
+        f"{original['ramp: certified']:.1f}% of the images without a certificate; there PGD finds {original['ramp: PGD']:.1f}% "
+        f"error, BPDA **{original['ramp: BPDA']:.1f}%** and Square **{original['ramp: Square']:.1f}%**: what hides the "
+        f"gradient stops only the attack that needs it."
+    )

@@ -1,0 +1,286 @@
+"""Section 2: Examples 1 and 2, Theorem 2.1, and pairwise distances of images beside those of uniform points."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy.stats import wasserstein_distance
+
+from lib import theory
+from lib.exhibits.cells import (
+    MISSING,
+    budget_label,
+    paper_values,
+    percent,
+    set_name,
+    share_intervals,
+    to_compute,
+    transform_label,
+)
+from lib.results import interval
+
+_BLANK_EXAMPLE_1 = [dict.fromkeys(("ε", "d", "axis, simulated", "diagonal, simulated"), MISSING)]
+
+
+def example_1_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Example 1 in percent of all points: exact values, bounds, and the simulation ± half of Wilson's 95% interval.
+
+    `rows`: as `results.tables("example-1")` gives them; of its dimensions some are shown.
+    """
+    shown = []
+    rows = rows[rows["d"].isin((2, 10, 100, 784, 3072))].sort_values(["eps", "d"]) if len(rows) else rows
+    for _, row in rows.iterrows():
+        d, eps = int(row["d"]), row["eps"]
+        shown.append(
+            {
+                "ε": budget_label(eps),
+                "d": str(d),
+                "axis: 2ε": f"{100 * theory.axis_robust_error(eps):.2f}",
+                "axis, simulated": _simulated(row, "axis"),
+                "paper's bound": percent(theory.diagonal_bound(d, eps)),
+                "sharper bound": percent(theory.diagonal_bound_sharp(d, eps)),
+                "normal limit": percent(theory.diagonal_robust_error_normal(d, eps)),
+                "diagonal, exact": percent(theory.diagonal_robust_error(d, eps)),
+                "diagonal, simulated": _simulated(row, "diagonal"),
+                "within the cube": _simulated(row, "diagonal_in_cube"),
+            }
+        )
+    return pd.DataFrame(shown or _BLANK_EXAMPLE_1)
+
+
+def _simulated(row: pd.Series, column: str) -> str:
+    low, high = interval(100 * row[column] / row["n"], int(row["n"]))
+    return f"{100 * row[column] / row['n']:.2f}\u00a0±\u00a0{(high - low) / 2:.2f}"
+
+
+def example_1_seen(rows: pd.DataFrame) -> str:
+    """What the simulation says of Example 1: Bayes error, agreement with the exact values, and the largest dimension."""
+    if rows.empty:
+        return f"Not computed yet; {to_compute(rows)}"
+    exact = [100 * theory.diagonal_robust_error(int(d), eps) for d, eps in zip(rows["d"], rows["eps"], strict=True)]
+    exact += [100 * theory.axis_robust_error(eps) for eps in rows["eps"]]
+    intervals = share_intervals(rows, "diagonal") + share_intervals(rows, "axis")
+    held = sum(low - 1e-9 <= value <= high + 1e-9 for value, (low, high) in zip(exact, intervals, strict=True))
+    last = rows[rows["d"] == rows["d"].max()].sort_values("eps").iloc[0]
+    return (
+        f"Moved by T, {rows['bayes'].sum()} of {rows['n'].sum():,} simulated points lie on the wrong side: the Bayes error "
+        f"stays 0. Of the {len(exact)} simulated robust errors, {held} have the exact value inside their 95% interval. "
+        f"At d = {last['d']} and ε = {budget_label(last['eps'])}, of the same points {100 * last['axis'] / last['n']:.1f}% "
+        f"are fooled before T and **{100 * last['diagonal'] / last['n']:.1f}%** after it; "
+        f"{100 * last['diagonal_in_cube'] / last['n']:.1f}% where the attack may not leave the cube."
+    )
+
+
+def half_space_bound(row: pd.Series) -> float:
+    """The first lower bound of Theorem 2.1 for one simulated half-space, a row of `results.tables("theorem-2.1")`."""
+    if row["dataset"] == "cube":
+        return theory.cube_concentration(row["eps"], row["mass"])
+    return theory.ball_concentration(row["eps"], int(row["d"]), row["mass"])
+
+
+def concentration_seen(rows: pd.DataFrame) -> str:
+    """What the simulated half-spaces say of Theorem 2.1: how many lie above the first bound, and where it is tightest."""
+    if rows.empty:
+        return f"Not computed yet; {to_compute(rows)}"
+    bounds = np.array([half_space_bound(row) for _, row in rows.iterrows()])
+    shares = (rows["inside"] / rows["n"]).to_numpy()
+    lows = np.array([low for low, _ in share_intervals(rows, "inside")]) / 100
+    # Where all points are inside, the simulation resolves nothing.
+    told = shares < 1
+    gaps = pd.Series(shares - bounds, index=rows.index)[told]
+    text = (
+        f"Of {len(rows)} simulated half-spaces, {(shares >= bounds).sum()} lie on or above the first bound, "
+        f"{(lows > bounds).sum()} of them with their whole 95% interval"
+        f"{'' if (lows > bounds).all() else '; the sample is too small to tell for the others'}."
+    )
+    for space in theory.SPACES:
+        here = gaps[rows.loc[gaps.index, "dataset"] == space]
+        if len(here):
+            row = rows.loc[here.idxmin()]
+            text += (
+                f" In the {space} the smallest margin is {100 * here.min():.3f} points "
+                f"(d = {row['d']}, along the {row['direction']}, P(A) = {row['mass']:g}, ε = {row['eps']:g})."
+            )
+    return text
+
+
+def example_2_table(paper: pd.DataFrame) -> pd.DataFrame:
+    """Example 2: the share of points that is misclassified or fooled, at least, from each form of Theorem 2.1, in percent.
+
+    `paper`: `results.published("example-2")`.
+    """
+    theirs = {name.split("-")[1]: value for name, value in zip(paper["dataset"], paper["value"], strict=True)}
+    cube, ball = theory.EXAMPLE_2["cube"], theory.EXAMPLE_2["ball"]
+    rows = []
+    for space, setting, fraction in (
+        ("cube", f"cube, any d, ε = {cube['eps']:g}", theory.cube_vulnerable_fraction),
+        ("ball", f"ball, d = {ball['d']}, ε = {ball['eps']:g}", theory.ball_vulnerable_fraction),
+    ):
+        forms = {form: percent(fraction(**theory.EXAMPLE_2[space], form=form)) for form in theory.FORMS}
+        best = {"form": "last", "constant": theory.BEST_CONSTANT}
+        rows.append(
+            {
+                "ten classes, ℓ2": setting,
+                "paper: at least": f"{theirs[space]:.0f}",
+                "first inequality": forms["first"],
+                "middle form": forms["middle"],
+                "last inequality": forms["last"],
+                "last, with C = 1/8": percent(fraction(**ball, **best)) if space == "ball" else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def set_label(dataset: str, transform: str, d: int) -> str:
+    """A set of points as a reader reads it: "CIFAR10 (JPEG), binarized", "cube, d = 784"."""
+    if dataset in theory.SPACES:
+        return f"{dataset}, d = {d}"
+    return set_name(dataset) if transform == "original" else f"{set_name(dataset)}, {transform_label(transform)}"
+
+
+def distance_moments(bins: pd.DataFrame) -> tuple[float, float]:
+    """Mean and standard deviation of a histogram of distances: columns `left`, `right` and `count`."""
+    middle = (bins["left"] + bins["right"]) / 2
+    mean = np.average(middle, weights=bins["count"])
+    return float(mean), float(np.sqrt(np.average((middle - mean) ** 2, weights=bins["count"])))
+
+
+def _apart(one: pd.DataFrame, other: pd.DataFrame, units: tuple[float, float]) -> float:
+    """The earth mover's (Wasserstein-1) distance of two histograms, each in its unit."""
+    middles = [(bins["left"] + bins["right"]) / 2 / unit for bins, unit in zip((one, other), units, strict=True)]
+    return float(wasserstein_distance(*middles, one["count"], other["count"]))
+
+
+def distances_apart(uniform: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """How far each set of distances is from the cube's and the ball's of the same d, by the earth mover's distance.
+
+    One row a set of images, with `dataset`, `transform`, `d`, `mean`, `spread` (standard deviation over mean), and `cube`,
+    `ball` with distances over √d, `cube_shape`, `ball_shape` with distances over their own mean. NaN where a space of that d
+    is not computed.
+    """
+    spaces = dict(list(uniform.groupby(["dataset", "d"]))) if len(uniform) else {}
+    rows = []
+    for (dataset, transform, d), group in images.groupby(["dataset", "transform", "d"], sort=False) if len(images) else ():
+        mean, deviation = distance_moments(group)
+        row = {"dataset": dataset, "transform": transform, "d": d, "mean": mean, "spread": deviation / mean}
+        for space in theory.SPACES:
+            other = spaces.get((space, d))
+            row[space] = np.nan if other is None else _apart(group, other, (np.sqrt(d), np.sqrt(d)))
+            row[f"{space}_shape"] = np.nan if other is None else _apart(group, other, (mean, distance_moments(other)[0]))
+        rows.append(row)
+    columns = ["dataset", "transform", "d", "mean", "spread", "cube", "ball", "cube_shape", "ball_shape"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def distance_spreads(uniform: pd.DataFrame, d: int) -> dict[str, float]:
+    """Standard deviation over mean of the distances in each space of dimension d."""
+    moments = {space: distance_moments(group) for space, group in uniform[uniform["d"] == d].groupby("dataset")}
+    return {space: deviation / mean for space, (mean, deviation) in moments.items()}
+
+
+def example_2_seen(uniform: pd.DataFrame) -> str:
+    """Example 2 in one unit, the mean distance of two points, for the d that the paper has in the ball.
+
+    `uniform`: `results.tables("distances-uniform")`.
+    """
+    cube, ball = theory.EXAMPLE_2["cube"]["eps"], theory.EXAMPLE_2["ball"]["eps"]
+    d = theory.EXAMPLE_2["ball"]["d"]
+    here = uniform[uniform["d"] == d] if len(uniform) else uniform
+    means = {space: distance_moments(group)[0] for space, group in here.groupby("dataset")}
+    if means.keys() != set(theory.SPACES):
+        return f"Not computed yet; {to_compute(uniform)}"
+    ratio = means["cube"] / means["ball"]
+    exchanged = {
+        "cube": (ball * ratio, theory.cube_vulnerable_fraction(ball * ratio)),
+        "ball": (cube / ratio, theory.ball_vulnerable_fraction(cube / ratio, d)),
+    }
+    said = (
+        f"{f'{percent(value)}%' if value > 0 else 'nothing'} for the {space}, at ε = {eps:.3g}"
+        for space, (eps, value) in exchanged.items()
+    )
+    return (
+        f"With d = {d} (scale {uniform.attrs['scale']}), two points are {means['cube']:.2f} apart in the cube and "
+        f"{means['ball']:.3f} in the ball, on average. So ε = {cube:g} in the cube is **{100 * cube / means['cube']:.1f}%** of "
+        f"a typical distance, and ε = {ball:g} in the ball **{100 * ball / means['ball']:.1f}%**. Exchange these shares, and "
+        f"the first inequalities guarantee {' and '.join(said)}."
+    )
+
+
+def distance_table(uniform: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Pairwise distances: mean, spread, and how far from the cube's and the ball's of the same dimension.
+
+    First the uniform spaces, then the images. The last four columns are `distances_apart`.
+    """
+    shown = []
+    for (space, d), group in uniform.groupby(["dataset", "d"], sort=False) if len(uniform) else ():
+        mean, deviation = distance_moments(group)
+        shown.append([set_label(space, "original", d), str(d), mean, deviation / mean, *[np.nan] * 4])
+    for _, row in distances_apart(uniform, images).iterrows():
+        label = set_label(row["dataset"], row["transform"], int(row["d"]))
+        apart = [row[name] for name in ("cube", "ball", "cube_shape", "ball_shape")]
+        shown.append([label, str(row["d"]), row["mean"], row["spread"], *apart])
+    table = [
+        {
+            "points": label,
+            "d": d,
+            "mean distance": f"{mean:.2f}",
+            "mean / √d": f"{mean / np.sqrt(int(d)):.3f}",
+            "spread": f"{100 * spread:.1f}%",
+            **dict(zip(("to the cube, / √d", "to the ball, / √d", "to the cube, shape", "to the ball, shape"),
+                       (f"{value:.3f}" if np.isfinite(value) else "" for value in apart), strict=True)),
+        }
+        for label, d, mean, spread, *apart in shown
+    ]  # fmt: skip
+    return pd.DataFrame(table or [dict.fromkeys(("points", "d", "mean distance", "spread"), MISSING)])
+
+
+def distance_seen(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
+    """The answer to the question that closes Section 2: is CIFAR10 nearer to the ball than to the cube?"""
+    apart = distances_apart(uniform, images)
+    apart = apart[apart["dataset"].str.startswith("cifar10") & (apart["transform"] == "original") & apart["cube"].notna()]
+    if apart.empty:
+        return f"Not computed yet; compute it with `{images.attrs['command']}` and `{uniform.attrs['command']}`."
+    row = apart.iloc[0]
+    name, spreads = set_label(row["dataset"], "original", int(row["d"])), distance_spreads(uniform, int(row["d"]))
+    readings = []
+    for unit, cube, ball in (
+        ("over √d", row["cube"], row["ball"]),
+        ("each over its own mean", row["cube_shape"], row["ball_shape"]),
+    ):
+        verdict = "about as far from both" if math.isclose(cube, ball, rel_tol=0.05) else None
+        verdict = verdict or f"nearer to the {'ball' if ball < cube else 'cube'}"
+        readings.append(f"{unit}, {cube:.3f} from the cube's and {ball:.3f} from the ball's: **{verdict}**")
+    return (
+        f"The distances within {name} lie, {'; '.join(readings)}. Their spread is "
+        f"**{100 * row['spread']:.1f}%** of their mean; that of uniform points of the cube and the ball in as many dimensions "
+        f"{100 * spreads['cube']:.1f}% and {100 * spreads['ball']:.1f}%. "
+        + (
+            "So the distances give no reason to call it closer to the ball."
+            if not any("to the ball**" in reading for reading in readings)
+            else "So on one reading at least it is closer to the ball."
+        )
+    )
+
+
+# The paper's variant that has the same pixels.
+_IN_THE_PAPER = {
+    ("mnist", "original"): ("table-2", "original"),
+    ("mnist", "binarize"): ("table-2", "binarize"),
+    ("cifar10", "original"): ("table-3", "original"),
+    ("cifar10", "binarize"): ("table-3", "saturate-inf"),
+}
+
+
+def distance_and_robustness_table(images: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Mean distance and spread beside the paper's robust accuracy, in the order of the mean distance over √d.
+
+    `paper`: `results.published()`; binarized CIFAR10 is its saturation level ∞.
+    """
+    rows = []
+    for _, row in distances_apart(images.iloc[:0], images).iterrows():
+        table, variant = _IN_THE_PAPER["cifar10" if row["dataset"].startswith("cifar10") else row["dataset"], row["transform"]]
+        robust = paper_values(paper[paper["exhibit"] == table], "pgd", "robust_accuracy")[variant]
+        label, mean = set_label(row["dataset"], row["transform"], int(row["d"])), row["mean"] / np.sqrt(row["d"])
+        rows.append((label, f"{mean:.3f}", f"{100 * row['spread']:.1f}%", f"{robust:.1f}"))
+    columns = ["points", "mean / √d", "spread", "paper's robust accuracy"]
+    return pd.DataFrame(sorted(rows, key=lambda row: float(row[1])) or [[MISSING] * 4], columns=columns)

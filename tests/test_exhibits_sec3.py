@@ -1,0 +1,56 @@
+"""Exhibits of Section 3: Figure 2, Tables 2 and 3, the filters' footprints and the ranges."""
+
+import numpy as np
+import pandas as pd
+from frames import PAPER, ROBUST, frame
+
+from lib import exhibits, results
+
+
+def test_figure_draws_the_paper_dashed_and_ours_solid_at_the_values():
+    ours = frame(("original", *ROBUST, 94.0, 0), ("binarize", *ROBUST, 97.0, 0))
+    (ax,) = exhibits.robustness_figure(ours, PAPER, xlabel="variant").axes
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--" and len(line.get_xdata()) == 9]
+    assert len(dashed) == 4
+    assert list(dashed[2].get_ydata())[:2] == [98.1, 95.1]
+    drawn = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 9]
+    values = np.array(drawn[2].get_ydata(), float)
+    assert list(values[:2]) == [97.0, 94.0]
+    assert np.isnan(values[2:]).all()
+
+
+def test_figure_without_records_says_how_to_compute_them():
+    figure = exhibits.robustness_figure(frame(), PAPER, xlabel="variant")
+    assert "not computed yet" in figure.get_supxlabel()
+    assert "python -m lib run table-2" in figure.get_supxlabel()
+
+
+def test_sensitivity_takes_both_ranges_over_the_same_variants():
+    ours = frame(("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0))
+    table = exhibits.sensitivity_table({"MNIST": (ours, PAPER)})
+    row = table[table["quantity"].str.startswith("robust accuracy")].iloc[0]
+    assert (row["ours"], row["paper, variants computed"], row["paper, all variants"]) == ("7.5", "3.0", "15.0")
+    assert table.iloc[0]["ours"] == "–"
+
+
+def test_seen_speaks_only_of_what_is_computed():
+    clean = ("standard", "clean_accuracy")
+    assert exhibits.seen(frame(), PAPER).startswith("Not computed yet")
+    ours = frame(
+        ("original", *ROBUST, 90.0, 0),
+        ("binarize", *ROBUST, 97.5, 0),
+        ("original", *clean, 99.0, 0),
+        ("binarize", *clean, 98.6, 0),
+    )
+    text = exhibits.seen(ours, PAPER)
+    assert "7.5 points" in text
+    assert "0.4 points" in text
+    assert "is 3.0" in text
+
+
+def test_footprints_name_the_nearer_filter():
+    rows = [("original", 10.0), ("smooth-3", 9.7), ("smooth-square-3", 9.1)]
+    measured = pd.DataFrame(rows, columns=["transform", "value"])
+    volumes = pd.DataFrame([("smooth-3", -1250.0), ("smooth-square-3", -1266.0)], columns=["transform", "value"])
+    table = exhibits.footprint_table(volumes, measured, results.published("table-6"), results.published("table-1"))
+    assert list(table["nearer"]) == ["square", "–", "column", "–", "–"]

@@ -1,0 +1,130 @@
+"""Exhibits of the strength of the attack: the suite, the checks, and the curves over eps."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from frames import ATTRS, frame, is_empty
+
+from lib import exhibits
+
+
+def held(**attacks: str) -> pd.DataFrame:
+    """Outcomes on the original, one letter an image: h where it held; as `results.outcomes` gives them."""
+    rows = [
+        {"transform": "original", "seed": 0, "metric": f"robust_accuracy_{name}", "image": image, "held": letter == "h"}
+        for name, letters in attacks.items()
+        for image, letter in enumerate(letters)
+    ]
+    found = pd.DataFrame(rows, columns=["transform", "seed", "metric", "image", "held"])
+    found.attrs = {**ATTRS, "exhibit": "strength-mnist"}
+    return found
+
+
+def curve(transform="original", **values: float) -> pd.DataFrame:
+    """Robust accuracy against eps, eps written as e_0_3 for .3."""
+    named = {name.removeprefix("e_").replace("_", "."): value for name, value in values.items()}
+    found = frame(*((transform, "pgd", f"robust_accuracy_eps_{eps}", value, 0) for eps, value in named.items()))
+    found.attrs = {**ATTRS, "exhibit": "curve-mnist", "command": "python -m lib run curve-mnist"}
+    return found
+
+
+def test_the_suite_is_compared_image_by_image():
+    outcomes = held(reference="hhhhhh..", fgsm="hhhhhhh.", autoattack="hhhh.h..", margin="hhhhh.h.")
+    table = exhibits.strength_table(outcomes).set_index("attack")["original"]
+    assert table["**the paper's PGD**"] == "75.0"
+    assert table["FGSM: one step of ε"] == "87.5 (+12.5)"
+    assert table["AutoAttack"] == "62.5 (-12.5)"
+    assert table["BIM: PGD from the image itself"] == "–"
+    assert table["all of them together"] == "50.0 (-25.0)"  # images 4 and 5 each withstand one of the two
+    text = exhibits.strength_seen(outcomes)
+    for part in (
+        "On 8 test images (scale laptop)",
+        "**25.0 points**",
+        "original 75.0% to 50.0%",
+        "(the strongest alone: AutoAttack)",
+    ):
+        assert part in text
+    assert exhibits.strength_seen(held(reference="h.")) == "Not computed yet; compute it with `python -m lib run table-2`."
+    assert exhibits.strength_table(held())["original"].eq("–").all()
+
+
+@pytest.mark.parametrize(
+    ("weaker", "stronger", "verdict"),
+    [
+        ("hhhhhhhhhh", "hhhhh.....", "holds (100.0 → 50.0)"),
+        ("hhhhh.....", "hhhhh.....", "holds (50.0 → 50.0)"),
+        ("hhhhh.....", "hhhhhhhhh.", "holds, within chance (50.0 → 90.0)"),  # 4 images: p = 1/16
+        ("hhhhh.....", "hhhhhhhhhh", "**fails** (50.0 → 100.0)"),  # 5 images: p = 1/32
+    ],
+    ids=["stronger", "as strong", "weaker by chance", "weaker"],
+)
+def test_a_stronger_attack_that_does_less_fails_the_check(weaker, stronger, verdict):
+    table = exhibits.masking_table(held(fgsm=weaker, reference=stronger), curve()).set_index("check")["original"]
+    assert table["one step does less than many"] == verdict
+    assert table["AutoAttack does no less than the paper's"] == "–"
+
+
+@pytest.mark.parametrize(
+    ("values", "verdicts"),
+    [
+        ({"e_0": 99.0, "e_0_3": 90.0, "e_0_5": 10.0, "e_1": 0.0}, ("holds", "holds (10.0)", "holds (0.0)")),
+        ({"e_0": 99.0, "e_0_3": 99.5, "e_0_5": 10.1}, ("holds (but for +0.5 points)", "**fails** (10.1)", "–")),
+        ({"e_0": 90.0, "e_0_3": 92.0, "e_1": 0.1}, ("**fails** (but for +2.0 points)", "–", "**fails** (0.1)")),
+        ({}, ("–", "–", "–")),
+    ],
+    ids=["all hold", "grey fails", "the end fails", "nothing"],
+)
+def test_a_curve_that_stays_up_fails_the_check(values, verdicts):
+    table = exhibits.masking_table(held(), curve(**values))
+    assert tuple(table["original"].iloc[-3:]) == verdicts
+    text = exhibits.masking_seen(table)
+    failing = sum("fails" in verdict for verdict in verdicts)
+    computed = sum(verdict != "–" for verdict in verdicts)
+    assert text.startswith(
+        f"**{computed - failing} of {computed} checks hold**" if computed else "Not computed yet; compute it with `python"
+    )
+    assert ("those that fail" in text) == bool(failing)
+
+
+def test_curve_table_has_the_budgets_around_the_papers():
+    table = exhibits.curve_table(curve(e_0=99.0, e_0_15=97.0, e_0_3=90.0, e_0_4=60.0, e_0_45=40.0)).set_index("variant")
+    assert list(table.columns) == ["ε = 0 (clean)", "ε = 0.15", "ε = 0.3", "ε = 0.45", "half fall at ε ="]
+    assert list(table.loc["original"]) == ["99.0", "97.0", "90.0", "40.0", "0.425"]
+    assert list(table.loc["smooth 8"]) == ["–"] * 5
+
+
+@pytest.mark.parametrize(
+    ("means", "half"),
+    [
+        ({0.0: 90.0, 0.2: 70.0, 0.4: 30.0}, 0.3),
+        ({0.0: 40.0, 0.2: 20.0}, 0.0),
+        ({0.0: 90.0, 0.2: 50.0}, 0.2),
+        ({0.0: 90.0}, None),
+    ],
+    ids=["between", "from the start", "at a point", "never"],
+)
+def test_where_half_of_the_images_fall(means, half):
+    found = exhibits.half_eps(pd.Series(means))
+    assert found == pytest.approx(half) if half is not None else np.isnan(found)
+
+
+def test_curves_of_two_variants_are_compared_at_every_budget():
+    both = pd.concat([curve(e_0=99.0, e_0_3=90.0, e_0_4=50.0), curve("smooth-8", e_0=98.0, e_0_3=70.0, e_0_4=60.0)])
+    both.attrs = curve().attrs
+    text = exhibits.curve_seen(both)
+    for part in (
+        "2 variants",
+        "10000 test images: a 95% interval of at most ±1 points",
+        "1.0 points at ε = 0",
+        "20.0 at the paper's ε = 0.3",
+        "**20.0**",
+        "at least -1.00",
+        "ε = 0.4",
+    ):
+        assert part in text
+    (ax,) = exhibits.curve_figure(both).axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in ax.lines if not line.get_label().startswith("_")}
+    assert drawn == {"original": [99.0, 90.0, 50.0], "smooth 8": [98.0, 70.0, 60.0]}
+    assert exhibits.curve_seen(curve(e_0=99.0)).startswith("Not computed yet: at least two variants are needed, 1 are there;")
+    empty = exhibits.curve_figure(curve())
+    assert is_empty(empty)
