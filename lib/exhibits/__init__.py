@@ -36,6 +36,7 @@ from lib.exhibits.figures import (
     fashion_figure,
     growth_figure,
     histogram_figure,
+    length_figure,
     linear_margin_figure,
     picture_plate,
     ramp_figure,
@@ -45,6 +46,7 @@ from lib.exhibits.figures import (
     split_figure,
     volume_figure,
 )
+from lib.exhibits.length import length_seen, length_table, tuning_seen, tuning_table
 from lib.exhibits.scorecard import (
     agreement_figure,
     claims_seen,
@@ -136,6 +138,9 @@ __all__ = [
     "half_eps",
     "histogram_figure",
     "interval",
+    "length_figure",
+    "length_seen",
+    "length_table",
     "level_slider",
     "linear_margin_figure",
     "linear_margin_seen",
@@ -178,6 +183,8 @@ __all__ = [
     "strength_table",
     "totals_table",
     "transform_label",
+    "tuning_seen",
+    "tuning_table",
     "unboxed_seen",
     "unboxed_table",
     "variants_table",

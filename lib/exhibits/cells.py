@@ -109,7 +109,7 @@ def out_of_the_box(boxed: pd.Series, unboxed: pd.Series) -> pd.Series:
     return (unboxed - boxed).dropna()
 
 
-def cell(found: pd.DataFrame, key: str | tuple[str, float], shown: Callable[[pd.Series], str]) -> str:
+def cell(found: pd.DataFrame, key: str | tuple, shown: Callable[[pd.Series], str]) -> str:
     """`shown` of the row of `over_seeds` at `key`; its status where it has no value, "–" where there is no row."""
     if key not in found.index:
         return MISSING
@@ -117,7 +117,7 @@ def cell(found: pd.DataFrame, key: str | tuple[str, float], shown: Callable[[pd.
     return shown(row) if row["seeds"] else row["status"]
 
 
-def our_cell(found: pd.DataFrame, key: str | tuple[str, float], theirs: float = np.nan, digits: int = 1) -> str:
+def our_cell(found: pd.DataFrame, key: str | tuple, theirs: float = np.nan, digits: int = 1) -> str:
     """Ours at `key` of `over_seeds`: the mean, ± half the range over several seeds, and in brackets Δ, ours minus theirs."""
 
     def shown(row: pd.Series) -> str:

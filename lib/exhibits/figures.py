@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from torch import linspace
 
 from lib import cost, geometry, grid, models, theory
+from lib.exhibits import length
 from lib.exhibits.appD import correlation_label
 from lib.exhibits.cells import (
     ACCURACIES,
@@ -619,6 +620,44 @@ def _looks(variants: Sequence[str]) -> dict[str, dict]:
     colours = sns.color_palette("viridis", len(variants))
     looks = zip(variants, colours, cycle("oD^vs<>ph"), strict=False)  # the markers have no end
     return {name: {"color": colour, "marker": marker, "markersize": 4.5} for name, colour, marker in looks}
+
+
+def length_figure(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    """Robust accuracy of original and of smoothed images over the steps of training; dashed, the paper's at this width.
+
+    `ours`: trained longer and longer, joined by a line; `own`: at the paper's own settings, which differ in more than steps.
+    `paper`: Table 4. The bars are those of Figure 2.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+        found = length.robust_by_length([ours, own])
+        found = found[found["seeds"] > 0]
+        if found.empty:
+            return _empty(figure, ours)
+        ax = figure.subplots()
+        width = next(iter(found.attrs["settings"].values()))["model"]["widen_factor"]
+        printed = paper_values(paper, *BOXED, by=["transform", "widen_factor"])
+        looks = _looks(length.variants(own))
+        for name, look in looks.items():
+            rows = found[found.index.get_level_values("transform") == name]
+            apart = rows.index.get_level_values("recipe") == length.OWN
+            for part, line in ((rows[~apart], "-"), (rows[apart], "none")):
+                if len(part):
+                    spans = np.transpose([span(point) for _, point in part.iterrows()])
+                    ax.errorbar(part["steps"], part["mean"], yerr=spans, linewidth=1.6, capsize=2, linestyle=line, **look)
+            if (name, width) in printed.index:
+                ax.axhline(printed[name, width], linestyle="--", color=look["color"], linewidth=1.2, alpha=0.9)
+        steps = sorted(set(found["steps"]))
+        ax.set_xscale("log")
+        ax.set_xticks(steps, [f"{each:,}" for each in steps], fontsize=8)
+        ax.minorticks_off()
+        ax.set_xlabel("steps of PGD training")
+        ax.set_ylabel("robust accuracy (%)")
+        handles = [Line2D([], [], label=transform_label(name), **look) for name, look in looks.items()]
+        handles.append(Line2D([], [], linestyle="--", color="grey", label="the paper, at its own steps"))
+        figure.legend(handles=handles, fontsize=8, ncols=4, loc="outside upper center", frameon=False)
+        _footer(figure, ours, own)
+    return figure
 
 
 def volume_figure(

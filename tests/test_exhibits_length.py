@@ -1,0 +1,123 @@
+"""Exhibits on the length of training."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from frames import ATTRS, ROBUST, TABLE_4, frame
+
+from lib import exhibits, grid, results
+from lib.exhibits import length
+
+
+def trained(exhibit: str, *points) -> pd.DataFrame:
+    """Robust accuracies (recipe, transform, value) of the exhibit at scale laptop, one seed."""
+    found = frame(*((transform, *ROBUST, value, 0) for _, transform, value in points))
+    found["recipe"] = [recipe for recipe, _, _ in points]
+    found["widen_factor"] = grid.runs(exhibit, "laptop")[0].widen_factor
+    found.attrs = {**ATTRS, "exhibit": exhibit}
+    return found
+
+
+LONGER = trained(
+    "under-training",
+    *(("default", "original", 85.0), ("default", "smooth-5", 60.0), ("twice", "original", 86.0), ("twice", "smooth-5", 63.0)),
+    *(("four-times", "original", 87.0), ("four-times", "smooth-5", 65.5)),
+)
+OWN = trained(
+    "published-settings",
+    ("published", "original", 87.5),
+    ("published", "smooth-5", 66.5),
+    ("published", "smooth-square-5", 50.0),
+)
+NOTHING = {name: trained(name) for name in ("under-training", "published-settings")}
+
+
+def test_the_gap_by_length_of_training():
+    table = exhibits.length_table(LONGER, OWN, TABLE_4)
+    assert table["training"].tolist() == [
+        "5,628 (12 epochs), attacks of 10 steps of 0.06",
+        "11,256 (24 epochs), attacks of 10 steps of 0.06",
+        "22,512 (48 epochs), attacks of 10 steps of 0.06",
+        "the paper's own: 100,000 (83.3 epochs), attacks of 40 steps of 0.01",
+        "the paper's numbers, w=0.125",
+    ]
+    assert table["original"].tolist() == ["85.0", "86.0", "87.0", "87.5", "87.1"]
+    assert table["smooth 5"].tolist() == ["60.0", "63.0", "65.5", "66.5", "66.2"]
+    assert table["gap to smooth 5"].tolist() == ["25.0", "23.0", "21.5", "21.0", "20.9"]
+    assert table["gap to smooth 5 (square)"].tolist() == ["–", "–", "–", "37.5", "n/a"]
+
+
+def test_what_is_said_of_the_gap():
+    said = exhibits.length_seen(LONGER, OWN, TABLE_4)
+    assert "from 5,628 to 22,512 steps the gap between original and smooth 5 **shrinks, from 25.0 to 21.5 points**" in said
+    assert "the paper's is 20.9. At the paper's own settings it is 21.0." in said
+    assert "66.5% (column) and 50.0% (square), and the paper prints 66.2%: the column is nearer" in said
+    assert "own settings" not in exhibits.length_seen(LONGER, NOTHING["published-settings"], TABLE_4)
+
+
+@pytest.mark.parametrize(("last", "word"), [(62.0, "stays"), (50.0, "grows")])
+def test_the_gap_may_stay_or_grow(last, word):
+    ours = trained(
+        "under-training",
+        *(
+            ("default", "original", 85.0),
+            ("default", "smooth-5", 60.0),
+            ("twice", "original", 87.0),
+            ("twice", "smooth-5", last),
+        ),
+    )
+    assert f"**{word}, from 25.0" in exhibits.length_seen(ours, NOTHING["published-settings"], TABLE_4)
+
+
+def test_one_length_is_no_comparison():
+    ours = trained("under-training", ("default", "original", 85.0), ("default", "smooth-5", 60.0), ("twice", "original", 86.0))
+    assert exhibits.length_seen(ours, OWN, TABLE_4).startswith("Not computed yet: two lengths at least are needed")
+
+
+def test_runs_that_two_exhibits_share_count_once():
+    own = trained("published-settings", ("default", "original", 85.0))
+    found = length.robust_by_length([LONGER, own])
+    assert found.loc[("default", "original"), "seeds"] == 1
+
+
+def test_the_figure_draws_both_variants_and_the_paper():
+    (ax,) = exhibits.length_figure(LONGER, OWN, TABLE_4).axes
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert sorted(line.get_ydata()[0] for line in dashed) == [66.2, 87.1]
+    solid = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "-" and len(line.get_ydata()) == 3]
+    assert [list(values) for values in solid] == [[85.0, 86.0, 87.0], [60.0, 63.0, 65.5]]
+
+
+def test_a_figure_without_records_says_so():
+    figure = exhibits.length_figure(*NOTHING.values(), TABLE_4)
+    assert (
+        "not computed" in " ".join(text.get_text() for text in figure.findobj(lambda each: hasattr(each, "get_text"))).lower()
+    )
+
+
+SHORT = trained("tuning-mnist", ("short", "original", 80.0), ("default", "original", 90.5), ("twice", "original", 94.0))
+COLOUR = trained("tuning-cifar10", ("third", "original", 25.0))
+
+
+def test_the_tuning_is_beside_the_papers_column():
+    table = exhibits.tuning_table({"MNIST": (SHORT, TABLE_4), "CIFAR10": (COLOUR, results.published("table-5"))})
+    assert table["data set"].tolist() == ["MNIST"] * 3 + ["CIFAR10"] * 2
+    assert table["steps"].tolist()[1] == "**5,628 (12 epochs)**"
+    assert table["attack in training"].tolist()[:2] == ["5 steps of 0.12", "10 steps of 0.06"]
+    assert set(table["robust: paper"][:3]) == {"89.9"}
+    assert table["robust: ours (Δ)"].tolist() == ["80.0 (-9.9)", "90.5 (+0.6)", "94.0 (+4.1)", "25.0 (-10.0)", "–"]
+
+
+def test_what_is_said_of_the_tuning():
+    said = exhibits.tuning_seen({"MNIST": (SHORT, TABLE_4), "CIFAR10": (COLOUR, results.published("table-5"))})
+    assert (
+        "**90.5%** with 5,628 steps, +0.6 points from the paper at this width; 80.0% with 1,407 and 94.0% with 11,256" in said
+    )
+    assert "CIFAR10: not computed yet" in said
+
+
+def test_a_paper_without_that_width_is_not_compared():
+    paper = TABLE_4.assign(widen_factor=np.where(TABLE_4["widen_factor"] == 0.25, 16.0, TABLE_4["widen_factor"]))
+    table = exhibits.tuning_table({"MNIST": (SHORT, paper)})
+    assert table["robust: ours (Δ)"].tolist()[0] == "80.0"
+    assert "from the paper" not in exhibits.tuning_seen({"MNIST": (SHORT, paper)})
