@@ -41,7 +41,7 @@ cost: $(WORKFLOW)  ## what there is to compute at SCALE, and what it would cost,
 
 records:  ## commit the records of SCALE to a branch of their own
 	git switch --create records-$(SCALE)-$$(date +%Y%m%d-%H%M%S)
-	git add results/$(SCALE)
+	git add results/$(SCALE) $(wildcard results/weights/$(SCALE))
 	git -c user.name="$${GIT_AUTHOR_NAME:-records}" -c user.email="$${GIT_AUTHOR_EMAIL:-records@localhost}" commit -m "Records of scale $(SCALE)"
 
 workflow: $(WORKFLOW)  ## Snakemake with its plugins for Slurm and Kubernetes

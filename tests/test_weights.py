@@ -1,5 +1,6 @@
 """Weights that are kept for a doubter: which, how large, and that they are those of the records."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -125,3 +126,12 @@ def test_committed_weights_classify_as_recorded(committed, real_data):
     with torch.inference_mode():
         found = torch.cat([weights.load(run)(part).argmax(1) for part in x.split(1000)]) == y
     assert (found != correct).double().mean() <= 0.01
+
+
+def test_the_books_attack_on_them_works_as_written(committed, real_data):
+    page = (results.ROOT / "book" / "reproduce.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(from lib import attacks.*?)```", page, re.DOTALL)
+    found = {}
+    exec(code, found)
+    recorded = results.read(found["run"], "pgd")["metrics"]["test"]["robust_accuracy"]
+    assert abs(found["survived"].item() - recorded) < 0.06  # 500 images, and 100 steps in place of 40
