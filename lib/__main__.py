@@ -87,7 +87,8 @@ def cost_(
     if tflops is not None and not tflops > 0:
         raise ValueError(f"--tflops must be > 0, given {tflops:g}")
     where = experiments.device(device)
-    listed = names or [name for name in grid.exhibits() if scale in grid.exhibit(name)["scales"]]
+    declared = (name for name in grid.exhibits() if scale in grid.exhibit(name)["scales"])
+    listed = names or [name for name in declared if not grid.is_stretch(name, scale)]
     table = cost.table({name: _items([name], scale) for name in listed}, where, tflops * 1e12 if tflops else None)
     said = (
         f"{tflops:g}·10¹² operations a second, as given"

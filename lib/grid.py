@@ -207,7 +207,7 @@ def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
     if cifar10 is not None:
         _one_of("CIFAR10 set", cifar10, CIFAR10_SETS)
     axes = {key: value for key, value in block.items() if key not in ("title", "where", "scales", "evaluations", "also")}
-    axes.update({key: value for key, value in block["scales"][scale].items() if key not in ("evaluations", "also")})
+    axes.update({key: value for key, value in block["scales"][scale].items() if key not in ("evaluations", "also", "stretch")})
     axes = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
     # The built-in set has no JPEG twin: scale smoke keeps the name cifar10.
     stand_in = "cifar10" if scale == "smoke" else cifar10 or cifar10_set()
@@ -245,12 +245,20 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
     return expanded
 
 
-def all_runs(scale: str, *, cifar10: str | None = None) -> list[Item]:
-    """Every run and measurement of every exhibit at `scale`, each once, in the order of the exhibits."""
+def is_stretch(name: str, scale: str) -> bool:
+    """Whether the exhibit's runs take so much longer than the others at `scale` that they are computed by name alone."""
+    return exhibit(name)["scales"][scale].get("stretch", False)
+
+
+def all_runs(scale: str, *, cifar10: str | None = None, stretches: bool = False) -> list[Item]:
+    """Every run and measurement of every exhibit at `scale`, each once, in the order of the exhibits.
+
+    `stretches`: with those that are computed by name alone.
+    """
     check_scale(scale)
     found: dict[str, Item] = {}
     for name in exhibits():
-        if scale in exhibit(name)["scales"]:
+        if scale in exhibit(name)["scales"] and (stretches or not is_stretch(name, scale)):
             for item in runs(name, scale, cifar10=cifar10):
                 found.setdefault(item.key, item)
     return list(found.values())

@@ -281,7 +281,7 @@ def every(scale: str) -> Iterator[dict]:
 def load(scale: str) -> pd.DataFrame:
     """Everything recorded at `scale` that the grid asks for, as `frame` gives it; for every CIFAR10 set there is."""
     grid.check_scale(scale)
-    items = {item.key: item for name in grid.CIFAR10_SETS for item in grid.all_runs(scale, cifar10=name)}
+    items = {item.key: item for name in grid.CIFAR10_SETS for item in grid.all_runs(scale, cifar10=name, stretches=True)}
     return frame(list(items.values()))
 
 

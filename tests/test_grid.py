@@ -122,9 +122,18 @@ def test_lower_scales_only_thin_out(exhibit):
             assert {getattr(item, field, None) for item in fewer} <= {getattr(item, field, None) for item in highest}
 
 
+def test_a_stretch_is_computed_by_name_alone():
+    stretch = {*grid.runs("published-settings", "laptop")}
+    assert grid.is_stretch("published-settings", "laptop")
+    assert stretch.isdisjoint(grid.all_runs("laptop"))
+    for scale in ("paper", "smoke"):
+        assert not grid.is_stretch("published-settings", scale)
+        assert {*grid.runs("published-settings", scale)} <= {*grid.all_runs(scale)}
+
+
 def test_all_runs_names_each_item_once():
     for scale in grid.SCALES:
-        listed = grid.all_runs(scale)
+        listed = grid.all_runs(scale, stretches=True)
         assert len({item.key for item in listed}) == len(listed)
         names = [name for name in grid.exhibits() if scale in grid.exhibit(name)["scales"]]
         assert {item.key for item in listed} == {item.key for name in names for item in grid.runs(name, scale)}
