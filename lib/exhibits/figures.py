@@ -74,7 +74,7 @@ def robustness_figure(
                 theirs = paper_values(paper, *quantity).reindex(transforms)
                 ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
             mine = over_seeds(ours, *quantity)
-            mine = mine[mine["seeds"] > 0].reindex(transforms)
+            mine = mine[mine["seeds"] > 0].reindex(transforms).dropna(subset="mean")  # the line joins what is computed
             spans = [_span(row) for _, row in mine.iterrows()]
             ax.errorbar(
                 [place[name] for name in mine.index], mine["mean"], yerr=np.transpose(spans), fmt=f"{markers[quantity]}-",
@@ -106,11 +106,10 @@ def claim_figure(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figur
                 label, _, colour = QUANTITIES[quantity]
                 theirs = paper_values(paper, *quantity).reindex(transforms)
                 ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
-                mine = over_seeds(ours, *quantity).reindex(transforms)
-                mine["seeds"] = mine["seeds"].fillna(0)
+                mine = over_seeds(ours, *quantity).reindex(transforms).dropna(subset="mean")  # the line joins what is computed
                 spans = np.transpose([_span(row) for _, row in mine.iterrows()])
                 style = {"color": colour, "markersize": 4, "linewidth": 1.6, "capsize": 2, "label": label}
-                ax.errorbar(range(len(transforms)), mine["mean"], yerr=spans, fmt="o-", **style)
+                ax.errorbar([transforms.index(name) for name in mine.index], mine["mean"], yerr=spans, fmt="o-", **style)
             ax.set_xticks(range(len(transforms)), map(transform_label, transforms), rotation=60, ha="right", fontsize=8)
             ax.set(title=name, ylim=(0, 101))
         axes[0].set_ylabel("test images (%)")
