@@ -30,13 +30,17 @@ figure img { max-height: 22cm; }
 figure:has(.levels) { break-inside: auto; }
 .levels-frames > li, .levels-chart { break-inside: avoid; }
 h1, h2, h3, h4, caption { break-after: avoid; break-inside: avoid; }
-tr { break-inside: avoid; }
+tr, div.cell_input, pre { break-inside: avoid; }
+tbody tr:nth-child(-n+2), tbody tr:nth-last-child(-n+2) { break-before: avoid; }
+p, li { orphans: 3; widows: 3; }
 table.table { font-size: 7.5pt; width: 100%; }
 table.table td, table.table th { padding: 0.15rem 0.3rem; }
 .pst-scrollable-table-container, .highlight pre, .figure-box { overflow: visible !important; max-height: none !important; }
 .pst-scrollable-table-container { container-type: normal; }
 table.table caption { position: static; width: auto; }
 table.filterable thead th { position: static; }
+table.filterable:not(.claims) { font-size: 5.5pt; line-height: 1.2; }
+table.filterable:not(.claims) :is(td, th) { padding: 0 0.15rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 8pt; }
 p, li, td, code { overflow-wrap: break-word; }
 mjx-container { font-size: 100% !important; }

@@ -38,7 +38,7 @@ def _taken(page: str, scheme: int) -> bytes:
             raise OSError(f"no picture was taken of {page}: {said[-500:]}")
         # A page has few colours: a palette holds them, at a third of the size.
         with Image.open(shot) as image:
-            small = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+            small = image.convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE)
     file = io.BytesIO()
     small.save(file, "png", optimize=True)
     return file.getvalue()
