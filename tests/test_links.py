@@ -1,5 +1,6 @@
 """`lib.book`: what stands behind each exhibit, where the book's buttons lead, its records as CSV, and the one document."""
 
+import re
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -82,6 +83,12 @@ def test_every_exhibit_of_the_book_has_a_function_that_drew_it(page):
         assert made[name].functions, f"{label}: {name}"
         assert made[name].functions <= set(exhibits.__all__)
         assert made[name].functions <= book.code_lines().keys()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_badge_stands_below_its_exhibit_in_small_print(page):
+    text = behind.prose(page)
+    assert text.count("{div} exhibit-badge\n```{glue:md} ") == len(re.findall(r"```\{glue:md\} \S+-badges?\n", text))
 
 
 def test_exhibits_of_section_3_have_their_records():

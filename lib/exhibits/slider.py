@@ -112,10 +112,7 @@ def _chart(levels: Sequence[str], theirs: Mapping, mine: Mapping, label: str) ->
                 x = _across(place, len(levels))
                 parts.append(f'<circle cx="{x:.1f}" cy="{_up(value):.1f}" r="3" fill="{colour}"/>')
     if not any(values.notna().any() for values in (*theirs.values(), *mine.values())):
-        x, y = (_LEFT + _WIDTH - _RIGHT) / 2, _up(50) - 6
-        parts.append(
-            f'<text class="levels-empty" x="{x:.1f}" y="{y:.1f}" text-anchor="middle">no accuracy is computed yet</text>'
-        )
+        parts.append(f'<text x="{_WIDTH - _RIGHT}" y="9" text-anchor="end">no accuracy is computed yet</text>')
     there = sum(math.isfinite(value) for value in mine[BOXED])
     said = (
         f"{label}: clean accuracy of standard training and robust accuracy of PGD training over {len(levels)} levels, in "
