@@ -58,8 +58,8 @@ bench: $(READY)  ## the attack beside other libraries', on this machine
 state: $(READY)  ## the README's totals, from the records
 	$(BIN)/python -m lib state README.md
 
-picture: $(READY)  ## the README's picture, from the records
-	$(BIN)/python -m lib picture book/_static/figure-2.svg
+picture: book  ## the README's picture: the first page of this very book, by the Chromium of this machine
+	$(BIN)/python -m lib picture book/_build/html book/first-page.png
 
 lab: $(READY)  ## the notebooks, to play with
 	$(BIN)/pip install --quiet --constraint constraints.txt jupyterlab

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lib import claims, cost, data, exhibits, experiments, grid, results, scorecard, training
+from lib import claims, cost, data, experiments, grid, results, scorecard, training
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
@@ -108,11 +108,16 @@ def weights_(names: Names = None, scale: Scale = "laptop") -> None:
     typer.echo(f"{scale}: {len(kept)} written, the rest was kept, is not kept, or was not trained here")
 
 
-@app.command()
-def picture(file: Annotated[Path, typer.Argument(help="An .svg or .png file.")], scale: str = "auto") -> None:
-    """Figure 2b as a file, from the records: the README's picture."""
-    ours, paper = results.select("table-3", scale), results.published("table-3")
-    exhibits.robustness_figure(ours, paper, xlabel="CIFAR10 variant").savefig(file, facecolor="white", metadata={"Date": None})
+@app.command("picture")
+def picture_(
+    html: Annotated[Path, typer.Argument(help="The folder of the built book, such as book/_build/html.")],
+    file: Annotated[Path, typer.Argument(help="A .png file; its dark twin goes beside it.")],
+) -> None:
+    """The README's picture: the top of the built book's first page, in the light and in the dark."""
+    from lib.book import picture
+
+    for written in picture.write(html, file):
+        typer.echo(written)
 
 
 @app.command()

@@ -13,6 +13,7 @@ import pytest
 from conftest import BOOK_OPTIONS
 
 from lib import results
+from lib.book import behind
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,6 +61,22 @@ def test_no_page_holds_a_traceback_or_a_broken_value(html):
             continue
         text = re.sub(r"<[^>]+>", " ", page.read_text())
         assert not re.search(r"Traceback|\bnan\b|<NA>|\bNone\b%", text), page.name
+
+
+def test_no_directive_stands_in_the_open(html):
+    """A fence whose first line is no directive, for a back-tick in it say, is shown as text, without a warning."""
+    for page in _pages(html):
+        if page.is_relative_to(html / "code"):
+            continue
+        assert not re.search(r"`{3,}|\{(table|figure|math|glue:\w+|admonition|numref|ref|doc|eq)\}", page.read_text()), (
+            page.name
+        )
+
+
+def test_every_exhibit_leads_to_its_code_and_records(html):
+    for source in sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.md")]):
+        page = html / ("notebooks" if source.suffix == ".ipynb" else "") / f"{source.stem}.html"
+        assert page.read_text().count('<p class="origin">') == len(behind.labels(source)), source.name
 
 
 def test_every_figure_has_alternative_text(html):

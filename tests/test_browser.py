@@ -185,16 +185,67 @@ def anchors(html):
     return {page: set(re.findall(r'\bid="([^"]+)"', page.read_text())) for page in html.rglob("*.html")}
 
 
-def test_links_and_downloads_resolve(visit, anchors):
+def _broken(links: list[str], anchors: dict[Path, set[str]]) -> list[str]:
     broken = []
-    for link in visit.links:
+    for link in links:
         parts = urlparse(link)
         if parts.scheme != "file":
             continue
         target = Path(unquote(parts.path))
         if not target.exists() or (parts.fragment and target in anchors and unquote(parts.fragment) not in anchors[target]):
             broken.append(link)
-    assert broken == []
+    return broken
+
+
+def test_links_and_downloads_resolve(visit, anchors):
+    assert _broken(visit.links, anchors) == []
+
+
+# A page without a fault, at whose end one is put; each is found, and nothing else is. Its theme is the reader's.
+SOUND = (
+    '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>A page</title></head><body><main>'
+    '<h1 id="top">A page</h1><p>With <a href="#top">a link</a>.</p>%s</main><script>document.documentElement.dataset.theme = '
+    "matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'</script></body></html>"
+)
+DOT = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+FAULTS = {
+    "a picture without words": (f'<img src="{DOT}">', {"images", "faults"}),
+    "a picture that is not there": ('<img src="no.png" alt="A picture">', {"images", "errors"}),
+    "a request to elsewhere": ('<img src="https://example.invalid/a.png" alt="A picture">', {"requests", "images", "errors"}),
+    "something too wide": ('<div style="width: 2000px">wide</div>', {"overflow"}),
+    "an error in the console": ("<script>console.error('wrong')</script>", {"errors"}),
+    "an exception": ("<script>throw new Error('wrong')</script>", {"errors"}),
+    "a formula that is not set": (r'<p><span class="math">\(x\)</span></p>', {"unset", "raw"}),
+    "a formula in the open": ("<p>$$x$$</p>", {"raw"}),
+    "a focus that cannot be seen": ('<p><a href="#top" style="outline: none">A link</a></p>', {"unfocused"}),
+    "pale print": ('<p style="color: #ccc; background: #fff">pale</p>', {"faults"}),
+    "a field without a name": ("<input>", {"faults"}),
+    "a link to nowhere": ('<p><a href="no.html">A link</a></p>', {"links"}),
+    "a link to no place of the page": ('<p><a href="#no">A link</a></p>', {"links"}),
+    "a theme of its own": (
+        "<script>addEventListener('load', () => document.documentElement.dataset.theme = 'pink')</script>",
+        {"theme"},
+    ),
+}
+
+
+def _found(chromium, file: Path, fault: str) -> set[str]:
+    """The names of the checks that a page with `fault` fails."""
+    file.write_text(SOUND % fault)
+    visit = _visit(chromium, file.as_uri(), "dark")
+    lists = {name: getattr(visit, name) for name in ("errors", "requests", "overflow", "images", "unfocused", "faults")}
+    lists |= {name: visit.formulas[name] for name in ("unset", "wrong", "raw")}
+    lists["links"] = _broken(visit.links, {file: set(re.findall(r'\bid="([^"]+)"', file.read_text()))})
+    return {name for name, found in lists.items() if found} | ({"theme"} if visit.theme != visit.asked else set())
+
+
+def test_a_sound_page_passes(chromium, tmp_path):
+    assert _found(chromium, tmp_path / "page.html", "") == set()
+
+
+@pytest.mark.parametrize(("fault", "checks"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_is_found(chromium, tmp_path, fault, checks):
+    assert _found(chromium, tmp_path / "page.html", fault) == checks
 
 
 def test_some_pages_hold_formulas_and_downloads(html):

@@ -1,5 +1,6 @@
 """`lib.book`: what stands behind each exhibit, where the book's buttons lead, its records as CSV, and the one document."""
 
+import re
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from PIL import Image
 
 from lib import book, exhibits, grid, results
-from lib.book import behind, pdf
+from lib.book import behind, pdf, picture
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.md")])
@@ -81,6 +83,12 @@ def test_every_exhibit_of_the_book_has_a_function_that_drew_it(page):
         assert made[name].functions, f"{label}: {name}"
         assert made[name].functions <= set(exhibits.__all__)
         assert made[name].functions <= book.code_lines().keys()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_badge_stands_below_its_exhibit_in_small_print(page):
+    text = behind.prose(page)
+    assert text.count("{div} exhibit-badge\n```{glue:md} ") == len(re.findall(r"```\{glue:md\} \S+-badges?\n", text))
 
 
 def test_exhibits_of_section_3_have_their_records():
@@ -205,3 +213,27 @@ def test_citation_file_cites_the_paper():
     cited = found["preferred-citation"]
     assert [author["family-names"] for author in cited["authors"]] == ["Ding", "Lui", "Jin", "Wang", "Huang"]
     assert cited["year"] == 2019
+
+
+def test_the_picture_is_taken_of_a_built_book_by_chromium(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"a picture is a \.png file, given first\.svg"):
+        picture.write(tmp_path, Path("first.svg"))
+    with pytest.raises(FileNotFoundError, match="holds no built book"):
+        picture.write(tmp_path, tmp_path / "first.png")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no Chromium on the path; looked for chromium, chromium-browser"):
+        picture.write(small_book(tmp_path), tmp_path / "first.png")
+
+
+def test_the_readme_shows_the_book_s_first_page_in_both_themes():
+    shown = BeautifulSoup((ROOT / "README.md").read_text(), "html.parser").picture
+    files = [shown.source["srcset"], shown.img["src"]]
+    assert files == ["book/first-page-dark.png", "book/first-page.png"]
+    assert len(shown.img["alt"]) > 20
+    brightness = []
+    for file in files:
+        assert (ROOT / file).stat().st_size < 300_000
+        with Image.open(ROOT / file) as image:
+            assert image.size == picture.SIZE
+            brightness.append(image.convert("L").resize((1, 1)).getpixel((0, 0)))
+    assert brightness[0] < 100 < 200 < brightness[1]

@@ -152,3 +152,12 @@ def test_names_are_escaped():
     data = exhibits.level_slider("a", pictures(), "<b>", histograms(), records(), PAPER, label='"x" & <y>').data
     assert "<b>" not in data
     assert 'data-name="&quot;x&quot; &amp; &lt;y&gt;"' in data
+
+
+@pytest.mark.parametrize(
+    ("paper", "rows", "said"),
+    [(None, (), True), (PAPER, (), False), (None, [("original", *CLEAN, 99.0)], False)],
+)
+def test_a_chart_without_a_number_says_so(paper, rows, said):
+    shown = exhibits.level_slider("x", pictures(), "MNIST", histograms(), records(*rows), paper, label="Smoothing").data
+    assert ("no accuracy is computed yet" in shown) == said

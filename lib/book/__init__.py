@@ -82,7 +82,7 @@ def _links(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for node in list(doctree.findall(lambda node: isinstance(node, (nodes.figure, nodes.table)))):
         for image in node.findall(nodes.image) if isinstance(node, nodes.figure) else ():
             image.replace_self(nodes.container("", image.deepcopy(), classes=["figure-box"]))  # it scrolls on a phone
-        label = next((name for name in node["names"] if name in named), None)
+        label = next((name for name in named if nodes.fully_normalize_name(name) in node["names"]), None)
         if label is None:
             continue
         origin = made[named[label]]

@@ -3,8 +3,6 @@
 import logging
 import os
 import re
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +12,8 @@ from bs4 import BeautifulSoup, Tag
 from pypdf import PdfWriter
 from pypdf.generic import DictionaryObject, NameObject, TextStringObject
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
+from lib.book import chromium
+
 # What a reader of paper cannot use: buttons, code that is folded on the screen, links to files of the book's folder.
 _SCREEN = ".headerlink, .origin, .copybtn, details.hide, .prev-next-footer, script"
 _STYLE = """
@@ -31,10 +30,17 @@ figure img { max-height: 22cm; }
 figure:has(.levels) { break-inside: auto; }
 .levels-frames > li, .levels-chart { break-inside: avoid; }
 h1, h2, h3, h4, caption { break-after: avoid; break-inside: avoid; }
-tr { break-inside: avoid; }
+tr, div.cell_input, pre { break-inside: avoid; }
+tbody tr:nth-child(-n+2), tbody tr:nth-last-child(-n+2) { break-before: avoid; }
+p, li { orphans: 3; widows: 3; }
 table.table { font-size: 7.5pt; width: 100%; }
 table.table td, table.table th { padding: 0.15rem 0.3rem; }
-.pst-scrollable-table-container, .highlight pre, .figure-box { overflow: visible; }
+.pst-scrollable-table-container, .highlight pre, .figure-box { overflow: visible !important; max-height: none !important; }
+.pst-scrollable-table-container { container-type: normal; }
+table.table caption { position: static; width: auto; }
+table.filterable thead th { position: static; }
+table.filterable:not(.claims) { font-size: 5.5pt; line-height: 1.2; }
+table.filterable:not(.claims) :is(td, th) { padding: 0 0.15rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 8pt; }
 p, li, td, code { overflow-wrap: break-word; }
 mjx-container { font-size: 100% !important; }
@@ -120,19 +126,15 @@ def write(html: Path, file: Path) -> None:
 
     FileNotFoundError where there is no book or no Chromium, OSError where it prints nothing.
     """
-    browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if browser is None:
-        raise FileNotFoundError(f"no Chromium on the path; looked for {', '.join(CHROMIUM)}")
     text = document(html)
     with tempfile.TemporaryDirectory() as folder:
         page, printed = Path(folder) / "book.html", Path(folder) / "book.pdf"
         page.write_text(text, encoding="utf-8")
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer", "--generate-pdf-document-outline"]
+        options = ["--no-pdf-header-footer", "--generate-pdf-document-outline", f"--print-to-pdf={printed}"]
         # Formulas are set before time, which runs as fast as it can, is up.
-        options += ["--virtual-time-budget=120000", f"--user-data-dir={folder}/profile", f"--print-to-pdf={printed}"]
-        done = subprocess.run([browser, *options, page.as_uri()], capture_output=True, text=True, check=False)
+        said = chromium.run(page.as_uri(), *options, "--virtual-time-budget=120000")
         if not printed.is_file():
-            raise OSError(f"{browser} printed nothing: {done.stderr.strip()[-500:]}")
+            raise OSError(f"nothing was printed: {said[-500:]}")
         file.parent.mkdir(parents=True, exist_ok=True)
         _titled(printed, BeautifulSoup(text, "html.parser")).write(file)
 

@@ -204,9 +204,8 @@ def show(name: str, exhibit: Figure | pd.DataFrame | HTML | str) -> None:
         set_matplotlib_formats("svg")
         glue(name, exhibit)
     elif isinstance(exhibit, pd.DataFrame):
-        alignment = [
-            "left" if exhibit.iloc[:, i].str.contains("[A-Za-z]{4}").any() else "right" for i in range(exhibit.shape[1])
-        ]
+        words = r"\b(?!stale\b|failed\b)[A-Za-z]{4}"  # a number that is not there does not make a column of words
+        alignment = ["left" if exhibit.iloc[:, i].str.contains(words).any() else "right" for i in range(exhibit.shape[1])]
         glue(name, Markdown(exhibit.to_markdown(index=False, colalign=alignment, disable_numparse=True)))
     else:
         glue(name, Markdown(exhibit))

@@ -74,7 +74,7 @@ def robustness_figure(
                 theirs = paper_values(paper, *quantity).reindex(transforms)
                 ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
             mine = over_seeds(ours, *quantity)
-            mine = mine[mine["seeds"] > 0].reindex(transforms)
+            mine = mine[mine["seeds"] > 0].reindex(transforms).dropna(subset="mean")  # the line joins what is computed
             spans = [_span(row) for _, row in mine.iterrows()]
             ax.errorbar(
                 [place[name] for name in mine.index], mine["mean"], yerr=np.transpose(spans), fmt=f"{markers[quantity]}-",
@@ -106,11 +106,10 @@ def claim_figure(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figur
                 label, _, colour = QUANTITIES[quantity]
                 theirs = paper_values(paper, *quantity).reindex(transforms)
                 ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
-                mine = over_seeds(ours, *quantity).reindex(transforms)
-                mine["seeds"] = mine["seeds"].fillna(0)
+                mine = over_seeds(ours, *quantity).reindex(transforms).dropna(subset="mean")  # the line joins what is computed
                 spans = np.transpose([_span(row) for _, row in mine.iterrows()])
                 style = {"color": colour, "markersize": 4, "linewidth": 1.6, "capsize": 2, "label": label}
-                ax.errorbar(range(len(transforms)), mine["mean"], yerr=spans, fmt="o-", **style)
+                ax.errorbar([transforms.index(name) for name in mine.index], mine["mean"], yerr=spans, fmt="o-", **style)
             ax.set_xticks(range(len(transforms)), map(transform_label, transforms), rotation=60, ha="right", fontsize=8)
             ax.set(title=name, ylim=(0, 101))
         axes[0].set_ylabel("test images (%)")
@@ -330,7 +329,7 @@ def spheres_figure(rows: pd.DataFrame) -> Figure:
     inner one's radius as the unit.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+        figure = Figure(figsize=(7.2, 6.0), layout="constrained")
         if rows.empty:
             return _empty(figure, rows)
         dimensions = sorted(rows["d"].unique())
@@ -346,15 +345,17 @@ def spheres_figure(rows: pd.DataFrame) -> Figure:
                     for ax, x in zip(column, (at["gap"], left), strict=True):
                         ax.plot(x, 100 * at[metric], f"o{style}", color=colour, markersize=3, linewidth=1.3)
                 column[0].plot([], [], color=colour, label=f"{width} units")
-            column[0].set_title(f"{dimension} dimensions")
+            column[0].set_title(f"{dimension} dimensions", pad=22)
             column[0].set_xlabel("gap between the spheres")
             column[1].set_xlabel("gap that is left")
-            column[0].legend(fontsize=7, loc="lower right")
+            above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "frameon": False, "columnspacing": 0.8}
+            column[0].legend(fontsize=7, ncols=len(widths), handlelength=1, handletextpad=0.4, **above)
         for ax in grid_of_axes[:, 0]:
             ax.set_ylabel("points of both spheres (%)")
+        styles = []
         for style, label in (("-", "clean accuracy, standard training"), ("--", "robust accuracy, adversarial training")):
-            grid_of_axes[1, 0].plot([], [], style, color="grey", label=label)
-        grid_of_axes[1, 0].legend(fontsize=7, loc="lower right")
+            styles.append(Line2D([], [], linestyle=style, color="grey", label=label))
+        figure.legend(handles=styles, fontsize=8, ncols=2, loc="outside upper center", frameon=False)
         _footer(figure, rows)
     return figure
 
@@ -507,7 +508,7 @@ def concentration_figure(rows: pd.DataFrame) -> Figure:
     `rows`: as `results.tables("theorem-2.1")` gives them. One row of panels a space, one column a value of P(A).
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 5.6), layout="constrained")
+        figure = Figure(figsize=(7.2, 6.4), layout="constrained")
         if rows.empty:
             return _empty(figure, rows)
         masses = sorted(rows["mass"].unique())
@@ -522,7 +523,9 @@ def concentration_figure(rows: pd.DataFrame) -> Figure:
                     label = f"half-space along the {name}" if space == "cube" else f"half-ball, d = {name}"
                     _counted(ax, group, "inside", "eps", color=colour, marker=marker, label=label, linestyle="none")
                 ax.set(title=f"{space}, P(A) = {mass:g}", xlabel="ε, in ℓ2", ylim=(100 * mass - 8 * (1 - mass) * 5, 101))
-                ax.legend(fontsize=7, loc="lower right")
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "frameon": False}
+            for ax in axes:
+                ax.legend(fontsize=7, ncols=2, columnspacing=1, **below)
             axes[0].set_ylabel("$P(A_\\epsilon)$ (%)")
         _footer(figure, rows)
     return figure

@@ -111,6 +111,8 @@ def _chart(levels: Sequence[str], theirs: Mapping, mine: Mapping, label: str) ->
             if math.isfinite(value):
                 x = _across(place, len(levels))
                 parts.append(f'<circle cx="{x:.1f}" cy="{_up(value):.1f}" r="3" fill="{colour}"/>')
+    if not any(values.notna().any() for values in (*theirs.values(), *mine.values())):
+        parts.append(f'<text x="{_WIDTH - _RIGHT}" y="9" text-anchor="end">no accuracy is computed yet</text>')
     there = sum(math.isfinite(value) for value in mine[BOXED])
     said = (
         f"{label}: clean accuracy of standard training and robust accuracy of PGD training over {len(levels)} levels, in "

@@ -1,0 +1,21 @@
+"""The Chromium of this machine, without a window: it prints the book, and takes its picture."""
+
+import shutil
+import subprocess
+import tempfile
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def run(page: str, *options: str) -> str:
+    """Open the address `page` with `options` of Chromium's command line; what it said is returned.
+
+    FileNotFoundError where there is no Chromium.
+    """
+    browser = next(filter(None, map(shutil.which, NAMES)), None)
+    if browser is None:
+        raise FileNotFoundError(f"no Chromium on the path; looked for {', '.join(NAMES)}")
+    with tempfile.TemporaryDirectory() as profile:
+        always = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+        done = subprocess.run([browser, *always, *options, page], capture_output=True, text=True, check=False)
+    return done.stderr.strip()
