@@ -77,7 +77,18 @@ def test_one_length_is_no_comparison():
 def test_runs_that_two_exhibits_share_count_once():
     own = trained("published-settings", ("default", "original", 85.0))
     found = length.robust_by_length([LONGER, own])
-    assert found.loc[("default", "original"), "seeds"] == 1
+    assert found.loc[("laptop", "default", "original"), "seeds"] == 1
+
+
+def test_the_papers_scale_is_its_own_training():
+    """Its recipe has the name of laptop's, and is not taken for it."""
+    own = trained("published-settings")
+    own.attrs = {**own.attrs, "scale": "paper"}
+    table = exhibits.length_table(LONGER, own, TABLE_4)
+    assert [row.partition(" (")[0] for row in table["training"]] == [
+        *("5,628", "11,256", "22,512", "the paper's own: 100,000", "the paper's numbers, w=0.125")
+    ]
+    assert table["original"].tolist() == ["85.0", "86.0", "87.0", "–", "87.1"]
 
 
 def test_the_figure_draws_both_variants_and_the_paper():
@@ -114,6 +125,7 @@ def test_what_is_said_of_the_tuning():
         "**90.5%** with 5,628 steps, +0.6 points from the paper at this width; 80.0% with 1,407 and 94.0% with 11,256" in said
     )
     assert "CIFAR10: not computed yet" in said
+    assert ".." not in said
 
 
 def test_a_paper_without_that_width_is_not_compared():

@@ -643,7 +643,7 @@ def length_figure(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) ->
         looks = _looks(length.variants(own))
         for name, look in looks.items():
             rows = found[found.index.get_level_values("transform") == name]
-            apart = rows.index.get_level_values("recipe") == length.OWN
+            apart = np.array([length.is_own(scale, recipe) for scale, recipe, _ in rows.index], dtype=bool)
             for part, line in ((rows[~apart], "-"), (rows[apart], "none")):
                 if len(part):
                     spans = np.transpose([span(point) for _, point in part.iterrows()])

@@ -19,15 +19,19 @@ from lib.exhibits.cells import (
 
 ROBUST = ("pgd", "robust_accuracy")
 _CLEAN = ("pgd", "clean_accuracy")
-OWN = "published"  # the recipe that is the paper's
 _BY_WIDTH = ["transform", "widen_factor"]
 
 
-def _trainings(ours: pd.DataFrame) -> dict[str, dict]:
-    """By recipe, the settings of the exhibit's runs, those of few steps first."""
-    runs = grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])
-    found = {run.recipe: grid.settings(run) for run in runs}
+def _trainings(ours: pd.DataFrame) -> dict[tuple[str, str], dict]:
+    """By scale and recipe, the settings of the exhibit's runs, those of few steps first."""
+    scale = ours.attrs["scale"]
+    found = {(scale, run.recipe): grid.settings(run) for run in grid.runs(ours.attrs["exhibit"], scale)}
     return dict(sorted(found.items(), key=lambda each: each[1]["training"]["steps"]))
+
+
+def is_own(scale: str, recipe: str) -> bool:
+    """Whether a training is the paper's own, whatever the other settings of its scale."""
+    return recipe == "published" or scale == "paper"
 
 
 def variants(ours: pd.DataFrame) -> list[str]:
@@ -54,7 +58,7 @@ def tuning_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.Da
     """
     rows = []
     for name, (ours, paper) in sets.items():
-        for recipe, settings in _trainings(ours).items():
+        for (_, recipe), settings in _trainings(ours).items():
             bold = "**" if recipe == "default" else ""
             row = {
                 "data set": name,
@@ -75,12 +79,12 @@ def tuning_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
     """How far the training that was chosen is from the paper, and which way more of it would go."""
     said = []
     for name, (ours, paper) in sets.items():
-        trainings = _trainings(ours)
+        trainings = {recipe: settings for (_, recipe), settings in _trainings(ours).items()}
         width = trainings["default"]["model"]["widen_factor"]
         theirs = paper_values(paper, *ROBUST, by=_BY_WIDTH).get(("original", width), np.nan)
         mine = over_seeds(ours, *ROBUST, by=["transform", "recipe"])["mean"].dropna()
         if ("original", "default") not in mine.index:
-            said.append(f"{name}: not computed yet; {to_compute(ours)}.")
+            said.append(f"{name}: not computed yet; {to_compute(ours)}")
             continue
         chosen = mine["original", "default"]
         beside = (
@@ -100,19 +104,19 @@ def tuning_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
 
 
 def robust_by_length(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """Robust accuracies on test images by (recipe, transform), as `over_seeds` gives them, with `steps`; few steps first.
+    """Robust accuracies on test images by (scale, recipe, transform), as `over_seeds` gives them, with `steps`.
 
-    `frames` may share runs. The recipe that is the paper's own counts as longest, whatever its steps.
+    Few steps first, but the paper's own training last. `frames` may share runs. `attrs`: `settings` by (scale, recipe).
     """
-    settings = {recipe: each for ours in frames for recipe, each in _trainings(ours).items()}
+    settings = {key: each for ours in frames for key, each in _trainings(ours).items()}
     rows = pd.concat([ours[list(frames[0].columns)] for ours in frames])
     rows = rows.drop_duplicates(["scale", "transform", "recipe", "seed", "training", "split", "metric", "widen_factor"])
-    found = over_seeds(rows, *ROBUST, by=["recipe", "transform"])
-    order = sorted(settings, key=lambda recipe: (recipe == OWN, settings[recipe]["training"]["steps"]))
-    wanted = pd.MultiIndex.from_product([order, found.index.unique("transform")], names=["recipe", "transform"])
-    found = found.reindex([key for key in wanted if key in found.index])
-    found["steps"] = [settings[recipe]["training"]["steps"] for recipe, _ in found.index]
-    found.attrs = {"settings": {recipe: settings[recipe] for recipe in order}}
+    found = over_seeds(rows, *ROBUST, by=["scale", "recipe", "transform"])
+    order = sorted(settings, key=lambda key: (is_own(*key), settings[key]["training"]["steps"]))
+    names = list(found.index.unique("transform"))
+    found = found.reindex([index for key in order for name in names if (index := (*key, name)) in found.index])
+    found["steps"] = [settings[scale, recipe]["training"]["steps"] for scale, recipe, _ in found.index]
+    found.attrs = {"settings": {key: settings[key] for key in order}}
     return found
 
 
@@ -128,12 +132,12 @@ def length_table(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> 
         )
     )
     rows = []
-    for recipe, settings in found.attrs["settings"].items():
+    for key, settings in found.attrs["settings"].items():
         steps = f"{_length(settings)}, attacks of {_attack(settings)}"
-        row = {"training": f"the paper's own: {steps}" if recipe == OWN else steps}
-        row |= {transform_label(name): our_cell(found, (recipe, name)) for name in ("original", *hard)}
+        row = {"training": f"the paper's own: {steps}" if is_own(*key) else steps}
+        row |= {transform_label(name): our_cell(found, (*key, name)) for name in ("original", *hard)}
         for name in hard:
-            row[f"gap to {transform_label(name)}"] = number(_gap(found, recipe, name), "{:.1f}")
+            row[f"gap to {transform_label(name)}"] = number(_gap(found, key, name), "{:.1f}")
         rows.append(row)
     width = next(iter(found.attrs["settings"].values()))["model"]["widen_factor"]
     printed = paper_values(paper, *ROBUST, by=_BY_WIDTH)
@@ -147,9 +151,9 @@ def length_table(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> 
     return pd.DataFrame([*rows, row])
 
 
-def _gap(found: pd.DataFrame, recipe: str, name: str) -> float:
+def _gap(found: pd.DataFrame, key: tuple[str, str], name: str) -> float:
     means = found["mean"]
-    return means.get((recipe, "original"), np.nan) - means.get((recipe, name), np.nan)
+    return means.get((*key, "original"), np.nan) - means.get((*key, name), np.nan)
 
 
 def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> str:
@@ -157,10 +161,10 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
     found = robust_by_length([ours, own])
     settings = found.attrs["settings"]
     hard = next(name for name in variants(ours) if name != "original")
-    gaps = {recipe: gap for recipe in settings if np.isfinite(gap := _gap(found, recipe, hard))}
-    longer = [recipe for recipe in gaps if recipe != OWN]
+    gaps = {key: gap for key in settings if np.isfinite(gap := _gap(found, key, hard))}
+    longer = [key for key in gaps if not is_own(*key)]
     if len(longer) < 2:
-        return f"Not computed yet: two lengths at least are needed; {to_compute(ours)}."
+        return f"Not computed yet: two lengths at least are needed; {to_compute(ours)}"
     first, last = longer[0], longer[-1]
     width = settings[first]["model"]["widen_factor"]
     printed = paper_values(paper, *ROBUST, by=_BY_WIDTH)
@@ -172,12 +176,13 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
         f"{settings[last]['training']['steps']:,} steps the gap between original and {transform_label(hard)} **{verdict}, from "
         f"{gaps[first]:.1f} to {gaps[last]:.1f} points**; the paper's is {theirs:.1f}."
     ]
-    if OWN in gaps:
-        said.append(f"At the paper's own settings it is {gaps[OWN]:.1f}.")
+    own_key = next((key for key in settings if is_own(*key)), None)
+    if own_key in gaps:
+        said.append(f"At the paper's own settings it is {gaps[own_key]:.1f}.")
     footprints = {
-        name: found["mean"][OWN, name]
+        name: value
         for name in (hard, hard.replace("smooth-", "smooth-square-"))
-        if np.isfinite(found["mean"].get((OWN, name), np.nan))
+        if own_key and np.isfinite(value := found["mean"].get((*own_key, name), np.nan))
     }
     value = printed.get((hard, width), np.nan)
     if len(footprints) == 2 and np.isfinite(value):
