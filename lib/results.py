@@ -54,11 +54,14 @@ def path(item: Item, name: str) -> Path:
 @cache
 def provenance() -> dict:
     """Commit and versions of the code that computes now."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    git = ["git", "-C", str(ROOT)]
+    found = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
+    # The code and the versions it runs with; records of earlier runs, not committed yet, change nothing.
+    code = [*git, "status", "--porcelain", "--", "lib", "constraints.txt"]
+    changed = subprocess.run(code, capture_output=True, text=True, check=False).stdout.strip()
     packages = {name: version(name) for name in ("torch", "torchvision", "numpy")}
     return {
-        "commit": found.stdout.strip() if found.returncode == 0 else "unknown",
+        "commit": found.stdout.strip() + "-dirty" * bool(changed) if found.returncode == 0 else "unknown",
         "versions": {"python": platform.python_version(), **packages},
     }
 

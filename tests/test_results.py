@@ -3,7 +3,10 @@
 import errno
 import json
 import os
+import re
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -543,3 +546,43 @@ def test_the_papers_numbers_cannot_be_changed_by_a_reader():
 def test_an_exhibit_without_numbers_in_the_paper():
     with pytest.raises(ValueError, match="the paper has no numbers for 'table-8'; allowed: table-2, table-3"):
         results.published("table-8")
+
+
+@pytest.fixture
+def repository(monkeypatch, tmp_path) -> Path:
+    """A repository of one commit, with code and a record, in the place of this one."""
+    folder = tmp_path / "repository"
+    for name in ("lib/code.py", "results/record.json", "constraints.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("first\n")
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(results, "ROOT", folder)
+    results.provenance.cache_clear()
+    yield folder
+    results.provenance.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("changed", "dirty"),
+    [
+        ("lib/code.py", True),
+        ("lib/new.py", True),
+        ("constraints.txt", True),
+        ("results/record.json", False),
+        ("results/b.json", False),
+    ],
+)
+def test_a_commit_is_dirty_where_code_has_changed(repository, changed, dirty):
+    assert re.fullmatch(r"[0-9a-f]{12}", results.provenance()["commit"])
+    results.provenance.cache_clear()
+    (repository / changed).write_text("second\n")
+    assert results.provenance()["commit"].endswith("-dirty") == dirty
+
+
+def test_a_folder_without_git_has_no_commit(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    results.provenance.cache_clear()
+    assert results.provenance()["commit"] == "unknown"
+    results.provenance.cache_clear()
