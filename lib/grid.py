@@ -22,6 +22,7 @@ NUMERICS = {"measured": 2, "lenet5": 2, "small_convnet": 2, "wide_resnet28": 4}
 
 SCALES = ("paper", "laptop", "smoke")  # the highest first
 TRAININGS = ("standard", "pgd", "lp")
+_NOT_AXES = {"title", "where", "scales", "evaluations", "also", "stretch"}  # what else an exhibit's block may hold
 # The data sets that may stand for a `cifar10` block, in the order in which `auto` prefers them.
 CIFAR10_SETS = ("cifar10", "cifar10-jpeg")
 
@@ -199,16 +200,20 @@ def cifar10_set() -> str:
     return name
 
 
-def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
+def _block(name: str, scale: str) -> dict:
+    """The block of the exhibit `name`, what `scale` overrides laid over it. ValueError where it is not computed at `scale`."""
     block = exhibit(name)
     check_scale(scale)
     if scale not in block["scales"]:
         raise ValueError(f"{name} is not computed at scale {scale!r}; allowed: {', '.join(block['scales'])}")
+    return {**block, **block["scales"][scale]}
+
+
+def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
+    block = _block(name, scale)
     if cifar10 is not None:
         _one_of("CIFAR10 set", cifar10, CIFAR10_SETS)
-    axes = {key: value for key, value in block.items() if key not in ("title", "where", "scales", "evaluations", "also")}
-    axes.update({key: value for key, value in block["scales"][scale].items() if key not in ("evaluations", "also", "stretch")})
-    axes = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
+    axes = {key: value if isinstance(value, list) else [value] for key, value in block.items() if key not in _NOT_AXES}
     # The built-in set has no JPEG twin: scale smoke keeps the name cifar10.
     stand_in = "cifar10" if scale == "smoke" else cifar10 or cifar10_set()
     axes["dataset"] = [stand_in if dataset == "cifar10" else dataset for dataset in axes["dataset"]]
@@ -238,7 +243,7 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
         if chosen["train_size"] == "all":
             chosen["train_size"] = _dataset(chosen["dataset"], scale)["train_size"]
         expanded.append(Run(**chosen, scale=scale))
-    for other in exhibit(name)["scales"][scale].get("also", exhibit(name).get("also", [])):
+    for other in _block(name, scale).get("also", []):
         listed = runs(other, scale, cifar10=cifar10)
         allowed = sorted({run.seed for run in listed})[: None if seeds == "all" else seeds]
         expanded += [run for run in listed if run.seed in allowed and run not in expanded]
@@ -246,8 +251,11 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
 
 
 def is_stretch(name: str, scale: str) -> bool:
-    """Whether the exhibit's runs take so much longer than the others at `scale` that they are computed by name alone."""
-    return exhibit(name)["scales"][scale].get("stretch", False)
+    """Whether the exhibit's runs take so much longer than the others at `scale` that they are computed by name alone.
+
+    Raises ValueError for an unknown name, or a scale at which it is not computed.
+    """
+    return _block(name, scale).get("stretch", False)
 
 
 def all_runs(scale: str, *, cifar10: str | None = None, stretches: bool = False) -> list[Item]:
@@ -358,8 +366,7 @@ def evaluations(run: Run, shown_by: str | None = None) -> list[str]:
     """
     needed = dict.fromkeys(_spec()["needs"][run.training])
     for name in exhibits_of(run) if shown_by is None else [shown_by]:
-        block = exhibit(name)
-        asked = block["scales"][run.scale].get("evaluations", block.get("evaluations", {}))
+        asked = _block(name, run.scale).get("evaluations", {})
         needed.update(dict.fromkeys(asked.get(run.training, [])))
     return list(needed)
 

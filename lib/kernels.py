@@ -141,8 +141,8 @@ def pool_relu(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h/2 w/2"]:
 
 @no_type_check
 def _value(element):
-    """The number that an element of an array stands for; compiled code only."""
-    raise NotImplementedError
+    """The number that an element of an array stands for; the body is `_compiled_value`'s."""
+    raise TypeError("_value is for compiled code only")
 
 
 @no_type_check
@@ -155,8 +155,8 @@ def _compiled_value(element):
 
 @no_type_check
 def _element(value, like):
-    """`value` as an element of an array whose elements are of `like`'s type; compiled code only."""
-    raise NotImplementedError
+    """`value` as an element of an array whose elements are of `like`'s type; the body is `_compiled_element`'s."""
+    raise TypeError("_element is for compiled code only")
 
 
 @no_type_check

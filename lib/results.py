@@ -57,7 +57,7 @@ def provenance() -> dict:
     git = ["git", "-C", str(ROOT)]
     found = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
     # The code and the versions it runs with; records of earlier runs, not committed yet, change nothing.
-    code = [*git, "status", "--porcelain", "--", "lib", "constraints.txt"]
+    code = [*git, "status", "--porcelain", "--", "lib", "benchmarks", "constraints.txt"]
     changed = subprocess.run(code, capture_output=True, text=True, check=False).stdout.strip()
     packages = {name: version(name) for name in ("torch", "torchvision", "numpy")}
     return {

@@ -31,10 +31,13 @@ def keep(run: Run, model: nn.Module) -> bool:
 
     Numbers are rounded to half precision; the counts of batch normalisation, which no output depends on, are left as they are.
     """
-    if not grid.keeps_weights(run) or _is_kept(run, digest(model)):
+    if not grid.keeps_weights(run):
+        return False
+    weights = digest(model)
+    if _is_kept(run, weights):
         return False
     halves = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
-    training.save_tensors(path(run), halves, {"key": run.key, "scale": run.scale, "weights": digest(model)})
+    training.save_tensors(path(run), halves, {"key": run.key, "scale": run.scale, "weights": weights})
     return True
 
 

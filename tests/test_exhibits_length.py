@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 from frames import ATTRS, ROBUST, TABLE_4, frame
 
 from lib import exhibits, grid, results
@@ -49,24 +48,10 @@ def test_the_gap_by_length_of_training():
 
 def test_what_is_said_of_the_gap():
     said = exhibits.length_seen(LONGER, OWN, TABLE_4)
-    assert "from 5,628 to 22,512 steps the gap between original and smooth 5 **shrinks, from 25.0 to 21.5 points**" in said
+    assert "from 5,628 to 22,512 steps the gap between original and smooth 5 goes **from 25.0 to 21.5 points**" in said
     assert "the paper's is 20.9. At the paper's own settings it is 21.0." in said
     assert "66.5% (column) and 50.0% (square), and the paper prints 66.2%: the column is nearer" in said
     assert "own settings" not in exhibits.length_seen(LONGER, NOTHING["published-settings"], TABLE_4)
-
-
-@pytest.mark.parametrize(("last", "word"), [(62.0, "stays"), (50.0, "grows")])
-def test_the_gap_may_stay_or_grow(last, word):
-    ours = trained(
-        "under-training",
-        *(
-            ("default", "original", 85.0),
-            ("default", "smooth-5", 60.0),
-            ("twice", "original", 87.0),
-            ("twice", "smooth-5", last),
-        ),
-    )
-    assert f"**{word}, from 25.0" in exhibits.length_seen(ours, NOTHING["published-settings"], TABLE_4)
 
 
 def test_one_length_is_no_comparison():

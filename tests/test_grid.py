@@ -129,6 +129,8 @@ def test_a_stretch_is_computed_by_name_alone():
     for scale in ("paper", "smoke"):
         assert not grid.is_stretch("published-settings", scale)
         assert {*grid.runs("published-settings", scale)} <= {*grid.all_runs(scale)}
+    with pytest.raises(ValueError, match="under-training is not computed at scale 'paper'; allowed: laptop, smoke"):
+        grid.is_stretch("under-training", "paper")
 
 
 def test_all_runs_names_each_item_once():

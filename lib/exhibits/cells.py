@@ -128,6 +128,11 @@ def our_cell(found: pd.DataFrame, key: str | tuple, theirs: float = np.nan, digi
     return cell(found, key, shown)
 
 
+def paper_cell(value: float) -> str:
+    """The paper's percentage or points, as it prints them; "n/a" where it prints none."""
+    return f"{value:.1f}" if np.isfinite(value) else NOT_IN_PAPER
+
+
 def number(value: float, pattern: str) -> str:
     """`value` by the pattern; "–" where there is none."""
     return pattern.format(value) if np.isfinite(value) else MISSING

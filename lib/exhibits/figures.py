@@ -66,7 +66,6 @@ def robustness_figure(
             return _empty(figure, ours)
         ax = figure.subplots()
         transforms = list(variants or paper["transform"].unique())
-        place = {transform: i for i, transform in enumerate(transforms)}
         # Robustness w.r.t. predictions often lies on robust accuracy: hollow squares leave the circles visible.
         markers = dict(zip(QUANTITIES, ("o", "o", "o", "s"), strict=True))
         for quantity, (label, _, colour) in QUANTITIES.items():
@@ -74,10 +73,10 @@ def robustness_figure(
                 theirs = paper_values(paper, *quantity).reindex(transforms)
                 ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
             mine = over_seeds(ours, *quantity)
-            mine = mine[mine["seeds"] > 0].reindex(transforms).dropna(subset="mean")  # the line joins what is computed
+            mine = mine[mine["seeds"] > 0].reindex(transforms)  # the line breaks where nothing is computed
             spans = [_span(row) for _, row in mine.iterrows()]
             ax.errorbar(
-                [place[name] for name in mine.index], mine["mean"], yerr=np.transpose(spans), fmt=f"{markers[quantity]}-",
+                range(len(transforms)), mine["mean"], yerr=np.transpose(spans), fmt=f"{markers[quantity]}-",
                 color=colour, markersize=6 if markers[quantity] == "s" else 4, linewidth=1.6, capsize=2, label=label,
                 markerfacecolor="none" if markers[quantity] == "s" else colour,
             )  # fmt: skip
@@ -106,10 +105,10 @@ def claim_figure(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figur
                 label, _, colour = QUANTITIES[quantity]
                 theirs = paper_values(paper, *quantity).reindex(transforms)
                 ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
-                mine = over_seeds(ours, *quantity).reindex(transforms).dropna(subset="mean")  # the line joins what is computed
+                mine = over_seeds(ours, *quantity).reindex(transforms)  # the line breaks where nothing is computed
                 spans = np.transpose([_span(row) for _, row in mine.iterrows()])
                 style = {"color": colour, "markersize": 4, "linewidth": 1.6, "capsize": 2, "label": label}
-                ax.errorbar([transforms.index(name) for name in mine.index], mine["mean"], yerr=spans, fmt="o-", **style)
+                ax.errorbar(range(len(transforms)), mine["mean"], yerr=spans, fmt="o-", **style)
             ax.set_xticks(range(len(transforms)), map(transform_label, transforms), rotation=60, ha="right", fontsize=8)
             ax.set(title=name, ylim=(0, 101))
         axes[0].set_ylabel("test images (%)")

@@ -7,17 +7,17 @@ import pandas as pd
 
 from lib import grid
 from lib.exhibits.cells import (
-    NOT_IN_PAPER,
+    BOXED,
     budget_label,
     number,
     our_cell,
     over_seeds,
+    paper_cell,
     paper_values,
     to_compute,
     transform_label,
 )
 
-ROBUST = ("pgd", "robust_accuracy")
 _CLEAN = ("pgd", "clean_accuracy")
 _BY_WIDTH = ["transform", "widen_factor"]
 
@@ -66,10 +66,10 @@ def tuning_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.Da
                 "attack in training": _attack(settings),
             }
             width = settings["model"]["widen_factor"]
-            for heading, quantity in (("clean", _CLEAN), ("robust", ROBUST)):
+            for heading, quantity in (("clean", _CLEAN), ("robust", BOXED)):
                 theirs = paper_values(paper, *quantity, by=_BY_WIDTH).get(("original", width), np.nan)
                 mine = over_seeds(ours, *quantity, by=["transform", "recipe"])
-                row[f"{heading}: paper"] = f"{theirs:.1f}" if np.isfinite(theirs) else NOT_IN_PAPER
+                row[f"{heading}: paper"] = paper_cell(theirs)
                 row[f"{heading}: ours (Δ)"] = our_cell(mine, ("original", recipe), theirs)
             rows.append(row)
     return pd.DataFrame(rows)
@@ -81,15 +81,13 @@ def tuning_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
     for name, (ours, paper) in sets.items():
         trainings = {recipe: settings for (_, recipe), settings in _trainings(ours).items()}
         width = trainings["default"]["model"]["widen_factor"]
-        theirs = paper_values(paper, *ROBUST, by=_BY_WIDTH).get(("original", width), np.nan)
-        mine = over_seeds(ours, *ROBUST, by=["transform", "recipe"])["mean"].dropna()
+        theirs = paper_values(paper, *BOXED, by=_BY_WIDTH).get(("original", width), np.nan)
+        mine = over_seeds(ours, *BOXED, by=["transform", "recipe"])["mean"].dropna()
         if ("original", "default") not in mine.index:
             said.append(f"{name}: not computed yet; {to_compute(ours)}")
             continue
         chosen = mine["original", "default"]
-        beside = (
-            f"{chosen - theirs:+.1f} points from the paper at this width" if np.isfinite(theirs) else "no number in the paper"
-        )
+        beside = f", {chosen - theirs:+.1f} points from the paper at this width" if np.isfinite(theirs) else ""
         others = [
             f"{mine['original', recipe]:.1f}% with {settings['training']['steps']:,}"
             for recipe, settings in trainings.items()
@@ -98,7 +96,7 @@ def tuning_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
         others = f"; {' and '.join(others)}" if others else ""
         steps = trainings["default"]["training"]["steps"]
         said.append(
-            f"{name} (scale {ours.attrs['scale']}): robust accuracy **{chosen:.1f}%** with {steps:,} steps, {beside}{others}."
+            f"{name} (scale {ours.attrs['scale']}): robust accuracy **{chosen:.1f}%** with {steps:,} steps{beside}{others}."
         )
     return " ".join(said)
 
@@ -111,7 +109,7 @@ def robust_by_length(frames: list[pd.DataFrame]) -> pd.DataFrame:
     settings = {key: each for ours in frames for key, each in _trainings(ours).items()}
     rows = pd.concat([ours[list(frames[0].columns)] for ours in frames])
     rows = rows.drop_duplicates(["scale", "transform", "recipe", "seed", "training", "split", "metric", "widen_factor"])
-    found = over_seeds(rows, *ROBUST, by=["scale", "recipe", "transform"])
+    found = over_seeds(rows, *BOXED, by=["scale", "recipe", "transform"])
     order = sorted(settings, key=lambda key: (is_own(*key), settings[key]["training"]["steps"]))
     names = list(found.index.unique("transform"))
     found = found.reindex([index for key in order for name in names if (index := (*key, name)) in found.index])
@@ -126,11 +124,7 @@ def length_table(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> 
     `ours`: trained longer and longer; `own`: at the paper's own settings, with both footprints; `paper`: Table 4.
     """
     found = robust_by_length([ours, own])
-    hard = list(
-        dict.fromkeys(
-            run.transform for run in grid.runs(own.attrs["exhibit"], own.attrs["scale"]) if run.transform != "original"
-        )
-    )
+    hard = [name for name in variants(own) if name != "original"]
     rows = []
     for key, settings in found.attrs["settings"].items():
         steps = f"{_length(settings)}, attacks of {_attack(settings)}"
@@ -140,20 +134,22 @@ def length_table(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> 
             row[f"gap to {transform_label(name)}"] = number(_gap(found, key, name), "{:.1f}")
         rows.append(row)
     width = next(iter(found.attrs["settings"].values()))["model"]["widen_factor"]
-    printed = paper_values(paper, *ROBUST, by=_BY_WIDTH)
+    printed = paper_values(paper, *BOXED, by=_BY_WIDTH)
     row = {"training": f"the paper's numbers, w={width:g}"}
     for name in ("original", *hard):
-        value = printed.get((name, width), np.nan)
-        row[transform_label(name)] = f"{value:.1f}" if np.isfinite(value) else NOT_IN_PAPER
+        row[transform_label(name)] = paper_cell(printed.get((name, width), np.nan))
     for name in hard:
-        gap = printed.get(("original", width), np.nan) - printed.get((name, width), np.nan)
-        row[f"gap to {transform_label(name)}"] = f"{gap:.1f}" if np.isfinite(gap) else NOT_IN_PAPER
+        row[f"gap to {transform_label(name)}"] = paper_cell(_printed_gap(printed, width, name))
     return pd.DataFrame([*rows, row])
 
 
 def _gap(found: pd.DataFrame, key: tuple[str, str], name: str) -> float:
     means = found["mean"]
     return means.get((*key, "original"), np.nan) - means.get((*key, name), np.nan)
+
+
+def _printed_gap(printed: pd.Series, width: float, name: str) -> float:
+    return printed.get(("original", width), np.nan) - printed.get((name, width), np.nan)
 
 
 def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> str:
@@ -167,14 +163,11 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
         return f"Not computed yet: two lengths at least are needed; {to_compute(ours)}"
     first, last = longer[0], longer[-1]
     width = settings[first]["model"]["widen_factor"]
-    printed = paper_values(paper, *ROBUST, by=_BY_WIDTH)
-    theirs = printed.get(("original", width), np.nan) - printed.get((hard, width), np.nan)
-    moved = gaps[last] - gaps[first]
-    verdict = "shrinks" if moved < -0.05 else "grows" if moved > 0.05 else "stays"
+    printed = paper_values(paper, *BOXED, by=_BY_WIDTH)
     said = [
         f"Scale {ours.attrs['scale']}, w={width:g}: from {settings[first]['training']['steps']:,} to "
-        f"{settings[last]['training']['steps']:,} steps the gap between original and {transform_label(hard)} **{verdict}, from "
-        f"{gaps[first]:.1f} to {gaps[last]:.1f} points**; the paper's is {theirs:.1f}."
+        f"{settings[last]['training']['steps']:,} steps the gap between original and {transform_label(hard)} goes **from "
+        f"{gaps[first]:.1f} to {gaps[last]:.1f} points**; the paper's is {_printed_gap(printed, width, hard):.1f}."
     ]
     own_key = next((key for key in settings if is_own(*key)), None)
     if own_key in gaps:

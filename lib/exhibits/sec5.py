@@ -8,7 +8,6 @@ import pandas as pd
 from lib.exhibits.cells import (
     ACCURACIES,
     BOXED,
-    NOT_IN_PAPER,
     QUANTITIES,
     UNBOXED,
     extent,
@@ -18,6 +17,7 @@ from lib.exhibits.cells import (
     our_cell,
     out_of_the_box,
     over_seeds,
+    paper_cell,
     paper_values,
     to_compute,
     transform_label,
@@ -42,7 +42,7 @@ def capacity_tables(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, pd.Dat
                 for width in widths:
                     heading = f"w={f'{width:g}'.removeprefix('0')}"
                     printed = theirs.get((transform, width), np.nan)
-                    row[f"{heading} paper"] = f"{printed:.1f}" if np.isfinite(printed) else NOT_IN_PAPER
+                    row[f"{heading} paper"] = paper_cell(printed)
                     row[f"{heading} ours"] = our_cell(mine, (transform, width))
                 rows.append(row)
         tables[QUANTITIES[quantity][1]] = pd.DataFrame(rows)
