@@ -46,6 +46,15 @@ def test_seen_speaks_only_of_what_is_computed():
     assert "7.5 points" in text
     assert "0.4 points" in text
     assert "is 3.0" in text
+    assert "not computed yet" not in text
+
+
+def test_seen_says_which_half_of_the_claim_is_lacking():
+    rows = [("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0), ("original", "standard", "clean_accuracy", 99.0, 0)]
+    assert "a range of **7.5 points**" in exhibits.seen(frame(*rows), PAPER)
+    assert "The clean accuracy of standard training is not computed yet;" in exhibits.seen(frame(*rows), PAPER)
+    rows += [(name, "standard", "clean_accuracy", value, 0) for name, value in (("smooth-2", 98.9), ("smooth-3", 98.5))]
+    assert "moves, over 3 variants, by **0.5 points**" in exhibits.seen(frame(*rows), PAPER)
 
 
 def test_footprints_name_the_nearer_filter():

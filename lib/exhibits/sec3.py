@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lib.exhibits.cells import (
+    BOXED,
     MISSING,
     QUANTITIES,
     extent,
@@ -19,21 +20,22 @@ from lib.exhibits.cells import (
 
 
 def seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """One sentence on what the records show of the paper's claim: the movement of clean against robust accuracy."""
-    clean, robust = (over_seeds(ours, *quantity) for quantity in (("standard", "clean_accuracy"), ("pgd", "robust_accuracy")))
-    both = [name for name in paper["transform"].unique() if name in clean.index and name in robust.index]
-    both = [name for name in both if clean.loc[name, "seeds"] > 0 and robust.loc[name, "seeds"] > 0]
-    if len(both) < 2:
-        return f"Not computed yet: at least two variants are needed, {len(both)} are there; {to_compute(ours)}"
-    steady, moved = clean.loc[both, "mean"], robust.loc[both, "mean"]
-    theirs = paper_values(paper, "pgd", "robust_accuracy")[both]
-    return (
-        f"Over {' and '.join(map(transform_label, both)) if len(both) == 2 else f'the {len(both)} variants computed'} "
-        f"(scale {ours.attrs['scale']}), robust accuracy runs from {moved.min():.1f}% ({transform_label(moved.idxmin())}) to "
-        f"{moved.max():.1f}% ({transform_label(moved.idxmax())}), a range of **{extent(moved):.1f} points**; the "
-        f"paper's, over the same variants, is {extent(theirs):.1f}. The clean accuracy of standard training moves "
-        f"by **{extent(steady):.1f} points**."
+    """What the records show of the paper's claim: how far robust accuracy moves, and how little clean accuracy does."""
+    quantities = (("standard", "clean_accuracy"), BOXED)
+    clean, robust = (over_seeds(ours, *quantity)["mean"].dropna() for quantity in quantities)
+    if len(robust) < 2:
+        return f"Not computed yet: at least two variants are needed, {len(robust)} are there; {to_compute(ours)}"
+    theirs = paper_values(paper, *BOXED)[robust.index]
+    which = " and ".join(map(transform_label, robust.index)) if len(robust) == 2 else f"the {len(robust)} variants computed"
+    said = (
+        f"Over {which} (scale {ours.attrs['scale']}), robust accuracy runs from {robust.min():.1f}% "
+        f"({transform_label(robust.idxmin())}) to {robust.max():.1f}% ({transform_label(robust.idxmax())}), a range of "
+        f"**{extent(robust):.1f} points**; the paper's, over the same variants, is {extent(theirs):.1f}."
     )
+    if len(clean) < 2:
+        return f"{said} The clean accuracy of standard training is not computed yet; {to_compute(ours)}"
+    over = "" if set(clean.index) == set(robust.index) else f", over {len(clean)} variants,"
+    return f"{said} The clean accuracy of standard training moves{over} by **{extent(clean):.1f} points**."
 
 
 def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
