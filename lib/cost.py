@@ -48,19 +48,18 @@ def _network(run: Run) -> dict:
     return {"model": settings.pop("name"), **settings}
 
 
-def _example(model: str, widen_factor: float, **shape: int):
+def _example(model: str, widen_factor: float, device: str = "cpu", **shape: int):
     """The network with initial weights, a random image and a label."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(0)
         network = models.build(model, widen_factor, **shape).eval()
-        image = torch.rand(1, *image_shape(model, **shape))
-    return network, image, torch.zeros(1, dtype=torch.long)
+        return network, torch.rand(1, *image_shape(model, **shape)), torch.zeros(1, dtype=torch.long)
 
 
 @cache
 def per_image(model: str, widen_factor: float, **shape: int) -> Flops:
     """The operations of one image through the network."""
-    network, image, label = _example(model, widen_factor, **shape)
+    network, image, label = _example(model, widen_factor, device="meta", **shape)  # shapes are enough: nothing is computed
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         network(image)
     with FlopCounterMode(display=False) as training:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from sklearn.svm import SVC
 from torch import Tensor
 
 
@@ -268,5 +267,7 @@ def linear_margin(x: Float[Tensor, "points n"], sign: Float[Tensor, " points"], 
 
 def largest_margin(x: Float[Tensor, "points n"], sign: Float[Tensor, " points"]) -> float:
     """The largest margin that any linear classifier has on separable points: a support vector machine's."""
+    from sklearn.svm import SVC  # a slow import, for this alone
+
     machine = SVC(kernel="linear", C=1e8, tol=1e-8).fit(x.numpy(), sign.numpy())
     return float(1 / np.linalg.norm(machine.coef_))
