@@ -135,6 +135,14 @@ def test_growth_figure_has_training_above_test_and_the_paper_dashed():
     assert [label.get_text() for label in test_robust.get_xticklabels()] == [".125", ".25", ".5", "1", "2", "4"]
 
 
+def test_growth_figure_names_what_it_draws():
+    ours = along("train_size", *(("original", *ROBUST, value, "test", size) for value, size in ((80.0, 1000), (90.0, 60000))))
+    (legend,) = exhibits.growth_figure(ours, None, axis="train_size", xlabel="images").legends
+    assert [text.get_text() for text in legend.get_texts()] == ["original"]
+    (legend,) = exhibits.growth_figure(along("widen_factor", *CAPACITY), TABLE_4, axis="widen_factor", xlabel="width").legends
+    assert [text.get_text() for text in legend.get_texts()] == ["binarized", "original", "smooth 3", "smooth 5", "the paper"]
+
+
 def test_growth_figure_without_numbers_says_how_to_compute_them():
     figure = exhibits.growth_figure(along("train_size"), None, axis="train_size", xlabel="images")
     (ax,) = figure.axes

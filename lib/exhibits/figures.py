@@ -766,7 +766,9 @@ def growth_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, axis: str, 
             ax.set_xticks(values, [_short(value) for value in values], fontsize=8)
             ax.minorticks_off()
         axes[1, 1].set_xlabel(xlabel)
-        handles = [Line2D([], [], label=transform_label(name), **look) for name, look in _looks(variants).items()]
+        drawn = set(ours["transform"] if paper is None else variants)
+        looks = {name: look for name, look in _looks(variants).items() if name in drawn}
+        handles = [Line2D([], [], label=transform_label(name), **look) for name, look in looks.items()]
         if paper is not None:
             handles.append(Line2D([], [], linestyle="--", color="grey", label="the paper"))
         figure.legend(handles=handles, fontsize=8, ncols=5, loc="outside upper center", frameon=False)
