@@ -176,6 +176,7 @@ def small_book(folder: Path) -> Path:
     )
     (folder / "notebooks" / "a.html").write_text(
         '<article class="bd-article"><h1>A</h1><p id="x">x</p><img src="../_images/p.svg" alt="p">'
+        '<h2>B</h2><div class="cell" id="folded"><details class="hide">code</details></div><div class="cell">shown</div>'
         '<a href="../index.html">home</a><p class="origin">Records</p></article>'
     )
     return folder
@@ -192,6 +193,7 @@ def test_the_one_document_holds_every_page_and_its_links_stay_in_it(tmp_path):
     assert soup.img["src"] == (html / "_images" / "p.svg").resolve().as_uri()
     assert soup.link["href"] == (html / "_static" / "book.css").resolve().as_uri()
     assert "Records" not in soup.text
+    assert [cell.text for cell in soup.select("h2 + div.cell")] == ["shown"]  # of the folded one nothing is left
     assert "csv" in soup.text
 
 

@@ -32,6 +32,7 @@ figure:has(.levels) { break-inside: auto; }
 h1, h2, h3, h4, caption { break-after: avoid; break-inside: avoid; }
 tr, div.cell_input, pre { break-inside: avoid; }
 tbody tr:nth-child(-n+2), tbody tr:nth-last-child(-n+2) { break-before: avoid; }
+table.table:not(.claims):not(:has(tbody tr:nth-child(16))) { break-inside: avoid; }
 p, li { orphans: 3; widows: 3; }
 table.table { font-size: 7.5pt; width: 100%; }
 table.table td, table.table th { padding: 0.15rem 0.3rem; }
@@ -93,6 +94,9 @@ def _article(html: Path, page: str, pages: Sequence[str]) -> Tag:
     article = _read(html, page).select_one("article.bd-article")
     for part in article.select(_SCREEN):
         part.decompose()
+    for cell in article.select("div.cell"):  # nothing is left of it, and it would part a heading from what follows
+        if not cell.get_text(strip=True) and not cell.find(["img", "svg"]):
+            cell.decompose()
     for block in article.select(".levels") if page == "index" else ():  # Sections 3 and 4 hold them
         if section := block.find_parent("section"):
             section.decompose()
