@@ -225,6 +225,8 @@ def test_the_tables_and_the_figure(store):
     numbers, marks = scorecard.numbers(), scorecard.marks()
     table = exhibits.numbers_table(numbers)
     assert len(table) == 733
+    as_printed = pd.read_csv(results.ROOT / "results" / "published.csv", dtype=str)
+    assert table["paper"].tolist() == as_printed["value"].tolist()
     assert (table["ours"] == exhibits.MISSING).sum() == numbers["ours"].isna().sum()
     assert len(exhibits.totals_table(scorecard.totals(numbers))) == numbers["exhibit"].nunique() + 1
     assert len(exhibits.marks_table(marks)) == len(marks)

@@ -18,6 +18,16 @@ def exhibit_label(name: str) -> str:
     return _EXHIBITS.get(name, name.replace("-", " ").capitalize())
 
 
+# With how many decimals, at least, the paper prints a quantity; an accuracy with one.
+_DECIMALS = {
+    "log2_perturbable_volume": 0,
+    "vulnerable_percent_at_least": 0,
+    "inter_class_distance": 2,
+    "certified_error": 2,
+    "scale_factor": 3,
+}
+
+
 def numbers_table(found: pd.DataFrame) -> pd.DataFrame:
     """Each of the paper's numbers and ours, in its unit: percent, bits, ℓ2 distance or a factor.
 
@@ -35,7 +45,7 @@ def numbers_table(found: pd.DataFrame) -> pd.DataFrame:
                 "w": _plain(row.widen_factor),
                 "split": row.split,
                 "quantity": row.metric.replace("_", " "),
-                "paper": _plain(row.value),
+                "paper": _printed(row.value, row.metric),
                 "ours": number(row.ours, f"{{:.{digits}f}}"),
                 "interval": f"{row.low:.1f} to {row.high:.1f}" if np.isfinite(row.low) else "",
                 "Δ": number(row.difference, f"{{:+.{digits}f}}"),
@@ -52,6 +62,12 @@ def _set(paper: str, ours: object) -> str:
     """The paper's data set, and ours where it is another."""
     name = set_name(paper) if paper in ("mnist", "fashion_mnist", "cifar10") else paper
     return f"{name}; ours {set_name(ours)}" if isinstance(ours, str) and ours != paper else name
+
+
+def _printed(value: float, metric: str) -> str:
+    """The paper's number as its tables have it: an accuracy of 99.0 keeps its zero."""
+    least = _DECIMALS.get(metric, 1)
+    return f"{value:.{max(least, len(_plain(value).partition('.')[2]))}f}"
 
 
 def _plain(value: float) -> str:
