@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from frames import PAPER, ROBUST, frame
+from frames import PAPER, ROBUST, TABLE_4, frame
 
 from lib import exhibits, results
 
@@ -63,3 +63,18 @@ def test_footprints_name_the_nearer_filter():
     volumes = pd.DataFrame([("smooth-3", -1250.0), ("smooth-square-3", -1266.0)], columns=["transform", "value"])
     table = exhibits.footprint_table(volumes, measured, results.published("table-6"), results.published("table-1"))
     assert list(table["nearer"]) == ["square", "–", "column", "–", "–"]
+
+
+def test_both_footprints_stand_beside_the_papers_numbers_at_the_same_width():
+    ours = frame(("smooth-5", *ROBUST, 77.0, 0), ("smooth-square-5", *ROBUST, 78.2, 0), ("smooth-8", *ROBUST, 76.0, 0))
+    ours.attrs = {**ours.attrs, "exhibit": "footprints"}
+    table = exhibits.footprint_robustness_table(ours, TABLE_4).set_index("variant")
+    assert list(table.loc["smooth 5"]) == ["77.1", "77.0 (-0.1)", "78.2 (+1.1)", "column"]
+    assert list(table.loc["smooth 8"]) == ["73.2", "76.0 (+2.8)", "–", "–"]
+    said = exhibits.footprints_seen(ours, TABLE_4)
+    assert "(scale laptop, w=0.25, sizes 5), the square gives a robust accuracy that is +1.2 points off the column's." in said
+    assert "the column is **0.1 points** away on average, the square **1.1**." in said
+    nothing = frame()
+    nothing.attrs = ours.attrs
+    assert exhibits.footprints_seen(nothing, TABLE_4).startswith("Not computed yet: no size of the filter")
+    assert set(exhibits.footprint_robustness_table(nothing, TABLE_4)["nearer"]) == {"–"}

@@ -68,7 +68,14 @@ from lib.exhibits.sec2 import (
     example_2_seen,
     example_2_table,
 )
-from lib.exhibits.sec3 import footprint_robustness_table, footprint_table, robustness_table, seen, sensitivity_table
+from lib.exhibits.sec3 import (
+    footprint_robustness_table,
+    footprint_table,
+    footprints_seen,
+    robustness_table,
+    seen,
+    sensitivity_table,
+)
 from lib.exhibits.sec4 import fashion_table, seen_fashion, seen_variants, variants_table
 from lib.exhibits.sec5 import capacity_tables, equal_distance_seen, equal_distance_table, growth_seen, volume_seen
 from lib.exhibits.slider import level_slider
@@ -133,6 +140,7 @@ __all__ = [
     "fashion_table",
     "footprint_robustness_table",
     "footprint_table",
+    "footprints_seen",
     "growth_figure",
     "growth_seen",
     "half_eps",

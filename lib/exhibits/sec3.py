@@ -5,14 +5,17 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from lib import grid
 from lib.exhibits.cells import (
     BOXED,
     MISSING,
     QUANTITIES,
     extent,
+    from_to,
     number,
     our_cell,
     over_seeds,
+    paper_cell,
     paper_values,
     to_compute,
     transform_label,
@@ -92,27 +95,55 @@ def footprint_table(
 
 
 def footprint_robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """Robust accuracy of PGD training on both footprints, beside the paper's Table 2: which one is nearer."""
-    mine = over_seeds(ours, "pgd", "robust_accuracy")
-    theirs = paper_values(paper, "pgd", "robust_accuracy")
+    """Robust accuracy of PGD training on both footprints, beside the paper's Table 4 at the same width: which one is nearer."""
+    width, found = _both_footprints(ours, paper)
+    mine = over_seeds(ours, *BOXED)
     rows = []
-    for name in theirs.index.intersection([f"smooth-{size}" for size in (3, 5, 8)]):
-        square = name.replace("smooth-", "smooth-square-")
-        values = [mine["mean"].get(variant, np.nan) for variant in (name, square)]
+    for name, (theirs, column, square) in found.items():
         rows.append(
             {
                 "variant": transform_label(name),
-                "robust accuracy: paper": f"{theirs[name]:.1f}",
-                "column s×1 (Δ)": our_cell(mine, name, theirs[name]),
-                "square s×s (Δ)": our_cell(mine, square, theirs[name]),
-                "nearer": _nearer(theirs[name], *values),
+                f"paper, w={width:g}": paper_cell(theirs),
+                "column s×1 (Δ)": our_cell(mine, name, theirs),
+                "square s×s (Δ)": our_cell(mine, _square(name), theirs),
+                "nearer": _nearer(theirs, column, square),
             }
         )
     return pd.DataFrame(rows)
 
 
+def footprints_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """How far robust accuracies on the two footprints lie from each other and from the paper's Table 4 at the same width."""
+    width, found = _both_footprints(ours, paper)
+    both = {name: values for name, values in found.items() if np.isfinite(values).all()}
+    if not both:
+        return f"Not computed yet: no size of the filter is trained with both footprints; {to_compute(ours)}"
+    theirs, column, square = np.transpose(list(both.values()))
+    sizes = ", ".join(name.removeprefix("smooth-") for name in both)
+    return (
+        f"Trained on both (scale {ours.attrs['scale']}, w={width:g}, sizes {sizes}), the square gives a robust accuracy that "
+        f"is {from_to(pd.Series(square - column))} points off the column's. From the paper's at this width the column is "
+        f"**{np.abs(column - theirs).mean():.1f} points** away on average, the square **{np.abs(square - theirs).mean():.1f}**."
+    )
+
+
+def _both_footprints(ours: pd.DataFrame, paper: pd.DataFrame) -> tuple[float, dict[str, tuple[float, float, float]]]:
+    """Our width, and by transform with a column robust accuracies: the paper's at that width, the column's, the square's."""
+    listed = grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])
+    width = listed[0].widen_factor
+    mine, theirs = over_seeds(ours, *BOXED)["mean"], paper_values(paper, *BOXED, by=["transform", "widen_factor"])
+    names = dict.fromkeys(run.transform for run in listed if "square" not in run.transform)
+    return width, {
+        name: (theirs.get((name, width), np.nan), mine.get(name, np.nan), mine.get(_square(name), np.nan)) for name in names
+    }
+
+
+def _square(name: str) -> str:
+    return name.replace("smooth-", "smooth-square-")
+
+
 def _nearer(paper: float, column: float, square: float) -> str:
-    if not np.isfinite([column, square]).all():
+    if not np.isfinite([paper, column, square]).all():
         return MISSING
     return "column" if abs(column - paper) < abs(square - paper) else "square"
 
