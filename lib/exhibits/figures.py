@@ -766,7 +766,7 @@ def growth_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, axis: str, 
             ax.set_xticks(values, [_short(value) for value in values], fontsize=8)
             ax.minorticks_off()
         axes[1, 1].set_xlabel(xlabel)
-        drawn = set(ours["transform"] if paper is None else variants)
+        drawn = set(ours.dropna(subset="value")["transform"] if paper is None else variants)
         looks = {name: look for name, look in _looks(variants).items() if name in drawn}
         handles = [Line2D([], [], label=transform_label(name), **look) for name, look in looks.items()]
         if paper is not None:
