@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import PIL
 import skimage
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -97,24 +98,28 @@ def _download(make: Callable[[], object], name: str, folder: Path) -> None:
 
 
 def _idx(kind: str, split: str) -> ImageSet:
-    from torchvision import datasets  # here: it takes as long to import as torch, and few processes read an original set
-
     folder = data_dir()
-    cls = getattr(datasets, kind)
     raw = folder / kind / "raw"
     if not all((raw / name).is_file() for name in _MD5[kind]):
-        _download(lambda: cls(folder, download=True), kind, folder)
+        from torchvision import datasets  # only here: it takes as long to import as torch
+
+        _download(lambda: getattr(datasets, kind)(folder, download=True), kind, folder)
     prefix = "train" if split == "train" else "t10k"
+    values = []
     for name, expected in _MD5[kind].items():
         if name.startswith(prefix):
-            found = hashlib.md5((raw / name).read_bytes()).hexdigest()
+            content = (raw / name).read_bytes()
+            found = hashlib.md5(content).hexdigest()
             if found != expected:
                 raise DataError(
                     f"{raw / name} is not {kind}'s file (md5 {found}, expected {expected}): truncated or replaced; "
                     f"delete it to have it downloaded again"
                 )
-    loaded = cls(folder, train=split == "train")
-    return ImageSet(loaded.data.unsqueeze(1).contiguous(), loaded.targets.long(), f"{kind}, the original files")
+            # The very file, so that its header is known: magic number and count, of images also height and width.
+            header = 16 if "images" in name else 8
+            values.append(torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).copy()))
+    images, labels = values  # in the order of _MD5
+    return ImageSet(images.view(-1, 1, 28, 28), labels.long(), f"{kind}, the original files")
 
 
 def _cifar10(split: str) -> ImageSet:
@@ -135,32 +140,44 @@ def _cifar10(split: str) -> ImageSet:
     return ImageSet(images, torch.tensor(loaded.targets), "CIFAR10, the original files")
 
 
-def _jpeg_files(split: str) -> Iterator[tuple[str, bytes]]:
-    """(class/file, content) of the split, from `cifar10-jpeg/` or `cifar10-jpeg.tar.gz` under the data folder."""
+def _jpeg_archive() -> Path | None:
+    """The archive of the re-encoded images, or None where they lie in a folder. DataError where there is neither."""
     base = data_dir()
     folder, archive = base / "cifar10-jpeg", base / "cifar10-jpeg.tar.gz"
     if folder.is_dir():
-        for path in sorted((folder / split).glob("*/*.jpg")):
+        return None
+    if archive.is_file():
+        return archive
+    raise DataError(
+        f"neither {folder} nor {archive} exists; cifar10-jpeg is a folder or archive of "
+        f"train|test/<class>/<number>.jpg, 32×32 pixels, and is not downloaded (dataset cifar10 is)"
+    )
+
+
+def _jpeg_files(split: str) -> Iterator[tuple[str, bytes]]:
+    """(class/file, content) of the split, from `cifar10-jpeg/` or `cifar10-jpeg.tar.gz` under the data folder."""
+    archive = _jpeg_archive()
+    if archive is None:
+        for path in sorted((data_dir() / "cifar10-jpeg" / split).glob("*/*.jpg")):
             yield f"{path.parent.name}/{path.name}", path.read_bytes()
-    elif archive.is_file():
-        try:
-            with tarfile.open(archive) as tar:
-                for member in tar:
-                    if member.isfile() and member.name.startswith(f"{split}/"):
-                        yield member.name.removeprefix(f"{split}/"), tar.extractfile(member).read()
-                while tar.fileobj.read(1 << 20):  # to the end of the stream, where its checksum is
-                    pass
-        except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-            raise DataError(f"{archive} is truncated or not a tar.gz archive ({error})") from None
-    else:
-        raise DataError(
-            f"neither {folder} nor {archive} exists; cifar10-jpeg is a folder or archive of "
-            f"train|test/<class>/<number>.jpg, 32×32 pixels, and is not downloaded (dataset cifar10 is)"
-        )
+        return
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile() and member.name.startswith(f"{split}/"):
+                    yield member.name.removeprefix(f"{split}/"), tar.extractfile(member).read()
+            while tar.fileobj.read(1 << 20):  # to the end of the stream, where its checksum is
+                pass
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise DataError(f"{archive} is truncated or not a tar.gz archive ({error})") from None
 
 
-def _cifar10_jpeg(split: str) -> ImageSet:
-    expected = {"train": 5000, "test": 1000}[split]
+_JPEG_IMAGES_A_CLASS = {"train": 5000, "test": 1000}
+
+
+def _jpeg_pixels(split: str) -> bytes:
+    """The split's images decoded, class by class: 32×32 pixels of three bytes each."""
+    expected = _JPEG_IMAGES_A_CLASS[split]
     by_class: dict[str, dict[str, bytes]] = {}
     for name, content in _jpeg_files(split):
         label, _, file = name.partition("/")
@@ -177,9 +194,21 @@ def _cifar10_jpeg(split: str) -> ImageSet:
                 raise DataError(f"cifar10-jpeg: {split}/{label}/{file} is not a readable image ({error})") from None
             if image.shape != (32, 32, 3):
                 raise DataError(f"cifar10-jpeg: {split}/{label}/{file} is {image.shape[:2]}, expected 32×32 pixels")
-            images.append(image)
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(stacked, torch.arange(CLASSES).repeat_interleave(expected), "CIFAR10 as JPEG re-encodings (lossy)")
+            images.append(image.tobytes())
+    return b"".join(images)
+
+
+def _cifar10_jpeg(split: str) -> ImageSet:
+    archive = _jpeg_archive()
+    if archive is None:
+        pixels = _jpeg_pixels(split)
+    else:
+        # Read and decoded once: 60,000 files in an archive take seconds, and every process asks.
+        about = f"cifar10-jpeg {split} Pillow {PIL.__version__}"
+        pixels = _kept(_place("pixels", about, archive.read_bytes()), lambda: _jpeg_pixels(split))
+    images = torch.from_numpy(np.frombuffer(pixels, np.uint8).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy())
+    labels = torch.arange(CLASSES).repeat_interleave(_JPEG_IMAGES_A_CLASS[split])
+    return ImageSet(images, labels, "CIFAR10 as JPEG re-encodings (lossy)")
 
 
 @lru_cache(maxsize=1)  # for both splits
@@ -315,35 +344,40 @@ def transformed(
     return x, subset.labels, subset.source
 
 
-def _edges_file(images: UInt8[Tensor, "n c h w"]) -> Path:
-    """Where the edges of `images` are kept: under `CHECKPOINT_DIR`, named by the images and by what finds the edges."""
-    base = ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
-    about = f"canny sigma=1 scikit-image {skimage.__version__} {tuple(images.shape)}"
-    digest = hashlib.sha256(about.encode())
-    digest.update(images.contiguous().numpy())
-    return base / "edges" / digest.hexdigest()[:32]
-
-
 def _edges(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """`transforms.edges`, looked up, or computed and kept: 60,000 images take some 10 s on one core, and every run asks.
+    """`transforms.edges`, looked up, or computed and kept: 60,000 images take some 10 s on one core, and every run asks."""
+    about = f"canny sigma=1 scikit-image {skimage.__version__} {tuple(images.shape)}"
+    place = _place("edges", about, images.contiguous().numpy())
+    bits = _kept(place, lambda: np.packbits(transforms.edges(images.float() / 255).numpy().astype(bool)).tobytes())
+    found = np.unpackbits(np.frombuffer(bits, np.uint8), count=images.numel())
+    return torch.from_numpy(found).view(images.shape).float()
 
-    The file is a sha256 of the bits, then the bits; one that does not agree with itself is computed again. Where it cannot
-    be written nothing is kept.
+
+def _place(kind: str, about: str, source: bytes | np.ndarray) -> Path:
+    """Where what is made of `source` is kept: under `CHECKPOINT_DIR`, named by it and by what makes it, `about`."""
+    base = ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
+    digest = hashlib.sha256(about.encode())
+    digest.update(source)
+    return base / kind / digest.hexdigest()[:32]
+
+
+def _kept(file: Path, compute: Callable[[], bytes]) -> bytes:
+    """What `compute` gives, looked up in `file`, or computed and kept there.
+
+    The file is a sha256 of the content, then the content; one that does not agree with itself is computed again. Where it
+    cannot be written nothing is kept.
     """
-    file = _edges_file(images)
     with suppress(OSError):
-        digest, bits = (content := file.read_bytes())[:32], content[32:]
-        if hashlib.sha256(bits).digest() == digest:
-            found = np.unpackbits(np.frombuffer(bits, np.uint8), count=images.numel())
-            return torch.from_numpy(found).view(images.shape).float()
-    found = transforms.edges(images.float() / 255)
-    bits = np.packbits(found.numpy().astype(bool)).tobytes()
+        digest, content = (whole := file.read_bytes())[:32], whole[32:]
+        if hashlib.sha256(content).digest() == digest:
+            return content
+    content = compute()
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(hashlib.sha256(bits).digest() + bits)
+        part.write_bytes(hashlib.sha256(content).digest() + content)
         part.replace(file)
     except OSError:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-    return found
+    return content

