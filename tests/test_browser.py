@@ -26,13 +26,14 @@ THEMES, WIDTHS = ("light", "dark"), (1280, 390)
 
 @dataclass
 class Visit:
-    """What one visit to a page in one theme found; of `overflow`, `unfocused` and `faults`, at both widths."""
+    """What one visit to a page in one theme found; of `overflow`, `cut`, `unfocused` and `faults`, at both widths."""
 
     asked: str
     theme: str
     errors: list[str]
     requests: list[str]
     overflow: list[str]
+    cut: list[str]
     images: list[str]
     formulas: dict
     links: list[str]
@@ -57,6 +58,16 @@ _OVERFLOW = """() => {
   const out = [...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > root.clientWidth + 1);
   return [`${root.scrollWidth} > ${root.clientWidth}`, ...out.slice(0, 5).map((e) => e.outerHTML.slice(0, 120))];
 }"""
+# Formulas whose end is hidden, and that cannot be scrolled to it.
+_CUT = """() => [...document.querySelectorAll("mjx-math")].filter((e) => {
+  const right = e.getBoundingClientRect().right;
+  for (let box = e.parentElement; box; box = box.parentElement) {
+    const { overflowX } = getComputedStyle(box);
+    if (["auto", "scroll"].includes(overflowX)) return false;
+    if (overflowX !== "visible" && right > box.getBoundingClientRect().right + 1) return true;
+  }
+  return false;
+}).map((e) => `${e.closest("p, li, td, dd")?.textContent.slice(0, 60)} … ${e.textContent.slice(0, 60)}`)"""
 # Pictures without words, or that are not there.
 _IMAGES = """() => [...document.querySelectorAll("img, svg[role=img]")].filter((e) => {
   if (e.closest("[aria-hidden=true]")) return false;
@@ -105,7 +116,7 @@ _UNFOCUSED = """() => {
 def _visit(chromium, address: str, theme: str) -> Visit:
     context = chromium.new_context(color_scheme=theme, reduced_motion="reduce")
     page = context.new_page()
-    errors, requests, overflow, unfocused, faults = [], [], [], [], []
+    errors, requests, overflow, cut, unfocused, faults = [], [], [], [], [], []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
@@ -118,6 +129,7 @@ def _visit(chromium, address: str, theme: str) -> Visit:
             links = page.evaluate("[...document.querySelectorAll('a[href], link[href]')].map((e) => e.href)")
             shown = page.evaluate("document.documentElement.dataset.theme")
         overflow += [f"{width}: {found}" for found in page.evaluate(_OVERFLOW)]
+        cut += [f"{width}: {found}" for found in page.evaluate(_CUT)]
         page.keyboard.press("Tab")  # from here on the browser knows that its reader uses a keyboard
         unfocused += [f"{width}: {found}" for found in page.evaluate(_UNFOCUSED)]
         if THEMES.index(theme) == WIDTHS.index(width):  # colours go by the theme, places by the width: each is looked at once
@@ -130,7 +142,7 @@ def _visit(chromium, address: str, theme: str) -> Visit:
             ]
     context.close()
     outside = [url for url in requests if urlparse(url).scheme not in ("file", "data", "blob")]
-    return Visit(theme, shown, errors, outside, overflow, images, formulas, links, unfocused, faults)
+    return Visit(theme, shown, errors, outside, overflow, cut, images, formulas, links, unfocused, faults)
 
 
 # What MathJax sets, listings of code and the rows of a long table are too many to be looked at each.
@@ -159,6 +171,7 @@ def test_no_request_leaves_the_page(visit):
 
 def test_nothing_sticks_out(visit):
     assert visit.overflow == []
+    assert visit.cut == []
 
 
 def test_every_image_is_there_and_told_in_words(visit):
@@ -212,6 +225,7 @@ FAULTS = {
     "a picture without words": (f'<img src="{DOT}">', {"images", "faults"}),
     "a picture that is not there": ('<img src="no.png" alt="A picture">', {"images", "errors"}),
     "a request to elsewhere": ('<img src="https://example.invalid/a.png" alt="A picture">', {"requests", "images", "errors"}),
+    "a formula that is cut": ('<p style="width: 9px; overflow: hidden"><mjx-math>2 + 2 = 4</mjx-math></p>', {"cut"}),
     "something too wide": ('<div style="width: 2000px">wide</div>', {"overflow"}),
     "an error in the console": ("<script>console.error('wrong')</script>", {"errors"}),
     "an exception": ("<script>throw new Error('wrong')</script>", {"errors"}),
@@ -233,7 +247,7 @@ def _found(chromium, file: Path, fault: str) -> set[str]:
     """The names of the checks that a page with `fault` fails."""
     file.write_text(SOUND % fault)
     visit = _visit(chromium, file.as_uri(), "dark")
-    lists = {name: getattr(visit, name) for name in ("errors", "requests", "overflow", "images", "unfocused", "faults")}
+    lists = {name: getattr(visit, name) for name in ("errors", "requests", "overflow", "cut", "images", "unfocused", "faults")}
     lists |= {name: visit.formulas[name] for name in ("unset", "wrong", "raw")}
     lists["links"] = _broken(visit.links, {file: set(re.findall(r'\bid="([^"]+)"', file.read_text()))})
     return {name for name, found in lists.items() if found} | ({"theme"} if visit.theme != visit.asked else set())
