@@ -77,6 +77,13 @@ def test_no_directive_stands_in_the_open(html):
         assert not re.search(r"`{3,}|\{(table|figure|math|glue:\w+|admonition|numref|ref|doc|eq)\}", text), page.name
 
 
+def test_no_line_can_begin_with_the_comma_behind_a_formula(html):
+    behind_formulas = re.compile(r'(<span class="glued">)?<span class="math [^>]*>[^<]*</span>([,.;:)])')
+    found = [found for page in _pages(html) for found in behind_formulas.findall(page.read_text())]
+    assert len(found) > 100
+    assert [mark for glue, mark in found if not glue] == []
+
+
 def test_every_exhibit_leads_to_its_code_and_records(html):
     for source in sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.md")]):
         page = html / ("notebooks" if source.suffix == ".ipynb" else "") / f"{source.stem}.html"

@@ -102,6 +102,19 @@ def _links(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         )
 
 
+def _glue(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Keep a formula and the comma, full stop or closing bracket behind it on one line: a browser would break between them."""
+    for formula in list(doctree.findall(nodes.math)):
+        parent, place = formula.parent, formula.parent.index(formula)
+        after = parent[place + 1] if place + 1 < len(parent) else None
+        mark = re.match(r"""[-,.;:!?)\]'"’”]+""", after) if isinstance(after, nodes.Text) else None
+        if mark:
+            parent[place : place + 2] = [
+                nodes.inline("", "", formula, nodes.Text(mark[0]), classes=["glued"]),
+                nodes.Text(after[mark.end() :]),
+            ]
+
+
 def repository(remote: str) -> str | None:
     """The web page of the repository that a git remote names, where it is GitHub's or GitLab's; None elsewhere.
 
@@ -198,6 +211,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", _configure)
     app.connect("html-collect-pages", _code_pages)
     app.connect("doctree-resolved", _links)
+    app.connect("doctree-resolved", _glue)
     app.connect("html-page-context", _mend, priority=900)
     app.connect("build-finished", _finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
