@@ -205,6 +205,33 @@ def test_gamma_meets_its_mark_where_robust_accuracy_moves_more(store):
     assert [verdict for name, (verdict, _) in _verdicts(store).items() if "gamma" in name] == ["met"]
 
 
+def test_a_missed_gamma_names_the_likely_reason_where_the_records_bear_it_out(store):
+    rows = _changed("figure-3a", value=80.0)
+    steps = dict(zip(["gamma-0.6", "gamma-0.8", "original", "gamma-1.2", "gamma-1.4"], [0.0, 0.1, 0.2, 0.3, 0.4], strict=True))
+    rows["value"] += rows["transform"].map(steps) * (rows["training"] == "pgd")
+    store["figure-3a"] = rows
+    said = next(found for name, (_, found) in _verdicts(store).items() if "gamma" in name)
+    assert "ρ with gamma +1.0" in said
+    assert "a likely reason" in said
+    rows["value"] += rows["transform"].map(steps) * (rows["training"] == "standard")
+    assert "a likely reason" not in next(found for name, (_, found) in _verdicts(store).items() if "gamma" in name)
+
+
+def test_marks_of_some_exhibits(store):
+    assert set(scorecard.marks(exhibits=["Table 2"])["exhibit"]) == {"Table 2"}
+    with pytest.raises(ValueError, match="no mark is set for Table 9; there are marks for Figure 3a"):
+        scorecard.marks(exhibits=["Table 9"])
+    found = scorecard.marks(exhibits=["Table 2", "Figure 3a"])
+    said = exhibits.marks_seen(found)
+    assert said.startswith(
+        "Of the marks that were set for this section beforehand **4 of 5** are met. **Missed** (Figure 3a): "
+    )
+    rows = _records("figure-3b")
+    store["figure-3b"] = rows[rows["transform"] != "edges"]
+    store["figure-3b"].attrs = rows.attrs
+    assert "**0 of 1** are met (1 not computed)" in exhibits.marks_seen(scorecard.marks(exhibits=["Figure 3b"]))
+
+
 def test_a_mark_waits_for_all_its_numbers(store):
     rows = _records("table-2")
     store["table-2"] = rows[rows["transform"] != "smooth-8"]

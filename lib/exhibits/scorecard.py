@@ -49,10 +49,10 @@ def numbers_table(found: pd.DataFrame) -> pd.DataFrame:
                 "ours": number(row.ours, f"{{:.{digits}f}}"),
                 "interval": f"{row.low:.1f} to {row.high:.1f}" if np.isfinite(row.low) else "",
                 "Δ": number(row.difference, f"{{:+.{digits}f}}"),
+                "state": row.state,
                 "our w": _plain(row.our_width),
                 "seeds": _plain(row.seeds) if row.training else "",
                 "scale": row.scale if isinstance(row.scale, str) and np.isfinite(row.ours) else "",
-                "state": row.state,
             }
         )
     return pd.DataFrame(rows)
@@ -101,6 +101,15 @@ def marks_table(marks: pd.DataFrame) -> pd.DataFrame:
     shown = marks.rename(columns={"found": "what the records show"})
     words = shown["verdict"].map(lambda word: f"**{word}**" if word in ("met", "missed") else word)
     return shown.assign(verdict=words)[["exhibit", "mark", "what the records show", "verdict", "scale"]]
+
+
+def marks_seen(marks: pd.DataFrame) -> str:
+    """How many of some marks are met, and each one that is missed with what the records show instead."""
+    of = marks["verdict"].value_counts()
+    lacking = f" ({of['not computed']} not computed)" if "not computed" in of else ""
+    said = f"Of the marks that were set for this section beforehand **{of.get('met', 0)} of {len(marks)}** are met{lacking}."
+    missed = marks[marks["verdict"] == "missed"]
+    return " ".join([said, *(f"**Missed** ({row.exhibit}): {row.mark}. It shows: {row.found}." for row in missed.itertuples())])
 
 
 def compute_table(spent: pd.DataFrame) -> pd.DataFrame:
