@@ -93,7 +93,7 @@ def cost_(
     said = (
         f"{tflops:g}·10¹² operations a second, as given"
         if tflops
-        else f"the throughput measured on {results.device_name(where)}"
+        else f"the throughput measured just now on {results.device_name(where)} (a busy machine is a slow one)"
     )
     typer.echo(f"scale {scale}, at {said}")
     typer.echo(table.to_markdown(index=False, floatfmt=("", ".0f", ".2e", ".2f", ".2f")))
