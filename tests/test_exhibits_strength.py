@@ -48,6 +48,19 @@ def test_the_suite_is_compared_image_by_image():
     assert exhibits.strength_table(held())["original"].eq("–").all()
 
 
+def test_what_the_suite_does_to_the_range_over_variants():
+    original, smooth = (
+        held(reference="hhhhhhhhh.", autoattack="hhhhhhhh.."),
+        held(reference="hhhhhhhh..", autoattack="hhhhh....."),
+    )
+    both = pd.concat([original, smooth.assign(transform="smooth-8")])
+    both.attrs = original.attrs
+    said = exhibits.strength_seen(both)
+    assert "the attacks that are computed together take **10.0 to 30.0 points** off" in said
+    assert said.endswith("stays**; they span 10.0 points under the paper's attack, and **30.0** under these together.")
+    assert exhibits.strength_table(held(reference="hh"))["original"].iloc[-1] == "–"
+
+
 @pytest.mark.parametrize(
     ("weaker", "stronger", "verdict"),
     [

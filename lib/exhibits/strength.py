@@ -5,7 +5,7 @@ import pandas as pd
 from scipy.stats import binomtest, spearmanr
 
 from lib import grid
-from lib.exhibits.cells import MISSING, paper_eps, to_compute, transform_label
+from lib.exhibits.cells import MISSING, extent, paper_eps, to_compute, transform_label
 from lib.results import interval
 
 # The attacks of the suite, by their metric's suffix, from the weakest in kind to the strongest.
@@ -62,7 +62,7 @@ def strength_table(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def strength_seen(outcomes: pd.DataFrame) -> str:
-    """What the suite takes off the paper's robust accuracy, at most, and whether the order of the variants stays."""
+    """What the suite takes off the paper's robust accuracy, at most, and what becomes of the variants' order and range."""
     held = {name: found for name, found in _held(outcomes).items() if "reference" in found and len(found.columns) > 1}
     if not held:
         return f"Not computed yet; {to_compute(outcomes)}"
@@ -78,7 +78,12 @@ def strength_seen(outcomes: pd.DataFrame) -> str:
     off = reference - worst
     span = f"{off.min():.1f} to {off.max():.1f}" if len(off) > 1 else f"{off.iloc[0]:.1f}"
     kept = list(reference.sort_values().index) == list(worst.sort_values().index)
-    order = f" The order of the {len(held)} variants **{'stays' if kept else 'changes'}**." if len(held) > 1 else ""
+    order = (
+        f" The order of the {len(held)} variants **{'stays' if kept else 'changes'}**; they span {extent(reference):.1f} points "
+        f"under the paper's attack, and **{extent(worst):.1f}** under these together."
+        if len(held) > 1
+        else ""
+    )
     every = all(found.columns.isin(ATTACKS).sum() == len(ATTACKS) for found in held.values())
     return (
         f"On {sizes} test images (scale {outcomes.attrs['scale']}), {'all' if every else 'the'} attacks "
