@@ -78,12 +78,12 @@ def strength_seen(outcomes: pd.DataFrame) -> str:
     off = reference - worst
     span = f"{off.min():.1f} to {off.max():.1f}" if len(off) > 1 else f"{off.iloc[0]:.1f}"
     kept = list(reference.sort_values().index) == list(worst.sort_values().index)
-    order = (
-        f" The order of the {len(held)} variants **{'stays' if kept else 'changes'}**; they span {extent(reference):.1f} points "
-        f"under the paper's attack, and **{extent(worst):.1f}** under these together."
-        if len(held) > 1
-        else ""
-    )
+    order = ""
+    if len(held) > 1:
+        order = (
+            f" The order of the {len(held)} variants **{'stays' if kept else 'changes'}**; they span {extent(reference):.1f} "
+            f"points under the paper's attack, and **{extent(worst):.1f}** under these together."
+        )
     every = all(found.columns.isin(ATTACKS).sum() == len(ATTACKS) for found in held.values())
     return (
         f"On {sizes} test images (scale {outcomes.attrs['scale']}), {'all' if every else 'the'} attacks "
