@@ -121,6 +121,16 @@ def test_where_half_of_the_images_fall(means, half):
     assert found == pytest.approx(half) if half is not None else np.isnan(found)
 
 
+def test_a_curve_reaches_twice_the_papers_budget():
+    """In a metric's name 16/255 is 0.0627451, a little more than it is."""
+    rows = curve(e_0=90.0, **{f"e_{k / 255:g}": value for k, value in ((8, 60.0), (16, 40.0), (17, 39.0))})
+    both = pd.concat([rows, rows.assign(transform="saturate-16", value=rows["value"] + rows.index)])
+    both.attrs = {**rows.attrs, "exhibit": "curve-cifar10"}
+    (ax,) = exhibits.curve_figure(both).axes
+    assert [len(line.get_xdata()) for line in ax.lines if not line.get_label().startswith("_")] == [3, 3]
+    assert "and most, **2.0**, at ε = 16/255" in exhibits.curve_seen(both)
+
+
 def test_curves_of_two_variants_are_compared_at_every_budget():
     both = pd.concat([curve(e_0=99.0, e_0_3=90.0, e_0_4=50.0), curve("smooth-8", e_0=98.0, e_0_3=70.0, e_0_4=60.0)])
     both.attrs = curve().attrs
