@@ -225,7 +225,10 @@ FAULTS = {
     "a picture without words": (f'<img src="{DOT}">', {"images", "faults"}),
     "a picture that is not there": ('<img src="no.png" alt="A picture">', {"images", "errors"}),
     "a request to elsewhere": ('<img src="https://example.invalid/a.png" alt="A picture">', {"requests", "images", "errors"}),
-    "a formula that is cut": ('<p style="width: 9px; overflow: hidden"><mjx-math>2 + 2 = 4</mjx-math></p>', {"cut"}),
+    "a formula that is cut": (
+        '<p style="width: 9px; overflow: hidden"><mjx-math style="white-space: nowrap">2 + 2 = 4</mjx-math></p>',
+        {"cut"},
+    ),
     "something too wide": ('<div style="width: 2000px">wide</div>', {"overflow"}),
     "an error in the console": ("<script>console.error('wrong')</script>", {"errors"}),
     "an exception": ("<script>throw new Error('wrong')</script>", {"errors"}),

@@ -106,6 +106,8 @@ def marks_table(marks: pd.DataFrame) -> pd.DataFrame:
 def marks_seen(marks: pd.DataFrame) -> str:
     """How many of some marks are met, and each one that is missed with what the records show instead."""
     of = marks["verdict"].value_counts()
+    if set(of.index) == {"not computed"}:
+        return f"Not computed yet: what the {len(marks)} marks ask for that were set for this section beforehand."
     lacking = f" ({of['not computed']} not computed)" if "not computed" in of else ""
     said = f"Of the marks that were set for this section beforehand **{of.get('met', 0)} of {len(marks)}** are met{lacking}."
     missed = marks[marks["verdict"] == "missed"]
