@@ -603,6 +603,26 @@ def test_other_runs_are_not_taken_for_the_papers(wrong):
     assert claims.check(NAME, frame(TWO, **wrong)).verdict == "not computed"
 
 
+@pytest.mark.parametrize(
+    ("name", "axis", "values", "recipe"),
+    [
+        ("5.3-cifar10-training-robustness-keeps-growing", "widen_factor", {0.25: 40, 1: 50}, "third"),
+        ("5.3-cifar10-more-images-always-help", "train_size", {1000: 40, 9000: 50, 50000: 60}, "third-weight-decay-.002"),
+    ],
+)
+def test_a_claim_along_an_axis_is_checked_on_the_runs_that_lie_along_it(name, axis, values, recipe):
+    """At scale laptop they train a third as long as those of Table 3, which they are not mixed with."""
+    train, test = "cifar10 pgd robust_accuracy train", "cifar10 pgd robust_accuracy test"
+    falling = dict(zip(values, reversed(values.values()), strict=True))
+    numbers = {
+        f"{train} {axis}": {"original": values if axis == "widen_factor" else falling},
+        f"{test} {axis}": {"original": values},
+    }
+    laptop = {"scale": "laptop", "dataset": "cifar10-jpeg"} | ({"widen_factor": 0.25} if axis == "train_size" else {})
+    assert claims.check(name, frame(numbers, **laptop, recipe=recipe)).verdict == "holds"
+    assert claims.check(name, frame(numbers, **laptop, recipe="default")).verdict == "not computed"
+
+
 def test_numbers_of_the_paper_are_not_asked_of_other_settings():
     name = "3.3-cifar10-numbers-before-level-16"
     (good,) = (case.good for case in CASES if case.name == name)

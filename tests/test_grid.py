@@ -48,7 +48,7 @@ def items(request) -> list[grid.Item]:
         ("figure-4-capacity-cifar10", 4 * 3 * 2, 4 * 2 * 2, 2),
         ("published-settings", 3, 3, 3),
         ("figure-4-samples-mnist", 4 * 5 * 2, 2 * 3 * 2, 2 * 2),
-        ("figure-4-samples-cifar10", 4 * 5 * 2, 2 * 2 * 2, 1),
+        ("figure-4-samples-cifar10", 4 * 5 * 2, 2 * 3 * 2, 1),
     ],
 )
 def test_an_exhibit_expands_to_all_combinations(exhibit, paper, laptop, smoke):
@@ -110,6 +110,9 @@ def test_samples_are_section_5_3s(exhibit):
     whole = {"mnist": 60000, "cifar10": 50000}[listed[0].dataset]
     assert {run.train_size for run in listed} == {1000, 3000, 9000, 27000, whole}
     assert {run.recipe for run in listed} == {"weight-decay-.002"}
+    fewer = grid.runs(exhibit, "laptop")
+    assert len({run.train_size for run in fewer}) >= 3
+    assert {grid.settings(run)["training"]["weight_decay"] for run in fewer} == {0.002}
 
 
 @pytest.mark.parametrize("exhibit", grid.exhibits())

@@ -28,7 +28,8 @@ _COLUMNS = (
 DIMENSION = {"mnist": 784, "cifar10": 3072}
 STANDARD_CLEAN, PGD_CLEAN = ("standard", "clean_accuracy"), ("pgd", "clean_accuracy")
 ROBUST, TO_PREDICTIONS = ("pgd", "robust_accuracy"), ("pgd", "robustness_wrt_predictions")
-_SAMPLE_RECIPE = "weight-decay-.002"  # Section 5.3
+# The exhibits that train along an axis: the rest of their settings may be other than the reference's.
+_ALONG = {"widen_factor": "figure-4-capacity", "train_size": "figure-4-samples"}
 
 
 class AbsentError(LookupError):
@@ -98,9 +99,15 @@ class Records:
     def _name(self, dataset: str) -> str:
         return self.cifar10 if dataset == "cifar10" else dataset
 
+    @property
+    def _settings_of(self) -> str:
+        return "paper" if self.scale == PUBLISHED else self.scale
+
+    def _first_run(self, exhibit: str) -> grid.Run:
+        return grid.runs(exhibit, self._settings_of, cifar10=self.cifar10)[0]
+
     def _reference(self, dataset: str) -> grid.Run:
-        scale = "paper" if self.scale == PUBLISHED else self.scale
-        return grid.runs(_REFERENCE[dataset], scale, cifar10=self.cifar10)[0]
+        return self._first_run(_REFERENCE[dataset])
 
     def _trained(self, dataset: str, quantity: tuple[str, str], split: str, **held: object) -> list:
         """Rows of the reference's network, each of what is `held` as given."""
@@ -144,10 +151,9 @@ class Records:
 
     def over(self, axis: str, dataset: str, quantity: tuple[str, str], split: str) -> dict[str, dict[float, Estimate]]:
         """By variant, then by `widen_factor` or `train_size`, ascending; variants with at least two. Section 5.3's settings."""
-        run = self._reference(dataset)
-        held = {"widen_factor": run.widen_factor, "recipe": _SAMPLE_RECIPE}
-        if axis == "widen_factor":
-            held = {"train_size": run.train_size, "recipe": "default"}
+        other = "train_size" if axis == "widen_factor" else "widen_factor"
+        recipe = self._first_run(f"{_ALONG[axis]}-{dataset}").recipe
+        held = {other: getattr(self._reference(dataset), other), "recipe": recipe}
         places: dict[str, dict[float, list]] = {}
         for row in self._trained(dataset, quantity, split, **held):
             places.setdefault(row.transform, {}).setdefault(getattr(row, axis), []).append(row)
@@ -201,8 +207,8 @@ class Records:
     def position(self, dataset: str, variant: str) -> float:
         """Where in its valid range, from 0 (corners of the cube) to 1 (away from all faces), the mean log2 volume lies."""
         volume = self.measured(dataset, "log2_perturbable_volume", [variant], at_least=1)[variant]
-        scale = "paper" if self.scale == PUBLISHED else self.scale
-        eps = grid.settings(grid.Measurement("log2_perturbable_volume", self._name(dataset), "original", scale))["eps"]
+        name = self._name(dataset)
+        eps = grid.settings(grid.Measurement("log2_perturbable_volume", name, "original", self._settings_of))["eps"]
         return volume / DIMENSION[dataset] - math.log2(eps)
 
     def paper_settings(self, *datasets: str) -> None:
