@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import binomtest
 
 from lib import grid
 from lib.grid import Item, Measurement, Run
@@ -419,13 +418,6 @@ def benchmark(name: str) -> pd.DataFrame:
     found = pd.DataFrame(record["rows"])
     found.attrs = {field: record[field] for field in ("device", "date", "commit")}
     return found
-
-
-@cache
-def interval(percent: float, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval, in percent, of an accuracy of `percent` on `n` examples."""
-    found = binomtest(round(percent * n / 100), n).proportion_ci(method="wilson")
-    return 100 * float(found.low), 100 * float(found.high)
 
 
 @cache

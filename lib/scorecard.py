@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from lib import claims, grid, results, theory
-from lib.claims import Estimate
+from lib.intervals import Estimate, estimate
 
 # The blocks of the grid that compute an exhibit's numbers; of the others below no block does.
 _BLOCKS = {
@@ -155,14 +155,6 @@ def _decimals(value: float) -> int:
     text = np.format_float_positional(value, trim="-")
     # Table 1's factors are printed with three decimals and its distances with two; a last digit 0 is not kept in a number.
     return 3 if value < 1 else max(2, len(text.partition(".")[2]))
-
-
-def estimate(values: Iterable[float], n: int) -> Estimate:
-    """The mean over seeds, in percent; Wilson's 95% interval over `n` images, widened to the range over seeds."""
-    values = list(values)
-    mean = sum(values) / len(values)
-    low, high = results.interval(mean, n)
-    return Estimate(mean, min(low, *values), max(high, *values))
 
 
 def totals(found: pd.DataFrame) -> pd.DataFrame:

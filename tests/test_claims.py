@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from lib import claims, grid, results
-from lib.claims.evidence import Estimate
 
 NETWORK = {"mnist": ("lenet5", 1.0), "fashion_mnist": ("lenet5", 1.0), "cifar10": ("wide_resnet28", 4.0)}
 SIZE = {"mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000}
@@ -635,14 +634,6 @@ def test_numbers_of_the_paper_are_not_asked_of_other_settings():
 
 
 # --- intervals --------------------------------------------------------------------------------------------------------
-
-
-def test_the_interval_of_a_difference_is_newcombes():
-    # Newcombe (1998, II), Table II, case 1: 56/70 against 48/80 gives .0524 to .3339.
-    first, second = (Estimate(100 * k / n, *results.interval(100 * k / n, n)) for k, n in ((56, 70), (48, 80)))
-    difference = first - second
-    assert difference.value == pytest.approx(20)
-    assert (difference.low, difference.high) == (pytest.approx(5.24, abs=0.01), pytest.approx(33.39, abs=0.01))
 
 
 def test_seeds_widen_the_interval():

@@ -3,7 +3,7 @@
 import pytest
 
 from lib import experiments, grid, results
-from lib.scorecard import estimate
+from lib.intervals import estimate
 
 RUN = grid.Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/short/seed0", "laptop")
 METRICS = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")

@@ -23,7 +23,7 @@ import pandas as pd
 
 from lib import grid, results
 from lib.claims.checks import CLAIMS, Claim
-from lib.claims.evidence import PUBLISHED, AbsentError, Estimate, Finding, Records
+from lib.claims.evidence import PUBLISHED, AbsentError, Finding, Records
 
 __all__ = [
     "CLAIMS",
@@ -31,7 +31,6 @@ __all__ = [
     "HOLDS",
     "NOT_COMPUTED",
     "PUBLISHED",
-    "Estimate",
     "Verdict",
     "check",
     "names",

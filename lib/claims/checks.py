@@ -9,7 +9,7 @@ from typing import SupportsFloat
 import pandas as pd
 from scipy.stats import spearmanr
 
-from lib import results, theory
+from lib import theory
 from lib.claims.evidence import (
     ALMOST_THE_SAME,
     COMPARABLE,
@@ -25,10 +25,10 @@ from lib.claims.evidence import (
     STANDARD_CLEAN,
     TO_PREDICTIONS,
     AbsentError,
-    Estimate,
     Finding,
     Records,
 )
+from lib.intervals import Estimate, interval
 
 MUCH_MORE = 2.0  # times
 STRONG_CORRELATION = 0.7
@@ -64,7 +64,7 @@ def _more(first: Estimate, second: Estimate, *, large: bool = False) -> Finding:
     """The first is above the second, beyond the interval; `large`: by more than is comparable."""
     gap = first - second
     said = f"{first.value:.1f} against {second.value:.1f}, {gap}"
-    return Finding(gap.rises and (gap.large or not large), said)
+    return Finding(gap.rises and (gap.beyond(COMPARABLE) or not large), said)
 
 
 def _ends(found: Mapping[str | float, Estimate]) -> tuple[Estimate, str]:
@@ -83,7 +83,7 @@ def _stable(found: Mapping[str, Estimate]) -> Finding:
 def _varies(found: Mapping[str, Estimate]) -> Finding:
     """Not comparable on all variants, beyond the interval."""
     spread, said = _ends(found)
-    return Finding(spread.large, f"{said}, {spread}")
+    return Finding(spread.beyond(COMPARABLE), f"{said}, {spread}")
 
 
 def _trend(found: Mapping, sign: int, *, large: bool = False, start: str | None = None) -> Finding:
@@ -95,7 +95,7 @@ def _trend(found: Mapping, sign: int, *, large: bool = False, start: str | None 
     if start not in (None, names[0]):
         raise AbsentError(f"needs {start} to begin with; recorded: {', '.join(names)}")
     total = found[names[-1]] - found[names[0]]
-    moves = (total.rises if sign > 0 else total.falls) and (total.large or not large)
+    moves = (total.rises if sign > 0 else total.falls) and (total.beyond(COMPARABLE) or not large)
     steps = {f"{before} to {after}": found[after] - found[before] for before, after in pairwise(names)}
     against = [f"{name} {step}" for name, step in steps.items() if (step.falls if sign > 0 else step.rises)]
     said = f"{found[names[0]].value:.1f} ({names[0]}) to {found[names[-1]].value:.1f} ({names[-1]}), {total}"
@@ -116,7 +116,7 @@ def _each(parts: Mapping[str, Finding]) -> Finding:
 def _share(count: SupportsFloat, n: SupportsFloat) -> Estimate:
     """A share of n points, in percent."""
     percent = 100 * float(count) / float(n)
-    return Estimate(percent, *results.interval(percent, int(n)))
+    return Estimate(percent, *interval(percent, int(n)))
 
 
 def _pairs(first: Mapping[str, Estimate], second: Mapping[str, Estimate]) -> dict[str, Estimate]:
@@ -348,7 +348,7 @@ def _more_sensitive(r: Records, dataset: str, variants: Sequence[str], *, large:
     if len(shared) < 2:
         raise AbsentError(f"needs clean accuracy of standard and robust accuracy of PGD training on 2 variants of {dataset}")
     (steady, said), (moved, told) = (_ends({name: found[name] for name in shared}) for found in (clean, robust))
-    holds = (moved - steady).rises and moved.value >= MUCH_MORE * steady.value and (moved.large or not large)
+    holds = (moved - steady).rises and moved.value >= MUCH_MORE * steady.value and (moved.beyond(COMPARABLE) or not large)
     return Finding(holds, f"robust {told}, {moved}; clean {said}, {steady}")
 
 
@@ -476,7 +476,7 @@ def _cost_and_gap(r: Records, variant: str) -> tuple[Estimate, Estimate, str]:
 
 def _like_cifar10(r: Records) -> Finding:
     cost, gap, said = _cost_and_gap(r, "original")
-    return Finding(all(found.large and found.rises for found in (cost, gap)), said)
+    return Finding(all(found.beyond(COMPARABLE) and found.rises for found in (cost, gap)), said)
 
 
 def _like_binarized(r: Records) -> Finding:
@@ -716,7 +716,7 @@ def _cornered_sets_differ(r: Records) -> Finding:
         gains.append(_gain(found[variant]))
     mnist, cifar10 = gains
     differ = cifar10 - mnist
-    return Finding(differ.large, f"CIFAR10 {cifar10}, MNIST {mnist}, {differ}")
+    return Finding(differ.beyond(COMPARABLE), f"CIFAR10 {cifar10}, MNIST {mnist}, {differ}")
 
 
 _claim(
@@ -911,7 +911,7 @@ def _gap_matters(r: Records) -> Finding:
         robust = _robust_share(small[small["training"] == "pgd"]) - _robust_share(large[large["training"] == "pgd"])
         clean = [_robust_share(part[part["training"] == "standard"], "clean_accuracy") for part in (small, large)]
         loss = clean[0] - clean[1]
-        holds = robust.large and robust.falls and (robust - loss).falls
+        holds = robust.beyond(COMPARABLE) and robust.falls and (robust - loss).falls
         parts[f"{d:.0f} dimensions"] = Finding(holds, f"robust {robust}, clean {loss}")
     return _each(parts)
 
@@ -922,7 +922,7 @@ def _width_matters(r: Records) -> Finding:
         trained = rows[(rows["training"] == "pgd") & (rows["gap"] == rows["gap"].min())]
         narrow, wide = (trained[trained["width"] == width] for width in (trained["width"].min(), trained["width"].max()))
         more = _robust_share(wide) - _robust_share(narrow)
-        parts[f"{d:.0f} dimensions"] = Finding(more.large and more.rises, f"{more}")
+        parts[f"{d:.0f} dimensions"] = Finding(more.beyond(COMPARABLE) and more.rises, f"{more}")
     return _each(parts)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import grid, results
+from lib import grid
+from lib.intervals import Estimate, estimate
 
 COMPARABLE = 3.0  # points
 ALMOST_THE_SAME = 1.0  # points
@@ -34,43 +35,6 @@ _ALONG = {"widen_factor": "figure-4-capacity", "train_size": "figure-4-samples"}
 
 class AbsentError(LookupError):
     """What a check needs is not recorded; the message says what."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its 95% interval, in points."""
-
-    value: float
-    low: float
-    high: float
-
-    def __sub__(self, other: "Estimate") -> "Estimate":
-        """The difference and its interval (MOVER; of two Wilson intervals, Newcombe's)."""
-        value = self.value - other.value
-        low = value - math.hypot(self.value - self.low, other.high - other.value)
-        return Estimate(value, low, value + math.hypot(self.high - self.value, other.value - other.low))
-
-    @property
-    def rises(self) -> bool:
-        """Above 0, beyond the interval."""
-        return self.low > 0
-
-    @property
-    def falls(self) -> bool:
-        """Below 0, beyond the interval."""
-        return self.high < 0
-
-    @property
-    def large(self) -> bool:
-        """More than comparable, in either direction, and beyond the interval."""
-        return not self.within(COMPARABLE) and (self.rises or self.falls)
-
-    def within(self, margin: float) -> bool:
-        """At most `margin` from 0, whatever the interval."""
-        return round(abs(self.value), 6) <= margin
-
-    def __str__(self) -> str:
-        return f"{self.value:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
 @dataclass(frozen=True)
@@ -116,13 +80,9 @@ class Records:
         return [row for row in rows if all(getattr(row, name) == value for name, value in held.items())]
 
     def _estimate(self, rows: Iterable) -> Estimate:
-        """The mean over seeds; Wilson's interval over the images, widened to the range over seeds."""
         by_seed = {row.seed: row for row in rows}
         self.read.update({row.Index: row for row in by_seed.values()})
-        values = [row.value for row in by_seed.values()]
-        value = sum(values) / len(values)
-        low, high = results.interval(value, min(int(row.n) for row in by_seed.values()))
-        return Estimate(value, min(low, *values), max(high, *values))
+        return estimate((row.value for row in by_seed.values()), min(int(row.n) for row in by_seed.values()))
 
     def accuracies(
         self, dataset: str, quantity: tuple[str, str], variants: Iterable[str], *, at_least: int = 2

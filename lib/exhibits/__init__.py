@@ -95,7 +95,7 @@ from lib.exhibits.speed import (
     worst_case_table,
 )
 from lib.exhibits.strength import curve_seen, curve_table, half_eps, masking_seen, masking_table, strength_seen, strength_table
-from lib.results import interval
+from lib.intervals import interval
 
 __all__ = [
     "MISSING",

@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from lib import grid
-from lib.results import interval
+from lib.intervals import interval
 
 PALETTE = sns.color_palette("colorblind")
 # (training, metric): label, heading in tables, and colour of the four columns of Tables 2 and 3.
@@ -58,7 +58,7 @@ def paper_eps(dataset: str) -> float:
 def over_seeds(
     ours: pd.DataFrame, training: str, metric: str, split: str = "test", by: str | list[str] = "transform"
 ) -> pd.DataFrame:
-    """Mean, lowest and highest value over seeds, n and status, by transform: `failed` or `stale` where no value is.
+    """Values, their mean, lowest and highest over seeds, n and status, by transform: `failed` or `stale` where no value is.
 
     `by`: the columns to tell runs apart by, where more than the transform varies.
     """
@@ -66,6 +66,7 @@ def over_seeds(
     grouped = rows.groupby(by)
     return pd.DataFrame(
         {
+            "values": grouped["value"].agg(lambda values: values.dropna().tolist()),
             "mean": grouped["value"].mean(),
             "low": grouped["value"].min(),
             "high": grouped["value"].max(),

@@ -17,6 +17,7 @@ from lib.exhibits.cells import (
     to_compute,
     transform_label,
 )
+from lib.intervals import Estimate, estimate
 
 _CLEAN = ("pgd", "clean_accuracy")
 _BY_WIDTH = ["transform", "widen_factor"]
@@ -152,6 +153,22 @@ def _printed_gap(printed: pd.Series, width: float, name: str) -> float:
     return printed.get(("original", width), np.nan) - printed.get((name, width), np.nan)
 
 
+def _estimated_gap(found: pd.DataFrame, key: tuple[str, str], name: str) -> Estimate:
+    original, hard = (
+        estimate(found.loc[(*key, each), "values"], int(found.loc[(*key, each), "n"])) for each in ("original", name)
+    )
+    return original - hard
+
+
+def _told(short: Estimate, long: Estimate) -> str:
+    """What the gap does from a short to a long training, beyond its intervals."""
+    if not (long - short).falls:
+        return "It does not shrink beyond the intervals: this training is long enough to show it as it is."
+    if not long.rises:
+        return "Nothing of it is left beyond the interval: it is the short training's."
+    return f"So short training exaggerates the gap; it does not make it, since {long} points are left."
+
+
 def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How the gap between original and smoothed images moves with the length of training, and what the paper's own gives."""
     found = robust_by_length([ours, own])
@@ -162,13 +179,17 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
     if len(longer) < 2:
         return f"Not computed yet: two lengths at least are needed; {to_compute(ours)}"
     first, last = longer[0], longer[-1]
+    short, long = (_estimated_gap(found, key, hard) for key in (first, last))
     width = settings[first]["model"]["widen_factor"]
     printed = paper_values(paper, *BOXED, by=_BY_WIDTH)
     said = [
         f"Scale {ours.attrs['scale']}, w={width:g}: from {settings[first]['training']['steps']:,} to "
         f"{settings[last]['training']['steps']:,} steps the gap between original and {transform_label(hard)} goes **from "
-        f"{gaps[first]:.1f} to {gaps[last]:.1f} points**; the paper's is {_printed_gap(printed, width, hard):.1f}."
+        f"{gaps[first]:.1f} to {gaps[last]:.1f} points**, by {long - short}; the paper's is "
+        f"{_printed_gap(printed, width, hard):.1f}. {_told(short, long)}"
     ]
+    if found.loc[[(*key, name) for key in (first, last) for name in ("original", hard)], "seeds"].max() == 1:
+        said.append("One seed each: the scatter from one training to the next is not in these intervals.")
     own_key = next((key for key in settings if is_own(*key)), None)
     if own_key in gaps:
         said.append(f"At the paper's own settings it is {gaps[own_key]:.1f}.")

@@ -17,7 +17,7 @@ from lib.exhibits.cells import (
     to_compute,
     transform_label,
 )
-from lib.results import interval
+from lib.intervals import interval
 
 _BLANK_EXAMPLE_1 = [dict.fromkeys(("ε", "d", "axis, simulated", "diagonal, simulated"), MISSING)]
 

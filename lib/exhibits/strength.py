@@ -6,7 +6,7 @@ from scipy.stats import binomtest, spearmanr
 
 from lib import grid
 from lib.exhibits.cells import MISSING, extent, paper_eps, to_compute, transform_label
-from lib.results import interval
+from lib.intervals import interval
 
 # The attacks of the suite, by their metric's suffix, from the weakest in kind to the strongest.
 ATTACKS = {
