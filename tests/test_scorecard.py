@@ -320,13 +320,17 @@ def test_claims_are_counted_and_the_failing_named():
 
 
 def test_what_readme_and_section_3_say_in_words_is_what_the_records_show(monkeypatch):
-    """The sentences are typed: which footprint the filter has, and on which sets the attack is strong enough."""
+    """The sentences are typed: which footprint the filter has, what short training does, where the attack is strong enough."""
     monkeypatch.setenv("RESULTS_DIR", str(results.ROOT / "results"))
     volumes, distances = results.select("footprint-volumes"), results.select("footprint-distances")
     published = results.published("table-6"), results.published("table-1")
     assert set(exhibits.footprint_table(volumes, distances, *published)["nearer"]) == {"column"}
     trained = exhibits.footprint_robustness_table(results.select("footprints"), results.published("table-4"))
     assert set(trained["nearer"]) == {"column", "square"}, "they tell the footprints apart now: say so in the README"
+    longer = results.select("under-training"), results.select("published-settings")
+    assert "short training exaggerates the gap; it does not make it" in exhibits.length_seen(
+        *longer, results.published("table-4")
+    )
     held = results.outcomes("strength-mnist")
     left = 100 * held.groupby(["transform", "metric"])["held"].mean().unstack()
     taken = left["robust_accuracy_reference"] - left["robust_accuracy_autoattack"]
