@@ -33,7 +33,7 @@ def items(request) -> list[grid.Item]:
         ("section-2.2", 2, 2, 2),
         ("exact-certificate", 2, 2, 2),
         ("figure-3a", 5 * 2, 5 * 2, 3 * 2),
-        ("figure-3b", 2 * 2, 2 * 2 * 3, 2 * 2),
+        ("figure-3b", 2 * 2, 2 * 2, 2 * 2),
         ("figure-3b-pixels", 2, 2, 2),
         ("figure-1a", 5, 5, 5),
         ("figure-1b", 6, 6, 6),
