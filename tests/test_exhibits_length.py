@@ -7,6 +7,7 @@ from frames import ATTRS, ROBUST, TABLE_4, frame
 
 from lib import exhibits, grid, results
 from lib.exhibits import length
+from lib.intervals import interval
 
 
 def trained(exhibit: str, *points) -> pd.DataFrame:
@@ -103,6 +104,13 @@ def test_the_figure_draws_both_variants_and_the_paper():
     assert sorted(line.get_ydata()[0] for line in dashed) == [66.2, 87.1]
     solid = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "-" and len(line.get_ydata()) == 3]
     assert [list(values) for values in solid] == [[85.0, 86.0, 87.0], [60.0, 63.0, 65.5]]
+
+
+def test_the_figures_bars_are_the_intervals():
+    (ax,) = exhibits.length_figure(LONGER, OWN, TABLE_4).axes
+    bars = [segment[:, 1].tolist() for container in ax.containers for segment in container.lines[2][0].get_segments()]
+    values = [85.0, 86.0, 87.0, 87.5, 60.0, 63.0, 65.5, 66.5, 50.0]
+    assert np.allclose(bars, [interval(value, 10_000) for value in values])
 
 
 def test_a_figure_without_records_says_so():

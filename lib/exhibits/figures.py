@@ -74,7 +74,7 @@ def robustness_figure(
                 ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
             mine = over_seeds(ours, *quantity)
             mine = mine[mine["seeds"] > 0].reindex(transforms)  # the line breaks where nothing is computed
-            spans = [_span(row) for _, row in mine.iterrows()]
+            spans = [_bar(row) for _, row in mine.iterrows()]
             ax.errorbar(
                 range(len(transforms)), mine["mean"], yerr=np.transpose(spans), fmt=f"{markers[quantity]}-",
                 color=colour, markersize=6 if markers[quantity] == "s" else 4, linewidth=1.6, capsize=2, label=label,
@@ -106,7 +106,7 @@ def claim_figure(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figur
                 theirs = paper_values(paper, *quantity).reindex(transforms)
                 ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
                 mine = over_seeds(ours, *quantity).reindex(transforms)  # the line breaks where nothing is computed
-                spans = np.transpose([_span(row) for _, row in mine.iterrows()])
+                spans = np.transpose([_bar(row) for _, row in mine.iterrows()])
                 style = {"color": colour, "markersize": 4, "linewidth": 1.6, "capsize": 2, "label": label}
                 ax.errorbar(range(len(transforms)), mine["mean"], yerr=spans, fmt="o-", **style)
             ax.set_xticks(range(len(transforms)), map(transform_label, transforms), rotation=60, ha="right", fontsize=8)
@@ -118,7 +118,7 @@ def claim_figure(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figur
     return figure
 
 
-def _span(row: pd.Series) -> tuple[float, float]:
+def _bar(row: pd.Series) -> tuple[float, float]:
     """The lengths of the error bar below and above the mean."""
     if not row["seeds"] > 0:
         return (np.nan, np.nan)
@@ -264,7 +264,7 @@ def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Dat
                 short = transform_label(name).replace("smooth ", "s").replace("saturate ", "")
                 at = (measured[name], theirs[name])
                 ax.annotate(short, at, (3, -8), textcoords="offset points", fontsize=6, color="dimgrey")
-            spans = np.transpose([_span(row) for _, row in mine.iterrows()]) if len(mine) else None
+            spans = np.transpose([_bar(row) for _, row in mine.iterrows()]) if len(mine) else None
             ax.errorbar(
                 measured[mine.index], mine["mean"], yerr=spans, fmt="o", color=PALETTE[3], markersize=4, capsize=2,
                 label=f"ours: {correlation_label(measured, mine['mean'])}",
@@ -603,7 +603,7 @@ def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
             label, _, colour = QUANTITIES[quantity]
             places = [group + (i - 1) * width for group in range(len(FASHION))]
             mine = over_seeds(ours, *quantity).reindex(list(FASHION))
-            spans = [_span(row) for _, row in mine.iterrows()]
+            spans = [_bar(row) for _, row in mine.iterrows()]
             ax.bar(places, mine["mean"], width * 0.9, color=colour, label=label)
             ax.errorbar(places, mine["mean"], yerr=np.transpose(spans), fmt="none", color="black", capsize=2)
             theirs = paper_values(paper, *quantity).reindex(list(FASHION))
@@ -645,7 +645,7 @@ def length_figure(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) ->
             apart = np.array([length.is_own(scale, recipe) for scale, recipe, _ in rows.index], dtype=bool)
             for part, line in ((rows[~apart], "-"), (rows[apart], "none")):
                 if len(part):
-                    spans = np.transpose([span(point) for _, point in part.iterrows()])
+                    spans = np.transpose([_bar(point) for _, point in part.iterrows()])
                     ax.errorbar(part["steps"], part["mean"], yerr=spans, linewidth=1.6, capsize=2, linestyle=line, **look)
             if (name, width) in printed.index:
                 ax.axhline(printed[name, width], linestyle="--", color=look["color"], linewidth=1.2, alpha=0.9)
@@ -688,7 +688,7 @@ def volume_figure(
                 mine = over_seeds(ours, *quantity)
                 if name in mine.index and name in measured.index:
                     row = mine.loc[name]
-                    spans = np.transpose([_span(row)])
+                    spans = np.transpose([_bar(row)])
                     style = {**look, **changed, "linestyle": ""}
                     ax.errorbar([measured[name]], [row["mean"]], yerr=spans, capsize=2, **style)
             ax.plot([], [], linestyle="", label=transform_label(name), **look)
@@ -722,7 +722,7 @@ def equal_distance_figure(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd
             names = [prefix + target for target in targets]
             ax.plot(printed[targets], theirs[names], "--", linewidth=1.2, alpha=0.9, color=look["color"])
             rows = mine.reindex(names)
-            spans = np.transpose([_span(row) for _, row in rows.iterrows()])
+            spans = np.transpose([_bar(row) for _, row in rows.iterrows()])
             ax.errorbar(measured.reindex(names), rows["mean"], yerr=spans, capsize=2, linewidth=1.6, label=label, **look)
         ax.plot([], [], "--", color="grey", label="the paper")
         ax.set(xlabel="inter-class distance of test images (ℓ2)", ylabel="robust accuracy (% of test images)")
@@ -756,7 +756,7 @@ def growth_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, axis: str, 
                     mine = mine[mine["seeds"] > 0]
                     if name in mine.index:
                         mine = mine.loc[name].sort_index()
-                        spans = np.transpose([_span(point) for _, point in mine.iterrows()])
+                        spans = np.transpose([_bar(point) for _, point in mine.iterrows()])
                         x = mine.index.to_numpy(dtype=float)
                         ax.errorbar(x, mine["mean"], yerr=spans, linewidth=1.6, capsize=2, label=transform_label(name), **look)
         for ax, quantity in zip(axes[0], ACCURACIES, strict=True):
