@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache, partial
 from itertools import product
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -492,7 +492,7 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
     bars = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"  # for the processes started here: their bars would overwrite one another
     others = active_children()
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start, initargs=(where, threads)) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker, initargs=(where, threads)) as pool:
         # The workers inherit this: an interrupt from the keyboard, which all of them get, is this process's to handle.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         futures = {pool.submit(complete_one, item, where): item for item in waiting}
@@ -520,6 +520,17 @@ def _start(where: torch.device | str, threads: int) -> torch.device:
     tqdm.set_lock(threading.RLock())  # the default is a semaphore of the system's, which a terminated worker would leave behind
     results.provenance()  # the commit of the code that runs, not of what the checkout holds hours later
     return device(str(where))
+
+
+def _start_worker(where: torch.device | str, threads: int) -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    _start(where, threads)
+
+
+def _end_with_the_parent() -> None:
+    """A worker whose parent was killed would go on with its run, then wait for ever for the next one."""
+    parent_process().join()
+    os._exit(1)
 
 
 def collect(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", device: str = "auto") -> pd.DataFrame:

@@ -202,10 +202,9 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_interrupted_from_the_keyboard(tmp_path, jobs):
-    """Ctrl-C reaches every process of the terminal: all leave at once, with one line."""
+@contextmanager
+def _side_by_side(jobs: str) -> Iterator[tuple[subprocess.Popen, list[Run]]]:
+    """A process that computes runs, the first of which is recorded, in a session of its own; and the runs."""
     listed = [run for run in grid.runs("table-2", "smoke") if run.training == "standard"]
     records = [[results.path(run, name) for name in grid.records(run)] for run in listed]
     command = [*LIB, *(run.key for run in listed), *SMOKE, "--jobs", jobs]
@@ -215,14 +214,36 @@ def test_interrupted_from_the_keyboard(tmp_path, jobs):
         while not any(all(path.exists() for path in paths) for paths in records):
             assert process.poll() is None
             time.sleep(0.01)
+        yield process, listed
+
+
+def _are_whole_and_not_all_there(runs: list[Run]) -> None:
+    states = [results.missing(run) for run in runs]  # which reads every record there is
+    assert [] in states
+    assert any(states)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_interrupted_from_the_keyboard(jobs):
+    """Ctrl-C reaches every process of the terminal: all leave at once, with one line."""
+    with _side_by_side(jobs) as (process, listed):
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate()  # which waits for whoever still holds its standard error
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1] == "interrupted; what was recorded is kept, and training goes on from its checkpoint"
     assert "Traceback" not in err
-    states = [results.missing(run) for run in listed]  # and every record there is whole
-    assert [] in states
-    assert any(states)
+    _are_whole_and_not_all_there(listed)
+
+
+@pytest.mark.parametrize("killed_by", [signal.SIGTERM, signal.SIGKILL])
+def test_runs_side_by_side_end_with_the_process_that_started_them(killed_by):
+    """They get no signal themselves; on their own they would hold their locks and their cores for ever."""
+    with _side_by_side("2") as (process, listed):
+        process.send_signal(killed_by)
+        process.communicate(timeout=60)  # which waits for whoever still holds its standard error
+    assert process.returncode == -killed_by
+    _are_whole_and_not_all_there(listed)
 
 
 # --- disks that refuse --------------------------------------------------------------------------------------------------
