@@ -116,7 +116,9 @@ class Records:
         held = {other: getattr(self._reference(dataset), other), "recipe": recipe}
         places: dict[str, dict[float, list]] = {}
         for row in self._trained(dataset, quantity, split, **held):
-            places.setdefault(row.transform, {}).setdefault(getattr(row, axis), []).append(row)
+            # A whole column of numbers is numpy's; a place is Python's.
+            place = int(row.train_size) if axis == "train_size" else float(row.widen_factor)
+            places.setdefault(row.transform, {}).setdefault(place, []).append(row)
         found = {
             variant: {place: self._estimate(rows) for place, rows in sorted(places[variant].items())}
             for variant in (MNIST if dataset == "mnist" else SATURATION)

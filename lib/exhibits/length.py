@@ -162,8 +162,10 @@ def _estimated_gap(found: pd.DataFrame, key: tuple[str, str], name: str) -> Esti
 
 def _told(short: Estimate, long: Estimate) -> str:
     """What the gap does from a short to a long training, beyond its intervals."""
+    if (long - short).rises:
+        return "It grows beyond the intervals: short training understates it."
     if not (long - short).falls:
-        return "It does not shrink beyond the intervals: this training is long enough to show it as it is."
+        return "It does not move beyond the intervals."
     if not long.rises:
         return "Nothing of it is left beyond the interval: it is the short training's."
     return f"So short training exaggerates the gap; it does not make it, since {long} points are left."
