@@ -165,3 +165,11 @@ def test_growth_seen_of_training_set_sizes():
     assert "from train size 1,000 to 60,000" in text
     assert "**+20.0 points (original)**" in text
     assert "CIFAR10: not computed yet, two values at least are needed" in text
+
+
+def test_passes_seen_counts_steps_of_the_grid():
+    text = exhibits.passes_seen({"MNIST": along("train_size")})
+    assert text == (
+        "MNIST (scale laptop): every run takes 1,876 steps of 128 images, that is 240 times through 1,000, 27 times through "
+        "9,000, 4 times through 60,000 training images."
+    )

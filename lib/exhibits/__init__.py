@@ -78,7 +78,7 @@ from lib.exhibits.sec3 import (
     sensitivity_table,
 )
 from lib.exhibits.sec4 import fashion_table, seen_fashion, seen_variants, variants_table
-from lib.exhibits.sec5 import capacity_tables, equal_distance_seen, equal_distance_table, growth_seen, volume_seen
+from lib.exhibits.sec5 import capacity_tables, equal_distance_seen, equal_distance_table, growth_seen, passes_seen, volume_seen
 from lib.exhibits.slider import level_slider
 from lib.exhibits.speed import (
     agreement_table,
@@ -162,6 +162,7 @@ __all__ = [
     "mean_interval",
     "network_table",
     "numbers_table",
+    "passes_seen",
     "perturbable_volume_seen",
     "perturbable_volume_table",
     "picture_plate",

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from lib import grid
 from lib.exhibits.cells import (
     ACCURACIES,
     BOXED,
@@ -147,6 +148,24 @@ def growth_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame | None]], ax
             f"{name} (scale {ours.attrs['scale']}), from {axis.replace('_', ' ')} {low} to {high}: robust accuracy on test "
             f"images moves by **{_moves(robust)}**{theirs}{steady}. The gap between training and test images goes, on average "
             f"over the variants, from {gap['first']:.1f} to {gap['last']:.1f} points of robust accuracy."
+        )
+    return " ".join(said)
+
+
+def passes_seen(sets: Mapping[str, pd.DataFrame]) -> str:
+    """How often training goes through each training set of Section 5.3, by data set: the runs of all sizes take the same steps.
+
+    Short training hardly sees a large set, which then cannot show what more images would give.
+    """
+    said = []
+    for name, ours in sets.items():
+        runs = grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])
+        training = grid.settings(runs[0])["training"]
+        seen = training["steps"] * training["batch_size"]
+        each = [f"{seen / size:,.0f} times through {size:,}" for size in sorted({run.train_size for run in runs})]
+        said.append(
+            f"{name} (scale {ours.attrs['scale']}): every run takes {training['steps']:,} steps of {training['batch_size']} "
+            f"images, that is {', '.join(each)} training images."
         )
     return " ".join(said)
 
