@@ -56,17 +56,37 @@ def run(
 
 
 @app.command()
-def status(names: Names = None, scale: Scale = "laptop") -> None:
-    """Which records there are, are stale, or are missing; of the whole grid, the scorecard's totals as well."""
+def status(
+    names: Names = None, scale: Annotated[str | None, typer.Option(help="paper, laptop or smoke; laptop by default.")] = None
+) -> None:
+    """Which records there are, are stale, or are missing; of the whole grid, the scorecard's totals as well.
+
+    The totals are of the scale that is named; where none is, they are the book's, which shows the best record there is.
+    """
+    listed = scale or "laptop"
     counts = dict.fromkeys(("recorded", "stale", "failed", "missing"), 0)
-    for item, asked in _items(names, scale).items():
+    for item, asked in _items(names, listed).items():
         found = {name: results.status(item, name) for name in asked}
         for state in found.values():
             counts[state] += 1
         typer.echo(f"{item.key}: {', '.join(f'{name} {state}' for name, state in found.items())}")
-    typer.echo(f"{scale}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     if not names:
-        typer.echo(_summary(scale))
+        for cifar10, number in _recorded_of_other_sets(listed).items():
+            typer.echo(f"{cifar10}: {number} recorded, not counted below; CIFAR10={cifar10} lists them")
+    typer.echo(f"{listed}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    if not names:
+        typer.echo(_summary(scale or "auto"))
+
+
+def _recorded_of_other_sets(scale: str) -> dict[str, int]:
+    """Of each CIFAR10 set but the one asked for, how many records there are, where there are any."""
+    counts: dict[str, int] = {}
+    for cifar10 in set(grid.CIFAR10_SETS) - {grid.cifar10_set()}:
+        for item in grid.all_runs(scale, cifar10=cifar10):
+            if item.dataset == cifar10:
+                recorded = sum(results.status(item, name) == "recorded" for name in grid.records(item))
+                counts[cifar10] = counts.get(cifar10, 0) + recorded
+    return {cifar10: number for cifar10, number in counts.items() if number}
 
 
 def _summary(scale: str) -> str:

@@ -98,6 +98,23 @@ def test_an_exhibit_asks_for_what_it_shows_and_a_key_for_everything(lib, monkeyp
     assert lib("run", "worst-case-mnist", "--scale", "smoke")[1] == "1 computed, the rest was recorded\n"
 
 
+def test_without_a_scale_the_totals_are_those_of_the_book(lib, monkeypatch, tmp_path):
+    for scale in ("laptop", "paper"):
+        if (ROOT / "results" / scale).exists():
+            (tmp_path / scale).symlink_to(ROOT / "results" / scale)
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    status, out, _ = lib("status")
+    *_, other, counts, totals = out.splitlines()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (status, totals) == (0, readme.partition("<!-- state -->\n")[2].partition("\n")[0])
+    assert counts.startswith("laptop: ")
+    monkeypatch.setenv("CIFAR10", "cifar10-jpeg")
+    *lines, counts, same = lib("status")[1].splitlines()
+    assert same == totals
+    recorded = sum(line.count(" recorded") for line in lines if "/" in line and "cifar10-jpeg" in line)
+    assert other == f"cifar10-jpeg: {recorded} recorded, not counted below; CIFAR10=cifar10-jpeg lists them"
+
+
 def test_status_of_a_failed_run(lib, monkeypatch):
     monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 1e30)
     assert lib("run", RUN.key, "--scale", "smoke")[0] == 0
