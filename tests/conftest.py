@@ -61,6 +61,17 @@ def smoke_store(monkeypatch, isolated, tmp_path_factory) -> None:
     monkeypatch.setenv("CHECKPOINT_DIR", str(store / "checkpoints"))
 
 
+@pytest.fixture
+def committed_records(monkeypatch, isolated, tmp_path) -> None:
+    """The store holds the records of scales laptop and paper that the repository does; not a reader's own, at smoke."""
+    store = tmp_path / "committed"
+    store.mkdir()
+    for scale in ("laptop", "paper"):
+        if (ROOT / "results" / scale).exists():
+            (store / scale).symlink_to(ROOT / "results" / scale)
+    monkeypatch.setenv("RESULTS_DIR", str(store))
+
+
 def _folder_of_real_data() -> Path | None:
     folder = ROOT / Path(_DATA_DIR).expanduser() if _DATA_DIR else None
     return folder if folder and (folder / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file() else None

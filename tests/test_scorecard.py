@@ -282,11 +282,7 @@ def test_hours_are_those_of_the_records(monkeypatch, tmp_path):
         scorecard.compute_spent()
 
 
-def test_the_readme_tells_the_state_of_the_records(monkeypatch, tmp_path):
-    for scale in ("laptop", "paper"):  # not a reader's own, at smoke
-        if (results.ROOT / "results" / scale).exists():
-            (tmp_path / scale).symlink_to(results.ROOT / "results" / scale)
-    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+def test_the_readme_tells_the_state_of_the_records(committed_records):
     said = scorecard.summary(scorecard.numbers(), scorecard.marks(), claims.verdicts("", claims.recorded()))
     assert f"<!-- state -->\n{said}\n<!-- /state -->" in (results.ROOT / "README.md").read_text(), "run: make state"
 
