@@ -107,9 +107,10 @@ def cost_(
     if tflops is not None and not tflops > 0:
         raise ValueError(f"--tflops must be > 0, given {tflops:g}")
     where = experiments.device(device)
-    declared = (name for name in grid.exhibits() if scale in grid.exhibit(name)["scales"])
-    listed = names or [name for name in declared if not grid.is_stretch(name, scale)]
-    table = cost.table({name: _items([name], scale) for name in listed}, where, tflops * 1e12 if tflops else None)
+    declared = [name for name in grid.exhibits() if scale in grid.exhibit(name)["scales"]]
+    listed = {name: _items([name], scale) for name in names or []}
+    listed = listed or {name: grid.runs(name, scale, stretches=False) for name in declared}
+    table = cost.table({name: items for name, items in listed.items() if items}, where, tflops * 1e12 if tflops else None)
     said = (
         f"{tflops:g}·10¹² operations a second, as given"
         if tflops

@@ -8,15 +8,18 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from convex_adversarial import robust_loss
-from torch.utils.flop_counter import FlopCounterMode
 
 from lib import attacks, grid, models
 from lib.grid import Item, Run
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 # Operations a second that a run is taken to reach on a GPU where a plan is wanted and nothing was measured: a guess.
 ASSUMED = 1e13
@@ -56,13 +59,19 @@ def _example(model: str, widen_factor: float, device: str = "cpu", **shape: int)
         return network, torch.rand(1, *image_shape(model, **shape)), torch.zeros(1, dtype=torch.long)
 
 
+def _counter() -> "FlopCounterMode":
+    from torch.utils.flop_counter import FlopCounterMode  # it imports half a compiler, and most pages count nothing
+
+    return FlopCounterMode(display=False)
+
+
 @cache
 def per_image(model: str, widen_factor: float, **shape: int) -> Flops:
     """The operations of one image through the network."""
     network, image, label = _example(model, widen_factor, device="meta", **shape)  # shapes are enough: nothing is computed
-    with FlopCounterMode(display=False) as forward, torch.no_grad():
+    with _counter() as forward, torch.no_grad():
         network(image)
-    with FlopCounterMode(display=False) as training:
+    with _counter() as training:
         F.cross_entropy(network(image), label).backward()
     return Flops(forward.get_total_flops(), training.get_total_flops())
 
@@ -79,7 +88,7 @@ def bounds_per_image(
     network, image, label = _example(model, widen_factor, **shape)
     kind = {} if proj is None else {"proj": proj, "norm_type": "l1_median"}
     network.requires_grad_(training)
-    with FlopCounterMode(display=False) as counter, torch.random.fork_rng(devices=[]):
+    with _counter() as counter, torch.random.fork_rng(devices=[]):
         loss, _ = robust_loss(network, eps, image, label, bounded_input=boxed, **kind)
         if training:
             loss.backward()

@@ -536,10 +536,10 @@ def _end_with_the_parent() -> None:
 def collect(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", device: str = "auto") -> pd.DataFrame:
     """The records that the exhibit shows. `auto` reads what there is; a scale by name first computes what is missing at it.
 
-    Not a stretch's: that is hours, and `python -m lib run` computes it.
+    Not a stretch: that takes longer than a page may, and `python -m lib run` computes it.
     """
-    if scale != "auto" and not grid.is_stretch(exhibit, scale):
-        items = grid.runs(exhibit, scale, seeds=seeds)
+    if scale != "auto":
+        items = grid.runs(exhibit, scale, seeds=seeds, stretches=False)
         # A run that lacks only what another exhibit takes of it stays as it is: its weights may be gone.
         complete([item for item in items if results.missing(item, exhibit)], device)
     return results.select(exhibit, scale, seeds=seeds)

@@ -220,13 +220,14 @@ def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
     return axes
 
 
-def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None = None) -> list[Item]:
+def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None = None, stretches: bool = True) -> list[Item]:
     """What the exhibit `name` needs at `scale`: its runs, and those of the exhibits that it shows `also`; or its measurements.
 
     `seeds`: how many of the seeds, at most as many as the block declares, or "all". `cifar10`: the data set for
-    `cifar10` blocks; by default `cifar10_set()`. Raises ValueError for an unknown name, scale or number of seeds.
+    `cifar10` blocks; by default `cifar10_set()`. `stretches`: with the runs that take so much longer than the others of the
+    scale that they are computed by name alone. Raises ValueError for an unknown name, scale or number of seeds.
     """
-    axes = _axes(name, scale, cifar10)
+    axes, beyond = _axes(name, scale, cifar10), _block(name, scale).get("stretch", {})
     if "quantity" in axes:
         return [Measurement(*values, scale=scale) for values in product(axes["quantity"], axes["dataset"], axes["transform"])]
     axes.setdefault("recipe", ["default"])
@@ -242,32 +243,25 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
         chosen["widen_factor"] = float(chosen["widen_factor"])
         if chosen["train_size"] == "all":
             chosen["train_size"] = _dataset(chosen["dataset"], scale)["train_size"]
-        expanded.append(Run(**chosen, scale=scale))
+        if stretches or not beyond or any(chosen[axis] not in values for axis, values in beyond.items()):
+            expanded.append(Run(**chosen, scale=scale))
     for other in _block(name, scale).get("also", []):
-        listed = runs(other, scale, cifar10=cifar10)
+        listed = runs(other, scale, cifar10=cifar10, stretches=stretches)
         allowed = sorted({run.seed for run in listed})[: None if seeds == "all" else seeds]
         expanded += [run for run in listed if run.seed in allowed and run not in expanded]
     return expanded
 
 
-def is_stretch(name: str, scale: str) -> bool:
-    """Whether the exhibit's runs take so much longer than the others at `scale` that they are computed by name alone.
-
-    Raises ValueError for an unknown name, or a scale at which it is not computed.
-    """
-    return _block(name, scale).get("stretch", False)
-
-
 def all_runs(scale: str, *, cifar10: str | None = None, stretches: bool = False) -> list[Item]:
     """Every run and measurement of every exhibit at `scale`, each once, in the order of the exhibits.
 
-    `stretches`: with those that are computed by name alone.
+    `stretches`: with those that every exhibit leaves to be computed by name.
     """
     check_scale(scale)
     found: dict[str, Item] = {}
     for name in exhibits():
-        if scale in exhibit(name)["scales"] and (stretches or not is_stretch(name, scale)):
-            for item in runs(name, scale, cifar10=cifar10):
+        if scale in exhibit(name)["scales"]:
+            for item in runs(name, scale, cifar10=cifar10, stretches=stretches):
                 found.setdefault(item.key, item)
     return list(found.values())
 

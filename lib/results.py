@@ -14,7 +14,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -134,18 +134,29 @@ def prepare(item: Item) -> None:
         raise OSError(f"cannot write records to {target}: {error.strerror}; nothing recorded before is lost") from None
 
 
+@lru_cache(maxsize=2048)
+def _parsed(file: Path, version: tuple[int, ...]) -> dict:
+    """What stands in the record `file`, checked. A page asks for each record a dozen times, `version` says which it is."""
+    record = json.loads(file.read_text(encoding="utf-8"))
+    for field in ("key", "scale", "evaluation", "numerics", "settings", "seconds", "device", "source", "date", "commit"):
+        record[field]
+    for split, metrics in record["metrics"].items():
+        for value in metrics.values():
+            float(value), int(record["sizes"][split])
+    return record
+
+
 def read(item: Item, name: str) -> dict:
-    """The record `name` of `item`. FileNotFoundError where there is none, RecordError where it is not whole."""
+    """The record `name` of `item`, to be looked at and not changed.
+
+    FileNotFoundError where there is none, RecordError where it is not whole.
+    """
     file = path(item, name)
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        about = file.stat()
+        record = _parsed(file, (about.st_ino, about.st_size, about.st_mtime_ns))  # a file replaced is another
         if (record["key"], record["scale"], record["evaluation"]) != (item.key, item.scale, name):
             raise ValueError(f"it is the record {record['evaluation']} of {record['scale']}: {record['key']}")
-        for field in ("numerics", "settings", "seconds", "device", "source", "date", "commit"):
-            record[field]
-        for split, metrics in record["metrics"].items():
-            for value in metrics.values():
-                float(value), int(record["sizes"][split])
     except FileNotFoundError:
         raise
     except NotADirectoryError:

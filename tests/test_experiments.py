@@ -587,6 +587,17 @@ def test_collect_computes_at_a_scale_by_name_and_reads_for_auto(monkeypatch):
 
 
 @pytest.mark.usefixtures("tiny")
+def test_collect_leaves_a_stretch_to_be_asked_for_by_name(monkeypatch):
+    exhibit = grid._spec()["exhibits"]["footprints"]["scales"]
+    axes = {"widen_factor": 0.125, "transform": ["smooth-3"], "stretch": {"training": ["pgd"]}}
+    monkeypatch.setitem(exhibit, "smoke", axes)
+    found = experiments.collect("footprints", "smoke", device="cpu")
+    assert set(found["training"]) == {"standard"}
+    assert (found.attrs["expected"], found.attrs["complete"]) == (2, 1)
+    assert "lib run footprints --scale smoke" in found.attrs["command"]
+
+
+@pytest.mark.usefixtures("tiny")
 def test_collect_trains_nothing_again_for_what_another_exhibit_shows(monkeypatch):
     exhibit = grid._spec()["exhibits"]["table-2"]["scales"]
     monkeypatch.setitem(exhibit, "smoke", {"widen_factor": 0.125, "transform": ["binarize"], "training": ["pgd"]})

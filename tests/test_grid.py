@@ -126,14 +126,25 @@ def test_lower_scales_only_thin_out(exhibit):
 
 
 def test_a_stretch_is_computed_by_name_alone():
-    stretch = {*grid.runs("published-settings", "laptop")}
-    assert grid.is_stretch("published-settings", "laptop")
-    assert stretch.isdisjoint(grid.all_runs("laptop"))
+    longest = [run for run in grid.runs("under-training", "laptop") if run.recipe == "four-times"]
+    stretch = {*grid.runs("published-settings", "laptop"), *longest}
+    assert {*grid.all_runs("laptop", stretches=True)} - {*grid.all_runs("laptop")} == stretch
+    assert grid.runs("published-settings", "laptop", stretches=False) == []
+    assert {run.recipe for run in grid.runs("under-training", "laptop", stretches=False)} == {"default", "twice"}
     for scale in ("paper", "smoke"):
-        assert not grid.is_stretch("published-settings", scale)
-        assert {*grid.runs("published-settings", scale)} <= {*grid.all_runs(scale)}
+        assert grid.all_runs(scale, stretches=True) == grid.all_runs(scale)
     with pytest.raises(ValueError, match="under-training is not computed at scale 'paper'; allowed: laptop, smoke"):
-        grid.is_stretch("under-training", "paper")
+        grid.runs("under-training", "paper", stretches=False)
+
+
+def test_a_stretch_that_another_exhibit_asks_for_is_computed_like_any_run(monkeypatch):
+    name = "figure-4-capacity-mnist"
+    monkeypatch.setitem(grid._spec()["exhibits"][name]["scales"]["laptop"], "stretch", {"training": ["pgd"]})
+    left_out = {*grid.runs(name, "laptop")} - {*grid.runs(name, "laptop", stretches=False)}
+    assert {run.training for run in left_out} == {"pgd"}
+    asked_for = {*grid.runs("table-4", "laptop")} & left_out
+    assert asked_for
+    assert asked_for <= {*grid.all_runs("laptop")}
 
 
 def test_all_runs_names_each_item_once():

@@ -136,6 +136,16 @@ def test_a_file_in_place_of_the_folder_is_told_when_reading(tmp_path):
             read()
 
 
+def test_a_record_is_parsed_once_and_again_when_it_is_replaced(monkeypatch):
+    write(metrics={"test": {"clean_accuracy": 0.5}})
+    first = results.read(RUN, "pgd")
+    with monkeypatch.context() as patch:
+        patch.setattr(results.json, "loads", None)
+        assert results.read(RUN, "pgd") == first
+    write(metrics={"test": {"clean_accuracy": 0.6}})
+    assert results.read(RUN, "pgd")["metrics"]["test"]["clean_accuracy"] == 0.6
+
+
 def test_a_folder_in_place_of_a_record():
     path = results.path(RUN, "pgd")
     path.mkdir(parents=True)
