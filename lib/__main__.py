@@ -64,12 +64,16 @@ def status(
     The totals are of the scale that is named; where none is, they are the book's, which shows the best record there is.
     """
     listed = scale or "laptop"
-    counts = dict.fromkeys(("recorded", "stale", "failed", "missing"), 0)
-    for item, asked in _items(names, listed).items():
+    counts = dict.fromkeys(("recorded", "stale", "failed", "missing", "left"), 0)
+    items = _items(names, listed)
+    beyond = [] if names else [item for item in grid.all_runs(listed, stretches=True) if item not in items]
+    for item, asked in {**items, **{item: grid.records(item) for item in beyond}}.items():
         found = {name: results.status(item, name) for name in asked}
         for state in found.values():
-            counts[state] += 1
+            counts["left" if state == "missing" and item in beyond else state] += 1
         typer.echo(f"{item.key}: {', '.join(f'{name} {state}' for name, state in found.items())}")
+    if left := counts.pop("left"):
+        typer.echo(f"{left} missing of runs that are computed by name alone, not counted below")
     if not names:
         for cifar10, number in _recorded_of_other_sets(listed).items():
             typer.echo(f"{cifar10}: {number} recorded, not counted below; CIFAR10={cifar10} lists them")

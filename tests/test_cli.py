@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from lib import __main__, experiments, grid, results, training
 from lib.grid import Run
@@ -109,6 +110,22 @@ def test_without_a_scale_the_totals_are_those_of_the_book(lib, monkeypatch, comm
     assert same == totals
     recorded = sum(line.count(" recorded") for line in lines if "/" in line and "cifar10-jpeg" in line)
     assert other == f"cifar10-jpeg: {recorded} recorded, not counted below; CIFAR10=cifar10-jpeg lists them"
+
+
+def test_status_tells_of_stretches_and_misses_none(lib, monkeypatch):
+    exhibit = {"widen_factor": 0.125, "transform": ["binarize"], "stretch": {"training": ["pgd"]}}
+    monkeypatch.setitem(grid._spec()["exhibits"]["footprints"]["scales"], "smoke", exhibit)
+    monkeypatch.setattr(grid, "exhibits", lambda: ["footprints"])
+    monkeypatch.setattr("lib.__main__._summary", lambda scale: "totals")
+    standard, pgd = grid.runs("footprints", "smoke")
+    results.write(pgd, "training", {"metrics": {}, "sizes": {}}, seconds=1.0, device=torch.device("cpu"), source="somewhere")
+    status, out, _ = lib("status", "--scale", "smoke")
+    first, second, left, counts, totals = out.splitlines()
+    assert (status, totals) == (0, "totals")
+    assert first == f"{standard.key}: training missing, clean missing"
+    assert second == f"{pgd.key}: training recorded, {of_each(pgd.key, 'missing', 1)}"
+    assert left == f"{len(grid.records(pgd)) - 1} missing of runs that are computed by name alone, not counted below"
+    assert counts == "smoke: 1 recorded, 0 stale, 0 failed, 2 missing"
 
 
 def test_status_of_a_failed_run(lib, monkeypatch):
