@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock
+from scipy.stats import binomtest
 from torch import nn
 from tqdm import tqdm
 
@@ -36,6 +37,7 @@ QUANTITIES = (
     "example_1_simulation", "half_space_simulation", "sphere_separation", "sphere_boundary", "linear_margin",
 )  # fmt: skip
 BINS = 64  # of a pixel histogram, over [0, 1]
+CHANCE = 0.001  # an outcome less likely than this is none of chance's
 
 log = logging.getLogger(__name__)
 
@@ -153,9 +155,42 @@ def _finished(run: Run, where: torch.device) -> nn.Module | None:
 
 
 def keep_weights(run: Run) -> bool:
-    """Keep the weights of a run that was trained here before, if its are kept at all. Returns whether any were written."""
+    """Keep the weights of a run that was trained here before, if its are kept at all. Returns whether any were written.
+
+    They are attacked again, as `check_kept` does, and raise what it raises.
+    """
     model = _finished(run, torch.device("cpu")) if grid.keeps_weights(run) else None
-    return model is not None and weights.keep(run, model)
+    written = model is not None and weights.keep(run, model)
+    if written and results.status(run, "pgd") == "recorded":
+        check_kept(run)
+    return written
+
+
+def check_kept(run: Run, images: int = 500) -> None:
+    """Attack the kept weights of `run` as its record `pgd` says, on the first so many test images, and compare image by image.
+
+    Another processor's rounding tips images either way. So of those on which the two outcomes differ, an exact sign test must
+    not find that one side has more (p < .001). RecordError, with the numbers, where it does: these weights do not give the
+    record. FileNotFoundError where no weights are kept, or no such record is.
+    """
+    record = results.read(run, "pgd")
+    resolved = record["settings"]["evaluation"]
+    x, y, _ = _images(run, "test", record["sizes"]["test"], torch.device("cpu"))
+    generator = torch.Generator().manual_seed(resolved["seed"])
+    threat_model = attacks.ThreatModel(**resolved["threat_model"])
+    found = evaluation.evaluate(
+        weights.load(run), x[:images], y[:images], threat_model, generator=generator, description=f"{run}, attacked again"
+    ).outcomes()
+    for metric, outcome in found.items():
+        recorded = results.unpack(record["outcomes"]["test"][metric], record["sizes"]["test"])[:images]
+        more, fewer = int((outcome & ~recorded).sum()), int((recorded & ~outcome).sum())
+        if more + fewer and binomtest(more, more + fewer).pvalue < CHANCE:
+            ours, theirs = (f"{100 * bits.double().mean():.1f}%" for bits in (outcome, recorded))
+            raise results.RecordError(
+                f"{weights.path(run)} does not give its record: on {len(outcome)} images {metric} is {ours}, recorded "
+                f"{theirs}; {more} stand that fell, {fewer} fall that stood. The record stays; delete the file to have it "
+                f"written again"
+            )
 
 
 def trained_model(run: Run, where: torch.device) -> nn.Module:
@@ -468,6 +503,8 @@ def complete_one(item: Item, where: torch.device) -> bool:
                     _evaluate(item, name, model, where)
                 except training.TrainingFailedError as failure:
                     log.warning("%s lacks %s: the model that its attack is crafted on failed: %s", item, name, failure)
+            if grid.keeps_weights(item):
+                check_kept(item)
         return bool(missing)
 
 

@@ -346,10 +346,9 @@ def keeps_weights(run: Run) -> bool:
     """Whether the final weights of `run` are kept beside its records: of PGD training, narrow networks, the first seed."""
     kept = _spec()["weights"]
     return (
-        run.scale in kept["scales"]
-        and (run.training, run.seed) == ("pgd", 0)
+        (run.training, run.seed) == ("pgd", 0)
         and run.widen_factor <= kept["widen_factor"]
-        and not {*exhibits_of(run)}.isdisjoint(kept["exhibits"])
+        and not {*exhibits_of(run)}.isdisjoint(kept["exhibits"].get(run.scale, []))
     )
 
 

@@ -1,9 +1,10 @@
-"""The final weights of narrow networks, kept beside the records in half precision, so that a doubter can attack our models.
+"""The final weights of narrow networks, kept beside the records as they are, so that a doubter can attack our models.
 
 model = weights.load(grid.Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop"))
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -20,8 +21,12 @@ def path(run: Run) -> Path:
 
 def digest(model: nn.Module) -> str:
     """12 hexadecimal digits that tell these weights from others, bit for bit, on whatever device they lie."""
+    return _digest(model.state_dict())
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
     found = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in tensors.items():
         found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:12]
 
@@ -29,38 +34,55 @@ def digest(model: nn.Module) -> str:
 def keep(run: Run, model: nn.Module) -> bool:
     """Keep the weights, if they are of a run whose weights are kept and not kept already. Returns whether they were written.
 
-    Numbers are rounded to half precision; the counts of batch normalisation, which no output depends on, are left as they are.
+    They are kept bit for bit. Half precision would do for predictions, not for attacks: it rounds weights below 3e-8 to 0, and
+    of some networks those are all that most pixels' gradients have.
     """
     if not grid.keeps_weights(run):
         return False
     weights = digest(model)
     if _is_kept(run, weights):
         return False
-    halves = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
-    training.save_tensors(path(run), halves, {"key": run.key, "scale": run.scale, "weights": weights})
+    training.save_tensors(path(run), model.state_dict(), {"key": run.key, "scale": run.scale, "weights": weights})
     return True
 
 
 def _is_kept(run: Run, weights: str) -> bool:
     try:
-        return training.load_tensors(path(run), "cpu")[1].get("weights") == weights
+        tensors, about = training.load_tensors(path(run), "cpu")
     except training.CheckpointError:
         return False
+    return about.get("weights") == weights and not _is_rounded(tensors)
 
 
-def load(run: Run) -> nn.Module:
-    """The trained network of `run`, in evaluation mode, float32, its weights rounded to half precision.
+def _is_rounded(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether they are of the first edition, which kept half precision."""
+    return any(value.dtype == torch.float16 for value in tensors.values())
 
-    Its accuracies differ from the recorded ones by that rounding. FileNotFoundError where no weights of it are kept;
-    RecordError where they are not those that the record is of.
-    """
+
+def is_rounded(run: Run) -> bool:
+    """Whether the kept weights of `run` were rounded to half precision; FileNotFoundError where none are kept."""
+    return _is_rounded(_read(run)[0])
+
+
+def _read(run: Run) -> tuple[dict[str, torch.Tensor], dict]:
     file = path(run)
     if not file.exists():
         raise FileNotFoundError(f"no weights of {run} are kept ({file} is missing); python -m lib run trains it")
-    tensors, about = training.load_tensors(file, "cpu")
+    return training.load_tensors(file, "cpu")
+
+
+def load(run: Run) -> nn.Module:
+    """The trained network of `run`, in evaluation mode, float32.
+
+    Weights that were kept in half precision (`is_rounded`) are those of training to that rounding. FileNotFoundError where no
+    weights of it are kept; RecordError where they are not those that the record is of.
+    """
+    tensors, about = _read(run)
     if about.get("weights") != results.read(run, "training").get("weights"):
-        raise results.RecordError(f"{file} is of another training than the record of {run}; delete it, or restore both")
+        raise results.RecordError(f"{path(run)} is of another training than the record of {run}; delete it, or restore both")
     with torch.random.fork_rng(devices=[]):
         model = models.build(**grid.settings(run)["model"])
     model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
+    if not _is_rounded(tensors) and digest(model) != about["weights"]:
+        raise results.RecordError(f"{path(run)} is damaged: its weights are not those that it names; restore it, or delete it")
     return model.eval()
