@@ -14,6 +14,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import grid
+from lib import grid, intervals
 from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -298,6 +299,42 @@ def load(scale: str) -> pd.DataFrame:
     return frame(list(items.values()))
 
 
+def spreads(scale: str) -> intervals.Spreads:
+    """How far trainings of `scale` lie apart that differ in their seed alone, by quantity: `intervals.pooled`.
+
+    Pooled over the runs of the grid that several seeds are recorded of. Of a scale without any, `paper`, those of `laptop`
+    stand in: the same networks and data, trained for less long. `smoke` has its own or none.
+    """
+    own = _spreads(scale, _states(scale))
+    return own or (_spreads("laptop", _states("laptop")) if scale == "paper" else {})
+
+
+@cache
+def _of_several_seeds(scale: str) -> list[Run]:
+    groups: dict[Run, list[Run]] = {}
+    for cifar10 in grid.CIFAR10_SETS:
+        for item in grid.all_runs(scale, cifar10=cifar10, stretches=True):
+            if isinstance(item, Run) and item.recipe == "default":
+                groups.setdefault(replace(item, seed=0), []).append(item)
+    return list(dict.fromkeys(run for group in groups.values() if len(group) > 1 for run in group))
+
+
+def _states(scale: str) -> tuple:
+    """Which records of the runs of several seeds there are, and when each was written."""
+    states = []
+    for run in _of_several_seeds(scale):
+        for name in grid.records(run):
+            with suppress(OSError):
+                file = path(run, name)
+                states.append((file, file.stat().st_mtime_ns))
+    return tuple(states)
+
+
+@lru_cache(maxsize=8)
+def _spreads(scale: str, states: tuple) -> intervals.Spreads:
+    return intervals.pooled(frame(_of_several_seeds(scale))) if states else {}
+
+
 def choose(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> list[Item]:
     """What the exhibit shows: its runs at `scale`, or, for `auto`, at the highest complete scale, else the most complete one.
 
@@ -334,7 +371,8 @@ def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd
     """The records that the exhibit shows, as `frame` gives them, one scale and one CIFAR10 set only.
 
     Evaluations that other exhibits take of the same runs are left out, and not missed. `attrs` says what the records are
-    out of: `exhibit`, `scale`, `expected` and `complete` (numbers of runs), and `command`, which computes what is missing.
+    out of: `exhibit`, `scale`, `expected` and `complete` (numbers of runs), `command`, which computes what is missing, and
+    `spreads`, how far trainings lie apart.
     """
     items = choose(exhibit, scale, seeds=seeds)
     ours = frame(items, exhibit)
@@ -347,6 +385,7 @@ def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd
         "expected": len(items),
         "complete": complete,
         "command": f"python -m lib run {exhibit} --scale {items[0].scale if complete else first}",
+        "spreads": spreads(items[0].scale),
     }
     return ours
 

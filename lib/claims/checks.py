@@ -119,14 +119,16 @@ def _share(count: SupportsFloat, n: SupportsFloat) -> Estimate:
     return Estimate(percent, *interval(percent, int(n)))
 
 
-def _pairs(first: Mapping[str, Estimate], second: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    """The second minus the first, where both are."""
+def _pairs(first: Mapping[str, Estimate], second: Mapping[str, Estimate], *, one_training: bool = False) -> dict[str, Estimate]:
+    """The second minus the first, where both are; `one_training`: of the same models."""
+    if one_training:
+        first, second = ({name: found.of_one_training() for name, found in side.items()} for side in (first, second))
     return {name: second[name] - first[name] for name in first if name in second}
 
 
 def _almost_the_same(r: Records, dataset: str, first: tuple, second: tuple, variants: Sequence[str]) -> Finding:
     """On each variant, of the same model."""
-    pairs = _pairs(*(r.accuracies(dataset, quantity, variants, at_least=1) for quantity in (first, second)))
+    pairs = _pairs(*(r.accuracies(dataset, quantity, variants, at_least=1) for quantity in (first, second)), one_training=True)
     return _each({name: Finding(pair.within(ALMOST_THE_SAME), f"{pair}") for name, pair in pairs.items()})
 
 
@@ -471,7 +473,8 @@ def _cost_and_gap(r: Records, variant: str) -> tuple[Estimate, Estimate, str]:
     standard, clean, robust = (
         r.accuracy("fashion_mnist", variant, quantity) for quantity in (STANDARD_CLEAN, PGD_CLEAN, ROBUST)
     )
-    return standard - clean, clean - robust, f"cost {standard - clean}, gap {clean - robust}"
+    cost, gap = standard - clean, clean.of_one_training() - robust.of_one_training()
+    return cost, gap, f"cost {cost}, gap {gap}"
 
 
 def _like_cifar10(r: Records) -> Finding:
@@ -557,14 +560,16 @@ def _boxed_and_unboxed(r: Records) -> dict[str, tuple[dict[str, Estimate], dict[
 def _unboxed_steps(r: Records) -> dict[str, Estimate]:
     """What leaving the box adds to robust accuracy, by data set and variant."""
     return {
-        f"{dataset} {name}": step for dataset, both in _boxed_and_unboxed(r).items() for name, step in _pairs(*both).items()
+        f"{dataset} {name}": step
+        for dataset, both in _boxed_and_unboxed(r).items()
+        for name, step in _pairs(*both, one_training=True).items()
     }
 
 
 def _box_is_no_cause(r: Records) -> Finding:
     parts = {}
     for dataset, (boxed, unboxed) in _boxed_and_unboxed(r).items():
-        (before, _), (after, _), moves = _ends(boxed), _ends(unboxed), _pairs(boxed, unboxed)
+        (before, _), (after, _), moves = _ends(boxed), _ends(unboxed), _pairs(boxed, unboxed, one_training=True)
         most = max(moves, key=lambda name: abs(moves[name].value))
         holds = round(abs(after.value - before.value), 6) <= COMPARABLE and moves[most].within(COMPARABLE)
         said = f"range {before.value:.1f}, unboxed {after.value:.1f}, moved most: {most} {moves[most]}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lib import grid
-from lib.intervals import Estimate, estimate
+from lib.intervals import Estimate, Spreads, estimate, spread_of
 
 COMPARABLE = 3.0  # points
 ALMOST_THE_SAME = 1.0  # points
@@ -49,10 +49,14 @@ class Finding:
 
 
 class Records:
-    """The rows of one scale and one CIFAR10 set, as a check reads them; `read` is a note of those that it has read."""
+    """The rows of one scale and one CIFAR10 set, as a check reads them; `read` is a note of those that it has read.
 
-    def __init__(self, rows: pd.DataFrame, scale: str, cifar10: str) -> None:
+    `spreads`: how far trainings lie apart that differ in their seed alone.
+    """
+
+    def __init__(self, rows: pd.DataFrame, scale: str, cifar10: str, spreads: Spreads) -> None:
         self.scale, self.cifar10 = scale, cifar10
+        self._spreads = spreads
         self.read: dict[int, tuple] = {}
         self._rows: dict[tuple, list] = {}  # by data set, training, metric and split
         tabled = rows["metric"].isna()
@@ -82,7 +86,9 @@ class Records:
     def _estimate(self, rows: Iterable) -> Estimate:
         by_seed = {row.seed: row for row in rows}
         self.read.update({row.Index: row for row in by_seed.values()})
-        return estimate((row.value for row in by_seed.values()), min(int(row.n) for row in by_seed.values()))
+        first = next(iter(by_seed.values()))
+        spread = spread_of(self._spreads, first.training, first.metric, first.split)
+        return estimate((row.value for row in by_seed.values()), min(int(row.n) for row in by_seed.values()), spread)
 
     def accuracies(
         self, dataset: str, quantity: tuple[str, str], variants: Iterable[str], *, at_least: int = 2

@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from lib import grid
-from lib.intervals import interval
+from lib.intervals import Estimate, estimate, interval, spread_of
 
 PALETTE = sns.color_palette("colorblind")
 # (training, metric): label, heading in tables, and colour of the four columns of Tables 2 and 3.
@@ -58,7 +58,9 @@ def paper_eps(dataset: str) -> float:
 def over_seeds(
     ours: pd.DataFrame, training: str, metric: str, split: str = "test", by: str | list[str] = "transform"
 ) -> pd.DataFrame:
-    """Values, their mean, lowest and highest over seeds, n and status, by transform: `failed` or `stale` where no value is.
+    """Values, their mean, lowest and highest over seeds, n, status and spread of trainings, by transform.
+
+    The status is read where no value is: `failed` or `stale`.
 
     `by`: the columns to tell runs apart by, where more than the transform varies.
     """
@@ -73,6 +75,8 @@ def over_seeds(
             "seeds": grouped["value"].count(),
             "n": grouped["n"].first(),
             "status": grouped["status"].min(),  # failed < recorded < stale; read where there is no value
+            # How far trainings of this quantity lie apart, where that is known.
+            "spread": [spread_of(ours.attrs.get("spreads", {}), training, metric, split)] * grouped.ngroups,
         }
     )
 
@@ -95,9 +99,15 @@ def share_intervals(rows: pd.DataFrame, column: str) -> list[tuple[float, float]
     return [interval(100 * count / n, int(n)) for count, n in zip(rows[column], rows["n"], strict=True)]
 
 
+def row_estimate(row: pd.Series) -> Estimate:
+    """A row of `over_seeds` as a number with its 95% interval, of images and trainings."""
+    return estimate(row["values"], int(row["n"]), row["spread"])
+
+
 def span(row: pd.Series) -> tuple[float, float]:
-    """The ends of the error bar of a row of `over_seeds`: the range over several seeds, else Wilson's interval."""
-    return (row["low"], row["high"]) if row["seeds"] > 1 else interval(row["mean"], int(row["n"]))
+    """The ends of the error bar of a row of `over_seeds`: its 95% interval, of images and trainings."""
+    found = row_estimate(row)
+    return found.low, found.high
 
 
 def extent(values: pd.Series) -> float:

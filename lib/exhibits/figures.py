@@ -58,7 +58,7 @@ def robustness_figure(
     """Figures 2 and 3a: the four quantities over the variants; solid ours with its interval, dashed the paper.
 
     `variants`: from left to right, where the paper prints no numbers (`paper` is None); else the order is its table's. The
-    error bars are the range over seeds where there are several, else Wilson's 95% interval over the test images.
+    error bars are 95% intervals, of images and trainings.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
@@ -593,7 +593,7 @@ def _counted(ax: Axes, rows: pd.DataFrame, column: str, x: str, **style) -> None
 def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     """Figure 3b: three accuracies of fashion-MNIST and of its edges; bars ours with its interval, dashed lines the paper.
 
-    The error bars are the range over seeds where there are several, else Wilson's 95% interval over the test images.
+    The error bars are 95% intervals, of images and trainings.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")

@@ -22,7 +22,7 @@ from lib.exhibits.cells import (
 def variants_table(ours: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
     """The four quantities of variants that the paper prints no numbers of, in percent on test images.
 
-    In brackets the range over seeds where there are several, else the 95% interval over the test images.
+    In brackets the 95% interval, of images and trainings.
     """
     rows = []
     for variant in variants:
@@ -66,7 +66,7 @@ FASHION = {"original": "fashion-MNIST", "edges": "edge-fashion-MNIST"}
 def fashion_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """The six numbers of Figure 3b, in percent on test images: the paper's, ours with its interval, and Δ, their difference.
 
-    In brackets the range over seeds where there are several, else the 95% interval over the test images.
+    In brackets the 95% interval, of images and trainings.
     """
     rows = []
     for transform, name in FASHION.items():
