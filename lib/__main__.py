@@ -94,7 +94,8 @@ def _recorded_of_other_sets(scale: str) -> dict[str, int]:
 
 
 def _summary(scale: str) -> str:
-    return scorecard.summary(scorecard.numbers(scale), scorecard.marks(scale), claims.verdicts("", claims.recorded(scale)))
+    verdicts = claims.verdicts("", claims.recorded(scale))
+    return scorecard.summary(scorecard.like_with_like(scale), scorecard.numbers(scale), scorecard.marks(scale), verdicts)
 
 
 @app.command("cost")

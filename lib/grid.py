@@ -25,6 +25,8 @@ TRAININGS = ("standard", "pgd", "lp")
 _NOT_AXES = {"title", "where", "scales", "evaluations", "also", "stretch"}  # what else an exhibit's block may hold
 # The data sets that may stand for a `cifar10` block, in the order in which `auto` prefers them.
 CIFAR10_SETS = ("cifar10", "cifar10-jpeg")
+# As a reader reads them.
+SET_NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR10", "cifar10-jpeg": "CIFAR10 (JPEG)"}
 
 
 @cache

@@ -4,22 +4,25 @@ Of each exhibit one scale counts, the one that `results.select` chooses, as ever
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
 from lib import claims, grid, results, theory
-from lib.intervals import Estimate, estimate
+from lib.claims import COMPARABLE
+from lib.intervals import Estimate, Spread, estimate, spread_of
 
-# The blocks of the grid that compute an exhibit's numbers; of the others below no block does.
+# The blocks of the grid that compute an exhibit's numbers, each of one length of training, the first perhaps of several widths;
+# of the others below no block does.
 _BLOCKS = {
     "table-1": ("table-1", "table-1-distances"),
     "table-2": ("table-2",),
     "table-3": ("table-3",),
     "table-4": ("table-4",),
-    "table-5": ("table-5",),
+    "table-5": ("table-5", "table-3"),
     "table-6": ("volumes-mnist", "volumes-cifar10"),
     "table-7": ("table-7-mnist", "table-7-cifar10"),
     "figure-3b": ("figure-3b",),
@@ -35,17 +38,19 @@ STATES = (AGREES, DIFFERS, "stale", "failed", "missing", "not in the grid", "quo
 
 # Our side of a printed number.
 OURS = (
-    "ours", "low", "high", "difference", "difference_low", "difference_high", "our_dataset", "our_width", "scale", "seeds", "n",
-    "source", "state",
+    "ours", "low", "high", "difference", "difference_low", "difference_high", "close", "our_dataset", "our_width", "recipe",
+    "scale", "seeds", "n", "source", "state",
 )  # fmt: skip
 
 
 def numbers(scale: str = "auto") -> pd.DataFrame:
     """The paper's 733 numbers, one row each, with ours.
 
-    The columns of `results.published`, `value` among them, and of ours: `ours` (mean over seeds), `low` and `high` (of an
-    accuracy Wilson's 95% interval, widened to the range over seeds), `difference` (ours minus the paper's) with its interval
-    `difference_low` and `difference_high`, `our_dataset`, `our_width`, `scale`, `seeds` (how many), `n` (images), `source`, and
+    The columns of `results.published`, `value` among them, and of ours: `ours` (mean over seeds), `low` and `high` (95%
+    interval, of images and trainings: `intervals.estimate`), `difference` (ours minus the paper's) with its interval
+    `difference_low` and `difference_high`, in which the paper's number has the spread of one training as well, `close` (that
+    interval lies within 3 points of 0), `our_dataset`, `our_width`, `recipe` (of several of that width that of the longest
+    training), `scale`, `seeds` (how many), `n` (images), `source`, and
 
     `state`: `agrees` where the interval of the difference holds 0, or, of what is measured without chance, where ours is the
     paper's as printed; else `differs`; `stale`, `failed` or `missing`, to be computed; `not in the grid`, where that scale
@@ -58,6 +63,45 @@ def numbers(scale: str = "auto") -> pd.DataFrame:
     return pd.concat([printed, pd.DataFrame(rows).reindex(columns=list(OURS))], axis=1)
 
 
+def distinct(printed: pd.DataFrame) -> pd.DataFrame:
+    """Of the paper's numbers those that are not printed again in an earlier exhibit: 649 of 733."""
+    return printed.drop_duplicates([name for name in results.published().columns if name not in ("exhibit", "value")])
+
+
+def like_with_like(scale: str = "auto") -> pd.DataFrame:
+    """The accuracies that can be compared like with like: our network as wide as the paper's, trained on all images for the
+    whole length of its scale (recipe `default`). One row a distinct printed number, and scale.
+
+    The columns of `results.published`, and `ours`, `low`, `high`, `difference`, `difference_low`, `difference_high`, `close`,
+    `our_dataset`, `seeds`, `n`, `scale` and `state`, as `numbers` has them. `auto`: scales paper and laptop, each by itself.
+    """
+    printed = distinct(results.published())
+    printed = printed[printed["training"].isin(["standard", "pgd"]) & printed["widen_factor"].notna()]
+    columns = [*results.published().columns, *(name for name in OURS if name not in ("our_width", "recipe", "source"))]
+    rows = []
+    for name in ("paper", "laptop") if scale == "auto" else (scale,):
+        records = results.load(name)
+        records = records[(records["recipe"] == "default") & records["value"].notna()]
+        records = records[records["train_size"] == records.groupby("dataset")["train_size"].transform("max")]
+        by = ["transform", "model", "widen_factor", "training", "split", "metric"]
+        for dataset, theirs in printed.groupby("dataset", sort=False):
+            # Of CIFAR10 the set that more of the numbers are there of; of equals the exact one.
+            found = [_like(theirs, records[records["dataset"] == own], by, results.spreads(name)) for own in _sets(dataset)]
+            rows += max(found, key=len)
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _like(printed: pd.DataFrame, records: pd.DataFrame, by: list[str], spreads: dict) -> list[dict]:
+    groups = dict(list(records.groupby(by)))
+    rows = []
+    for row in printed.itertuples(index=False):
+        found = groups.get(tuple(getattr(row, name) for name in by))
+        if found is not None:
+            spread = spread_of(spreads, row.training, row.metric, row.split)
+            rows.append({**row._asdict(), **_accuracy(row, found, spread), "seeds": found["seed"].nunique()})
+    return rows
+
+
 def _declared(block: str, scale: str) -> bool:
     return scale == "auto" or scale in grid.exhibit(block)["scales"]
 
@@ -67,9 +111,13 @@ class _Computed:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.scale = frame.attrs["scale"]
+        self.spreads = frame.attrs.get("spreads", {})
         items = grid.runs(frame.attrs["exhibit"], self.scale)
         runs = [item for item in items if isinstance(item, grid.Run)]
         self.widths = {item.widen_factor for item in runs}
+        # How long it trains: with which recipe, and how many steps.
+        self.recipe = runs[0].recipe if runs else ""
+        self.steps = grid.settings(runs[0])["training"]["steps"] if runs else 0
         self._planned = {(item.dataset, item.transform, item.training): set() for item in runs}
         for item in runs:
             self._planned[item.dataset, item.transform, item.training].add(item.widen_factor)
@@ -77,23 +125,20 @@ class _Computed:
         by = ["dataset", "transform", "training", "split", "metric"]
         self._rows = {key: rows for key, rows in frame.groupby(by, sort=False) if len(frame)}
 
-    def rows(self, row) -> pd.DataFrame | None:
-        """The records of the printed number `row`; None without any.
-
-        An exhibit of one width is compared at the width that the scale has; one that is about widths, like with like.
-        """
+    def rows(self, row, *, same_width: bool) -> pd.DataFrame | None:
+        """The records of the printed number `row`; None without any."""
         for dataset in _sets(row.dataset):
             found = self._rows.get((dataset, row.transform, row.training, row.split, row.metric))
-            if found is not None and len(self.widths) > 1:
+            if found is not None and same_width:
                 found = found[found["widen_factor"] == row.widen_factor]
             if found is not None and len(found):
                 return found
         return None
 
-    def plans(self, row) -> bool:
+    def plans(self, row, *, same_width: bool) -> bool:
         """Whether the block, at this scale, computes that number."""
         planned = [self._planned.get((name, row.transform, row.training), set()) for name in _sets(row.dataset)]
-        if len(self.widths) > 1:
+        if same_width:
             return any(row.widen_factor in widths for widths in planned)
         return any(planned)
 
@@ -113,40 +158,51 @@ def _ours(row, computed: list[_Computed]) -> dict:
         return {"ours": value, "difference": value - row.value, "state": state, "our_dataset": row.dataset}
     if row.exhibit == _QUOTED:
         return {"state": "quoted"}
-    for block in computed:
-        rows = block.rows(row)
+    # An exhibit of one width is compared at the width that the scale has; one that is about widths, like with like. It shows
+    # one scale; of two trainings there the longer one.
+    same_width = any(len(block.widths) > 1 for block in computed[:1])
+    computed = [block for block in computed if block.scale == computed[0].scale]
+    for block in sorted(computed, key=lambda block: -block.steps):
+        rows = block.rows(row, same_width=same_width)
         if rows is not None:
-            return _compared(row, rows)
-    planning = [block.scale for block in computed if block.plans(row)]
+            return {**_compared(row, rows, block.spreads), "recipe": block.recipe}
+    planning = [block.scale for block in computed if block.plans(row, same_width=same_width)]
     return {"state": "missing", "scale": planning[0]} if planning else {"state": "not in the grid"}
 
 
-def _compared(row, rows: pd.DataFrame) -> dict:
+def _compared(row, rows: pd.DataFrame, spreads: dict) -> dict:
     first = rows.iloc[0]
     about = {"our_dataset": first["dataset"], "our_width": first["widen_factor"], "scale": first["scale"]}
     valued = rows[rows["value"].notna()]
     if valued.empty:
         return {**about, "state": min(rows["status"])}  # failed < stale
-    about |= {
-        "ours": valued["value"].mean(),
-        "seeds": valued["seed"].nunique(),
-        "n": int(valued["n"].min()),
-        "source": first["source"],
-    }
-    if not row.training:  # of the data alone: no chance in it
-        ours, decimals = about["ours"], _decimals(row.value) if row.metric != _TRUNCATED else 0
-        as_printed = np.trunc(ours) if row.metric == _TRUNCATED else np.round(ours, decimals)
-        state = AGREES if np.isclose(as_printed, row.value, rtol=0, atol=1e-9) else DIFFERS
-        return {**about, "difference": ours - row.value, "state": state}
-    ours = estimate(valued["value"], about["n"])
-    gap = ours - estimate([row.value], 10_000)
+    if row.training:
+        found = _accuracy(row, valued, spread_of(spreads, row.training, row.metric, row.split))
+        return {**about, **found, "seeds": valued["seed"].nunique(), "source": first["source"]}
+    # Of the data alone: no chance in it.
+    ours, decimals = valued["value"].mean(), _decimals(row.value) if row.metric != _TRUNCATED else 0
+    as_printed = np.trunc(ours) if row.metric == _TRUNCATED else np.round(ours, decimals)
+    state = AGREES if np.isclose(as_printed, row.value, rtol=0, atol=1e-9) else DIFFERS
+    of = {"ours": ours, "seeds": valued["seed"].nunique(), "n": int(valued["n"].min()), "source": first["source"]}
+    return {**about, **of, "difference": ours - row.value, "state": state}
+
+
+def _accuracy(row, rows: pd.DataFrame, spread: Spread | None) -> dict:
+    """Our side of an accuracy that the paper prints, of one training on 10,000 images, by our records of it."""
+    n = int(rows["n"].min())
+    ours = estimate(rows["value"], n, spread)
+    gap = ours - estimate([row.value], 10_000, spread)
     return {
-        **about,
+        "our_dataset": rows["dataset"].iloc[0],
+        "scale": rows["scale"].iloc[0],
+        "ours": ours.value,
         "low": ours.low,
         "high": ours.high,
+        "n": n,
         "difference": gap.value,
         "difference_low": gap.low,
         "difference_high": gap.high,
+        "close": gap.close(COMPARABLE),
         "state": DIFFERS if gap.rises or gap.falls else AGREES,
     }
 
@@ -161,12 +217,11 @@ def totals(found: pd.DataFrame) -> pd.DataFrame:
     """By exhibit, and `all`: how many numbers the paper prints, how many are computed here, and how these compare.
 
     `found`: as `numbers` gives it. Columns `scale`, `numbers`, `computed`, each of `STATES`, and of the accuracies that are
-    computed `mean_difference` and `mean_absolute_difference`, in points.
+    computed `close`, `mean_difference` and `mean_absolute_difference`, in points.
     """
     rows = []
     for exhibit, part in [*found.groupby("exhibit", sort=False), ("all", found)]:
         trained = part[part["training"] != ""]
-        gaps = trained["difference"].dropna()
         scales = sorted(set(part.loc[part["ours"].notna(), "scale"].dropna()), key=grid.SCALES.index)
         counts = part["state"].value_counts()
         rows.append(
@@ -176,23 +231,102 @@ def totals(found: pd.DataFrame) -> pd.DataFrame:
                 "numbers": len(part),
                 "computed": int(part["ours"].notna().sum()),
                 **{state: int(counts.get(state, 0)) for state in STATES},
-                "mean_difference": gaps.mean(),
-                "mean_absolute_difference": gaps.abs().mean(),
+                **_differences(trained),
             }
         )
     return pd.DataFrame(rows)
 
 
-def summary(found: pd.DataFrame, marked: pd.DataFrame, verdicts: pd.DataFrame) -> str:
-    """The state of the reproduction in one sentence each: `numbers`, `marks`, and the verdicts of `claims`."""
+def _differences(part: pd.DataFrame) -> dict:
+    gaps = part["difference"].dropna()
+    close = int((part["close"] == True).sum())  # noqa: E712 - NaN where nothing is computed
+    return {"close": close, "mean_difference": gaps.mean(), "mean_absolute_difference": gaps.abs().mean()}
+
+
+def like_totals(like: pd.DataFrame) -> pd.DataFrame:
+    """What `like_with_like` found, in numbers: by scale and data set, of all and of robust accuracy on test images.
+
+    Columns `scale`, `dataset` (ours), `of`, `numbers`, `agrees`, `close`, `below` (ours below the paper's, whatever the
+    interval), `mean_difference` and `mean_absolute_difference`, in points.
+    """
+    rows = []
+    for (scale, dataset), part in like.groupby(["scale", "our_dataset"], sort=False):
+        robust = part[(part["metric"] == "robust_accuracy") & (part["split"] == "test")]
+        for of, these in (("all", part), ("robust accuracy on test images", robust)):
+            counted = {
+                "numbers": len(these),
+                "agrees": int((these["state"] == AGREES).sum()),
+                "below": int((these["difference"] < 0).sum()),
+            }
+            rows.append({"scale": scale, "dataset": dataset, "of": of, **counted, **_differences(these)})
+    columns = ["scale", "dataset", "of", "numbers", "agrees", "close", "below", "mean_difference", "mean_absolute_difference"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def ranges(like: pd.DataFrame) -> pd.DataFrame:
+    """How far robust accuracy on test images runs over the variants, in points, ours and the paper's, of the same width and
+    variants: one row a scale and data set, of the width with the most variants (two at least).
+
+    `like`: as `like_with_like` gives it. Columns `scale`, `dataset` (ours), `widen_factor`, `variants` (how many), `ours`,
+    `paper`, and `headline`: the paper's over the same variants in Table 2 or 3, whose networks are wider.
+    """
+    robust = like[(like["metric"] == "robust_accuracy") & (like["split"] == "test")]
+    rows = []
+    for (scale, dataset), part in robust.groupby(["scale", "our_dataset"], sort=False):
+        width = part["widen_factor"].value_counts(sort=True).index[0]
+        part = part[part["widen_factor"] == width]
+        if len(part) > 1:
+            table = "table-2" if dataset == "mnist" else "table-3"
+            printed = results.published(table).query("training == 'pgd' and metric == 'robust_accuracy'")
+            printed = printed[printed["transform"].isin(part["transform"])]["value"]
+            spans = {name: values.max() - values.min() for name, values in (("ours", part["ours"]), ("paper", part["value"]))}
+            about = {"scale": scale, "dataset": dataset, "widen_factor": width, "variants": len(part)}
+            rows.append({**about, **spans, "headline": printed.max() - printed.min()})
+    return pd.DataFrame(rows, columns=["scale", "dataset", "widen_factor", "variants", "ours", "paper", "headline"])
+
+
+def like_summary(like: pd.DataFrame) -> str:
+    """What can be compared like with like, in a few sentences; the first thing that is said of the reproduction."""
+    if like.empty:
+        return "No accuracy is computed yet that can be compared with one of the paper's at the same width."
+    said = []
+    found, spans = like_totals(like), ranges(like).set_index(["scale", "dataset"])
+    for scale, part in found.groupby("scale", sort=False):
+        every = part[part["of"] == "all"]
+        listed = []
+        for row, robust in zip(every.itertuples(), part[part["of"] != "all"].itertuples(), strict=True):
+            listed.append(
+                f"{grid.SET_NAMES[row.dataset]}: {row.numbers}, of which {row.agrees} agree within their intervals and "
+                f"{row.close} are shown to lie within {COMPARABLE:g} points, mean size of Δ "
+                f"{row.mean_absolute_difference:.2f}, {row.below} below the paper's (robust accuracy on test images: "
+                f"{robust.numbers}, {robust.agrees} agree, {robust.mean_absolute_difference:.2f})"
+            )
+        listed = "; ".join(listed)
+        ran = " and ".join(
+            f"{row.ours:.1f} points of {grid.SET_NAMES[dataset]}, the paper's column of that width over {row.paper:.1f} "
+            f"(its wider networks over {row.headline:.1f})"
+            for (of, dataset), row in spans.iterrows()
+            if of == scale
+        )
+        said.append(
+            f"Like with like, at the same width, each training at its whole length of scale {scale}: {every['numbers'].sum()} "
+            f"numbers. {listed}." + (f" Over the variants robust accuracy ranges over {ran}." if ran else "")
+        )
+    return " ".join(said)
+
+
+def summary(like: pd.DataFrame, found: pd.DataFrame, marked: pd.DataFrame, verdicts: pd.DataFrame) -> str:
+    """The state of the reproduction in a few sentences: `like_with_like`, `numbers`, `marks`, and the verdicts of `claims`."""
     counts = found["state"].value_counts()
     scales = found.loc[found["ours"].notna(), "scale"].value_counts()
     where = ", ".join(f"{scales[name]} at scale {name}" for name in grid.SCALES if name in scales)
     of_marks, of_claims = marked["verdict"].value_counts(), verdicts["verdict"].value_counts()
     return (
-        f"Of the paper's {len(found)} numbers {found['ours'].notna().sum()} are computed ({where or 'none by training'}); "
-        f"{counts.get(AGREES, 0)} of them agree within their intervals and {counts.get(DIFFERS, 0)} differ. "
-        f"Of {len(marked) - of_marks.get(SHOWN, 0)} marks set beforehand {of_marks.get(MET, 0)} are met, "
+        f"{like_summary(like)}\n\n"
+        f"All in all: of the {len(found)} numbers that the paper prints, {len(distinct(found))} of them distinct, "
+        f"{found['ours'].notna().sum()} are computed ({where or 'none by training'}), many on a narrower network than the "
+        f"paper's; {counts.get(AGREES, 0)} of them agree within their intervals and {counts.get(DIFFERS, 0)} differ. "
+        f"Of {len(marked) - of_marks.get(SHOWN, 0)} marks {of_marks.get(MET, 0)} are met, "
         f"{of_marks.get(MISSED, 0)} missed and {of_marks.get(NOT_COMPUTED, 0)} not computed. "
         f"Of {len(verdicts)} claims {of_claims.get(claims.HOLDS, 0)} hold, {of_claims.get(claims.FAILS, 0)} fail and "
         f"{of_claims.get(claims.NOT_COMPUTED, 0)} are not computed."
@@ -211,16 +345,31 @@ def compute_spent() -> pd.DataFrame:
     return grouped.agg(records="size", hours="sum").reset_index()
 
 
-# --- marks: what the records should show, set before they were computed ------------------------------------------------
+# --- marks: what the records should show, and when that was written down ------------------------------------------------
+
+# When the first marks entered the history. No record that stands today is older, but eight of the trainings that they judge had
+# been recorded in an earlier form, longer or with earlier numerics, and these accuracies were known: `KNOWN`.
+FIRST = datetime.fromisoformat("2026-11-22T20:25:58+00:00")
+KNOWN = {
+    (dataset, transform, training)
+    for dataset, transforms in (("mnist", ("original", "binarize")), ("cifar10-jpeg", ("original", "saturate-16")))
+    for transform in transforms
+    for training in ("standard", "pgd")
+}
+# Those for the paper's own settings on narrow networks, and for a longer training on CIFAR10; no such run had begun.
+SECOND = datetime.fromisoformat("2026-11-28T06:30:00+00:00")
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One line of the list: what an exhibit should show, and a function that says what it shows and whether that meets it."""
+    """One line of the list: what an exhibit should show, a function that says what it shows and whether that meets it, and when
+    the mark was set.
+    """
 
     exhibit: str
     mark: str
     judge: Callable[["_Shown"], tuple[str, bool | None]]
+    since: datetime = FIRST
 
 
 class _LackingError(LookupError):
@@ -233,6 +382,7 @@ class _Shown:
     def __init__(self, scale: str) -> None:
         self._scale, self._frames = scale, {}
         self.scales: set[str] = set()
+        self.trained: dict[grid.Run, datetime] = {}  # the trainings read, and when each was recorded
 
     def _frame(self, block: str) -> pd.DataFrame:
         if block not in self._frames:
@@ -251,9 +401,34 @@ class _Shown:
         lacking = [name for name in wanted if name not in set(rows["transform"])]
         if lacking:
             raise _LackingError(f"{len(lacking)} of {len(wanted)} variants of {block} lack {metric} ({training} training)")
-        self.scales.add(frame.attrs["scale"])
+        return self._read(rows, wanted, frame.attrs.get("spreads", {}))
+
+    def column(self, block: str, scale: str, width: float, training: str, metric: str) -> dict[str, Estimate]:
+        """By transform, of every variant of the block at one scale and width; LackingError unless all are computed."""
+        if self._scale not in ("auto", scale):
+            raise _LackingError(f"is about scale {scale}")
+        runs = [run for run in grid.runs(block, scale) if (run.widen_factor, run.training) == (width, training)]
+        rows = results.frame(runs, block)
+        rows = rows[(rows["metric"] == metric) & (rows["split"] == "test") & rows["value"].notna()]
+        wanted = dict.fromkeys(run.transform for run in runs)
+        if lacking := [name for name in wanted if name not in set(rows["transform"])]:
+            said = f"{len(lacking)} of {len(wanted)} variants of {block} lack {metric} ({training} training) at w = {width:g}"
+            raise _LackingError(f"{said}, scale {scale}")
+        return self._read(rows, wanted, results.spreads(scale))
+
+    def _read(self, rows: pd.DataFrame, wanted: Iterable[str], spreads: dict) -> dict[str, Estimate]:
+        self.scales |= set(rows["scale"])
         by_variant = {name: rows[rows["transform"] == name] for name in wanted}
-        return {name: estimate(part["value"], int(part["n"].min())) for name, part in by_variant.items()}
+        if "date" in rows:
+            names = [each.name for each in fields(grid.Run)]
+            for row in pd.concat(by_variant.values()).to_dict("records"):
+                self.trained[grid.Run(**{name: row[name] for name in names})] = datetime.fromisoformat(row["date"])
+        return {
+            name: estimate(
+                part["value"], int(part["n"].min()), spread_of(spreads, *part.iloc[0][["training", "metric", "split"]])
+            )
+            for name, part in by_variant.items()
+        }
 
     def width(self, block: str) -> float:
         """The narrowest of the block's networks at its scale."""
@@ -305,7 +480,7 @@ def _clean_spread(shown: _Shown) -> tuple[str, bool]:
 def _clean_minus_robust(shown: _Shown, block: str, transform: str) -> Estimate:
     metrics = "clean_accuracy", "robust_accuracy"
     clean, robust = (shown.estimates(block, "pgd", metric, [transform])[transform] for metric in metrics)
-    return clean - robust
+    return clean.of_one_training() - robust.of_one_training()
 
 
 def _binarized(shown: _Shown) -> tuple[str, bool]:
@@ -375,6 +550,43 @@ def _footprints(shown: _Shown) -> tuple[str, None]:
     return f"{said} (mean over sizes {', '.join(sizes)}; Table 4, w = {width:g})", None
 
 
+def _own_settings(shown: _Shown) -> tuple[pd.Series, pd.Series]:
+    """Robust accuracies of Table 4's narrowest column, ours at the paper's own settings and the paper's, by variant."""
+    ours = {name: found.value for name, found in shown.column("table-4", "paper", 0.125, "pgd", "robust_accuracy").items()}
+    paper, _ = _printed("table-4", "pgd", "robust_accuracy", 0.125)
+    both = [name for name in ours if name in paper.index]
+    return pd.Series(ours)[both], paper[both]
+
+
+def _own_distance(shown: _Shown) -> tuple[str, bool]:
+    ours, paper = _own_settings(shown)
+    mean = float((ours - paper).abs().mean())
+    return f"{mean:.2f} points over {len(ours)} variants", mean <= 2
+
+
+def _own_order(shown: _Shown) -> tuple[str, bool]:
+    ours, paper = _own_settings(shown)
+    rho = float(spearmanr(ours, paper).statistic)
+    return f"ρ = {rho:.3f} over {len(ours)} variants", rho >= 0.95
+
+
+def _own_gap(shown: _Shown) -> tuple[str, bool]:
+    ours, paper = (each["original"] - each["smooth-5"] for each in _own_settings(shown))
+    return f"{ours:.1f} points, the paper's {paper:.1f}", bool(abs(ours - paper) <= 3)
+
+
+def _cifar10_distance(shown: _Shown) -> tuple[str, bool]:
+    gaps = []
+    for training, metric in (("standard", "clean_accuracy"), ("pgd", "clean_accuracy"), ("pgd", "robust_accuracy")):
+        found, (paper, width) = (
+            shown.estimates("table-3", training, metric),
+            _printed("table-5", training, metric, shown.width("table-3")),
+        )
+        gaps += [found[name].value - paper[name] for name in found if name in paper.index]
+    mean = float(np.mean(np.abs(gaps)))
+    return f"{mean:.2f} points over {len(gaps)} numbers, from the paper's column of w = {width:g}", mean <= 5
+
+
 MARKS = (
     Mark("Table 2", "robust accuracy over the 9 variants: Spearman's ρ ≥ .9 with the paper's column of the same width",
          lambda shown: _rank(shown, "table-2", "table-4", 0.9)),
@@ -384,23 +596,30 @@ MARKS = (
     Mark("Table 2", "binarized MNIST, PGD training: clean minus robust accuracy ≤ 3 points", _binarized),
     Mark("Table 3", "robust accuracy over levels: Spearman's ρ ≥ .95 with the paper's column of the nearest width",
          lambda shown: _rank(shown, "table-3", "table-5", 0.95)),
+    Mark("Table 3", "three accuracies: mean absolute difference from the paper's column of the nearest width ≤ 5 points",
+         _cifar10_distance, SECOND),
     Mark("Table 3", "robust accuracy rises from level 1 to 16 beyond its intervals", _rises),
     Mark("Figure 3a", "the range of robust accuracy over gamma exceeds that of clean accuracy, beyond the intervals", _gamma),
     Mark("Figure 3b", "clean minus robust accuracy: edges ≤ 4 points, Fashion-MNIST itself ≥ 10 points", _edges),
     Mark("Table 1", "robust accuracy at equal distance: smoothed < original < binarized, in all three rows", _equal_distance),
     Mark("Table 7", "an attack that may leave the box: within 3 points of one that may not", _out_of_the_box),
     Mark("Tables 2 and 4", "which footprint of the filter is nearer the paper's numbers", _footprints),
+    Mark("Table 4", "the paper's own settings, w = .125, robust accuracy: mean absolute difference from its column ≤ 2 points",
+         _own_distance, SECOND),
+    Mark("Table 4", "the same: Spearman's ρ ≥ .95 with that column over the 9 variants", _own_order, SECOND),
+    Mark("Table 4", "the same: the gap between original and smooth-5 within 3 points of the paper's", _own_gap, SECOND),
 )  # fmt: skip
 
 MET, MISSED, SHOWN, NOT_COMPUTED = "met", "missed", "shown", claims.NOT_COMPUTED
 
 
 def marks(scale: str = "auto", exhibits: Iterable[str] = ()) -> pd.DataFrame:
-    """The marks, one row each: `exhibit`, `mark`, `found`, `verdict` (`met`, `missed`, `shown`, `not computed`) and `scale`.
+    """The marks, one row each: `exhibit`, `mark`, `found`, `verdict` (`met`, `missed`, `shown`, `not computed`), `scale`,
+    `since` (the day it was set), `trainings` (how many it judges) and `before` (how many of them had a record when it was set).
 
     `exhibits`: only theirs, named as the marks do ("Table 2"); ValueError for one that has none.
 
-    They were set before the runs; a mark that an honest run misses is a result, and stands. `shown`: a question without a mark.
+    A mark that an honest run misses is a result, and stands. `shown`: a question without a mark.
     """
     wanted, known = tuple(exhibits), {mark.exhibit for mark in MARKS}
     if unknown := [name for name in wanted if name not in known]:
@@ -414,5 +633,13 @@ def marks(scale: str = "auto", exhibits: Iterable[str] = ()) -> pd.DataFrame:
         except _LackingError as lacking:
             found, verdict = str(lacking), NOT_COMPUTED
         used = ", ".join(sorted(shown.scales, key=grid.SCALES.index)) if verdict != NOT_COMPUTED else ""
-        rows.append({"exhibit": mark.exhibit, "mark": mark.mark, "found": found, "verdict": verdict, "scale": used})
+        trained = shown.trained if verdict != NOT_COMPUTED else {}
+        before = sum(date < mark.since or _was_known(run) for run, date in trained.items())
+        about = {"since": f"{mark.since:%Y-%m-%d}", "trainings": len(trained), "before": before}
+        rows.append({"exhibit": mark.exhibit, "mark": mark.mark, "found": found, "verdict": verdict, "scale": used, **about})
     return pd.DataFrame(rows)
+
+
+def _was_known(run: grid.Run) -> bool:
+    first = (run.scale, run.recipe, run.seed) == ("laptop", "default", 0)
+    return first and (run.dataset, run.transform, run.training) in KNOWN

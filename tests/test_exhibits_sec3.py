@@ -27,34 +27,41 @@ def test_figure_without_records_says_how_to_compute_them():
 
 def test_sensitivity_takes_both_ranges_over_the_same_variants():
     ours = frame(("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0))
-    table = exhibits.sensitivity_table({"MNIST": (ours, PAPER)})
+    table = exhibits.sensitivity_table({"MNIST": (ours, PAPER, TABLE_4)})
     row = table[table["quantity"].str.startswith("robust accuracy")].iloc[0]
     assert (row["ours"], row["paper, variants computed"], row["paper, all variants"]) == ("7.5", "3.0", "15.0")
+    assert row["paper, our width"] == "6.6"  # Table 4: 89.9 and 96.5
     assert table.iloc[0]["ours"] == "–"
 
 
 def test_seen_speaks_only_of_what_is_computed():
     clean = ("standard", "clean_accuracy")
-    assert exhibits.seen(frame(), PAPER).startswith("Not computed yet")
+    assert exhibits.seen(frame(), PAPER, TABLE_4).startswith("Not computed yet")
     ours = frame(
         ("original", *ROBUST, 90.0, 0),
         ("binarize", *ROBUST, 97.5, 0),
         ("original", *clean, 99.0, 0),
         ("binarize", *clean, 98.6, 0),
     )
-    text = exhibits.seen(ours, PAPER)
+    text = exhibits.seen(ours, PAPER, TABLE_4)
     assert "7.5 points" in text
     assert "0.4 points" in text
-    assert "is 3.0" in text
+    assert "networks of the same width (w=0.25) have 6.6 over the same variants, those of its own table 3.0." in text
     assert "not computed yet" not in text
+
+
+def test_seen_without_the_papers_numbers_of_our_width_takes_its_own_table():
+    ours = frame(("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0)).assign(widen_factor=0.3)
+    ours.attrs = frame().attrs
+    assert "a range of **7.5 points**. The paper's, over the same variants, is 3.0." in exhibits.seen(ours, PAPER, TABLE_4)
 
 
 def test_seen_says_which_half_of_the_claim_is_lacking():
     rows = [("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0), ("original", "standard", "clean_accuracy", 99.0, 0)]
-    assert "a range of **7.5 points**" in exhibits.seen(frame(*rows), PAPER)
-    assert "The clean accuracy of standard training is not computed yet;" in exhibits.seen(frame(*rows), PAPER)
+    assert "a range of **7.5 points**" in exhibits.seen(frame(*rows), PAPER, TABLE_4)
+    assert "The clean accuracy of standard training is not computed yet;" in exhibits.seen(frame(*rows), PAPER, TABLE_4)
     rows += [(name, "standard", "clean_accuracy", value, 0) for name, value in (("smooth-2", 98.9), ("smooth-3", 98.5))]
-    assert "moves, over 3 variants, by **0.5 points**" in exhibits.seen(frame(*rows), PAPER)
+    assert "moves, over 3 variants, by **0.5 points**" in exhibits.seen(frame(*rows), PAPER, TABLE_4)
 
 
 def test_footprints_name_the_nearer_filter():

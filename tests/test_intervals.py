@@ -1,8 +1,12 @@
 """Intervals against published ones, and what an estimate says of itself."""
 
+import math
+
+import numpy as np
+import pandas as pd
 import pytest
 
-from lib.intervals import Estimate, estimate, interval
+from lib.intervals import Estimate, Spread, estimate, interval, pooled, spread_of
 
 
 def test_the_interval_of_a_difference_is_newcombes():
@@ -23,11 +27,66 @@ def test_one_seed_has_wilsons_interval():
     )
 
 
-def test_seeds_that_lie_apart_widen_it():
-    found = estimate([80.0, 90.0], 10_000)
-    assert (found.value, found.low, found.high) == (85.0, 80.0, 90.0)
-    close = estimate([84.9, 85.1], 10_000)
-    assert (close.low, close.high) == interval(85.0, 10_000)
+def _records(*values: tuple[str, int, float], **columns) -> pd.DataFrame:
+    """Records of robust accuracies on test images: (transform, seed, percent)."""
+    about = {
+        "dataset": "mnist", "model": "lenet5", "widen_factor": 1.0, "train_size": 60000, "recipe": "default", "scale": "laptop",
+        "training": "pgd", "metric": "robust_accuracy", "split": "test", "n": 10_000,
+    }  # fmt: skip
+    rows = [{**about, "transform": name, "seed": seed, "value": value, **columns} for name, seed, value in values]
+    return pd.DataFrame(rows)
+
+
+def test_the_spread_is_pooled_over_groups_of_seeds():
+    alike = _records(("a", 0, 50.0), ("a", 1, 52.0), ("b", 0, 48.0), ("b", 1, 50.0), ("c", 0, 10.0))
+    (found,) = pooled(alike).values()
+    # Two seeds 2 points apart have a standard deviation of √2; √(p(1 - p)) is 50 points, almost, at 49 and at 51.
+    assert found.freedom == 2
+    assert found.deviation(50) == pytest.approx(2**0.5, abs=1e-3)
+    assert found.deviation(100) == 0
+    assert pooled(pd.concat([alike, _records(("a", 2, 90.0), recipe="short")])) == pooled(alike)
+    assert pooled(_records(("a", 0, 50.0), ("b", 1, 60.0))) == {}
+    assert set(pooled(alike)) == {("pgd", "robust_accuracy", "test")}
+
+
+def test_another_attack_borrows_the_spread_of_the_papers():
+    spreads = {
+        ("pgd", "robust_accuracy", "test"): Spread(0.05, 18),
+        ("pgd", "robust_accuracy_unboxed", "test"): Spread(0.06, 12),
+    }
+    assert spread_of(spreads, "pgd", "robust_accuracy_autoattack", "test").share == 0.05
+    assert spread_of(spreads, "pgd", "robust_accuracy_unboxed", "test").share == 0.06
+    assert spread_of(spreads, "pgd", "clean_accuracy", "test") is None
+    assert spread_of(spreads, "standard", "robust_accuracy", "test") is None
+
+
+def test_one_seed_is_as_uncertain_as_a_training_is():
+    spread = Spread(0.04, 18)  # 2 points at 50%
+    one, three = estimate([50.0], 10_000, spread), estimate([49.0, 50.0, 51.0], 10_000, spread)
+    t = 2.1009  # Student's, 18 degrees of freedom
+    images = 50 - interval(50.0, 10_000)[0]
+    assert one.low == pytest.approx(50 - math.hypot(images, t * 2), abs=1e-3)
+    assert three.high == pytest.approx(50 + math.hypot(images, t * 2 / 3**0.5), abs=1e-3)
+    alone = one.of_one_training()
+    assert (alone.value, alone.low, alone.high) == (50.0, *interval(50.0, 10_000))
+    assert estimate([99.9], 1000, Spread(1.0, 18)).high == 100
+
+
+def test_simulated_trainings_are_covered():
+    """The interval is what it says: of 1000 trainings, each tested on images of its own, 95% have the truth in theirs."""
+    draw = np.random.default_rng(0)
+    truth, n = 80.0, 2000
+    share = 0.05
+    trained = truth + share * math.sqrt(truth * (100 - truth)) * draw.standard_normal((1000, 3))
+    tested = 100 * draw.binomial(n, trained / 100) / n
+    held = sum(found.low <= truth <= found.high for row in tested for found in [estimate(row[:1], n, Spread(share, 10**6))])
+    assert 930 <= held <= 970
+
+
+def test_close_asks_the_whole_interval():
+    assert Estimate(0.5, -2.0, 2.9).close(3.0)
+    assert not Estimate(0.5, -2.0, 3.1).close(3.0)
+    assert not Estimate(0.0, -6.0, 6.0).close(3.0)
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,12 @@ import pandas as pd
 
 from lib import grid, results
 from lib.claims.checks import CLAIMS, Claim
-from lib.claims.evidence import PUBLISHED, AbsentError, Finding, Records
+from lib.claims.evidence import COMPARABLE, PUBLISHED, AbsentError, Finding, Records
 from lib.intervals import Spreads, pooled
 
 __all__ = [
     "CLAIMS",
+    "COMPARABLE",
     "FAILS",
     "HOLDS",
     "NOT_COMPUTED",

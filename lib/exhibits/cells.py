@@ -36,12 +36,9 @@ def transform_label(name: str) -> str:
     return words.get(name, name.replace("-inf", "-∞").replace("-", " "))
 
 
-_SETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR10", "cifar10-jpeg": "CIFAR10 (JPEG)"}
-
-
 def set_name(dataset: str) -> str:
     """A data set's name as a reader reads it."""
-    return _SETS[dataset]
+    return grid.SET_NAMES[dataset]
 
 
 def budget_label(eps: float) -> str:

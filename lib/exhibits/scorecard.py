@@ -50,7 +50,9 @@ def numbers_table(found: pd.DataFrame) -> pd.DataFrame:
                 "interval": f"{row.low:.1f} to {row.high:.1f}" if np.isfinite(row.low) else "",
                 "Δ": number(row.difference, f"{{:+.{digits}f}}"),
                 "state": row.state,
+                "within 3": "yes" if row.close is True else "",
                 "our w": _plain(row.our_width),
+                "our recipe": row.recipe if isinstance(row.recipe, str) else "",
                 "seeds": _plain(row.seeds) if row.training else "",
                 "scale": row.scale if isinstance(row.scale, str) and np.isfinite(row.ours) else "",
             }
@@ -86,6 +88,7 @@ def totals_table(totals: pd.DataFrame) -> pd.DataFrame:
                 "computed": str(row["computed"]),
                 "agree": str(row["agrees"]),
                 "differ": str(row["differs"]),
+                "within 3 points": str(row["close"]),
                 "stale or failed": str(row["stale"] + row["failed"]),
                 "missing": str(row["missing"]),
                 "not in the grid": str(row["not in the grid"]),
@@ -96,20 +99,49 @@ def totals_table(totals: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def like_table(totals: pd.DataFrame, ranges: pd.DataFrame) -> pd.DataFrame:
+    """Like with like: how many numbers, how many agree, and the differences in points; below, how far robust accuracy ranges.
+
+    `totals`, `ranges`: as `scorecard.like_totals` and `scorecard.ranges` give them.
+    """
+    rows = []
+    for row in totals.itertuples():
+        spans = ranges[(ranges["scale"] == row.scale) & (ranges["dataset"] == row.dataset)] if row.of != "all" else ranges[:0]
+        span = spans.iloc[0] if len(spans) else None
+        rows.append(
+            {
+                "data": set_name(row.dataset),
+                "scale": row.scale,
+                "of": row.of,
+                "numbers": str(row.numbers),
+                "agree": str(row.agrees),
+                "within 3 points": str(row.close),
+                "ours below": str(row.below),
+                "mean Δ": number(row.mean_difference, "{:+.2f}"),
+                "mean size of Δ": number(row.mean_absolute_difference, "{:.2f}"),
+                "range: ours": "" if span is None else f"{span.ours:.1f} (w={span.widen_factor:g}, {span.variants} variants)",
+                "range: paper": "" if span is None else f"{span.paper:.1f} (its wider network: {span.headline:.1f})",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def marks_table(marks: pd.DataFrame) -> pd.DataFrame:
-    """What the records should show, set before they were computed, and what they show."""
-    shown = marks.rename(columns={"found": "what the records show"})
+    """What the records should show, what they show, when that was written down, and how much was known by then."""
+    shown = marks.rename(columns={"found": "what the records show", "since": "set on"})
     words = shown["verdict"].map(lambda word: f"**{word}**" if word in ("met", "missed") else word)
-    return shown.assign(verdict=words)[["exhibit", "mark", "what the records show", "verdict", "scale"]]
+    known = [f"{row.before} of {row.trainings}" if row.trainings else "" for row in marks.itertuples()]
+    shown = shown.assign(verdict=words, **{"known then": known})
+    return shown[["exhibit", "mark", "what the records show", "verdict", "scale", "set on", "known then"]]
 
 
 def marks_seen(marks: pd.DataFrame) -> str:
     """How many of some marks are met, and each one that is missed with what the records show instead."""
     of = marks["verdict"].value_counts()
     if set(of.index) == {"not computed"}:
-        return f"Not computed yet: what the {len(marks)} marks ask for that were set for this section beforehand."
+        return f"Not computed yet: what the {len(marks)} marks ask for that are set for this section."
     lacking = f" ({of['not computed']} not computed)" if "not computed" in of else ""
-    said = f"Of the marks that were set for this section beforehand **{of.get('met', 0)} of {len(marks)}** are met{lacking}."
+    said = f"Of the marks that are set for this section **{of.get('met', 0)} of {len(marks)}** are met{lacking}."
     missed = marks[marks["verdict"] == "missed"]
     return " ".join([said, *(f"**Missed** ({row.exhibit}): {row.mark}. It shows: {row.found}." for row in missed.itertuples())])
 

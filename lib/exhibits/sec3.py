@@ -22,8 +22,17 @@ from lib.exhibits.cells import (
 )
 
 
-def seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """What the records show of the paper's claim: how far robust accuracy moves, and how little clean accuracy does."""
+def at_our_width(ours: pd.DataFrame, widths: pd.DataFrame, quantity: tuple[str, str]) -> pd.Series:
+    """The paper's values by transform in its table of `widths` (4 or 5), of the width that ours have; empty without it."""
+    here = ours["widen_factor"].dropna().unique()
+    return paper_values(widths[widths["widen_factor"].isin(here)], *quantity) if len(here) == 1 else pd.Series(dtype=float)
+
+
+def seen(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
+    """What the records show of the paper's claim: how far robust accuracy moves, and how little clean accuracy does.
+
+    `paper`: its Table 2 or 3; `widths`: Table 4 or 5, of which the column of our width is compared.
+    """
     quantities = (("standard", "clean_accuracy"), BOXED)
     clean, robust = (over_seeds(ours, *quantity)["mean"].dropna() for quantity in quantities)
     if len(robust) < 2:
@@ -33,8 +42,15 @@ def seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     said = (
         f"Over {which} (scale {ours.attrs['scale']}), robust accuracy runs from {robust.min():.1f}% "
         f"({transform_label(robust.idxmin())}) to {robust.max():.1f}% ({transform_label(robust.idxmax())}), a range of "
-        f"**{extent(robust):.1f} points**; the paper's, over the same variants, is {extent(theirs):.1f}."
+        f"**{extent(robust):.1f} points**. "
     )
+    narrow = at_our_width(ours, widths, BOXED).reindex(robust.index).dropna()
+    if len(narrow) == len(robust):
+        width = ours["widen_factor"].iloc[0]
+        said += f"The paper's networks of the same width (w={width:g}) have {extent(narrow):.1f} over the same variants, "
+        said += f"those of its own table {extent(theirs):.1f}."
+    else:
+        said += f"The paper's, over the same variants, is {extent(theirs):.1f}."
     if len(clean) < 2:
         return f"{said} The clean accuracy of standard training is not computed yet; {to_compute(ours)}"
     over = "" if set(clean.index) == set(robust.index) else f", over {len(clean)} variants,"
@@ -148,26 +164,28 @@ def _nearer(paper: float, column: float, square: float) -> str:
     return "column" if abs(column - paper) < abs(square - paper) else "square"
 
 
-def sensitivity_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
+def sensitivity_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
     """The paper's claim in one table: how far each quantity moves over the variants that are computed, in points.
 
-    `sets`: from a data set's name to (ours, the paper's). The range is taken over the same variants on both sides; a
-    range needs at least two of them.
+    `sets`: from a data set's name to (ours, the paper's Table 2 or 3, its Table 4 or 5). The range is taken over the same
+    variants on both sides; a range needs at least two of them.
     """
     rows = []
-    for name, (ours, paper) in sets.items():
+    for name, (ours, paper, widths) in sets.items():
         for quantity, (label, _, _) in QUANTITIES.items():
             mine = over_seeds(ours, *quantity)
             mine = mine.loc[mine["seeds"] > 0, "mean"]
             theirs = paper_values(paper, *quantity)
             shared = [variant for variant in theirs.index if variant in mine.index]
             enough = len(shared) > 1
+            narrow = at_our_width(ours, widths, quantity).reindex(shared).dropna()
             rows.append(
                 {
                     "data set": name,
                     "quantity": label,
                     "paper, all variants": f"{extent(theirs):.1f}",
                     "paper, variants computed": f"{extent(theirs[shared]):.1f}" if enough else MISSING,
+                    "paper, our width": f"{extent(narrow):.1f}" if enough and len(narrow) == len(shared) else MISSING,
                     "ours": f"{extent(mine[shared]):.1f}" if enough else MISSING,
                     "variants": ", ".join(map(transform_label, shared)) or MISSING,
                 }
