@@ -328,8 +328,9 @@ def summary(like: pd.DataFrame, found: pd.DataFrame, marked: pd.DataFrame, verdi
         f"paper's; {counts.get(AGREES, 0)} of them agree within their intervals and {counts.get(DIFFERS, 0)} differ. "
         f"Of {len(marked) - of_marks.get(SHOWN, 0)} marks {of_marks.get(MET, 0)} are met, "
         f"{of_marks.get(MISSED, 0)} missed and {of_marks.get(NOT_COMPUTED, 0)} not computed. "
-        f"Of {len(verdicts)} claims {of_claims.get(claims.HOLDS, 0)} hold, {of_claims.get(claims.FAILS, 0)} fail and "
-        f"{of_claims.get(claims.NOT_COMPUTED, 0)} are not computed."
+        f"Of {len(verdicts)} claims {of_claims.get(claims.HOLDS, 0)} hold, {of_claims.get(claims.FAILS, 0)} fail, "
+        f"{of_claims.get(claims.CERTAIN, 0)} are certain by proof or definition and {of_claims.get(claims.NOT_COMPUTED, 0)} "
+        f"are not computed."
     )
 
 

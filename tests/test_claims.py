@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import claims, grid, results
+from lib import claims, grid, results, theory
 
 NETWORK = {"mnist": ("lenet5", 1.0), "fashion_mnist": ("lenet5", 1.0), "cifar10": ("wide_resnet28", 4.0)}
 SIZE = {"mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000}
@@ -132,6 +132,11 @@ CASES = [
         {f"mnist {VOLUME}": {"binarize": -1355}},
     ),
     Case(
+        "3.1-the-variants-keep-their-meaning",
+        {f"mnist {STANDARD}": {"original": 99, "smooth-8": 97}, f"cifar10 {STANDARD}": {"original": 94, "saturate-16": 99}},
+        {f"cifar10 {STANDARD}": {"original": 94, "saturate-16": 90}},
+    ),
+    Case(
         "3.2-pgd-is-the-strongest-attack",
         {
             f"mnist {ROBUST}": {"original": 93},
@@ -139,6 +144,7 @@ CASES = [
             f"mnist {ROBUST}_fgsm": {"original": 96},
             f"mnist {ROBUST}_autoattack": {"original": 94.9},
             f"mnist {ROBUST}_1000_steps": {"original": 80},
+            f"mnist {ROBUST}_restarts": {"original": 79},
         },
         {f"mnist {ROBUST}_autoattack": {"original": 90}},
     ),
@@ -161,12 +167,12 @@ CASES = [
     Case(
         "3.3-binarized-mnist-is-as-robust-as-accurate",
         {f"mnist {CLEAN}": {"binarize": 98.9}, f"mnist {ROBUST}": {"binarize": 98.1}},
-        {f"mnist {ROBUST}": {"binarize": 97.8}},
+        {f"mnist {ROBUST}": {"binarize": 95.8}},
     ),
     Case(
         "3.3-mnist-losses-come-from-vulnerability",
         {f"mnist {ROBUST}": {"original": 95, "smooth-8": 83}, f"mnist {STABLE}": {"original": 95.1, "smooth-8": 84}},
-        {f"mnist {STABLE}": {"original": 95.1, "smooth-8": 84.1}},
+        {f"mnist {STABLE}": {"original": 95.1, "smooth-8": 86.1}},
     ),
     Case(
         "3.3-cifar10-clean-accuracy-holds-to-level-16",
@@ -194,7 +200,7 @@ CASES = [
     Case(
         "3.3-cifar10-clean-meets-robust-after-level-16",
         {f"cifar10 {CLEAN}": {"original": 85, "saturate-16": 80}, f"cifar10 {ROBUST}": {"original": 43, "saturate-16": 79.2}},
-        {f"cifar10 {ROBUST}": {"original": 43, "saturate-16": 78.9}},
+        {f"cifar10 {ROBUST}": {"original": 43, "saturate-16": 76.9}},
     ),
     Case(
         "3.3-cifar10-robustness-to-predictions-keeps-rising",
@@ -242,7 +248,7 @@ CASES = [
         "4.2-edges-resemble-binarized-mnist",
         {f"fashion_mnist {STANDARD}": {"edges": 88}, f"fashion_mnist {CLEAN}": {"edges": 87},
          f"fashion_mnist {ROBUST}": {"edges": 86.5}},
-        {f"fashion_mnist {ROBUST}": {"edges": 85}},
+        {f"fashion_mnist {ROBUST}": {"edges": 83}},
     ),
     Case(
         "4.2-both-are-harder-than-mnist",
@@ -278,7 +284,7 @@ CASES = [
     Case(
         "5.3-mnist-standard-training-ignores-width",
         over("widen_factor", "mnist", STANDARD, {"smooth-3": {0.25: 98, 4.0: 99}}, "train", "test"),
-        over("widen_factor", "mnist", STANDARD, {"smooth-3": {0.25: 95, 4.0: 99}}, "test"),
+        over("widen_factor", "mnist", STANDARD, {"smooth-3": {0.25: 97.9, 4.0: 99}}, "test"),
     ),
     Case(
         "5.3-mnist-pgd-clean-accuracy-plateaus-at-width-1",
@@ -347,8 +353,17 @@ CASES = [
     Case(
         "5.3-cornered-sets-differ-in-sample-complexity",
         {**over("train_size", "mnist", ROBUST, {"binarize": {1000: 90, 60000: 98}}, "test"),
-         **over("train_size", "cifar10", ROBUST, {"saturate-inf": {1000: 40, 50000: 79}}, "test")},
-        over("train_size", "cifar10", ROBUST, {"saturate-inf": {1000: 70, 50000: 79}}, "test"),
+         **over("train_size", "mnist", STANDARD, {"binarize": {1000: 94, 60000: 99}}, "test"),
+         **over("train_size", "cifar10", ROBUST, {"saturate-inf": {1000: 40, 50000: 79}}, "test"),
+         **over("train_size", "cifar10", STANDARD, {"saturate-inf": {1000: 70, 50000: 85}}, "test")},
+        # They differ as much as before, but no more than the tasks do.
+        over("train_size", "cifar10", STANDARD, {"saturate-inf": {1000: 50, 50000: 86}}, "test"),
+    ),
+    Case(
+        "5.3-binarized-mnist-is-the-exception",
+        {**over("train_size", "mnist", ROBUST, {"binarize": {1000: 99, 60000: 98}}, "train"),
+         **over("train_size", "mnist", ROBUST, {"binarize": {1000: 95.5, 60000: 98}}, "test")},
+        over("train_size", "mnist", ROBUST, {"binarize": {1000: 90, 60000: 98}}, "test"),
     ),
     Case(
         "6-robustness-is-sensitive-to-the-distribution",
@@ -356,12 +371,14 @@ CASES = [
         {f"cifar10 {ROBUST}": {"original": 77, "saturate-16": 79}},
     ),
     Case(
-        "D.1-volumes-follow-the-transforms",
-        {
-            f"mnist {VOLUME}": {"original": -1297, "smooth-3": -1265},
-            f"cifar10 {VOLUME}": {"original": -12354, "saturate-4": -12394},
-        },
+        "D.1-smoothing-enlarges-the-volume",
+        {f"mnist {VOLUME}": {"original": -1297, "smooth-3": -1265}},
         {f"mnist {VOLUME}": {"original": -1297, "smooth-3": -1298}},
+    ),
+    Case(
+        "D.1-saturation-shrinks-the-volume",
+        {f"cifar10 {VOLUME}": {"original": -12354, "saturate-4": -12394}},
+        {f"cifar10 {VOLUME}": {"original": -12354, "saturate-4": -12350}},
     ),
     Case(
         "D.1-original-cifar10-loses-little-volume",
@@ -375,8 +392,8 @@ CASES = [
     ),
     Case(
         "D.1-leaving-the-box-can-weaken-the-attack",
-        boxes({"original": 95.1, "smooth-3": 91.3}, {"original": 95.0, "smooth-3": 91.5}),
-        {f"mnist {UNBOXED}": {"original": 95.1, "smooth-3": 91.3}},
+        boxes({"original": 95.1, "smooth-3": 91.3}, {"original": 95.0, "smooth-3": 92.5}),
+        {f"mnist {UNBOXED}": {"original": 95.1, "smooth-3": 91.5}},  # .2 points are chance
     ),
     Case(
         "D.2.1-binarized-mnist-is-farthest-apart",
@@ -385,8 +402,8 @@ CASES = [
     ),
     Case(
         "D.2.1-smoothing-brings-classes-closer",
-        {f"mnist {DISTANCE}": {"original": 7.3, "smooth-2": 7.35, "smooth-5": 6.85}},
-        {f"mnist {DISTANCE}": {"smooth-2": 7.35, "smooth-5": 5.0}},
+        {f"mnist {DISTANCE}": {"original": 7.3, "smooth-2": 7.35, "smooth-3": 7.08}},
+        {f"mnist {DISTANCE}": {"smooth-2": 7.35, "smooth-3": 6.9}},
     ),
     Case(
         "D.2.1-saturation-moves-classes-apart",
@@ -447,11 +464,22 @@ def margins(*shares: float) -> pd.DataFrame:
     return table("blobs", [{"eps": i, "margin": 2 * share, "largest_margin": 2.0} for i, share in enumerate(shares)])
 
 
+def distances(mean: float, width: float) -> pd.DataFrame:
+    """Pairwise distances of 4000 points, d = 3072: the ball's about 1.4 ± .3, the cube's 22.6 ± .5, CIFAR10's as given."""
+    found = []
+    for space, (middle, half) in {"ball": (1.4, 0.3), "cube": (22.6, 0.5), "cifar10": (mean, width)}.items():
+        bins = [{"d": 3072, "left": middle + half * i, "right": middle + half * (i + 1), "count": 1000} for i in (-1, 0)]
+        found.append(table(space, bins))
+    return pd.concat(found, ignore_index=True)
+
+
 TABLES = [
     ("2.1-the-axis-split-loses-2-eps", example_1(800, (1, 2, 3)), example_1(1200, (1, 2, 3))),
     ("2.1-the-axis-split-loses-2-eps", example_1(800, (1, 2, 3)), example_1(800, (1, 2, 3), bayes=1)),
     ("2.1-the-mapped-robust-error-grows-to-1", example_1(0, (1000, 3000, 4000)), example_1(0, (1000, 3000, 3000))),
     ("2.1-the-mapped-robust-error-grows-to-1", example_1(0, (1000, 3000, 4000)), example_1(0, (4000, 4000, 4000))),
+    ("2.2-cifar10-is-nearer-to-the-ball", distances(1.5, 0.4), distances(20.0, 5.0)),
+    ("2.2-cifar10-is-nearer-to-the-ball", distances(1.5, 0.4), distances(1.5, 0.1)),  # in one of the two respects alone
     ("D.2.2-small-gaps-defeat-narrow-networks", spheres((0.7, 0.9), (1.0, 1.0)), spheres((1.0, 0.9), (1.0, 1.0))),
     ("D.2.2-wider-networks-separate-small-gaps", spheres((0.7, 0.9), (1.0, 1.0)), spheres((0.7, 0.7), (1.0, 1.0))),
     ("D.2.2-linear-adversarial-training-maximises-the-margin", margins(0.6, 0.8, 0.96), margins(0.6, 0.8, 0.9)),
@@ -459,6 +487,8 @@ TABLES = [
 
 # On which claims the paper's text and its own tables part: the slips that the errata page lists.
 SLIPS = {
+    "2.2-the-cube-is-more-robust-than-the-ball",
+    "D.1-leaving-the-box-can-weaken-the-attack",
     "3.3-cifar10-numbers-before-level-16",
     "3.3-cifar10-clean-accuracy-stays-below-level-2",
     "5.1-volumes-differ-by-2-to-the-2990",
@@ -469,6 +499,7 @@ SLIPS = {
 }
 # What the paper says and prints no numbers of.
 UNPRINTED = {
+    "2.2-cifar10-is-nearer-to-the-ball", "5.3-binarized-mnist-is-the-exception",
     "2.1-the-axis-split-loses-2-eps", "2.1-the-mapped-robust-error-grows-to-1", "2.2-cifar10-certifies-worse-still",
     "3.2-pgd-is-the-strongest-attack", "4.1-gamma-leaves-clean-accuracy", "4.1-gamma-moves-pgd-training",
     "5.2-distance-goes-along-with-robustness", "5.3-mnist-any-sample-is-fitted",
@@ -480,18 +511,24 @@ UNPRINTED = {
     "D.2.2-wider-networks-separate-small-gaps", "D.2.2-linear-adversarial-training-maximises-the-margin",
 }  # fmt: skip
 EXAMPLE_2 = "2.2-accurate-classifiers-of-uniform-data-are-vulnerable"
+CUBE_AND_BALL = "2.2-the-cube-is-more-robust-than-the-ball"
 NO_RECORDS = frame({"mnist standard clean_accuracy": {}})
 UNRELATED = frame({"mnist standard loss": {"original": 1.0}})
 
 
 def test_every_claim_has_a_case():
-    assert {case.name for case in CASES} | {name for name, *_ in TABLES} | {EXAMPLE_2} == set(claims.CLAIMS)
+    assert {case.name for case in CASES} | {name for name, *_ in TABLES} | {EXAMPLE_2, CUBE_AND_BALL} == set(claims.CLAIMS)
+
+
+def _borne_out(name: str) -> str:
+    """What a check says where the records bear the claim out."""
+    return "certain" if claims.CLAIMS[name].certain else "holds"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_claim_holds_fails_and_is_not_computed(case):
     good = claims.check(case.name, frame(case.good))
-    assert (good.verdict, good.scale) == ("holds", "paper"), good.evidence
+    assert (good.verdict, good.scale) == (_borne_out(case.name), "paper"), good.evidence
     assert good.evidence
     assert good.sources == ("somewhere",)
     bad = claims.check(case.name, frame({**case.good, **case.bad}))
@@ -506,7 +543,7 @@ def test_a_claim_holds_fails_and_is_not_computed(case):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_without_any_one_of_its_quantities_a_claim_is_not_computed(case):
     """Two or more variants or places of each quantity are thinned to none."""
-    needed = {key for key in case.good if not key.endswith(("_fgsm", "_1000_steps", "_reference", "_autoattack"))}
+    needed = {key for key in case.good if not key.endswith(("_fgsm", "_1000_steps", "_restarts", "_reference", "_autoattack"))}
     if case.name.startswith("3.2"):
         needed = set()  # any other attack will do
     if case.name in ("5.3-mnist-standard-training-ignores-width", "5.3-mnist-pgd-clean-accuracy-plateaus-at-width-1"):
@@ -519,7 +556,8 @@ def test_without_any_one_of_its_quantities_a_claim_is_not_computed(case):
 @pytest.mark.parametrize(("name", "good", "bad"), TABLES)
 def test_a_claim_about_a_simulation(name, good, bad):
     found = claims.check(name, pd.concat([UNRELATED, good], ignore_index=True))
-    assert (found.verdict, found.scale, found.n, found.sources) == ("holds", "laptop", (4000,), ("simulated",)), found.evidence
+    said = (found.verdict, found.scale, found.n, found.sources)
+    assert said == (_borne_out(name), "laptop", (4000,), ("simulated",)), found.evidence
     assert claims.check(name, bad).verdict == "fails"
     for records in (UNRELATED, table("torus", [{"d": 2}])):
         assert claims.check(name, records).verdict == "not computed"
@@ -527,13 +565,49 @@ def test_a_claim_about_a_simulation(name, good, bad):
 
 def test_example_2_is_computed_from_the_formulas_and_judged_on_the_papers_numbers():
     verdict = claims.check(EXAMPLE_2, UNRELATED)
-    assert (verdict.verdict, verdict.scale, verdict.about) == ("holds", "", "")
-    assert verdict.evidence.startswith("cube 94.38, ball 97.81")
+    assert (verdict.verdict, verdict.scale, verdict.about) == ("certain", "", "")
+    assert verdict.evidence.startswith("Theorem 2.1, evaluated; cube 94.38, ball 97.81")
     printed = claims.published()
-    assert claims.check(EXAMPLE_2, printed).evidence == "cube 94, ball 97"
+    assert claims.check(EXAMPLE_2, printed).evidence == "Theorem 2.1, evaluated; cube 94, ball 97"
     printed["value"] = printed["value"].where(printed["dataset"] != "unit-ball-3072", 96.0)
     assert claims.check(EXAMPLE_2, printed).verdict == "fails"
     assert claims.check(EXAMPLE_2, NO_RECORDS).verdict == "not computed"
+
+
+def test_which_of_cube_and_ball_is_more_robust_depends_on_the_unit(monkeypatch):
+    verdict = claims.check(CUBE_AND_BALL, UNRELATED)
+    assert verdict.verdict == "fails"
+    assert verdict.evidence == (
+        "97.8% are vulnerable to 0.63 in the cube and to 0.09 in the ball; as a share of the mean distance to 0.028 and 0.064"
+    )
+    # Were the cube's budget the larger in that unit as well, it would hold.
+    monkeypatch.setattr(theory, "cube_vulnerable_fraction", lambda eps: min(1.0, eps / 2))
+    assert claims.check(CUBE_AND_BALL, UNRELATED).verdict == "holds"
+
+
+def test_a_failing_claim_says_where_the_paper_s_own_numbers_stand():
+    narrow = {"scale": "laptop", "widen_factor": 0.25}
+    costs = frame({f"mnist {STANDARD}": {"smooth-8": 99}, f"mnist {CLEAN}": {"smooth-8": 93}}, **narrow)
+    little = claims.verdicts("3.3", costs).set_index("claim").loc["3.3-mnist-pgd-training-costs-little-clean-accuracy"]
+    assert (little["verdict"], little["paper_verdict"], little["narrow_verdict"]) == ("fails", "holds", "fails")
+    assert little["reason"] == claims.THE_WIDTH
+    jpeg = {"scale": "laptop", "widen_factor": 0.25, "dataset": "cifar10-jpeg"}
+    slip = claims.verdicts("3.3", frame({f"cifar10 {CLEAN}": {"saturate-1": 60, "original": 70}}, **jpeg)).set_index("claim")
+    assert slip.loc["3.3-cifar10-clean-accuracy-stays-below-level-2", "reason"] == claims.THE_PAPER
+    gamma = frame({f"cifar10 {STANDARD}": {"gamma-0.6": 70, "original": 80}}, **jpeg)
+    assert claims.verdicts("4.1", gamma)["reason"].tolist() == [claims.UNTOLD, ""]
+    assert (claims.verdicts("", claims.published()).query("verdict != 'fails'")["reason"] == "").all()
+
+
+def test_the_papers_numbers_carry_the_spread_of_our_trainings():
+    """One training each: a gap that images alone would show is no evidence once trainings lie as far apart as ours."""
+    name = "5.2-the-same-distance-and-another-robustness"
+    assert claims.check(name, claims.published()).verdict == "holds"
+    scattered = pd.concat([frame({f"mnist {ROBUST}": {"original": 80 + 4 * seed}}, seed=seed) for seed in range(3)])
+    found = claims.verdicts("5.2", scattered).set_index("claim").loc[name]
+    assert found["paper_verdict"] == "fails"
+    within = claims.verdicts("3.3", scattered).set_index("claim").loc["3.3-mnist-losses-come-from-vulnerability"]
+    assert "original: +0.0 [-0.6, +0.6]" in within["paper_evidence"] or within["paper_verdict"] == "holds"
 
 
 def test_the_papers_own_numbers_bear_out_its_claims_but_for_the_slips():

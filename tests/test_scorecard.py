@@ -394,7 +394,7 @@ def verdicts(*rows) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"claim": c, "section": "3.3", "sentence": f"{c} is so.", "verdict": v, "evidence": f"ours of {c}",
-             "paper_verdict": p, "paper_evidence": f"theirs of {c}"}
+             "paper_verdict": p, "paper_evidence": f"theirs of {c}", "reason": "so it is" if v == "fails" else ""}
             for c, v, p in rows
         ]
     )  # fmt: skip
@@ -406,14 +406,15 @@ def test_claims_stand_with_both_verdicts_and_their_evidence():
     assert list(table["ours"]) == ["**holds**: ours of a", "not computed: ours of b"]
     assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "**holds**: theirs of b"]
     assert list(table["claim"]) == ["a is so. `a`", "b is so. `b`"]
+    assert exhibits.claims_table(verdicts(("d", "fails", "holds"))).loc[0, "ours"] == "**fails**: ours of d **Why**: so it is."
     assert not any("|" in text for text in [*table.columns, *table.to_numpy().ravel()])
 
 
 def test_claims_are_counted_and_the_failing_named():
     text = exhibits.claims_seen(verdicts(("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds")))
     assert text == (
-        "Of 3 claims, our records say **holds: 1, fails: 1 (`b`)**, not computed: 1. The paper's own printed numbers say "
-        "holds: 2, fails: 1 (`a`), no number to tell: 0."
+        "Of 3 claims, our records say **holds: 1, fails: 1**, not computed: 1. The paper's own printed numbers say "
+        "holds: 2, fails: 1 (`a`), no number to tell: 0. Fails, and so it is: `b`."
     )
 
 

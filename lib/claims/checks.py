@@ -7,17 +7,18 @@ from itertools import pairwise
 from typing import SupportsFloat
 
 import pandas as pd
-from scipy.stats import spearmanr
+from scipy import optimize
+from scipy.stats import spearmanr, wasserstein_distance
 
 from lib import theory
 from lib.claims.evidence import (
-    ALMOST_THE_SAME,
     COMPARABLE,
     DIMENSION,
     FASHION,
     GAMMAS,
     MNIST,
     PGD_CLEAN,
+    PLATEAU,
     PUBLISHED,
     ROBUST,
     SATURATION,
@@ -38,11 +39,15 @@ _PGD_ITSELF = ("reference", "100_steps", "1000_steps", "restarts", "worst_case",
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of ours that says what the paper claims in words, its section, and the check."""
+    """A sentence of ours that says what the paper claims in words, its section, and the check.
+
+    `certain`: why no honest record can contradict it, where none can; then the check is one of our code and not of the paper.
+    """
 
     name: str
     sentence: str
     judge: Callable[[Records], Finding]
+    certain: str = ""
 
     @property
     def section(self) -> str:
@@ -53,8 +58,8 @@ class Claim:
 CLAIMS: dict[str, Claim] = {}
 
 
-def _claim(name: str, sentence: str, judge: Callable[[Records], Finding]) -> None:
-    CLAIMS[name] = Claim(name, sentence, judge)
+def _claim(name: str, sentence: str, judge: Callable[[Records], Finding], *, certain: str = "") -> None:
+    CLAIMS[name] = Claim(name, sentence, judge, certain)
 
 
 # --- what checks have in common ---------------------------------------------------------------------------------------
@@ -129,7 +134,7 @@ def _pairs(first: Mapping[str, Estimate], second: Mapping[str, Estimate], *, one
 def _almost_the_same(r: Records, dataset: str, first: tuple, second: tuple, variants: Sequence[str]) -> Finding:
     """On each variant, of the same model."""
     pairs = _pairs(*(r.accuracies(dataset, quantity, variants, at_least=1) for quantity in (first, second)), one_training=True)
-    return _each({name: Finding(pair.within(ALMOST_THE_SAME), f"{pair}") for name, pair in pairs.items()})
+    return _each({name: Finding(pair.within(COMPARABLE), f"{pair}") for name, pair in pairs.items()})
 
 
 def _monotone(values: Mapping[str, float], sign: int, pattern: str) -> Finding:
@@ -195,7 +200,7 @@ def _axis_split(r: Records) -> Finding:
     parts = {}
     for row in r.table("cube", "axis", "bayes").itertuples():
         found, expected = _share(row.axis, row.n), 100 * 2 * row.eps
-        holds = row.bayes == 0 and (found.low <= expected <= found.high or abs(found.value - expected) <= ALMOST_THE_SAME)
+        holds = row.bayes == 0 and (found.low <= expected <= found.high or abs(found.value - expected) <= PLATEAU)
         parts[f"d = {row.d:.0f}, ε = {row.eps:.3g}"] = Finding(holds, f"{found.value:.1f}% for {expected:.1f}%")
     return _each(parts)
 
@@ -229,17 +234,54 @@ def _example_2(r: Records) -> Finding:
     return Finding(cube >= 94 and ball >= 97, f"cube {cube:.2f}, ball {ball:.2f}, by the first inequalities of Theorem 2.1")
 
 
+def _cube_and_ball(_: Records) -> Finding:
+    """Formulas, not records."""
+    d, ball = 3072, 0.09
+    share = theory.ball_vulnerable_fraction(ball, d)
+    cube = optimize.brentq(lambda eps: theory.cube_vulnerable_fraction(eps) - share, 0.01, 2)
+    # The mean distance of two points: of the cube √(d/6), of the ball √2, both to within d^-1 or so.
+    relative = cube / math.sqrt(d / 6), ball / math.sqrt(2)
+    return Finding(
+        cube > ball and relative[0] > relative[1],
+        f"{100 * share:.1f}% are vulnerable to {cube:.2f} in the cube and to {ball:g} in the ball; as a share of the mean "
+        f"distance to {relative[0]:.3f} and {relative[1]:.3f}",
+    )
+
+
+def _nearer_to_the_ball(r: Records) -> Finding:
+    found = {}
+    for space in ("cifar10", "ball", "cube"):
+        rows = r.table(space, "d", "left", "right", "count")
+        rows = rows[(rows["transform"] == "original") & (rows["d"] == DIMENSION["cifar10"])]
+        if rows.empty:
+            raise AbsentError(f"needs pairwise distances of {space} in {DIMENSION['cifar10']} dimensions")
+        found[space] = (rows["left"] + rows["right"]) / 2, rows["count"]
+    parts = {}
+    for unit, scaled in (("as they are", False), ("over their mean", True)):
+        values = {name: (x / (x @ n / n.sum()) if scaled else x) for name, (x, n) in found.items()}
+        counts = {name: n for name, (_, n) in found.items()}
+        apart = {
+            space: wasserstein_distance(values["cifar10"], values[space], counts["cifar10"], counts[space])
+            for space in ("ball", "cube")
+        }
+        said = f"{apart['ball']:.3g} from the ball's, {apart['cube']:.3g} from the cube's"
+        parts[unit] = Finding(bool(apart["ball"] < apart["cube"]), said)
+    return _each(parts)
+
+
 _claim(
     "2.1-the-axis-split-loses-2-eps",
     "Example 1, simulated: the axis split of the uniform cube loses 2ε to the attack (within the interval or 1 point), and the "
     "map T of the example leaves its Bayes error at 0.",
     _axis_split,
+    certain="proved in Appendix A",
 )
 _claim(
     "2.1-the-mapped-robust-error-grows-to-1",
     "Example 1, simulated: after the map T the robust error is at least 1 - 1/(4dε²), within the interval, and grows with the "
     "dimension d, beyond it.",
     _diagonal_split,
+    certain="proved in Appendix A",
 )
 _claim(
     "2.2-binarized-mnist-is-certified",
@@ -264,6 +306,20 @@ _claim(
     "ℓ2 attacks of .5, and of the unit ball of 3072 dimensions, which is the more vulnerable, at least 97% to attacks of only "
     ".09.",
     _example_2,
+    certain="Theorem 2.1, evaluated",
+)
+_claim(
+    "2.2-the-cube-is-more-robust-than-the-ball",
+    "Uniform points of the cube enjoy more robustness than those of the ball (d = 3072): to make as large a share of ten "
+    "classes vulnerable as Theorem 2.1 does in the ball takes a larger budget in the cube, whether budgets are counted in "
+    "pixels or as a share of the mean distance between two points.",
+    _cube_and_ball,
+)
+_claim(
+    "2.2-cifar10-is-nearer-to-the-ball",
+    "The distribution of CIFAR10 is closer to the uniform one on the ball than to that on the cube: so are its pairwise "
+    "distances (Wasserstein's distance), as they are and each divided by their mean.",
+    _nearer_to_the_ball,
 )
 
 # --- Section 3 --------------------------------------------------------------------------------------------------------
@@ -284,6 +340,17 @@ def _on_corners(r: Records) -> Finding:
     return _each({name: Finding(abs(bits) < 1, f"{bits:+.2f} bits") for name, bits in found.items()})
 
 
+def _keep_their_meaning(r: Records) -> Finding:
+    parts = {}
+    for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION[_AT_2 : _AT_16 + 1])):
+        found = r.accuracies(dataset, STANDARD_CLEAN, variants)
+        if "original" not in found:
+            raise AbsentError(f"needs clean_accuracy of standard training on {dataset} original")
+        gaps = {name: each - found["original"] for name, each in found.items() if name != "original"}
+        parts |= {f"{dataset} {name}": Finding(gap.within(COMPARABLE) or gap.value > 0, f"{gap}") for name, gap in gaps.items()}
+    return _each(parts)
+
+
 def _strongest(r: Records) -> Finding:
     parts = {}
     for model, found in r.attacks().items():
@@ -293,8 +360,11 @@ def _strongest(r: Records) -> Finding:
         pgd = found.get("robust_accuracy_reference", found.get("robust_accuracy"))
         if others and pgd is not None:
             best = min(others, key=lambda suffix: others[suffix].value)
-            less = others[best] - pgd
-            parts[model] = Finding(not less.falls, f"{best} {less}")
+            less = others[best].of_one_training() - pgd.of_one_training()
+            said = f"{best} {less}"
+            if (restarted := found.get("robust_accuracy_restarts")) is not None:
+                said += f", of which PGD itself, longer and with restarts, {restarted.value - pgd.value:+.1f}"
+            parts[model] = Finding(not less.falls, said)
     if not parts:
         raise AbsentError("needs the robust accuracy of a model under PGD and under another attack")
     return _each(parts)
@@ -339,7 +409,7 @@ def _saturated_losses(r: Records) -> Finding:
     for name, lacking in _pairs(robust, stable).items():
         if name in clean:
             wrong = 100 - clean[name].value
-            holds = round(abs(lacking.value - wrong), 6) <= ALMOST_THE_SAME
+            holds = round(abs(lacking.value - wrong), 6) <= COMPARABLE
             parts[name] = Finding(holds, f"lacks {lacking.value:.1f}, misclassified {wrong:.1f}")
     return _each(parts)
 
@@ -365,11 +435,20 @@ _claim(
     "Binarized MNIST and CIFAR10 saturated to ∞ lie on the corners of the cube: their perturbable volume is the least "
     "possible, to within the bit to which the paper prints it.",
     _on_corners,
+    certain="both round every pixel to 0 or 1",
+)
+_claim(
+    "3.1-the-variants-keep-their-meaning",
+    "The variants keep what the images show. A proxy, as no person was asked: a network trained on a variant still reads it, "
+    "its clean accuracy (standard training) is at most 3 points below the original's, on all MNIST variants and on CIFAR10's "
+    "from level 2 to 16.",
+    _keep_their_meaning,
 )
 _claim(
     "3.2-pgd-is-the-strongest-attack",
     "PGD is the strongest attack in general: on no model does another attack (PGD with other settings is none) leave less "
-    "robust accuracy, beyond the interval.",
+    "robust accuracy than the paper's PGD, beyond the interval. The strongest other, AutoAttack, has a PGD of its own in it, "
+    "so the evidence says what PGD itself finds with more steps and starts.",
     _strongest,
 )
 _claim(
@@ -393,12 +472,12 @@ _claim(
 )
 _claim(
     "3.3-binarized-mnist-is-as-robust-as-accurate",
-    "On binarized MNIST PGD training reaches almost the same clean and robust accuracy, within 1 point.",
+    "On binarized MNIST PGD training reaches almost the same clean and robust accuracy, within 3 points.",
     lambda r: _almost_the_same(r, "mnist", PGD_CLEAN, ROBUST, ["binarize"]),
 )
 _claim(
     "3.3-mnist-losses-come-from-vulnerability",
-    "On every MNIST variant robustness w.r.t. predictions is almost the same as robust accuracy, within 1 point: what is lost "
+    "On every MNIST variant robustness w.r.t. predictions is almost the same as robust accuracy, within 3 points: what is lost "
     "is lost to the attack, not to misclassification.",
     lambda r: _almost_the_same(r, "mnist", ROBUST, TO_PREDICTIONS, MNIST),
 )
@@ -427,7 +506,7 @@ _claim(
 )
 _claim(
     "3.3-cifar10-clean-meets-robust-after-level-16",
-    "From saturation level 16 on, the clean and the robust accuracy of PGD training are almost the same, within 1 point.",
+    "From saturation level 16 on, the clean and the robust accuracy of PGD training are almost the same, within 3 points.",
     lambda r: _almost_the_same(r, "cifar10", PGD_CLEAN, ROBUST, SATURATION[_AT_16:]),
 )
 _claim(
@@ -449,7 +528,7 @@ _claim(
 _claim(
     "3.3-cifar10-saturated-losses-come-from-misclassification",
     "From saturation level 64 on, what robust accuracy lacks of robustness w.r.t. predictions is the share misclassified to "
-    "begin with, to within 1 point.",
+    "begin with, to within 3 points.",
     _saturated_losses,
 )
 _claim(
@@ -484,7 +563,7 @@ def _like_cifar10(r: Records) -> Finding:
 
 def _like_binarized(r: Records) -> Finding:
     cost, gap, said = _cost_and_gap(r, "edges")
-    return Finding(cost.within(COMPARABLE) and gap.within(ALMOST_THE_SAME), said)
+    return Finding(cost.within(COMPARABLE) and gap.within(COMPARABLE), said)
 
 
 def _harder_than_mnist(r: Records) -> Finding:
@@ -513,7 +592,7 @@ _claim(
 _claim(
     "4.2-edges-resemble-binarized-mnist",
     "On edge-fashion-MNIST, as on binarized MNIST, PGD training costs little clean accuracy, at most 3 points, and leaves "
-    "almost none, at most 1 point, between clean and robust accuracy.",
+    "almost none, at most 3 points, between clean and robust accuracy.",
     _like_binarized,
 )
 _claim(
@@ -603,7 +682,7 @@ def _beyond_width_1(by_width: Mapping[float, Estimate]) -> Finding:
     """No wider network is better by more than 1 point, beyond the interval."""
     gains = {width: found - by_width[1.0] for width, found in by_width.items() if width > 1}
     best = max(gains, key=lambda width: gains[width].value)
-    grows = gains[best].rises and not gains[best].within(ALMOST_THE_SAME)
+    grows = gains[best].rises and not gains[best].within(PLATEAU)
     return Finding(not grows, f"{gains[best]} at {best:g}")
 
 
@@ -621,7 +700,7 @@ def _width_ignored(r: Records) -> Finding:
     for split in ("train", "test"):
         for variant, found in r.over("widen_factor", "mnist", STANDARD_CLEAN, split).items():
             spread, _ = _ends(found)
-            parts[f"{variant} ({split})"] = Finding(spread.within(COMPARABLE), f"{spread.value:.1f} apart")
+            parts[f"{variant} ({split})"] = Finding(spread.within(PLATEAU), f"{spread.value:.1f} apart")
     return _each(parts)
 
 
@@ -658,7 +737,7 @@ def _robust_gap(r: Records) -> Finding:
         widest = max(train[variant].keys() & test[variant].keys())
         narrow, wide = (train[variant][width].value - test[variant][width].value for width in (1.0, widest))
         growth[variant] = wide - narrow
-    each = _each({name: Finding(step >= -ALMOST_THE_SAME, f"{step:+.1f}") for name, step in growth.items()})
+    each = _each({name: Finding(step >= -PLATEAU, f"{step:+.1f}") for name, step in growth.items()})
     mean = sum(growth.values()) / len(growth)
     return Finding(mean > 0 and each.holds, f"{mean:+.1f} on average; {each.evidence}")
 
@@ -699,7 +778,7 @@ def _plateau_at_27000(r: Records) -> Finding:
         for variant, found in r.over("train_size", "mnist", ROBUST, split).items():
             if 27000 in found and max(found) > 27000:
                 step = found[max(found)] - found[27000]
-                parts[f"{variant} ({split})"] = Finding(step.within(ALMOST_THE_SAME), f"{step}")
+                parts[f"{variant} ({split})"] = Finding(step.within(PLATEAU), f"{step}")
     return _each(parts)
 
 
@@ -713,15 +792,30 @@ def _no_plateau(r: Records) -> Finding:
 
 
 def _cornered_sets_differ(r: Records) -> Finding:
-    gains = []
-    for dataset, variant in (("mnist", "binarize"), ("cifar10", "saturate-inf")):
-        found = r.over("train_size", dataset, ROBUST, "test")
-        if variant not in found:
-            raise AbsentError(f"needs robust accuracy of PGD training on {dataset} {variant} at two training set sizes")
-        gains.append(_gain(found[variant]))
-    mnist, cifar10 = gains
-    differ = cifar10 - mnist
-    return Finding(differ.beyond(COMPARABLE), f"CIFAR10 {cifar10}, MNIST {mnist}, {differ}")
+    gains = {}
+    for quantity in (ROBUST, STANDARD_CLEAN):
+        for dataset, variant in (("cifar10", "saturate-inf"), ("mnist", "binarize")):
+            found = r.over("train_size", dataset, quantity, "test")
+            if variant not in found:
+                raise AbsentError(
+                    f"needs {quantity[1]} of {quantity[0]} training on {dataset} {variant} at two training set sizes"
+                )
+            gains.setdefault(quantity, []).append(_gain(found[variant]))
+    (cifar10, mnist), (harder, easier) = gains[ROBUST], gains[STANDARD_CLEAN]
+    differ, task = cifar10 - mnist, harder - easier
+    said = f"robust: CIFAR10 {cifar10}, MNIST {mnist}, {differ}; clean, standard training: {task}"
+    return Finding(differ.beyond(COMPARABLE) and (differ - task).beyond(COMPARABLE), said)
+
+
+def _binarized_is_the_exception(r: Records) -> Finding:
+    train, test = (r.over("train_size", "mnist", ROBUST, split) for split in ("train", "test"))
+    if not ("binarize" in train and "binarize" in test):
+        raise AbsentError("needs robust accuracy of PGD training on mnist binarize at two training set sizes")
+    fall, rise = _gain(train["binarize"]), _gain(test["binarize"])
+    return Finding(
+        not (fall.falls and fall.beyond(COMPARABLE)) and not (rise.rises and rise.beyond(COMPARABLE)),
+        f"train {fall}, test {rise}",
+    )
 
 
 _claim(
@@ -749,8 +843,8 @@ _claim(
 )
 _claim(
     "5.3-mnist-standard-training-ignores-width",
-    "On MNIST variants the training and the test accuracy of standard training do not depend on the network's width: within 3 "
-    "points.",
+    "On MNIST variants the training and the test accuracy of standard training do not depend on the network's width: within 1 "
+    "point, since all are above 97%.",
     _width_ignored,
 )
 _claim(
@@ -812,6 +906,12 @@ _claim(
     lambda r: _overfitting_shrinks(r, "mnist", but="binarize"),
 )
 _claim(
+    "5.3-binarized-mnist-is-the-exception",
+    "Binarized MNIST is the exception: from the fewest to the most training images its robust accuracy neither falls on the "
+    "training images nor rises on the test images by more than 3 points, beyond the interval.",
+    _binarized_is_the_exception,
+)
+_claim(
     "5.3-mnist-plateaus-at-27000-images",
     "On MNIST variants 27,000 training images are enough: all 60,000 change robust accuracy, on training and on test images, "
     "by no more than 1 point.",
@@ -826,8 +926,9 @@ _claim(
 _claim(
     "5.3-cornered-sets-differ-in-sample-complexity",
     "Binarized MNIST and ∞-saturated CIFAR10, both on corners, differ in sample complexity: from the fewest to the most "
-    "training images their robust accuracies rise by amounts that differ by more than 3 points, beyond the interval (test "
-    "images).",
+    "training images their robust accuracies rise by amounts that differ by more than 3 points, beyond the interval, and not "
+    "only as the two tasks do: by more than 3 points, beyond the interval, from what the clean accuracies of standard training "
+    "differ by (test images).",
     _cornered_sets_differ,
 )
 
@@ -852,10 +953,12 @@ _claim(
 # --- Appendix D -------------------------------------------------------------------------------------------------------
 
 
-def _volumes_follow(r: Records) -> Finding:
-    mnist = r.measured("mnist", "log2_perturbable_volume", MNIST)
-    cifar10 = r.measured("cifar10", "log2_perturbable_volume", SATURATION[_AT_2:])
-    return _monotone(mnist, 1, "{:.0f}") & _monotone(cifar10, -1, "{:.0f}")
+def _smoothing_enlarges(r: Records) -> Finding:
+    return _monotone(r.measured("mnist", "log2_perturbable_volume", MNIST), 1, "{:.0f}")
+
+
+def _saturation_shrinks(r: Records) -> Finding:
+    return _monotone(r.measured("cifar10", "log2_perturbable_volume", SATURATION[_AT_2:]), -1, "{:.0f}")
 
 
 def _little_volume_lost(r: Records) -> Finding:
@@ -865,7 +968,7 @@ def _little_volume_lost(r: Records) -> Finding:
 
 def _weaker_unboxed(r: Records) -> Finding:
     steps = _unboxed_steps(r)
-    higher = [f"{name} {step.value:+.1f}" for name, step in steps.items() if round(step.value, 1) > 0]
+    higher = [f"{name} {step}" for name, step in steps.items() if step.rises]
     return Finding(bool(higher), f"{len(higher)} of {len(steps)}{': ' if higher else ''}{', '.join(higher)}")
 
 
@@ -880,9 +983,9 @@ def _farthest_apart(r: Records) -> Finding:
 
 def _brings_closer(r: Records) -> Finding:
     found = r.measured("mnist", "inter_class_distance", SMOOTHING[1:])
-    first, *_, last = found.values()
     falls = _monotone(found, -1, "{:.3f}")
-    return Finding(falls.holds and first - last <= 0.1 * first, falls.evidence)
+    most = max(1 - after / before for before, after in pairwise(found.values()))
+    return Finding(falls.holds and most <= 0.05, f"{falls.evidence}; the largest step {100 * most:.1f}%")
 
 
 def _nearly_1(r: Records) -> Finding:
@@ -912,12 +1015,17 @@ def _gap_matters(r: Records) -> Finding:
     parts = {}
     for d, rows in _spheres(r).groupby("d"):
         narrow = rows[rows["width"] == rows["width"].min()]
-        small, large = (narrow[narrow["gap"] == gap] for gap in (narrow["gap"].min(), narrow["gap"].max()))
-        robust = _robust_share(small[small["training"] == "pgd"]) - _robust_share(large[large["training"] == "pgd"])
-        clean = [_robust_share(part[part["training"] == "standard"], "clean_accuracy") for part in (small, large)]
-        loss = clean[0] - clean[1]
+        trained = {training: dict(list(part.groupby("gap"))) for training, part in narrow.groupby("training")}
+        gaps = sorted(trained["pgd"])
+        lost = {}
+        for gap in gaps[:-1]:
+            robust = _robust_share(trained["pgd"][gap]) - _robust_share(trained["pgd"][gaps[-1]])
+            clean, wide = (_robust_share(trained["standard"][each], "clean_accuracy") for each in (gap, gaps[-1]))
+            lost[gap] = robust, clean - wide
+        gap = min(lost, key=lambda gap: (lost[gap][0] - lost[gap][1]).high)
+        robust, loss = lost[gap]
         holds = robust.beyond(COMPARABLE) and robust.falls and (robust - loss).falls
-        parts[f"{d:.0f} dimensions"] = Finding(holds, f"robust {robust}, clean {loss}")
+        parts[f"{d:.0f} dimensions, gap {gap:g}"] = Finding(holds, f"robust {robust}, clean {loss}")
     return _each(parts)
 
 
@@ -939,9 +1047,15 @@ def _linear_margin(r: Records) -> Finding:
 
 
 _claim(
-    "D.1-volumes-follow-the-transforms",
-    "Smoothing enlarges the perturbable volume of MNIST at every level, saturation shrinks that of CIFAR10 at every level.",
-    _volumes_follow,
+    "D.1-smoothing-enlarges-the-volume",
+    "Smoothing enlarges the perturbable volume of MNIST at every level; binarized MNIST has the least.",
+    _smoothing_enlarges,
+)
+_claim(
+    "D.1-saturation-shrinks-the-volume",
+    "Saturation shrinks the perturbable volume of CIFAR10 at every level.",
+    _saturation_shrinks,
+    certain="each level moves every pixel nearer to 0 or 1",
 )
 _claim(
     "D.1-original-cifar10-loses-little-volume",
@@ -951,13 +1065,14 @@ _claim(
 )
 _claim(
     "D.1-leaving-the-box-does-not-reduce-accuracy",
-    "Allowing PGD to leave the box lowers robust accuracy on no variant, beyond the interval.",
+    "Allowing PGD to leave the box lowers robust accuracy on no variant, beyond the interval (the mark of Table 7, within 3 "
+    "points, asks for less).",
     lambda r: _each({name: Finding(not step.falls, f"{step}") for name, step in _unboxed_steps(r).items()}),
 )
 _claim(
     "D.1-leaving-the-box-can-weaken-the-attack",
-    "In some cases leaving the box makes PGD slightly less effective: on some variant robust accuracy is higher without it (as "
-    "printed, to the tenth of a point; an interval is not asked for).",
+    "In some cases leaving the box makes PGD slightly less effective: on some variant robust accuracy is higher without it, "
+    "beyond the interval.",
     _weaker_unboxed,
 )
 _claim(
@@ -967,7 +1082,7 @@ _claim(
 )
 _claim(
     "D.2.1-smoothing-brings-classes-closer",
-    "From smoothing size 2 on, the inter-class distance of MNIST falls at every level, by no more than a tenth in all.",
+    "From smoothing size 2 on, the inter-class distance of MNIST falls slightly at every level, by no more than 5%.",
     _brings_closer,
 )
 _claim(
@@ -995,8 +1110,9 @@ _claim(
 )
 _claim(
     "D.2.2-small-gaps-defeat-narrow-networks",
-    "Between concentric spheres, as the gap shrinks, the narrowest network loses robust accuracy (adversarial training), more "
-    "than 3 points and beyond the interval more than clean accuracy (standard training), in every dimension.",
+    "Between concentric spheres, as the gap shrinks, the narrowest network loses robust accuracy (adversarial training) before "
+    "clean accuracy (standard training): in every dimension there is a gap at which it has lost more than 3 points of the "
+    "former, and beyond the interval more than of the latter.",
     _gap_matters,
 )
 _claim(

@@ -10,7 +10,7 @@ from lib import grid
 from lib.intervals import Estimate, Spreads, estimate, spread_of
 
 COMPARABLE = 3.0  # points
-ALMOST_THE_SAME = 1.0  # points
+PLATEAU = 1.0  # points
 PUBLISHED = "published"  # the scale of the paper's own numbers
 
 SMOOTHING = ("original", *(f"smooth-{size}" for size in range(2, 9)))
@@ -164,7 +164,7 @@ class Records:
 
     def table(self, space: str, *columns: str) -> pd.DataFrame:
         """What a simulation in the space left: the rows that have all these columns; `AbsentError` without any."""
-        rows = self._tables[self._tables["dataset"] == space]
+        rows = self._tables[self._tables["dataset"] == self._name(space)]
         rows = rows.dropna(subset=columns) if {*columns} <= {*rows.columns} else rows[:0]
         if rows.empty:
             raise AbsentError(f"needs a simulation of the {space} with {', '.join(columns)}")

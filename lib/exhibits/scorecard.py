@@ -193,7 +193,7 @@ def claims_table(verdicts: pd.DataFrame) -> pd.DataFrame:
             "the paper's own numbers": _verdict(
                 row["paper_verdict"].replace("not computed", "no number"), row["paper_evidence"]
             ),
-            "ours": _verdict(row["verdict"], row["evidence"]),
+            "ours": _verdict(row["verdict"], row["evidence"]) + (f" **Why**: {row['reason']}." if row["reason"] else ""),
         }
         for _, row in verdicts.iterrows()
     ]
@@ -206,16 +206,21 @@ def _verdict(verdict: str, evidence: str) -> str:
 
 
 def claims_seen(verdicts: pd.DataFrame) -> str:
-    """How many claims hold, fail and are not computed, on our records and on the paper's own numbers."""
+    """How many claims hold, fail and are not computed, on our records and on the paper's own numbers; which fail, and why."""
     ours, theirs = (verdicts[name].value_counts() for name in ("verdict", "paper_verdict"))
-    failing = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["verdict"] == "fails", "claim"])
+    failing = verdicts[verdicts["verdict"] == "fails"]
+    sorted_out = "".join(
+        f" Fails, and {reason}: {', '.join(f'`{name}`' for name in part['claim'])}."
+        for reason, part in failing.groupby("reason", sort=False)
+    )
     slips = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["paper_verdict"] == "fails", "claim"])
     counted = [
-        f"holds: {found.get('holds', 0)}, fails: {found.get('fails', 0)}{f' ({failing})' if failing else ''}"
-        for found, failing in ((ours, failing), (theirs, slips))
+        f"holds: {found.get('holds', 0)}, fails: {found.get('fails', 0)}{f' ({named})' if named else ''}"
+        for found, named in ((ours, ""), (theirs, slips))
     ]
     absent = [found.get("not computed", 0) for found in (ours, theirs)]
+    certain = f", certain by proof or definition: {ours['certain']}" if "certain" in ours else ""
     return (
-        f"Of {len(verdicts)} claims, our records say **{counted[0]}**, not computed: {absent[0]}. The paper's own printed "
-        f"numbers say {counted[1]}, no number to tell: {absent[1]}."
+        f"Of {len(verdicts)} claims, our records say **{counted[0]}**{certain}, not computed: {absent[0]}. The paper's own "
+        f"printed numbers say {counted[1]}, no number to tell: {absent[1]}.{sorted_out}"
     )
