@@ -454,6 +454,26 @@ def outcomes(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> 
     return found
 
 
+def lucky(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd.DataFrame:
+    """Robust accuracy under the paper's attack by both conventions: one row a PGD-trained model, test images, in percent.
+
+    Columns `dataset`, `transform`, `seed`, `robust_accuracy` (right after the attack, which is what is recorded), `both` (right
+    before and after it) and `lucky`, the difference: wrong before, and right once attacked. `attrs` as `select` has them.
+    """
+    rows = []
+    for item in choose(exhibit, scale, seeds=seeds):
+        if isinstance(item, Run) and "pgd" in grid.records(item, exhibit) and status(item, "pgd") == "recorded":
+            record = read(item, "pgd")
+            packed, size = record.get("outcomes", {}).get("test", {}), record["sizes"]["test"]
+            if {"clean_accuracy", "robust_accuracy"} <= packed.keys():
+                clean, robust = (unpack(packed[name], size) for name in ("clean_accuracy", "robust_accuracy"))
+                shares = [100 * bits.double().mean().item() for bits in (robust, robust & clean, robust & ~clean)]
+                rows.append([item.dataset, item.transform, item.seed, *shares])
+    found = pd.DataFrame(rows, columns=["dataset", "transform", "seed", "robust_accuracy", "both", "lucky"])
+    found.attrs = select(exhibit, scale, seeds=seeds).attrs
+    return found
+
+
 def benchmarks() -> list[str]:
     """The names of the committed benchmarks."""
     return sorted(file.stem for file in (ROOT / "results" / "benchmarks").glob("*.json"))

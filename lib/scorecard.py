@@ -293,26 +293,25 @@ def like_summary(like: pd.DataFrame) -> str:
     found, spans = like_totals(like), ranges(like).set_index(["scale", "dataset"])
     for scale, part in found.groupby("scale", sort=False):
         every = part[part["of"] == "all"]
-        listed = []
-        for row, robust in zip(every.itertuples(), part[part["of"] != "all"].itertuples(), strict=True):
-            listed.append(
-                f"{grid.SET_NAMES[row.dataset]}: {row.numbers}, of which {row.agrees} agree within their intervals and "
-                f"{row.close} are shown to lie within {COMPARABLE:g} points, mean size of Δ "
-                f"{row.mean_absolute_difference:.2f}, {row.below} below the paper's (robust accuracy on test images: "
-                f"{robust.numbers}, {robust.agrees} agree, {robust.mean_absolute_difference:.2f})"
-            )
-        listed = "; ".join(listed)
-        ran = " and ".join(
-            f"{row.ours:.1f} points of {grid.SET_NAMES[dataset]}, the paper's column of that width over {row.paper:.1f} "
-            f"(its wider networks over {row.headline:.1f})"
-            for (of, dataset), row in spans.iterrows()
-            if of == scale
-        )
         said.append(
-            f"Like with like, at the same width, each training at its whole length of scale {scale}: {every['numbers'].sum()} "
-            f"numbers. {listed}." + (f" Over the variants robust accuracy ranges over {ran}." if ran else "")
+            f"Like with like, the same width, all training images and scale {scale}'s whole training, "
+            f"{every['numbers'].sum()} numbers can be compared:\n"
         )
-    return " ".join(said)
+        for row, robust in zip(every.itertuples(), part[part["of"] != "all"].itertuples(), strict=True):
+            line = (
+                f"- {grid.SET_NAMES[row.dataset]}: {row.numbers} numbers. {row.agrees} agree within their intervals, "
+                f"{row.close} are shown to lie within {COMPARABLE:g} points, {row.below} are below the paper's; the mean size of "
+                f"Δ is {row.mean_absolute_difference:.2f} points. Robust accuracy on test images: {robust.agrees} of "
+                f"{robust.numbers} agree, {robust.mean_absolute_difference:.2f} points."
+            )
+            if (scale, row.dataset) in spans.index:
+                span = spans.loc[(scale, row.dataset)]
+                line += (
+                    f" Over {span.variants:.0f} variants it ranges over {span.ours:.1f} points; the paper's networks of that width "
+                    f"over {span.paper:.1f}, its wider ones over {span.headline:.1f}."
+                )
+            said.append(line)
+    return "\n".join(said)
 
 
 def summary(like: pd.DataFrame, found: pd.DataFrame, marked: pd.DataFrame, verdicts: pd.DataFrame) -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import integrate, ndimage, optimize
 from scipy.stats import kstest, norm
 
-from lib import data
+from lib import data, transforms
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOT_2PI = math.sqrt(2 * math.pi)
@@ -289,6 +290,42 @@ def test_appendix_caps_are_small(n, t):
     assert cap <= math.exp(-n * t * t / 2)
 
 
+def test_programme():
+    x = _rng().random((40_000, 10))
+    label = x[:, 0] > 0.5
+    moved = np.where((label == (x.sum(1) > 5))[:, None], x, 1 - x)
+    assert ((moved.sum(1) > 5) == label).all()  # T carries one split to the other
+    assert min(kstest(column, "uniform").pvalue for column in moved.T) > 1e-3  # P(x) is what it was
+    assert abs(np.cov(moved.T) - np.eye(10) / 12).max() < 5e-3
+    before, after = (label[abs(points[:, 0] - 0.25) < 0.05].mean() for points in (x, moved))
+    assert before == 0
+    assert 0.3 < after < 0.5  # P(y | x) is another
+
+
+def test_support():
+    x = torch.rand(50, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    for name in ("binarize", "saturate-inf"):
+        assert set(transforms.parse(name)(x).unique().tolist()) <= {0.0, 1.0}
+    # In the paper's own numbers the volume is that of corners, -784 and -3072 times log2(1/ε), which it prints truncated.
+    bits = _published("table-6").set_index(["dataset", "transform"])["value"]
+    assert bits["mnist", "binarize"] == math.trunc(784 * math.log2(0.3))
+    assert bits["cifar10", "saturate-inf"] == math.trunc(3072 * math.log2(8 / 255))
+
+
+def test_unit():
+    d, ball = 3072, 0.09
+    share = 1 - 10 * (1 - ball**2 / 4) ** d / 0.9
+    cube = optimize.brentq(lambda eps: 1 - 10 * norm.cdf(norm.ppf(0.1) - ROOT_2PI * eps) - share, 0.01, 2)
+    assert cube > ball  # as the paper has it
+    rng = _rng()
+    points = rng.standard_normal((2, 2000, d))
+    points *= rng.random((2, 2000, 1)) ** (1 / d) / np.linalg.norm(points, axis=2, keepdims=True)
+    in_the_ball = np.linalg.norm(points[0] - points[1], axis=1).mean()
+    in_the_cube = np.linalg.norm(rng.random((2000, d)) - rng.random((2000, d)), axis=1).mean()
+    assert (in_the_cube, in_the_ball) == (pytest.approx(22.6, abs=0.05), pytest.approx(1.41, abs=0.01))
+    assert cube / in_the_cube < ball / in_the_ball
+
+
 # Experiments
 
 
@@ -390,6 +427,45 @@ def test_distance(real_jpeg):
         medians[name] = np.median(distance.min(1))
     assert medians["mnist"] > 0.97
     assert 0.45 < medians["cifar10-jpeg"] < 0.65
+
+
+def test_abstract():
+    clean = _published("table-3", training="standard").set_index("transform")["value"]
+    assert (clean.min(), clean.max()) == (80.3, 95.2)
+    levels = ["saturate-1", "saturate-1.5", "saturate-1.75", "original", "saturate-2.25", "saturate-2.5", "saturate-3"]
+    low = clean[[*levels, "saturate-4", "saturate-8", "saturate-16"]]
+    assert round(low.max() - low.min(), 1) == 2.3 < 3
+    assert clean["saturate-64"] == 89.6
+    robust = _published("table-3", training="pgd", metric="robust_accuracy").set_index("transform")["value"]
+    assert (robust["saturate-1"], robust["saturate-16"]) == (33.0, 79.4)
+    mnist = _published("table-2", training="standard")["value"]
+    assert (mnist.min(), mnist.max()) == (98.5, 99.3)
+
+
+def test_inside():
+    cell = ["dataset", "transform"]
+    table_7 = _published("table-7", metric="robust_accuracy").set_index(cell)["value"]
+    same = {"training": "pgd", "metric": "robust_accuracy", "split": "test"}
+    trained = pd.concat([_published(name, **same).set_index(cell)["value"] for name in ("table-2", "table-3")])
+    assert len(table_7) == 12
+    assert (table_7 == trained[table_7.index]).all()
+
+
+def test_footnote():
+    assert set(_published("table-6")["metric"]) == {"log2_perturbable_volume"}
+    assert "log2_perturbable_volume" not in set(_published("table-7")["metric"])
+
+
+def test_binarized():
+    row = _published("table-4", transform="binarize", training="standard")
+    row = row.pivot(index="widen_factor", columns="split", values="value")
+    assert row.loc[1].to_dict() == {"train": 99.6, "test": 98.5}
+    others = row.drop(index=[0.125, 1])
+    assert set(others["train"]) == {100.0}
+    assert (others["test"].min(), others["test"].max()) == (99.0, 99.4)
+    table_2 = _published("table-2", training="standard").set_index("transform")["value"]
+    assert table_2.idxmin() == "binarize"
+    assert table_2.min() == 98.5
 
 
 def test_blanks():

@@ -37,6 +37,16 @@ def test_badge_tells_scale_source_model_seeds_and_share():
         assert part in text
 
 
+def test_code_that_was_not_committed_is_marked_where_it_is_shown():
+    clean = frame(("original", *ROBUST, 94.0, 0))
+    dirty = clean.assign(commit="abc-dirty")
+    dirty.attrs = clean.attrs
+    assert "uncommitted" not in exhibits.badge(clean)
+    assert exhibits.badge(dirty).endswith(" · some records are of code with uncommitted changes")
+    assert "-dirty" not in exhibits.stamp([clean])
+    assert "-dirty: of that commit's code with changes that were not committed." in exhibits.stamp([clean, dirty])
+
+
 def test_badge_names_a_recipe_other_than_the_default():
     ours = frame(("original", *ROBUST, 94.0, 0))
     assert "recipe" not in exhibits.badge(ours)

@@ -85,3 +85,25 @@ def test_both_footprints_stand_beside_the_papers_numbers_at_the_same_width():
     nothing.attrs = ours.attrs
     assert exhibits.footprints_seen(nothing, TABLE_4).startswith("Not computed yet: no size of the filter")
     assert set(exhibits.footprint_robustness_table(nothing, TABLE_4)["nearer"]) == {"–"}
+
+
+def test_cifar10_says_what_its_images_are():
+    jpeg = frame(("original", *ROBUST, 28.0, 0)).assign(dataset="cifar10-jpeg")
+    assert "quality 75" in exhibits.jpeg_seen(jpeg)
+    assert exhibits.jpeg_seen(jpeg.assign(dataset="cifar10")) == "These are CIFAR10's images as they were published."
+    assert exhibits.jpeg_seen(frame()).startswith("Not computed yet")
+
+
+def test_lucky_images_are_counted_apart():
+    rows = [
+        ("mnist", "original", 0, 90.0, 89.9, 0.1),
+        ("mnist", "original", 1, 92.0, 91.7, 0.3),
+        ("mnist", "smooth-3", 0, 80, 80, 0),
+    ]
+    found = pd.DataFrame(rows, columns=["dataset", "transform", "seed", "robust_accuracy", "both", "lucky"])
+    said = exhibits.lucky_seen([found])
+    assert said.startswith("Of MNIST that is at most **0.20 points** (original).")
+    assert said.endswith("robust accuracy in percent is: original 90.8, smooth 3 80.0.")
+    nothing = found[:0]
+    nothing.attrs = frame().attrs
+    assert exhibits.lucky_seen([nothing]).startswith("Not computed yet")

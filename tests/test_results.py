@@ -443,6 +443,7 @@ def test_select_says_what_the_frame_is_out_of():
         "expected": 12,
         "complete": 2,
         "command": "python -m lib run footprints --scale laptop",
+        "spreads": results.spreads("laptop"),
     }
     assert set(found["transform"]) == {laptop[0].transform}
 
@@ -596,3 +597,43 @@ def test_a_folder_without_git_has_no_commit(monkeypatch, tmp_path):
     results.provenance.cache_clear()
     assert results.provenance()["commit"] == "unknown"
     results.provenance.cache_clear()
+
+
+def test_both_conventions_of_robust_accuracy_come_of_the_outcomes(committed_records):
+    found = results.lucky("table-3")
+    assert len(found) == 7
+    assert (found["robust_accuracy"] == found["both"] + found["lucky"]).all() or np.allclose(
+        found["robust_accuracy"], found["both"] + found["lucky"]
+    )
+    assert 0 < found["lucky"].max() <= 0.3
+    recorded = (
+        results.select("table-3").query("metric == 'robust_accuracy' and split == 'test'").set_index("transform")["value"]
+    )
+    assert np.allclose(found.set_index("transform")["robust_accuracy"], recorded[found["transform"]])
+
+
+def test_spreads_are_those_of_the_runs_with_several_seeds(committed_records):
+    spread = results.spreads("laptop")["pgd", "robust_accuracy", "test"]
+    assert spread.freedom == 18  # nine variants, three seeds each
+    assert 1.4 < spread.deviation(85) < 2.2
+    assert results.spreads("paper") == results.spreads("laptop")  # for want of its own
+    assert results.spreads("smoke") == {}
+
+
+def test_a_record_that_changes_changes_the_spread():
+    runs = [grid.Run.parse(f"mnist/original/lenet5-w0.25/pgd/n60000/default/seed{seed}", "laptop") for seed in (0, 1)]
+    assert results.spreads("laptop") == {}
+    for found in ((0.90, 0.92), (0.90, 0.96)):
+        for run, value in zip(runs, found, strict=True):
+            for name in ("training", "pgd"):
+                metrics = {} if name == "training" else {"test": {"robust_accuracy": value}}
+                results.write(
+                    run,
+                    name,
+                    {"metrics": metrics, "sizes": {"test": 10000}},
+                    seconds=1.0,
+                    device=torch.device("cpu"),
+                    source="x",
+                )
+        spread = results.spreads("laptop")["pgd", "robust_accuracy", "test"]
+        assert spread.deviation(100 * sum(found) / 2) == pytest.approx(100 * (found[1] - found[0]) / 2**0.5)

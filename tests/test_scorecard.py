@@ -297,7 +297,7 @@ def test_the_committed_records_like_with_like(committed_records):
     assert spans.loc["mnist", "headline"] == pytest.approx(15.0)
     assert spans.loc["cifar10-jpeg", "paper"] == pytest.approx(43.6)
     said = scorecard.like_summary(like)
-    assert "143 numbers. MNIST: 101, of which" in said
+    assert "143 numbers can be compared:\n\n- MNIST: 101 numbers." in said
     # The first thing that the state says, on every page that says it.
     assert scorecard.summary(like, scorecard.numbers(), scorecard.marks(), verdicts()).startswith(said)
 
@@ -427,9 +427,9 @@ def test_what_readme_and_section_3_say_in_words_is_what_the_records_show(monkeyp
     trained = exhibits.footprint_robustness_table(results.select("footprints"), results.published("table-4"))
     assert set(trained["nearer"]) == {"column", "square"}, "they tell the footprints apart now: say so in the README"
     longer = results.select("under-training"), results.select("published-settings")
-    assert "short training exaggerates the gap; it does not make it" in exhibits.length_seen(
-        *longer, results.published("table-4")
-    )
+    seen = exhibits.length_seen(*longer, results.published("table-4"))
+    assert "is beyond the interval. The last lengthening still gave" in seen
+    assert "do not tell where the gap ends" in seen
     held = results.outcomes("strength-mnist")
     left = 100 * held.groupby(["transform", "metric"])["held"].mean().unstack()
     taken = left["robust_accuracy_reference"] - left["robust_accuracy_autoattack"]

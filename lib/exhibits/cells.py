@@ -182,7 +182,13 @@ def badge(ours: pd.DataFrame) -> str:
         parts.append(f"{of} computed")
     parts += sorted(set(ours["device"]))
     parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
+    if any(map(_is_dirty, ours["commit"])):
+        parts.append("some records are of code with uncommitted changes")
     return " · ".join(parts)
+
+
+def _is_dirty(commit: str) -> bool:
+    return str(commit).endswith("-dirty")
 
 
 def stamp(frames: Sequence[pd.DataFrame]) -> str:
@@ -194,7 +200,11 @@ def stamp(frames: Sequence[pd.DataFrame]) -> str:
     dates = sorted({date[:10] for date in rows["date"]})
     scales, sources, devices = ("; ".join(sorted(set(rows[name]))) for name in ("scale", "source", "device"))
     days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
-    return f"Records behind this page: scale {scales}. Data: {sources}. Device: {devices}. Commit {commits}. Computed {days}."
+    dirty = (
+        " -dirty: of that commit's code with changes that were not committed." if any(map(_is_dirty, rows["commit"])) else ""
+    )
+    said = f"Records behind this page: scale {scales}. Data: {sources}. Device: {devices}. Commit {commits}."
+    return f"{said}{dirty} Computed {days}."
 
 
 def downloads(name: str, tables: pd.DataFrame | Mapping[str, pd.DataFrame], ours: pd.DataFrame) -> str:

@@ -14,10 +14,11 @@ from lib.exhibits.cells import (
     over_seeds,
     paper_cell,
     paper_values,
+    row_estimate,
     to_compute,
     transform_label,
 )
-from lib.intervals import Estimate, estimate
+from lib.intervals import Estimate
 
 _CLEAN = ("pgd", "clean_accuracy")
 _BY_WIDTH = ["transform", "widen_factor"]
@@ -110,6 +111,7 @@ def robust_by_length(frames: list[pd.DataFrame]) -> pd.DataFrame:
     settings = {key: each for ours in frames for key, each in _trainings(ours).items()}
     rows = pd.concat([ours[list(frames[0].columns)] for ours in frames])
     rows = rows.drop_duplicates(["scale", "transform", "recipe", "seed", "training", "split", "metric", "widen_factor"])
+    rows.attrs = frames[0].attrs
     found = over_seeds(rows, *BOXED, by=["scale", "recipe", "transform"])
     order = sorted(settings, key=lambda key: (is_own(*key), settings[key]["training"]["steps"]))
     names = list(found.index.unique("transform"))
@@ -154,9 +156,7 @@ def _printed_gap(printed: pd.Series, width: float, name: str) -> float:
 
 
 def _estimated_gap(found: pd.DataFrame, key: tuple[str, str], name: str) -> Estimate:
-    original, hard = (
-        estimate(found.loc[(*key, each), "values"], int(found.loc[(*key, each), "n"])) for each in ("original", name)
-    )
+    original, hard = (row_estimate(found.loc[(*key, each)]) for each in ("original", name))
     return original - hard
 
 
@@ -164,11 +164,10 @@ def _told(short: Estimate, long: Estimate) -> str:
     """What the gap does from a short to a long training, beyond its intervals."""
     if (long - short).rises:
         return "It grows beyond the intervals: short training understates it."
+    left = f"What is left of it at the longest training, {long} points, is{'' if long.rises else ' not'} beyond the interval."
     if not (long - short).falls:
-        return "It does not move beyond the intervals."
-    if not long.rises:
-        return "Nothing of it is left beyond the interval: it is the short training's."
-    return f"So short training exaggerates the gap; it does not make it, since {long} points are left."
+        return f"That is not beyond the intervals. {left}"
+    return f"So short training exaggerates the gap. {left}"
 
 
 def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> str:
@@ -190,8 +189,14 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
         f"{gaps[first]:.1f} to {gaps[last]:.1f} points**, by {long - short}; the paper's is "
         f"{_printed_gap(printed, width, hard):.1f}. {_told(short, long)}"
     ]
-    if found.loc[[(*key, name) for key in (first, last) for name in ("original", hard)], "seeds"].max() == 1:
-        said.append("One seed each: the scatter from one training to the next is not in these intervals.")
+    values = {name: [found.loc[(*key, name), "mean"] for key in longer] for name in ("original", hard)}
+    last_gain = {name: listed[-1] - listed[-2] for name, listed in values.items()}
+    said.append(
+        f"The last lengthening still gave {last_gain[hard]:+.1f} points on {transform_label(hard)} and "
+        f"{last_gain['original']:+.1f} on the original, so these lengths do not tell where the gap ends."
+        if last_gain[hard] - last_gain["original"] >= 1
+        else f"The last lengthening gave {last_gain[hard]:+.1f} points on {transform_label(hard)}."
+    )
     own_key = next((key for key in settings if is_own(*key)), None)
     if own_key in gaps:
         said.append(f"At the paper's own settings it is {gaps[own_key]:.1f}.")

@@ -62,9 +62,11 @@ def example_1_seen(rows: pd.DataFrame) -> str:
     intervals = share_intervals(rows, "diagonal") + share_intervals(rows, "axis")
     held = sum(low - 1e-9 <= value <= high + 1e-9 for value, (low, high) in zip(exact, intervals, strict=True))
     last = rows[rows["d"] == rows["d"].max()].sort_values("eps").iloc[0]
+    drawn, budgets = rows.drop_duplicates("d"), rows["eps"].nunique()  # the points of a dimension serve for every ε
+    again = f", each attacked with {budgets} budgets," if budgets > 1 else ""
     return (
-        f"Moved by T, {rows['bayes'].sum()} of {rows['n'].sum():,} simulated points lie on the wrong side: the Bayes error "
-        f"stays 0. Of the {len(exact)} simulated robust errors, {held} have the exact value inside their 95% interval. "
+        f"Moved by T, {drawn['bayes'].sum()} of {drawn['n'].sum():,} simulated points{again} lie on the wrong side: the Bayes "
+        f"error stays 0. Of the {len(exact)} simulated robust errors, {held} have the exact value inside their 95% interval. "
         f"At d = {last['d']} and ε = {budget_label(last['eps'])}, of the same points {100 * last['axis'] / last['n']:.1f}% "
         f"are fooled before T and **{100 * last['diagonal'] / last['n']:.1f}%** after it; "
         f"{100 * last['diagonal_in_cube'] / last['n']:.1f}% where the attack may not leave the cube."

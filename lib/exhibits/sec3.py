@@ -1,6 +1,6 @@
 """Section 3: accuracies by variant beside the paper's Tables 2 and 3, and which filter made its data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from lib.exhibits.cells import (
     over_seeds,
     paper_cell,
     paper_values,
+    set_name,
     to_compute,
     transform_label,
 )
@@ -55,6 +56,39 @@ def seen(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
         return f"{said} The clean accuracy of standard training is not computed yet; {to_compute(ours)}"
     over = "" if set(clean.index) == set(robust.index) else f", over {len(clean)} variants,"
     return f"{said} The clean accuracy of standard training moves{over} by **{extent(clean):.1f} points**."
+
+
+def jpeg_seen(ours: pd.DataFrame) -> str:
+    """What CIFAR10's images are here, one sentence, for wherever its clean accuracies are judged."""
+    if ours.empty:
+        return f"Not computed yet; {to_compute(ours)}"
+    if (ours["dataset"] == "cifar10-jpeg").any():
+        return (
+            "These CIFAR10 images are JPEG re-encodings, of quality 75 and with colour at half the resolution (4:2:0): part of "
+            "what the clean accuracies lack of the paper's may be lost in the files, and not in training."
+        )
+    return "These are CIFAR10's images as they were published."
+
+
+def lucky_seen(frames: Sequence[pd.DataFrame]) -> str:
+    """How many images count as robust that are wrong without the attack, and robust accuracies without them.
+
+    `frames`: as `results.lucky` gives them, one a data set.
+    """
+    said = []
+    for found in frames:
+        if found.empty:
+            said.append(f"Not computed yet; {to_compute(found)}")
+            continue
+        means = found.groupby("transform", sort=False)[["both", "lucky"]].mean()
+        listed = ", ".join(f"{transform_label(name)} {value:.1f}" for name, value in means["both"].items())
+        most = means["lucky"].idxmax()
+        said.append(
+            f"Of {set_name(found['dataset'].iloc[0])} that is at most **{means['lucky'].max():.2f} points** "
+            f"({transform_label(most)}). Counting only images that are right before and after the attack, robust accuracy in "
+            f"percent is: {listed}."
+        )
+    return " ".join(said)
 
 
 def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
