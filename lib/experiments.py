@@ -140,10 +140,15 @@ def new_model(run: Run, where: torch.device) -> nn.Module:
 
 
 def _finished(run: Run, where: torch.device) -> nn.Module | None:
-    """The network with the final weights of its checkpoint folder; None unless they are those that the record tells of."""
+    """The network with the final weights of its checkpoint folder, or kept beside its record; None unless they are those that
+    the record tells of.
+    """
     file = checkpoint_folder(run) / "weights.safetensors"
-    if not file.exists() or results.status(run, "training") != "recorded":
+    if results.status(run, "training") != "recorded":
         return None
+    if not file.exists():  # those that are kept beside the record do as well, unless they were rounded
+        kept = weights.path(run).exists() and not weights.is_rounded(run)
+        return weights.load(run).to(where) if kept else None
     model = new_model(run, where)
     tensors, _ = training.load_tensors(file, "cpu")
     try:
@@ -231,7 +236,8 @@ def _evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> Non
     metrics, outcomes, sources = {}, {}, set()
     for split, size in resolved["sizes"].items():
         x, y, source = _images(run, split, size, where)
-        evaluated = _surviving if "against" in resolved else _evaluated
+        kind = next((kind for kind in _KINDS if kind in resolved), "")
+        evaluated = _KINDS.get(kind, _evaluated)
         named = evaluated(run, name, resolved, model, x, y, f"{run}, {name} on {split}")
         metrics[split] = {metric: bits.double().mean().item() for metric, bits in named.items()}
         outcomes[split] = {metric: results.pack(bits) for metric, bits in named.items()}
@@ -327,6 +333,21 @@ def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch
             model, x, y, craft, eps=threat_model.eps, bounds=threat_model.bounds, description=f"{description}, {own}"
         )
     return found
+
+
+def _with_changed_weights(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
+    """By metric, which images withstand the attack on the network with its weights changed, one metric a change."""
+    threat_model, found = attacks.ThreatModel(**resolved["threat_model"]), {}
+    for change, metric in zip(resolved["changes"], grid.metrics(name).values(), strict=True):
+        network = weights.changed(model, change)
+        generator = torch.Generator(x.device).manual_seed(resolved["seed"])  # every attack begins with the same starts
+        craft = partial(attacks.pgd, network, generator=generator, **threat_model.attack())
+        found[metric] = evaluation.survives(network, x, y, craft, eps=threat_model.eps, description=f"{description}, {change}")
+    return found
+
+
+# By what tells an evaluation's kind from the paper's; the first that is there counts.
+_KINDS = {"changes": _with_changed_weights, "against": _surviving}
 
 
 def _scaled(threat_model: dict, eps: float) -> dict:

@@ -372,12 +372,15 @@ def metrics(evaluation: str) -> dict[str, str]:
     An attack other than the paper's has a `suffix`, which its two accuracies carry: `robust_accuracy_worst_case`. The clean
     accuracy depends on no attack, so it is not among them; nor is robustness w.r.t. predictions, where an attack is only
     against the label. An evaluation of another kind lists its own `metrics`; an `eps-curve` records robust_accuracy_eps_EPS
-    for each eps.
+    for each eps, `changed-weights` robust_accuracy_weights_CHANGE for each change.
     """
     _one_of("evaluation", evaluation, _spec()["evaluations"])
     chosen = _spec()["evaluations"][evaluation]
     if "metrics" in chosen:
         return {metric: metric for metric in chosen["metrics"]}
+    if "changes" in chosen:
+        names = (f"robust_accuracy_weights_{change}" for change in chosen["changes"])
+        return {name: name for name in names}
     clean, *attacked = "clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"
     if chosen.get("against") == "label":
         attacked = attacked[:1]
@@ -394,7 +397,7 @@ def evaluation_settings(run: Run, evaluation: str) -> dict:
     with exact bounds. `ramp`: the slope of the ramp put in front of the model, and the `queries` of the Square attack on it.
     `against`: `label` for an attack that is only against the label, on a class-balanced part of the test images. `eps`: the
     budgets of a curve, each with the threat model's step scaled to it. `surrogate`: the settings of the model that the attack
-    is crafted on. `autoattack`: the keyword arguments of `attacks.autoattack`, in place of a threat model.
+    is crafted on. `changes`: what is done to the network's weights before each attack. `autoattack`: the keyword arguments of `attacks.autoattack`, in place of a threat model.
     """
     _one_of("evaluation", evaluation, _spec()["evaluations"])
     spec = _spec()
@@ -408,7 +411,7 @@ def evaluation_settings(run: Run, evaluation: str) -> dict:
         if "step_over_eps" in threat_model:
             threat_model["step_size"] = threat_model.pop("step_over_eps") * threat_model["eps"]
         resolved["threat_model"] = threat_model
-    resolved |= {name: chosen[name] for name in ("suffix", "certificate", "ramp", "against") if name in chosen}
+    resolved |= {name: chosen[name] for name in ("suffix", "certificate", "ramp", "against", "changes") if name in chosen}
     if "against" in chosen:
         resolved["sizes"] = {"test": dataset["curve_size" if chosen.get("curve") else "suite_size"]}
     if chosen.get("curve"):

@@ -300,15 +300,15 @@ def like_summary(like: pd.DataFrame) -> str:
         for row, robust in zip(every.itertuples(), part[part["of"] != "all"].itertuples(), strict=True):
             line = (
                 f"- {grid.SET_NAMES[row.dataset]}: {row.numbers} numbers. {row.agrees} agree within their intervals, "
-                f"{row.close} are shown to lie within {COMPARABLE:g} points, {row.below} are below the paper's; the mean size of "
-                f"Δ is {row.mean_absolute_difference:.2f} points. Robust accuracy on test images: {robust.agrees} of "
+                f"{row.close} are shown to lie within {COMPARABLE:g} points, {row.below} are below the paper's; the mean size "
+                f"of Δ is {row.mean_absolute_difference:.2f} points. Robust accuracy on test images: {robust.agrees} of "
                 f"{robust.numbers} agree, {robust.mean_absolute_difference:.2f} points."
             )
             if (scale, row.dataset) in spans.index:
                 span = spans.loc[(scale, row.dataset)]
                 line += (
-                    f" Over {span.variants:.0f} variants it ranges over {span.ours:.1f} points; the paper's networks of that width "
-                    f"over {span.paper:.1f}, its wider ones over {span.headline:.1f}."
+                    f" Over {span.variants:.0f} variants it ranges over {span.ours:.1f} points; the paper's networks of that "
+                    f"width over {span.paper:.1f}, its wider ones over {span.headline:.1f}."
                 )
             said.append(line)
     return "\n".join(said)

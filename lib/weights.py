@@ -3,6 +3,7 @@
 model = weights.load(grid.Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop"))
 """
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,37 @@ def keep(run: Run, model: nn.Module) -> bool:
         return False
     training.save_tensors(path(run), model.state_dict(), {"key": run.key, "scale": run.scale, "weights": weights})
     return True
+
+
+def _tiny(weights: torch.Tensor) -> torch.Tensor:
+    """Those that half precision rounds to 0: at most 2**-25 in size."""
+    return (weights.half() == 0) & (weights != 0)
+
+
+# What `changed` can do to each tensor of weights.
+CHANGES = {
+    "as_trained": lambda w: w,
+    "half": lambda w: w.half().float(),
+    "tiny_zero": lambda w: torch.where(_tiny(w), torch.zeros_like(w), w),
+    "half_but_tiny": lambda w: torch.where(_tiny(w), w, w.half().float()),
+    "tiny_shrunk": lambda w: torch.where(_tiny(w), w * 1e-6, w),
+    "tiny_flipped": lambda w: torch.where(_tiny(w), -w, w),
+}
+
+
+def changed(model: nn.Module, change: str) -> nn.Module:
+    """A copy of a float32 `model` with its weights changed: one of `CHANGES`. ValueError, naming them, for another.
+
+    `half`: rounded to half precision. The others part what that does: its small numbers have no room below 6e-8, so `tiny_zero`
+    sets to 0 what it would and leaves all else, `half_but_tiny` is the other way about, `tiny_shrunk` and `tiny_flipped` take a
+    millionth of the tiny ones and turn their signs.
+    """
+    if change not in CHANGES:
+        raise ValueError(f"unknown change {change!r}; allowed: {', '.join(CHANGES)}")
+    found = copy.deepcopy(model)
+    values = {name: CHANGES[change](w) if w.is_floating_point() else w for name, w in found.state_dict().items()}
+    found.load_state_dict(values)
+    return found
 
 
 def _is_kept(run: Run, weights: str) -> bool:

@@ -34,7 +34,7 @@ from lib.intervals import Estimate, interval
 MUCH_MORE = 2.0  # times
 STRONG_CORRELATION = 0.7
 # Robust accuracies under PGD itself, with other settings: not another attack.
-_PGD_ITSELF = ("reference", "100_steps", "1000_steps", "restarts", "worst_case", "unboxed", "eps", "madry")
+_PGD_ITSELF = ("reference", "100_steps", "1000_steps", "restarts", "worst_case", "unboxed", "eps", "madry", "weights")
 
 
 @dataclass(frozen=True)

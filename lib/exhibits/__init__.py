@@ -97,7 +97,17 @@ from lib.exhibits.speed import (
     worst_case_seen,
     worst_case_table,
 )
-from lib.exhibits.strength import curve_seen, curve_table, half_eps, masking_seen, masking_table, strength_seen, strength_table
+from lib.exhibits.strength import (
+    curve_seen,
+    curve_table,
+    half_eps,
+    half_seen,
+    half_table,
+    masking_seen,
+    masking_table,
+    strength_seen,
+    strength_table,
+)
 from lib.intervals import interval
 
 __all__ = [
@@ -148,6 +158,8 @@ __all__ = [
     "growth_figure",
     "growth_seen",
     "half_eps",
+    "half_seen",
+    "half_table",
     "histogram_figure",
     "interval",
     "jpeg_seen",

@@ -235,3 +235,61 @@ def curve_seen(ours: pd.DataFrame) -> str:
         f"ε = 0, {spread[at]:.1f} at the paper's ε = {eps_label(eps, dataset)}, and most, **{spread.max():.1f}**, at "
         f"ε = {eps_label(spread.idxmax(), dataset)}.{kept}"
     )
+
+
+# What is done to a network's weights before it is attacked, by the metric's suffix.
+_CHANGED = {
+    "as_trained": "as trained (float32)",
+    "half": "all in half precision",
+    "tiny_zero": "only those set to 0 that half precision rounds to 0",
+    "half_but_tiny": "all in half precision but those",
+    "tiny_shrunk": "only those, a millionth of their size",
+    "tiny_flipped": "only those, with the other sign",
+}
+
+
+def _stands(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """One row an image, one column a change that is computed: whether the image withstands the attack."""
+    rows = outcomes.assign(change=outcomes["metric"].str.removeprefix("robust_accuracy_weights_"))
+    rows = rows[rows["change"].isin(list(_CHANGED))]
+    return rows.pivot(index=["seed", "image"], columns="change", values="held").astype(bool)
+
+
+def half_table(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy in percent with a network's weights changed, and how many images stand or fall beside the network itself.
+
+    `outcomes`: as `results.outcomes` gives them for `half-precision`.
+    """
+    found = _stands(outcomes)
+    rows = []
+    for change, label in _CHANGED.items():
+        there = change in found and "as_trained" in found
+        more, fewer = (
+            (int((found[change] & ~found["as_trained"]).sum()), int((found["as_trained"] & ~found[change]).sum()))
+            if there
+            else (0, 0)
+        )
+        rows.append(
+            {
+                "weights": label,
+                "robust accuracy": f"{100 * found[change].mean():.1f}" if change in found else MISSING,
+                "stand that fell": str(more) if there else MISSING,
+                "fall that stood": str(fewer) if there else MISSING,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def half_seen(outcomes: pd.DataFrame) -> str:
+    """What half precision does to the attack, and which of its roundings it is."""
+    found = _stands(outcomes)
+    if not {*_CHANGED} <= {*found.columns}:
+        return f"Not computed yet; {to_compute(outcomes)}"
+    robust = 100 * found.mean()
+    whole, part = robust["half"] - robust["as_trained"], robust["tiny_zero"] - robust["as_trained"]
+    rest, size, sign = (robust[name] - robust["as_trained"] for name in ("half_but_tiny", "tiny_shrunk", "tiny_flipped"))
+    return (
+        f"On {len(found)} test images (scale {outcomes.attrs['scale']}) half precision adds **{whole:+.1f} points** to what the "
+        f"attack leaves. Zeroing only the weights that it rounds to 0 adds {part:+.1f}, rounding all others {rest:+.1f}. A "
+        f"millionth of their size changes {size:+.1f}, their other sign {sign:+.1f}."
+    )
