@@ -397,7 +397,8 @@ def evaluation_settings(run: Run, evaluation: str) -> dict:
     with exact bounds. `ramp`: the slope of the ramp put in front of the model, and the `queries` of the Square attack on it.
     `against`: `label` for an attack that is only against the label, on a class-balanced part of the test images. `eps`: the
     budgets of a curve, each with the threat model's step scaled to it. `surrogate`: the settings of the model that the attack
-    is crafted on. `changes`: what is done to the network's weights before each attack. `autoattack`: the keyword arguments of `attacks.autoattack`, in place of a threat model.
+    is crafted on. `changes`: what is done to the network's weights before each attack. `autoattack`: the keyword arguments of
+    `attacks.autoattack`, in place of a threat model.
     """
     _one_of("evaluation", evaluation, _spec()["evaluations"])
     spec = _spec()

@@ -151,3 +151,36 @@ def test_curves_of_two_variants_are_compared_at_every_budget():
     assert exhibits.curve_seen(curve(e_0=99.0)).startswith("Not computed yet: at least two variants are needed, 1 are there;")
     empty = exhibits.curve_figure(curve())
     assert is_empty(empty)
+
+
+def _changed(**held: list[bool]) -> pd.DataFrame:
+    """Outcomes as `results.outcomes` gives them, by change of the weights."""
+    rows = [
+        {"transform": "original", "seed": 0, "metric": f"robust_accuracy_weights_{change}", "image": i, "held": value}
+        for change, values in held.items()
+        for i, value in enumerate(values)
+    ]
+    found = pd.DataFrame(rows, columns=["transform", "seed", "metric", "image", "held"])
+    found.attrs = {**ATTRS, "exhibit": "half-precision", "command": "python -m lib run half-precision"}
+    return found
+
+
+def test_what_half_precision_does_is_parted():
+    own, more = [True, False, False, True], [True, True, False, True]
+    found = _changed(
+        as_trained=own, half=more, tiny_zero=more, half_but_tiny=own, tiny_shrunk=own, tiny_flipped=[True, True, True, False]
+    )
+    table = exhibits.half_table(found).set_index("weights")
+    assert list(table.loc["as trained (float32)"]) == ["50.0", "0", "0"]
+    assert list(table.loc["all in half precision"]) == ["75.0", "1", "0"]
+    assert list(table.loc["only those, with the other sign"]) == ["75.0", "2", "1"]
+    said = exhibits.half_seen(found)
+    assert "half precision adds **+25.0 points**" in said
+    assert "adds +25.0, rounding all others +0.0. A millionth of their size changes +0.0, their other sign +25.0." in said
+
+
+def test_half_precision_without_records():
+    assert exhibits.half_seen(_changed()).startswith("Not computed yet")
+    assert set(exhibits.half_table(_changed())["robust accuracy"]) == {"–"}
+    some = _changed(as_trained=[True], half=[True])
+    assert exhibits.half_table(some)["robust accuracy"].tolist() == ["100.0", "100.0", "–", "–", "–", "–"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lib import experiments, grid, models, results, training, weights
+from lib import attacks, data, experiments, grid, models, results, training, weights
 from lib.grid import Run
 
 RUN = Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop")
@@ -75,6 +75,62 @@ def test_weights_that_were_damaged_are_refused(recorded):
     training.save_tensors(weights.path(RUN), tensors, about)
     with pytest.raises(results.RecordError, match=r"is damaged: its weights are not those that it names"):
         weights.load(RUN)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("as_trained", [0.3, 1e-9, -1e-9]),
+        ("half", [0.300048828125, 0.0, 0.0]),
+        ("tiny_zero", [0.3, 0.0, 0.0]),
+        ("half_but_tiny", [0.300048828125, 1e-9, -1e-9]),
+        ("tiny_shrunk", [0.3, 1e-15, -1e-15]),
+        ("tiny_flipped", [0.3, -1e-9, 1e-9]),
+    ],
+)
+def test_weights_are_changed_in_a_copy(change, expected):
+    model = torch.nn.Linear(3, 1, bias=False)
+    model.weight.data = torch.tensor([[0.3, 1e-9, -1e-9]])
+    found = weights.changed(model, change)
+    torch.testing.assert_close(found.weight.data[0], torch.tensor(expected), rtol=1e-6, atol=0)
+    assert model.weight.data.tolist() == [pytest.approx([0.3, 1e-9, -1e-9], rel=1e-6)]
+
+
+def test_unknown_changes_are_refused():
+    with pytest.raises(ValueError, match="unknown change 'quarter'; allowed: as_trained, half, tiny_zero"):
+        weights.changed(torch.nn.Linear(1, 1), "quarter")
+
+
+def test_kept_weights_do_for_a_later_evaluation(recorded):
+    """The checkpoints are gone; what is kept beside the record is the network itself, unless it was rounded."""
+    assert experiments._finished(RUN, torch.device("cpu")) is None
+    weights.keep(RUN, recorded)
+    found = experiments.trained_model(RUN, torch.device("cpu"))
+    assert weights.digest(found) == weights.digest(recorded)
+    _rounded(recorded)
+    assert experiments._finished(RUN, torch.device("cpu")) is None
+
+
+def test_half_precision_hides_the_gradient_of_the_network_it_was_found_on(monkeypatch, real_data):
+    """Fashion-MNIST's original: the weights that half precision zeroes are what the attack goes by, and nothing else is."""
+    monkeypatch.setenv("RESULTS_DIR", str(COMMITTED.parent))
+    run = Run.parse("fashion_mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop")
+    model = weights.load(run)
+    x, y, _ = data.transformed("fashion_mnist", "test", "original", size=200)
+    start = attacks.random_delta(x, 0.3, torch.Generator().manual_seed(0))
+    held, still = {}, {}
+    for change in ("as_trained", "half", "tiny_zero", "half_but_tiny", "tiny_shrunk"):
+        network = weights.changed(model, change)
+        attacked = attacks.pgd(network, x, y, eps=0.3, step_size=0.01, num_steps=40, start=start)
+        held[change] = (network(attacked).argmax(1) == y).float().mean().item()
+        once = attacks.pgd(network, x, y, eps=0.3, step_size=0.01, num_steps=1, start=start)
+        still[change] = (once == (x + start).clamp(0, 1)).float().mean().item()
+        assert ((network(x).argmax(1) == y) == (model(x).argmax(1) == y)).float().mean() > 0.99
+    assert min(held["half"], held["tiny_zero"]) > held["as_trained"] + 0.03
+    assert max(abs(held[name] - held["as_trained"]) for name in ("half_but_tiny", "tiny_shrunk")) < 0.015
+    # Pixels that the first step leaves where they are: the box holds some of them, a gradient of 0 most.
+    assert still["half"] > 0.7
+    assert still["as_trained"] < still["half"] - 0.2
 
 
 def test_what_is_kept_is_not_written_again(recorded):

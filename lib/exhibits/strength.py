@@ -289,7 +289,7 @@ def half_seen(outcomes: pd.DataFrame) -> str:
     whole, part = robust["half"] - robust["as_trained"], robust["tiny_zero"] - robust["as_trained"]
     rest, size, sign = (robust[name] - robust["as_trained"] for name in ("half_but_tiny", "tiny_shrunk", "tiny_flipped"))
     return (
-        f"On {len(found)} test images (scale {outcomes.attrs['scale']}) half precision adds **{whole:+.1f} points** to what the "
-        f"attack leaves. Zeroing only the weights that it rounds to 0 adds {part:+.1f}, rounding all others {rest:+.1f}. A "
+        f"On {len(found)} test images (scale {outcomes.attrs['scale']}) half precision adds **{whole:+.1f} points** to what "
+        f"the attack leaves. Zeroing only the weights that it rounds to 0 adds {part:+.1f}, rounding all others {rest:+.1f}. A "
         f"millionth of their size changes {size:+.1f}, their other sign {sign:+.1f}."
     )
