@@ -279,7 +279,7 @@ def test_committed_weights_give_their_records(run, monkeypatch, request):
     """Attacked anew, on some of the images: predictions and outcomes are those of the record, but for rounding."""
     request.getfixturevalue("real_jpeg" if run.dataset == "cifar10-jpeg" else "real_data")
     monkeypatch.setenv("RESULTS_DIR", str(COMMITTED.parent))
-    experiments.check_kept(run, images=200 if run.dataset.startswith("cifar10") else 500)
+    experiments.check_kept(run, images=100 if run.dataset.startswith("cifar10") else 300)
 
 
 def test_the_books_attack_on_them_works_as_written(committed, real_data):
