@@ -199,12 +199,15 @@ def pgd(
         if y is None:
             with torch.no_grad():
                 y = model(x).argmax(1)
+        program = _program(model, x) if engine == "lib" and precision == "float32" else None
         if loss != "cross_entropy" or momentum:
-            attacked, _ = _in_precision(_specialized(model, x), precision)
+            attacked = program or _in_precision(_specialized(model, x), precision)[0]
             return _ascent(attacked, x, y, start, eps, step_size, num_steps, bounds, LOSSES[loss], momentum)
+        if program and not early_stop:
+            return _compiled(program, model, x, y, start, eps, step_size, num_steps, bounds)
         if engine == "lib" and not early_stop and _captures(model, x):
             return _captured_step(model, x, precision).run(x, y, start, eps, step_size, num_steps, bounds)
-        attacked, _ = _in_precision(model if engine == "advertorch" else _specialized(model, x), precision)
+        attacked = program or _in_precision(model if engine == "advertorch" else _specialized(model, x), precision)[0]
         if early_stop:
             starts = (start if i == 0 else random_delta(x, eps, generator) for i in range(restarts))
             return _worst_case(attacked, model, x, y, starts, eps, step_size, num_steps, bounds)
@@ -228,9 +231,30 @@ def _in_precision(model: Callable, precision: str) -> tuple[Callable, nn.Module 
     return lambda x: fast(x.to(dtype)).float(), fast
 
 
+def _program(model: Callable, x: Tensor):
+    """The compiled form of a network that has one, for images such as x; else None."""
+    if x.is_cuda or not isinstance(model, nn.Module):
+        return None
+    from lib.fast import program  # its compiler takes a while to import, and only an attack needs it
+
+    return program.of(model, x)
+
+
+def engine_of(model: Callable, x: Images) -> str:
+    """What takes the steps of `pgd` on a model for images such as x: `compiled`, `captured` (a CUDA graph) or `framework`."""
+    if _captures(model, x):
+        return "captured"
+    with frozen(model):
+        return "compiled" if _program(model, x.contiguous(memory_format=torch.channels_last)) else "framework"
+
+
 def _specialized(model: Callable, x: Tensor) -> Callable:
     """The model for its present weights, where it has such a form; on a GPU the captured graph follows weights that change."""
-    return model.specialized() if hasattr(model, "specialized") and not x.is_cuda else model
+    if x.is_cuda or not isinstance(model, nn.Module):
+        return model
+    from lib.fast import program
+
+    return program.specialized(model, x)
 
 
 @dataclass
@@ -272,6 +296,15 @@ def _pgd(model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
     if not state.finite:
         _raise_non_finite(model, x, y)
     return state.adversarial
+
+
+def _compiled(program, model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
+    """`_pgd` in one compiled call."""
+    lower, upper = _ball(x, eps, bounds)
+    adversarial = (x + start).clamp_(lower, upper)
+    if not program.attack(adversarial, y, lower, upper, step_size, int(num_steps)):
+        _raise_non_finite(model, x, y)
+    return adversarial
 
 
 def _ascent(model, x, y, start, eps, step_size, num_steps, bounds, loss, momentum) -> Tensor:
@@ -524,7 +557,7 @@ def autoattack(
     x = x.detach().contiguous()  # its code views images as vectors, which another memory layout forbids
     devices = [x.device] if x.is_cuda else []
     with frozen(model), torch.random.fork_rng(devices):
-        attack = AutoAttack(_specialized(model, x), eps=float(eps), seed=seed, device=x.device)
+        attack = AutoAttack(_program(model, x) or _specialized(model, x), eps=float(eps), seed=seed, device=x.device)
         for part in (attack.apgd, attack.apgd_targeted, attack.fab):
             part.n_iter = iterations
         attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = targets

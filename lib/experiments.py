@@ -224,6 +224,8 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
         raise
     training.save_tensors(folder / "weights.safetensors", model.state_dict(), {"key": run.key})
     content = {"metrics": {}, "curve": done.curve, "weights": weights.digest(model), **_solved(run)}
+    if settings.get("attack", {}).get("precision") == "float32":
+        content["engine"] = attacks.engine_of(model, x[:1])
     results.write(run, "training", content, seconds=done.seconds, device=where, source=source)
     weights.keep(run, model)
     (folder / "training.safetensors").unlink(missing_ok=True)
@@ -244,6 +246,8 @@ def _evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> Non
         sources.add(source)
     content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights.digest(model)}
     content |= _solved(run)
+    if not {"threat_model", "autoattack"}.isdisjoint(resolved):
+        content["engine"] = attacks.engine_of(model, x[:1])
     seconds = time.monotonic() - began
     results.write(run, name, content, seconds=seconds, device=where, source=", ".join(sorted(sources)))
 

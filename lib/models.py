@@ -88,22 +88,8 @@ class PixelConv2d(nn.Conv2d):
         return super().forward(x)
 
 
-class _PoolReLU(nn.Module):
-    """Pooling and ReLU at once; the images are on a processor."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        from lib.kernels import pool_relu  # its compiler takes a while to import, and only an attack needs it
-
-        return pool_relu(x)
-
-
 class LeNet5(nn.Sequential):
     """The layers of `lenet5`."""
-
-    def specialized(self) -> nn.Sequential:
-        """The same function for the present weights, what depends on them alone computed once for an attack's many steps."""
-        pixels, _, _, convolution, _, _, *rest = self
-        return nn.Sequential(pixels.specialized(), _PoolReLU(), convolution, _PoolReLU(), *rest)
 
 
 def lenet5(widen_factor: float = 1.0, *, in_channels: int = 1, classes: int = 10, image_size: int = 28) -> LeNet5:
@@ -162,7 +148,7 @@ class PerImageStandardization(nn.Module):
         return _Standardize.apply(x)
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """BN-ReLU-conv twice, with a 1×1 shortcut where the shape changes (Zagoruyko and Komodakis, 2016)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
@@ -176,6 +162,7 @@ class _Block(nn.Module):
             self.shortcut = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The activations, `n×c×h×w`, of the next block."""
         out = self.norm1(x).relu_()
         residual = self.conv2(self.norm2(self.conv1(out)).relu_())
         # Where the shape changes, the shortcut starts from the activation; elsewhere it is the identity.
@@ -203,9 +190,9 @@ class _AddAffineReLU(nn.Module):
 
 
 class _SpecializedBlock(nn.Module):
-    """A `_Block` in eval mode, up to its sum: its second normalisation is part of the convolution before it."""
+    """A `Block` in eval mode, up to its sum: its second normalisation is part of the convolution before it."""
 
-    def __init__(self, block: _Block) -> None:
+    def __init__(self, block: Block) -> None:
         super().__init__()
         scale, shift = _scale_and_shift(block.norm2)
         self.activation = _AddAffineReLU(block.norm1)
@@ -249,7 +236,7 @@ class WideResNet(nn.Module):
         for stage, (channels_in, channels_out) in enumerate(pairwise(widths)):
             for i in range((depth - 4) // 6):
                 stride = 2 if stage > 0 and i == 0 else 1
-                blocks.append(_Block(channels_in if i == 0 else channels_out, channels_out, stride))
+                blocks.append(Block(channels_in if i == 0 else channels_out, channels_out, stride))
         self.standardize = PerImageStandardization()
         self.stem = PixelConv2d(in_channels, widths[0], 3, bias=False, block=2)
         self.blocks = nn.Sequential(*blocks)

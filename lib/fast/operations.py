@@ -1,0 +1,564 @@
+"""What is compiled: the operations of a network and its gradient on vectors, each of which holds one number of several images.
+
+A convolution of four channels leaves a processor's vectors all but empty. Here the images fill them. Lane i of every vector
+belongs to image i, weights are single numbers that are spread over the lanes, and an activation map is a *plane*, one vector
+a pixel. `interpret` runs a table of operations on such planes, as often as the attack has steps, in one call.
+`lib.fast.program` makes the table.
+
+All that is compiled stands in this file: numba's cache compiles anew when a function's own file changes, and looks at no other.
+"""
+
+import ctypes
+import math
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from llvmlite import binding, ir
+from numba import cfunc, njit
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, register_model
+
+FEATURES = binding.get_host_cpu_features()
+_WIDE = bool(FEATURES.get("avx512f") and FEATURES.get("avx512vl"))
+# Of float32 in a vector, and how many output channels a convolution computes at once: with 2×2 pixels each, as many sums as the
+# processor has registers for (32, or 16 of which the operands need some).
+LANES, TILE = (16, 4) if _WIDE else (8, 2)
+UNITS = 8  # of a dense layer at once
+_SUMS = 4 * TILE
+
+
+def pays() -> bool:
+    """Whether this processor has vectors that are worth the trouble: x86 with AVX2 and fused multiply-add."""
+    return bool(FEATURES.get("avx2") and FEATURES.get("fma"))
+
+
+# ---- Vectors ---------------------------------------------------------------------------------------------------------------
+
+
+class Vector(types.Type):
+    """The compiler's type of `lanes` numbers."""
+
+    def __init__(self, element: types.Float, lanes: int) -> None:
+        self.element, self.lanes = element, lanes
+        super().__init__(f"vector({element}, {lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, ir.VectorType(manager.lookup(kind.element).get_value_type(), kind.lanes))
+
+
+def _spread(builder, value, lanes):
+    kind = ir.VectorType(value.type, lanes)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+
+
+def _call(builder, name, result, *arguments):
+    function = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), arguments)
+
+
+def _integers(kind: ir.VectorType) -> ir.VectorType:
+    return ir.VectorType(ir.IntType(32 if isinstance(kind.element, ir.FloatType) else 64), kind.count)
+
+
+@intrinsic(prefer_literal=True)
+def registers(typing, v, n):
+    """Room for n vectors such as v points to; indexed by constants alone they never leave the processor's registers."""
+
+    def generate(context, builder, signature, arguments):
+        room = cgutils.alloca_once(builder, ir.ArrayType(context.get_value_type(v.dtype), n.literal_value))
+        return builder.bitcast(room, context.get_value_type(types.CPointer(v.dtype)))
+
+    return types.CPointer(v.dtype)(v, n), generate
+
+
+@intrinsic
+def spread(typing, v, number):
+    """The vector, such as v points to, that holds `number` in each lane."""
+    kind = v.dtype
+
+    def generate(context, builder, signature, arguments):
+        return _spread(builder, context.cast(builder, arguments[1], number, kind.element), kind.lanes)
+
+    return kind(v, number), generate
+
+
+@intrinsic
+def marked(typing, v, number):
+    """The vector whose lanes hold the bits of the whole number `number`: a mark, never computed with."""
+    kind = v.dtype
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(kind)
+        bits = _integers(vector)
+        whole = context.cast(builder, arguments[1], number, types.int32 if bits.element.width == 32 else types.int64)
+        return builder.bitcast(_spread(builder, whole, kind.lanes), vector)
+
+    return kind(v, number), generate
+
+
+@intrinsic
+def muladd(typing, a, b, c):
+    """a · b + c for vectors b and c, and a vector or a number a."""
+
+    def generate(context, builder, signature, arguments):
+        x, y, z = arguments
+        if not isinstance(a, Vector):
+            x = _spread(builder, context.cast(builder, x, a, b.element), b.lanes)
+        return _call(builder, f"llvm.fmuladd.v{b.lanes}{z.type.element.intrinsic_name}", z.type, x, y, z)
+
+    return c(a, b, c), generate
+
+
+@intrinsic
+def add(typing, a, b):
+    """a + b."""
+    return a(a, b), lambda context, builder, signature, arguments: builder.fadd(*arguments)
+
+
+@intrinsic
+def greater(typing, a, b, x, y):
+    """x where a > b, y elsewhere, lane by lane. A NaN is not greater."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.select(builder.fcmp_ordered(">", arguments[0], arguments[1]), *arguments[2:])
+
+    return x(a, b, x, y), generate
+
+
+@intrinsic
+def beats(typing, a, b, x, y):
+    """x where a > b or a is no number, y elsewhere: a NaN wins a pooling window and is not lost."""
+
+    def generate(context, builder, signature, arguments):
+        a, b, x, y = arguments
+        wins = builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
+        return builder.select(wins, x, y)
+
+    return x(a, b, x, y), generate
+
+
+@intrinsic
+def rectified(typing, a):
+    """max(a, 0); a NaN stays one."""
+
+    def generate(context, builder, signature, arguments):
+        zero = ir.Constant(arguments[0].type, None)
+        return builder.select(builder.fcmp_ordered("<=", arguments[0], zero), zero, arguments[0])
+
+    return a(a), generate
+
+
+_LOOK_UP = {8: "llvm.x86.avx.vpermilvar.ps.256", 16: "llvm.x86.avx512.vpermilvar.ps.512"}
+
+
+@intrinsic
+def chosen(typing, w, at, which):
+    """In each lane that one of the four numbers from w[at] on which the mark `which`, 0 to 3, tells: one look-up."""
+
+    def generate(context, builder, signature, arguments):
+        numbers, at_, marks = arguments
+        first = builder.gep(numbers, [at_])
+        index = builder.bitcast(marks, _integers(marks.type))
+        name = _LOOK_UP.get(which.lanes) if which.element == types.float32 else None
+        if name and pays():  # the look-up goes by fours of lanes, so the four numbers stand there as often as lanes are fours
+            four = builder.load(builder.bitcast(first, ir.VectorType(ir.FloatType(), 4).as_pointer()), align=4)
+            repeated = ir.Constant(ir.VectorType(ir.IntType(32), which.lanes), list(range(4)) * (which.lanes // 4))
+            return _call(builder, name, marks.type, builder.shuffle_vector(four, four, repeated), index)
+        found = ir.Constant(marks.type, None)
+        for i in range(4):
+            number = _spread(builder, builder.load(builder.gep(first, [ir.Constant(ir.IntType(64), i)])), which.lanes)
+            mine = builder.icmp_signed("==", index, _spread(builder, ir.Constant(index.type.element, i), which.lanes))
+            found = builder.select(mine, number, found)
+        return found
+
+    return which(w, at, which), generate
+
+
+@intrinsic
+def lanes_of(typing, v):
+    """How many numbers the vectors hold that v points to."""
+    n = v.dtype.lanes
+    return types.int64(v), lambda context, builder, signature, arguments: ir.Constant(ir.IntType(64), n)
+
+
+# ---- Operations ------------------------------------------------------------------------------------------------------------
+# Arguments are v, the planes; w, the weights; s, the planes as single numbers; p, the fields of the row. A plane begins at a
+# whole number, its index among the vectors; -1 where a row has no such plane. Planes of `side`² pixels may have a border of
+# zeros, which pads a convolution.
+
+FIELDS = (
+    "kind",
+    "x",  # the planes that are read, with a border of `margin`
+    "margin",
+    "side",  # of x, without its border
+    "channels",  # of x
+    "w",  # weights
+    "bias",  # one a unit
+    "out",  # the planes that are written, with a border of `border`
+    "border",
+    "out_channels",
+    "kernel",
+    "stride",
+    "winner",  # of each pooling window, the mark that tells which of its four pixels was largest; -1: no pooling
+    # What follows a sum of products, in this order.
+    "add",  # planes to add
+    "total",  # where the sum is kept
+    "scale",  # a factor and a shift, channel by channel
+    "active",  # planes; where those are not positive, the result is zero
+    "relu",
+    "onto",  # planes to add after all that
+)  # fmt: skip
+WIDTH = len(FIELDS)
+(
+    KIND, X, MARGIN, SIDE, CHANNELS, W, BIAS, OUT, BORDER, OUT_CHANNELS, KERNEL, STRIDE, WINNER, ADD, TOTAL, SCALE, ACTIVE,
+    RELU, ONTO,
+) = range(WIDTH)  # fmt: skip
+KINDS = (
+    "convolve", "dense", "unpool", "spread", "standardize", "standardize_gradient", "mean", "mean_gradient", "loss", "step",
+)  # fmt: skip
+_CONVOLVE, _DENSE, _UNPOOL, _SPREAD, _STANDARDIZE, _STANDARDIZE_GRADIENT, _MEAN, _MEAN_GRADIENT, _LOSS, _STEP = range(
+    len(KINDS)
+)
+
+_JIT = {"error_model": "numpy", "no_cpython_wrapper": True}
+
+
+@njit(forceinline=True, **_JIT)
+def _finish(v, w, p, value, unit, at):
+    """Write one sum of products, and what follows it, at index `at` of the planes `out` and of those that go with it."""
+    if p[ADD] >= 0:
+        value = add(value, v[p[ADD] + at])
+    if p[TOTAL] >= 0:
+        v[p[TOTAL] + at] = value
+    if p[SCALE] >= 0:
+        value = muladd(w[p[SCALE] + unit], value, spread(v, w[p[SCALE] + p[OUT_CHANNELS] + unit]))
+    if p[ACTIVE] >= 0:
+        zero = spread(v, 0.0)
+        value = greater(v[p[ACTIVE] + at], zero, value, zero)
+    if p[RELU] > 0:
+        value = rectified(value)
+    if p[ONTO] >= 0:
+        value = add(value, v[p[ONTO] + at])
+    v[p[OUT] + at] = value
+
+
+@njit(forceinline=True, **_JIT)
+def _convolve(v, w, p, kernel, stride, pooled):
+    """A convolution with same padding, TILE channels and 2×2 pixels at once; those four are a window where it is `pooled`.
+
+    `kernel`, `stride` and `pooled` are constants, so that the loop over a kernel's row is unrolled.
+    """
+    sums = registers(v, _SUMS)
+    channels, side, margin = p[CHANNELS], p[SIDE], p[MARGIN]
+    span, padding = side + 2 * margin, (kernel - 1) // 2
+    tiles = side // stride // 2
+    span_out = (tiles if pooled else 2 * tiles) + 2 * p[BORDER]
+    for unit in range(0, p[OUT_CHANNELS], TILE):
+        for ty in range(tiles):
+            for tx in range(tiles):
+                for o in range(TILE):
+                    for i in range(4):
+                        sums[4 * o + i] = spread(v, w[p[BIAS] + unit + o])
+                k = p[W] + unit * channels * kernel * kernel
+                corner = p[X] + (2 * stride * ty + margin - padding) * span + 2 * stride * tx + margin - padding
+                for c in range(channels):
+                    for ky in range(kernel):
+                        at = corner + (c * span + ky) * span
+                        for kx in range(kernel):
+                            for i in range(4):
+                                pixel = v[at + kx + stride * ((i >> 1) * span + (i & 1))]
+                                for o in range(TILE):
+                                    sums[4 * o + i] = muladd(w[k + kx * TILE + o], pixel, sums[4 * o + i])
+                        k += kernel * TILE
+                for o in range(TILE):
+                    if pooled:
+                        best, winner = sums[4 * o], marked(v, 0)
+                        for i in range(1, 4):
+                            winner = beats(sums[4 * o + i], best, marked(v, i), winner)
+                            best = beats(sums[4 * o + i], best, sums[4 * o + i], best)
+                        at = ((unit + o) * span_out + ty + p[BORDER]) * span_out + tx + p[BORDER]
+                        v[p[WINNER] + at] = winner
+                        _finish(v, w, p, best, unit + o, at)
+                    else:
+                        for i in range(4):
+                            y, x = 2 * ty + (i >> 1) + p[BORDER], 2 * tx + (i & 1) + p[BORDER]
+                            _finish(v, w, p, sums[4 * o + i], unit + o, ((unit + o) * span_out + y) * span_out + x)
+
+
+@njit(**_JIT)
+def _convolve_5(v, w, p):
+    _convolve(v, w, p, 5, 1, True)
+
+
+@njit(**_JIT)
+def _convolve_3(v, w, p):
+    if p[STRIDE] == 1:
+        _convolve(v, w, p, 3, 1, False)
+    else:
+        _convolve(v, w, p, 3, 2, False)
+
+
+@njit(**_JIT)
+def _convolve_1(v, w, p):
+    if p[STRIDE] == 1:
+        _convolve(v, w, p, 1, 1, False)
+    else:
+        _convolve(v, w, p, 1, 2, False)
+
+
+@njit(**_JIT)
+def _dense(v, w, p):
+    """A dense layer, UNITS units at once."""
+    sums = registers(v, UNITS)
+    k = p[W]
+    for unit in range(0, p[OUT_CHANNELS], UNITS):
+        for j in range(UNITS):
+            sums[j] = spread(v, w[p[BIAS] + unit + j])
+        for i in range(p[CHANNELS]):
+            value = v[p[X] + i]
+            for j in range(UNITS):
+                sums[j] = muladd(w[k + j], value, sums[j])
+            k += UNITS
+        for j in range(UNITS):
+            _finish(v, w, p, sums[j], unit + j, unit + j)
+
+
+@njit(forceinline=True, **_JIT)
+def _unpool(v, w, p, across):
+    """The gradient to the input of a 5×5 convolution that was pooled, TILE blocks of 2×2 pixels at once.
+
+    A block of pixels has part in nine pooling windows, and only a window's winner lets its gradient through, by one weight that
+    the winner tells. That is nine look-ups a pixel where the convolution's gradient has 25 products. `x` is the gradient to the
+    windows. The blocks lie in TILE channels or, for images of few channels, `across` a row; then x has a border.
+    """
+    sums = registers(v, _SUMS)
+    side, channels, margin = p[SIDE], p[CHANNELS], p[MARGIN]
+    span, span_out = side + 2 * margin, 2 * side + 2 * p[BORDER]
+    for unit in range(0, p[OUT_CHANNELS], 1 if across else TILE):
+        for by in range(side):
+            top, bottom = (-1, 2) if across else (max(-1, -by), min(2, side - by))
+            for left in range(0, side, TILE if across else 1):
+                bx = min(left, side - TILE) if across else left
+                first, last = (-1, 2) if across else (max(-1, -bx), min(2, side - bx))
+                for i in range(4 * TILE):
+                    sums[i] = spread(v, 0.0)
+                k = p[W] + unit * channels * 144
+                for c in range(channels):
+                    for wy in range(top, bottom):
+                        at = (c * span + by + wy + margin) * span + bx + margin
+                        for wx in range(first, last):
+                            weights = k + (3 * wy + wx + 4) * 16 * (1 if across else TILE)
+                            gradient, winner = v[p[X] + at + wx], v[p[WINNER] + at + wx]
+                            for o in range(TILE):
+                                if across:
+                                    gradient, winner = v[p[X] + at + wx + o], v[p[WINNER] + at + wx + o]
+                                for i in range(4):
+                                    weight = chosen(w, weights + 4 * (i if across else 4 * o + i), winner)
+                                    sums[4 * o + i] = muladd(weight, gradient, sums[4 * o + i])
+                    k += 144 if across else 144 * TILE
+                for o in range(TILE):
+                    for i in range(4):
+                        channel, block = (unit, bx + o) if across else (unit + o, bx)
+                        y, x = 2 * by + (i >> 1) + p[BORDER], 2 * block + (i & 1) + p[BORDER]
+                        _finish(v, w, p, sums[4 * o + i], channel, (channel * span_out + y) * span_out + x)
+
+
+@njit(**_JIT)
+def _unpool_channels(v, w, p):
+    _unpool(v, w, p, False)
+
+
+@njit(**_JIT)
+def _unpool_across(v, w, p):
+    _unpool(v, w, p, True)
+
+
+@njit(**_JIT)
+def _spread_out(v, p):
+    """Planes on every other pixel of planes twice as large, whose other pixels are zero: a convolution's stride undone."""
+    side, span, span_out = p[SIDE], p[SIDE] + 2 * p[MARGIN], 2 * (p[SIDE] + p[BORDER])
+    for c in range(p[CHANNELS]):
+        for y in range(side):
+            for x in range(side):
+                value = v[p[X] + (c * span + y + p[MARGIN]) * span + x + p[MARGIN]]
+                v[p[OUT] + (c * span_out + 2 * y + p[BORDER]) * span_out + 2 * x + p[BORDER]] = value
+
+
+@njit(forceinline=True, **_JIT)
+def _index(c, y, x, side, border):
+    return (c * (side + 2 * border) + y + border) * (side + 2 * border) + x + border
+
+
+@njit(**_JIT)
+def _standardize(v, s, p):
+    """(x - mean) / max(std, 1/√count), image by image. `winner`: where mean, scale and whether the image varies are kept."""
+    side, n, count, zero = p[SIDE], lanes_of(v), p[CHANNELS] * p[SIDE] * p[SIDE], spread(v, 0.0)
+    mean, scale, varies = p[WINNER], p[WINNER] + 1, p[WINNER] + 2
+    total = zero
+    for c in range(p[CHANNELS]):
+        for y in range(side):
+            row = zero  # sums of sums: adding up thousands of numbers one by one would round too often
+            for x in range(side):
+                row = add(row, v[p[X] + _index(c, y, x, side, p[MARGIN])])
+            total = add(total, row)
+    v[mean] = muladd(spread(v, -1 / count), total, zero)
+    total = zero
+    for c in range(p[CHANNELS]):
+        for y in range(side):
+            row = zero
+            for x in range(side):
+                value = add(v[p[X] + _index(c, y, x, side, p[MARGIN])], v[mean])
+                row = muladd(value, value, row)
+            total = add(total, row)
+    v[scale] = total
+    for lane in range(n):
+        norm = math.sqrt(s[scale * n + lane])  # std · √count
+        s[varies * n + lane] = 1.0 if norm > 1 else 0.0
+        s[scale * n + lane] = math.sqrt(count) / (norm if norm > 1 or norm != norm else 1.0)
+    for c in range(p[CHANNELS]):
+        for y in range(side):
+            for x in range(side):
+                value = add(v[p[X] + _index(c, y, x, side, p[MARGIN])], v[mean])
+                v[p[OUT] + _index(c, y, x, side, p[BORDER])] = muladd(value, v[scale], zero)
+
+
+@njit(**_JIT)
+def _standardize_gradient(v, p):
+    """In place of the gradient `out`; x: the standardised images, of which `winner` tells the scale and whether they vary."""
+    side, count, zero = p[SIDE], p[CHANNELS] * p[SIDE] * p[SIDE], spread(v, 0.0)
+    scale, varies = p[WINNER] + 1, p[WINNER] + 2
+    mean, along = zero, zero
+    for c in range(p[CHANNELS]):
+        for y in range(side):
+            row, row_along = zero, zero
+            for x in range(side):
+                gradient = v[p[OUT] + _index(c, y, x, side, p[BORDER])]
+                row = add(row, gradient)
+                row_along = muladd(gradient, v[p[X] + _index(c, y, x, side, p[MARGIN])], row_along)
+            mean, along = add(mean, row), add(along, row_along)
+    mean = muladd(spread(v, -1 / count), mean, zero)
+    along = muladd(muladd(spread(v, -1 / count), along, zero), v[varies], zero)
+    for c in range(p[CHANNELS]):
+        for y in range(side):
+            for x in range(side):
+                at = p[OUT] + _index(c, y, x, side, p[BORDER])
+                value = muladd(v[p[X] + _index(c, y, x, side, p[MARGIN])], along, add(v[at], mean))
+                v[at] = muladd(value, v[scale], zero)
+
+
+@njit(**_JIT)
+def _mean(v, p):
+    """The mean of each plane."""
+    side = p[SIDE]
+    share = spread(v, 1 / (side * side))
+    for c in range(p[CHANNELS]):
+        total = spread(v, 0.0)
+        for y in range(side):
+            for x in range(side):
+                total = muladd(share, v[p[X] + _index(c, y, x, side, p[MARGIN])], total)
+        v[p[OUT] + c] = total
+
+
+@njit(**_JIT)
+def _mean_gradient(v, w, p):
+    side = p[SIDE]
+    for c in range(p[CHANNELS]):
+        value = muladd(spread(v, 1 / (side * side)), v[p[X] + c], spread(v, 0.0))
+        for y in range(side):
+            for x in range(side):
+                _finish(v, w, p, value, c, _index(c, y, x, side, p[BORDER]))
+
+
+@njit(**_JIT)
+def _loss(s, p, labels, n):
+    """The gradient of the cross entropy to the logits, softmax less one-hot. Whether the cross entropies are finite."""
+    finite = 1
+    logits, out = p[X] * n, p[OUT] * n
+    for lane in range(n):
+        top = s[logits + lane]
+        for c in range(1, p[CHANNELS]):
+            top = max(top, s[logits + c * n + lane])
+        total = top * 0
+        for c in range(p[CHANNELS]):
+            e = math.exp(s[logits + c * n + lane] - top)
+            s[out + c * n + lane] = e
+            total += e
+        for c in range(p[CHANNELS]):
+            s[out + c * n + lane] /= total
+        s[out + labels[lane] * n + lane] -= 1
+        if not total >= 1 or total - total != 0:
+            finite = 0
+    return finite
+
+
+@njit(**_JIT)
+def _step(v, p, size):
+    """One step along the sign of the gradient `add`, in place of the images `x`; `out`: their lower and their upper bounds."""
+    zero, up, down = spread(v, 0.0), spread(v, size), spread(v, -size)
+    side = p[SIDE]
+    low, high = p[OUT], p[OUT] + p[CHANNELS] * side * side
+    for c in range(p[CHANNELS]):
+        for y in range(side):
+            for x in range(side):
+                at, i = p[X] + _index(c, y, x, side, p[MARGIN]), (c * side + y) * side + x
+                gradient = v[p[ADD] + i]
+                value = add(v[at], greater(gradient, zero, up, greater(zero, gradient, down, zero)))
+                value = greater(v[low + i], value, v[low + i], value)
+                v[at] = greater(value, v[high + i], v[high + i], value)
+
+
+def interpret(v, s, w, table, first, last, p, labels, steps, size):
+    """Run the rows from `first` to `last` of the table, `steps` times. Whether every loss was finite; `p`: room for a row."""
+    finite, n = 1, lanes_of(v)
+    for _ in range(steps):
+        for row in range(first, last):
+            for i in range(WIDTH):
+                p[i] = table[row * WIDTH + i]
+            kind = p[KIND]
+            if kind == _CONVOLVE:
+                if p[KERNEL] == 5:
+                    _convolve_5(v, w, p)
+                elif p[KERNEL] == 3:
+                    _convolve_3(v, w, p)
+                else:
+                    _convolve_1(v, w, p)
+            elif kind == _DENSE:
+                _dense(v, w, p)
+            elif kind == _UNPOOL:
+                if p[OUT_CHANNELS] % TILE:
+                    _unpool_across(v, w, p)
+                else:
+                    _unpool_channels(v, w, p)
+            elif kind == _SPREAD:
+                _spread_out(v, p)
+            elif kind == _STANDARDIZE:
+                _standardize(v, s, p)
+            elif kind == _STANDARDIZE_GRADIENT:
+                _standardize_gradient(v, p)
+            elif kind == _MEAN:
+                _mean(v, p)
+            elif kind == _MEAN_GRADIENT:
+                _mean_gradient(v, w, p)
+            elif kind == _LOSS:
+                finite &= _loss(s, p, labels, n)
+            else:
+                _step(v, p, size)
+    return finite
+
+
+@cache
+def compiled(dtype: torch.dtype, lanes: int) -> Callable:
+    """`interpret` for vectors of so many numbers of float32 or float64, called with addresses."""
+    number = {torch.float32: types.float32, torch.float64: types.float64}[dtype]
+    v, s, i = types.CPointer(Vector(number, lanes)), types.CPointer(number), types.CPointer(types.int64)
+    signature = types.int64(v, s, s, i, types.int64, types.int64, i, i, types.int64, number)
+    function = cfunc(signature, cache=True)(interpret)
+    address, whole = ctypes.c_void_p, ctypes.c_int64
+    real = ctypes.c_float if number is types.float32 else ctypes.c_double
+    kinds = [address] * 4 + [whole, whole, address, address, whole, real]
+    return ctypes.CFUNCTYPE(whole, *kinds)(function.address)
