@@ -1,7 +1,7 @@
-"""What stands between a network's convolutions, in one pass over the activations each, on a processor.
+"""What stands between the convolutions of a wide WRN-28, in one pass over the activations, on a processor.
 
-In a narrow network's attack the framework spends as long there as in the convolutions: an operation, a pass. Everything
-here takes tensors of bfloat16, float32 or float64; the compiler does not know bfloat16, and gets its bits as integers.
+The framework takes a pass for each operation. Everything here takes tensors of bfloat16, float32 or float64; the compiler does
+not know bfloat16, and gets its bits as integers. Narrow networks are attacked by `lib.fast` instead.
 """
 
 import ctypes
@@ -18,11 +18,8 @@ from numba.extending import overload
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_INTEGERS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
-# What the elements are to the compiler: their bits, or the numbers where it knows them.
-_BITS = {torch.bfloat16: types.int16, torch.float32: types.int32, torch.float64: types.int64}
-_NUMBERS = _BITS | {torch.float32: types.float32, torch.float64: types.float64}
-_ZERO = 4  # no pixel of the window got through
+# What the elements are to the compiler: numbers, or their bits where it does not know them.
+_NUMBERS = {torch.bfloat16: types.int16, torch.float32: types.float32, torch.float64: types.float64}
 
 
 def _compile(function: Callable, element: types.Type, arrays: int, numbers: int) -> Callable:
@@ -39,104 +36,14 @@ def _dense(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _empty(x: Tensor, height: int, width: int) -> Tensor:
-    return torch.empty((*x.shape[:2], height, width), dtype=x.dtype, memory_format=torch.channels_last)
-
-
-@no_type_check  # of what is compiled: a checker's wrapper would be compiled in its place
-@cache
-def _pooling(channels: int, dtype: torch.dtype) -> tuple[Callable, Callable]:
-    """Forward and backward of `pool_relu` for rows of `width` pixels, channels last: 2·rows of x, rows of the rest.
-
-    Few channels are a constant to the compiler, since loops of four or eight with an unknown end are all overhead; the
-    gradient of many is a loop for each of the window's pixels, since four at a time it would not vectorise.
-    """
-    minus_infinity, nan = torch.tensor([-torch.inf, torch.nan], dtype=dtype).view(_INTEGERS[dtype]).tolist()
-
-    def forward(x_, out_, winner_, rows, width, _):
-        x = carray(x_, (2 * rows, 2 * width * channels))
-        out, winner = carray(out_, (rows, width * channels)), carray(winner_, (rows, width * channels))
-        for r in range(rows):
-            for s in range(width):
-                for c in range(channels):
-                    i, o = 2 * s * channels + c, s * channels + c
-                    best, which = x[2 * r, i], 0
-                    if x[2 * r, i + channels] > best:
-                        best, which = x[2 * r, i + channels], 1
-                    if x[2 * r + 1, i] > best:
-                        best, which = x[2 * r + 1, i], 2
-                    if x[2 * r + 1, i + channels] > best:
-                        best, which = x[2 * r + 1, i + channels], 3
-                    if best <= 0:
-                        # A NaN with its sign set lies between -inf and zero; it goes on, that the loss may show it.
-                        best, which = nan if minus_infinity < best < 0 else 0, _ZERO
-                    out[r, o], winner[r, o] = best, which
-
-    def backward(gradient_, winner_, to_x_, rows, width, _):
-        to_x = carray(to_x_, (2 * rows, 2 * width * channels))
-        gradient, winner = carray(gradient_, (rows, width * channels)), carray(winner_, (rows, width * channels))
-        for r in range(rows):
-            for s in range(width):
-                for c in range(channels):
-                    i, o = 2 * s * channels + c, s * channels + c
-                    g, which = gradient[r, o], winner[r, o]
-                    to_x[2 * r, i] = g if which == 0 else 0
-                    to_x[2 * r, i + channels] = g if which == 1 else 0
-                    to_x[2 * r + 1, i] = g if which == 2 else 0
-                    to_x[2 * r + 1, i + channels] = g if which == 3 else 0
-
-    backward = backward if channels < 16 else _pooling_gradient_of_many
-    return tuple(_compile(function, _BITS[dtype], 3, 3) for function in (forward, backward))
-
-
-@no_type_check
-def _pooling_gradient_of_many(gradient_, winner_, to_x_, rows, width, channels):
-    pixels = rows * width
-    gradient, winner = carray(gradient_, (pixels, channels)), carray(winner_, (pixels, channels))
-    to_x = carray(to_x_, (rows, 2, width, 2, channels))
-    for r in range(rows):
-        for s in range(width):
-            g, which = gradient[r * width + s], winner[r * width + s]
-            for pixel in range(4):
-                out = to_x[r, pixel // 2, s, pixel % 2]
-                for c in range(channels):
-                    out[c] = g[c] if which[c] == pixel else 0
-
-
-class _PoolReLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        forward, ctx.gradient = _pooling(c, x.dtype)
-        x, out, ctx.winner = _dense(x), _empty(x, h // 2, w // 2), _empty(x, h // 2, w // 2)
-        forward(x.data_ptr(), out.data_ptr(), ctx.winner.data_ptr(), n * h // 2, w // 2, c)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        n, c, h, w = gradient.shape
-        gradient, to_x = _dense(gradient), _empty(gradient, 2 * h, 2 * w)
-        ctx.gradient(gradient.data_ptr(), ctx.winner.data_ptr(), to_x.data_ptr(), n * h, w, c)
-        return to_x
-
-
-def _check(name: str, x: Tensor, multiple: int) -> None:
-    if x.dtype not in _INTEGERS or x.device.type != "cpu" or x.shape[2] % multiple or x.shape[3] % multiple:
-        allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in _INTEGERS)
-        size = "" if multiple == 1 else f", height and width multiples of {multiple}"
-        raise ValueError(f"{name} takes {allowed} on cpu{size}; given {x.dtype} on {x.device} of shape {tuple(x.shape)}")
-
-
-def pool_relu(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h/2 w/2"]:
-    """`relu(max_pool2d(x, 2))`, bit for bit, of a tensor on the processor with even height and width; and its gradient.
-
-    Numbers are compared as the integers that their bits spell: positive ones are in the same order, and negative ones below
-    zero, which is all that a ReLU asks. A NaN goes through unless its window holds a positive number, too. Raises ValueError
-    for another type, device or size.
-    """
-    _check("pool_relu", x, 2)
-    return _PoolReLU.apply(x)
+def _check(x: Tensor, others: dict[str, Tensor | None]) -> None:
+    """ValueError unless x is what the compiled passes take and the others are of its type and device: they trust addresses."""
+    if x.dtype not in _NUMBERS or x.device.type != "cpu":
+        allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in _NUMBERS)
+        raise ValueError(f"add_affine_relu takes {allowed} on cpu; given {x.dtype} on {x.device}")
+    for name, tensor in others.items():
+        if tensor is not None and (tensor.dtype, tensor.device) != (x.dtype, x.device):
+            raise ValueError(f"{name} must be {x.dtype} on {x.device} as x is, given {tensor.dtype} on {tensor.device}")
 
 
 @no_type_check
@@ -275,9 +182,11 @@ def add_affine_relu(
 
     `scale` and `shift` hold the channels' factors over and over, so that several pixels, as many as divide the image, are
     taken at once: an innermost loop over four channels would be all overhead. Gradients go to x and `other` only. Raises
-    ValueError for another type or device, or where the channels do not divide the factors.
+    ValueError for another type, device or shape, or where the channels do not divide the factors.
     """
-    _check("add_affine_relu", x, 1)
+    _check(x, {"other": other, "scale": scale, "shift": shift})
+    if other is not None and other.shape != x.shape:
+        raise ValueError(f"other must have x's shape {tuple(x.shape)}, given {tuple(other.shape)}")
     if len(scale) % x.shape[1] or scale.shape != shift.shape:
         raise ValueError(f"factors of {x.shape[1]} channels, repeated, wanted; given {len(scale)} and {len(shift)}")
     total, out = _AddAffineReLU.apply(x, other, scale, shift)

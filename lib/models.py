@@ -329,11 +329,6 @@ class Ramped(nn.Sequential):
     def __init__(self, model: nn.Module, slope: float, *, straight_through: bool = False) -> None:
         super().__init__(Ramp(slope, straight_through=straight_through), model)
 
-    def specialized(self) -> nn.Sequential:
-        """The same function for the present weights; for the many steps of an attack."""
-        ramp, model = self
-        return nn.Sequential(ramp, model.specialized() if hasattr(model, "specialized") else model)
-
 
 BUILDERS = {"lenet5": lenet5, "wide_resnet28": wide_resnet28, "small_convnet": small_convnet}
 

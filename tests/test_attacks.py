@@ -30,6 +30,11 @@ def wide_resnet():
     return model.eval(), x, torch.tensor([3, 1, 4, 1])
 
 
+def without_ties(x: torch.Tensor) -> torch.Tensor:
+    """Images whose background is not one number: where the four pixels of a pooling window tie, rounding decides which wins."""
+    return 0.98 * x + 0.02 * torch.rand(x.shape, generator=seeded(7))
+
+
 class Case(NamedTuple):
     network: str
     settings: dict
@@ -271,7 +276,7 @@ def test_bfloat16_attacks_about_as_well(trained, digits):
 @pytest.mark.parametrize("precision", list(attacks.PRECISIONS))
 def test_early_stop_keeps_the_first_iterate_that_is_misclassified(precision, trained, digits):
     """Against the plain attack, stopped by hand after 0, 1, 2, … steps."""
-    x, y = digits[0][-60:], digits[1][-60:]
+    x, y = without_ties(digits[0][-60:]), digits[1][-60:]
     attack = {"eps": 0.15, "step_size": 0.03, "start": attacks.random_delta(x, 0.15, seeded()), "precision": precision}
     found = attacks.pgd(trained, x, y, **attack, num_steps=8, early_stop=True)
     expected, open_ = x.clone(), torch.ones(60, dtype=torch.bool)
@@ -348,7 +353,7 @@ X, Y = torch.full((2, 1, 28, 28), 0.5), torch.tensor([0, 1])
         ({"x": X - 1}, r"images must lie in \[0, 1\], given values from -0.5"),
         ({"x": X * math.nan}, r"images must lie in \[0, 1\]"),
         ({"bounds": (0.6, 1.0)}, r"images must lie in \[0.6, 1\], given values from 0.5 to 0.5"),
-        ({"y": Y[:1]}, r"batch_size \(2\) to match target batch_size \(1\)"),
+        ({"y": Y[:1]}, "images and labels must be as many, given 2 and 1|batch_size .2. to match target batch_size .1."),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -390,6 +395,7 @@ def test_a_threat_model_is_the_arguments_of_an_attack(trained, digits):
 @pytest.fixture
 def captured(monkeypatch):
     monkeypatch.setattr(attacks, "_captures", lambda model, x: True)
+    monkeypatch.setattr(attacks, "_program", lambda model, x: None)
     monkeypatch.setattr(attacks, "_capture", lambda function: function)
     monkeypatch.setattr(attacks, "_CAPTURED", type(attacks._CAPTURED)())
     return attacks._CAPTURED
@@ -533,7 +539,7 @@ def naive_ascent(model, x, y, start, *, eps, step_size, num_steps, momentum, mar
 @pytest.mark.parametrize("loss", attacks.LOSSES)
 @pytest.mark.parametrize("momentum", [0.0, 1.0, 0.5])
 def test_another_loss_and_momentum_take_the_steps_of_their_papers(trained, digits, loss, momentum):
-    model, x, y = copy.deepcopy(trained).double(), digits[0][-6:].double(), digits[1][-6:]
+    model, x, y = copy.deepcopy(trained).double(), without_ties(digits[0][-6:]).double(), digits[1][-6:]
     settings = {"eps": 0.2, "step_size": 0.05, "num_steps": 7}
     start = attacks.random_delta(x, 0.2, seeded())
     found = attacks.pgd(model, x, y, start=start, loss=loss, momentum=momentum, **settings)

@@ -7,48 +7,13 @@ from torch import Tensor
 
 from lib import kernels
 
+FACTORS = torch.rand(4), torch.rand(4)
 DTYPES = [torch.bfloat16, torch.float32, torch.float64]
 
 
 def _images(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
     return x.contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("channels", [1, 3, 4, 8, 15, 16, 32, 40])
-def test_pooling_and_its_gradient(channels, dtype):
-    x = _images(3, channels, 8, 6, dtype=dtype)
-    x[0] = 0.25  # ties
-    x[1, :, :4] = 0.0
-    x[1, :, 4:] = -0.0
-    x[2, :, :2] = x[2, :, :2].abs().neg()
-    gradient = _images(3, channels, 4, 3, dtype=dtype, seed=1)
-    found = []
-    for function in (lambda z: F.relu(F.max_pool2d(z, 2)), kernels.pool_relu):
-        z = x.clone().requires_grad_()
-        out = function(z)
-        found.append((out.detach(), torch.autograd.grad(out, z, gradient)[0]))
-    for theirs, ours in zip(*found, strict=True):
-        assert torch.equal(theirs, ours)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_pooling_takes_any_layout_and_extreme_numbers(dtype):
-    tiny, huge = torch.finfo(dtype).tiny, torch.finfo(dtype).max
-    x = torch.tensor([[tiny, -huge, huge, 1.0], [-tiny, 0.0, -torch.inf, torch.inf]], dtype=dtype).view(1, 1, 2, 4)
-    assert torch.equal(kernels.pool_relu(x), torch.tensor([tiny, torch.inf], dtype=dtype).view(1, 1, 1, 2))
-    x = torch.randn(2, 3, 6, 4).to(dtype).transpose(2, 3)  # neither layout
-    assert torch.equal(kernels.pool_relu(x), F.relu(F.max_pool2d(x, 2)))
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("sign", [1, -1])
-def test_a_nan_goes_through_the_pooling(sign, dtype):
-    nan = torch.copysign(torch.tensor(torch.nan), torch.tensor(float(sign))).to(dtype)
-    window = torch.stack([nan, -torch.ones_like(nan), -torch.full_like(nan, torch.inf), torch.zeros_like(nan)])
-    assert kernels.pool_relu(window[[0, 1, 2, 0]].view(1, 1, 2, 2)).isnan().all()
-    assert not kernels.pool_relu(window[[1, 2, 3, 3]].view(1, 1, 2, 2)).isnan().any()
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2**-7), (torch.float32, 1e-6), (torch.float64, 1e-14)])
@@ -101,12 +66,14 @@ def test_the_sum_alone_or_the_activation_alone_may_be_used():
     assert torch.equal(torch.autograd.grad(out.sum(), x)[0], (total > 0).float())
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: kernels.pool_relu(torch.rand(1, 1, 3, 4)), r"even|multiples of 2.*\(1, 1, 3, 4\)"),
-        (lambda: kernels.pool_relu(torch.rand(1, 1, 4, 4).half()), "bfloat16, float32, float64.*float16"),
-        (lambda: kernels.pool_relu(torch.rand(1, 1, 4, 4, device="meta")), "on cpu.*meta"),
+        (lambda: kernels.add_affine_relu(torch.rand(1, 4, 4, 4, device="meta"), None, *FACTORS), "on cpu.*meta"),
+        (lambda: kernels.add_affine_relu(torch.rand(1, 4, 4, 4), torch.rand(1, 4, 4, 4).double(), *FACTORS), "other.*float64"),
+        (lambda: kernels.add_affine_relu(torch.rand(1, 4, 4, 4), torch.rand(1, 4, 2, 2), *FACTORS), r"other.*\(1, 4, 2, 2\)"),
+        (lambda: kernels.add_affine_relu(torch.rand(1, 4, 4, 4), None, FACTORS[0].double(), FACTORS[1]), "scale.*float64"),
         (lambda: kernels.add_affine_relu(torch.rand(1, 4, 4, 4), None, torch.rand(6), torch.rand(6)), "4 channels.*given 6"),
         (lambda: kernels.add_affine_relu(torch.rand(1, 4, 4, 4).half(), None, torch.rand(4), torch.rand(4)), "float16"),
     ],

@@ -213,16 +213,11 @@ def _lived_in(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize(
-    ("build", "shape"),
-    [(lambda: models.lenet5(0.25), (1, 28, 28)), (lambda: models.wide_resnet28(0.25), (3, 32, 32))],
-    ids=["lenet5", "wide_resnet28"],
-)
-def test_the_specialized_network_is_the_same_function(build, shape):
+def test_the_specialized_network_is_the_same_function():
     """Logits and gradient to the image; in float64, where the order of sums leaves nothing to tell apart."""
-    model = _lived_in(build()).double()
+    model = _lived_in(models.wide_resnet28(0.25)).double()
     weights = {name: value.clone() for name, value in model.state_dict().items()}
-    x = torch.rand(4, *shape, dtype=torch.float64)
+    x = torch.rand(4, 3, 32, 32, dtype=torch.float64)
     found = []
     with torch.no_grad():
         special = model.specialized()

@@ -6,12 +6,14 @@ a pixel. `interpret` runs a table of operations on such planes, as often as the 
 `lib.fast.program` makes the table.
 
 All that is compiled stands in this file: numba's cache compiles anew when a function's own file changes, and looks at no other.
+A checker of types, which tests run under, would wrap these functions and be compiled in their place: `no_type_check`.
 """
 
 import ctypes
 import math
 from collections.abc import Callable
 from functools import cache
+from typing import no_type_check
 
 import torch
 from llvmlite import binding, ir
@@ -65,6 +67,7 @@ def _integers(kind: ir.VectorType) -> ir.VectorType:
     return ir.VectorType(ir.IntType(32 if isinstance(kind.element, ir.FloatType) else 64), kind.count)
 
 
+@no_type_check
 @intrinsic(prefer_literal=True)
 def registers(typing, v, n):
     """Room for n vectors such as v points to; indexed by constants alone they never leave the processor's registers."""
@@ -76,6 +79,7 @@ def registers(typing, v, n):
     return types.CPointer(v.dtype)(v, n), generate
 
 
+@no_type_check
 @intrinsic
 def spread(typing, v, number):
     """The vector, such as v points to, that holds `number` in each lane."""
@@ -87,6 +91,7 @@ def spread(typing, v, number):
     return kind(v, number), generate
 
 
+@no_type_check
 @intrinsic
 def marked(typing, v, number):
     """The vector whose lanes hold the bits of the whole number `number`: a mark, never computed with."""
@@ -101,6 +106,7 @@ def marked(typing, v, number):
     return kind(v, number), generate
 
 
+@no_type_check
 @intrinsic
 def muladd(typing, a, b, c):
     """a · b + c for vectors b and c, and a vector or a number a."""
@@ -114,12 +120,14 @@ def muladd(typing, a, b, c):
     return c(a, b, c), generate
 
 
+@no_type_check
 @intrinsic
 def add(typing, a, b):
     """a + b."""
     return a(a, b), lambda context, builder, signature, arguments: builder.fadd(*arguments)
 
 
+@no_type_check
 @intrinsic
 def greater(typing, a, b, x, y):
     """x where a > b, y elsewhere, lane by lane. A NaN is not greater."""
@@ -130,6 +138,7 @@ def greater(typing, a, b, x, y):
     return x(a, b, x, y), generate
 
 
+@no_type_check
 @intrinsic
 def beats(typing, a, b, x, y):
     """x where a > b or a is no number, y elsewhere: a NaN wins a pooling window and is not lost."""
@@ -142,6 +151,7 @@ def beats(typing, a, b, x, y):
     return x(a, b, x, y), generate
 
 
+@no_type_check
 @intrinsic
 def rectified(typing, a):
     """max(a, 0); a NaN stays one."""
@@ -156,6 +166,7 @@ def rectified(typing, a):
 _LOOK_UP = {8: "llvm.x86.avx.vpermilvar.ps.256", 16: "llvm.x86.avx512.vpermilvar.ps.512"}
 
 
+@no_type_check
 @intrinsic
 def chosen(typing, w, at, which):
     """In each lane that one of the four numbers from w[at] on which the mark `which`, 0 to 3, tells: one look-up."""
@@ -179,6 +190,7 @@ def chosen(typing, w, at, which):
     return which(w, at, which), generate
 
 
+@no_type_check
 @intrinsic
 def lanes_of(typing, v):
     """How many numbers the vectors hold that v points to."""
@@ -228,6 +240,7 @@ _CONVOLVE, _DENSE, _UNPOOL, _SPREAD, _STANDARDIZE, _STANDARDIZE_GRADIENT, _MEAN,
 _JIT = {"error_model": "numpy", "no_cpython_wrapper": True}
 
 
+@no_type_check
 @njit(forceinline=True, **_JIT)
 def _finish(v, w, p, value, unit, at):
     """Write one sum of products, and what follows it, at index `at` of the planes `out` and of those that go with it."""
@@ -247,6 +260,7 @@ def _finish(v, w, p, value, unit, at):
     v[p[OUT] + at] = value
 
 
+@no_type_check
 @njit(forceinline=True, **_JIT)
 def _convolve(v, w, p, kernel, stride, pooled):
     """A convolution with same padding, TILE channels and 2×2 pixels at once; those four are a window where it is `pooled`.
@@ -290,11 +304,13 @@ def _convolve(v, w, p, kernel, stride, pooled):
                             _finish(v, w, p, sums[4 * o + i], unit + o, ((unit + o) * span_out + y) * span_out + x)
 
 
+@no_type_check
 @njit(**_JIT)
 def _convolve_5(v, w, p):
     _convolve(v, w, p, 5, 1, True)
 
 
+@no_type_check
 @njit(**_JIT)
 def _convolve_3(v, w, p):
     if p[STRIDE] == 1:
@@ -303,6 +319,7 @@ def _convolve_3(v, w, p):
         _convolve(v, w, p, 3, 2, False)
 
 
+@no_type_check
 @njit(**_JIT)
 def _convolve_1(v, w, p):
     if p[STRIDE] == 1:
@@ -311,6 +328,7 @@ def _convolve_1(v, w, p):
         _convolve(v, w, p, 1, 2, False)
 
 
+@no_type_check
 @njit(**_JIT)
 def _dense(v, w, p):
     """A dense layer, UNITS units at once."""
@@ -328,6 +346,7 @@ def _dense(v, w, p):
             _finish(v, w, p, sums[j], unit + j, unit + j)
 
 
+@no_type_check
 @njit(forceinline=True, **_JIT)
 def _unpool(v, w, p, across):
     """The gradient to the input of a 5×5 convolution that was pooled, TILE blocks of 2×2 pixels at once.
@@ -368,16 +387,19 @@ def _unpool(v, w, p, across):
                         _finish(v, w, p, sums[4 * o + i], channel, (channel * span_out + y) * span_out + x)
 
 
+@no_type_check
 @njit(**_JIT)
 def _unpool_channels(v, w, p):
     _unpool(v, w, p, False)
 
 
+@no_type_check
 @njit(**_JIT)
 def _unpool_across(v, w, p):
     _unpool(v, w, p, True)
 
 
+@no_type_check
 @njit(**_JIT)
 def _spread_out(v, p):
     """Planes on every other pixel of planes twice as large, whose other pixels are zero: a convolution's stride undone."""
@@ -389,11 +411,13 @@ def _spread_out(v, p):
                 v[p[OUT] + (c * span_out + 2 * y + p[BORDER]) * span_out + 2 * x + p[BORDER]] = value
 
 
+@no_type_check
 @njit(forceinline=True, **_JIT)
 def _index(c, y, x, side, border):
     return (c * (side + 2 * border) + y + border) * (side + 2 * border) + x + border
 
 
+@no_type_check
 @njit(**_JIT)
 def _standardize(v, s, p):
     """(x - mean) / max(std, 1/√count), image by image. `winner`: where mean, scale and whether the image varies are kept."""
@@ -427,6 +451,7 @@ def _standardize(v, s, p):
                 v[p[OUT] + _index(c, y, x, side, p[BORDER])] = muladd(value, v[scale], zero)
 
 
+@no_type_check
 @njit(**_JIT)
 def _standardize_gradient(v, p):
     """In place of the gradient `out`; x: the standardised images, of which `winner` tells the scale and whether they vary."""
@@ -451,6 +476,7 @@ def _standardize_gradient(v, p):
                 v[at] = muladd(value, v[scale], zero)
 
 
+@no_type_check
 @njit(**_JIT)
 def _mean(v, p):
     """The mean of each plane."""
@@ -464,6 +490,7 @@ def _mean(v, p):
         v[p[OUT] + c] = total
 
 
+@no_type_check
 @njit(**_JIT)
 def _mean_gradient(v, w, p):
     side = p[SIDE]
@@ -474,6 +501,7 @@ def _mean_gradient(v, w, p):
                 _finish(v, w, p, value, c, _index(c, y, x, side, p[BORDER]))
 
 
+@no_type_check
 @njit(**_JIT)
 def _loss(s, p, labels, n):
     """The gradient of the cross entropy to the logits, softmax less one-hot. Whether the cross entropies are finite."""
@@ -496,6 +524,7 @@ def _loss(s, p, labels, n):
     return finite
 
 
+@no_type_check
 @njit(**_JIT)
 def _step(v, p, size):
     """One step along the sign of the gradient `add`, in place of the images `x`; `out`: their lower and their upper bounds."""
@@ -512,6 +541,7 @@ def _step(v, p, size):
                 v[at] = greater(value, v[high + i], v[high + i], value)
 
 
+@no_type_check
 def interpret(v, s, w, table, first, last, p, labels, steps, size):
     """Run the rows from `first` to `last` of the table, `steps` times. Whether every loss was finite; `p`: room for a row."""
     finite, n = 1, lanes_of(v)
@@ -530,7 +560,7 @@ def interpret(v, s, w, table, first, last, p, labels, steps, size):
             elif kind == _DENSE:
                 _dense(v, w, p)
             elif kind == _UNPOOL:
-                if p[OUT_CHANNELS] % TILE:
+                if p[MARGIN] > 0:
                     _unpool_across(v, w, p)
                 else:
                     _unpool_channels(v, w, p)

@@ -108,7 +108,10 @@ class _Builder:
         return self.room(count + -count % UNITS)
 
     def unpool(self, w: Tensor, x: int, side: int, margin: int, winner: int, out: int, **fields: int) -> None:
-        """The gradient to the input of a 5×5 convolution with pooling; x and `winner` have a border of `margin`."""
+        """The gradient to the input of a 5×5 convolution with pooling; x and `winner` have a border of `margin`.
+
+        With a border that input is the image itself, of few channels; without one it has those of another convolution.
+        """
         # For each of nine windows, pixel of a block and winner: the tap of the kernel that leads from it there, 25 for none.
         offset = torch.arange(2, device=_CPU)
         apart = (
@@ -117,10 +120,11 @@ class _Builder:
         y, x_ = apart[:, None, :, None, :, None], apart[None, :, None, :, None, :]
         taps = torch.where((y >= 0) & (y < 5) & (x_ >= 0) & (x_ < 5), 5 * y + x_, 25).reshape(9, 4, 4)
         t = F.pad(w.flatten(2), (0, 1), value=self.zero)[:, :, taps]  # unit, channel, window, pixel, winner
-        tile = 1 if w.shape[1] % TILE else TILE
-        packed = t.view(len(w), -1, tile, 9, 4, 4).permute(1, 0, 3, 2, 4, 5)
+        tile = 1 if margin else TILE  # blocks along a row of the image, or in as many channels
+        t = self.padded(t.transpose(0, 1), tile)
+        packed = t.view(-1, tile, len(w), 9, 4, 4).permute(0, 2, 3, 1, 4, 5)
         self.add(
-            "unpool", x=x, side=side, margin=margin, channels=len(w), out_channels=w.shape[1], winner=winner,
+            "unpool", x=x, side=side, margin=margin, channels=len(w), out_channels=len(t), winner=winner,
             w=self.put(packed), out=out, **fields,
         )  # fmt: skip
 
@@ -365,6 +369,8 @@ class Program:
         Each image is attacked by itself, alike on any number of threads. ValueError for a label that is no class.
         """
         t = self.table
+        if len(y) != len(images):
+            raise ValueError(f"images and labels must be as many, given {len(images)} and {len(y)}")
         if len(y) and not 0 <= int(y.min()) <= int(y.max()) < t.classes:
             raise ValueError(f"labels must be from 0 to {t.classes - 1}, given labels from {int(y.min())} to {int(y.max())}")
 
@@ -461,7 +467,7 @@ def of(model: Callable, x: Tensor) -> Program | None:
     changes; another type than float32 or float64; not on a processor with AVX2; images of sides that the tiles do not divide.
     As a rule may be incomplete, the program's logits of the first few images are compared with the model's, too.
     """
-    if not operations.pays() or not isinstance(model, nn.Module) or x.device.type != "cpu" or x.dtype not in _DTYPES:
+    if not (operations.pays() and isinstance(model, nn.Module) and len(x) and x.device.type == "cpu" and x.dtype in _DTYPES):
         return None
     if any(tensor.dtype != x.dtype for tensor in model.parameters()) or any(p.device.type != "cpu" for p in model.parameters()):
         return None
