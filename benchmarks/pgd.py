@@ -1,6 +1,7 @@
 """`attacks.pgd` beside other libraries' PGD: speed, and the robust accuracy each reaches, side by side in one process.
 
     make bench                       # installs the peers and runs this with its defaults
+    python benchmarks/pgd.py --before ../earlier   # beside the engine of another checkout as well
     python benchmarks/pgd.py --help
 
 Every engine attacks the same trained weights, images and labels from the same δ₀ with the same eps, step and number of
@@ -12,16 +13,20 @@ printed and written to a record, with the matrix-product ceiling measured in the
 
 import copy
 import datetime
+import importlib
 import json
 import logging
 import platform
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 from unittest import mock
 
@@ -32,12 +37,15 @@ import typer
 from torch import Tensor, nn
 
 from lib import attacks, cost, data, experiments, models, results, training
+from lib.fast.operations import FEATURES
 
 ROOT = Path(__file__).resolve().parents[1]
+BEFORE = "before"  # the engine of an earlier commit
 # Model, widen factor, data set, eps, step size, and the steps of a timed attack.
 CASES = {
     "lenet5-w0.125": ("lenet5", 0.125, "mnist-5000", 0.3, 0.06, 10),
     "lenet5-w0.25": ("lenet5", 0.25, "mnist-5000", 0.3, 0.06, 10),
+    "lenet5-w0.5": ("lenet5", 0.5, "mnist-5000", 0.3, 0.06, 10),
     "lenet5-w1": ("lenet5", 1.0, "mnist-5000", 0.3, 0.06, 10),
     "wide_resnet28-w0.25": ("wide_resnet28", 0.25, "colour-patches", 8 / 255, 2 / 255, 5),
     "wide_resnet28-w1": ("wide_resnet28", 1.0, "colour-patches", 8 / 255, 2 / 255, 5),
@@ -123,6 +131,45 @@ def art(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> 
         return torch.from_numpy(np.asarray(method.generate(x.cpu().numpy(), y.cpu().numpy()))).to(x)
 
 
+def earlier(checkout: Path) -> Engine:
+    """The engine of another checkout of this book, an earlier commit's, on its own form of the network.
+
+    Its modules bear the same names as those of this one, and take their place while it runs.
+    """
+    theirs: dict[str, ModuleType] = {}
+    network: list[tuple[nn.Module, nn.Module]] = []  # ours, and theirs with its weights
+
+    def as_there(call: Callable):
+        ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "lib"}
+        sys.modules.update(theirs)
+        sys.path.insert(0, str(checkout))
+        try:
+            return call()
+        finally:
+            sys.path.remove(str(checkout))
+            theirs.update({name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "lib"})
+            sys.modules.update(ours)
+
+    def engine(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
+        def run() -> Tensor:
+            there = importlib.import_module("lib.attacks")
+            if not network or network[0][0] is not model:
+                build = importlib.import_module("lib.models").build
+                width = next(width for name, width, *_ in CASES.values() if _same_shapes(build(name, width), model))
+                twin = build("lenet5" if isinstance(model, nn.Sequential) else "wide_resnet28", width).eval()
+                twin.load_state_dict(model.state_dict())
+                network[:] = [(model, twin)]
+            return there.pgd(network[0][1], x, y, start=delta, **attack)
+
+        return as_there(run)
+
+    return engine
+
+
+def _same_shapes(one: nn.Module, other: nn.Module) -> bool:
+    return [p.shape for p in one.parameters()] == [p.shape for p in other.parameters()]
+
+
 ENGINES: dict[str, tuple[Engine, str | None]] = {
     "lib, float32": (lib_float32, None),
     "lib, bfloat16": (lib_bfloat16, None),
@@ -203,12 +250,14 @@ def measure(name: str, batch: int, rounds: int, where: torch.device, trained_mod
     reached = {}
     ceilings: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     engines = {label: engine for label, (engine, package) in ENGINES.items() if installed(package) is not None}
+    if where.type == "cpu" and not {"avx512bf16", "amx-bf16"} & {name for name, there in FEATURES.items() if there}:
+        engines.pop("lib, bfloat16")  # a processor without bfloat16 emulates it, some ten times as slow as float32
     for i in range(rounds + 1):
         for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
             ceilings[precision].append(ceiling(dtype, where))
         for label, engine in engines.items():
             began = time.perf_counter()
-            adversarial = engine(model if label.startswith("lib") else plain, x, y, delta, attack)
+            adversarial = engine(model if label.startswith(("lib", BEFORE)) else plain, x, y, delta, attack)
             if where.type == "cuda":
                 torch.cuda.synchronize(where)
             seconds = time.perf_counter() - began
@@ -227,15 +276,19 @@ def measure(name: str, batch: int, rounds: int, where: torch.device, trained_mod
                 "case": name, "batch": batch, "engine": label, "version": installed(ENGINES[label][1]), "num_steps": num_steps,
                 "image_steps_per_second": statistics.median(listed), "quartiles": [low, high], "rounds": len(listed),
                 "ratio_to_advertorch": statistics.median(a / b for a, b in zip(listed, rates["AdverTorch"], strict=True)),
+                "ratio_to_before": statistics.median(a / b for a, b in zip(listed, rates.get(BEFORE, listed), strict=True))
+                if BEFORE in rates
+                else None,
                 "ratio_to_plain_loop": statistics.median(a / b for a, b in zip(listed, rates["plain loop"], strict=True)),
                 "share_of_ceiling": statistics.median(listed) * flops / statistics.median(ceilings[precision][1:]),
                 **reached[label],
             }
         )  # fmt: skip
         row = rows[-1]
+        faster = f"×{row['ratio_to_before']:.2f} before  " if row["ratio_to_before"] else ""
         typer.echo(
             f"{name:20} {batch:5} {label:14} {row['image_steps_per_second']:9.0f}/s  "
-            f"×{row['ratio_to_advertorch']:.2f} AdverTorch  ×{row['ratio_to_plain_loop']:.2f} plain  "
+            f"{faster}×{row['ratio_to_advertorch']:.2f} AdverTorch  ×{row['ratio_to_plain_loop']:.2f} plain  "
             f"{row['share_of_ceiling']:4.0%} of ceiling  robust {row['robust_accuracy']:.3f}  max|δ| {row['max_delta']:.6f}"
         )
     return rows
@@ -243,10 +296,13 @@ def measure(name: str, batch: int, rounds: int, where: torch.device, trained_mod
 
 def main(
     case: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; may be repeated.")] = None,
-    batch: Annotated[list[int] | None, typer.Option(help="Images an attack; may be repeated. Default: 50, 128, 1000.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Images an attack; may be repeated. Default: 50, 128.")] = None,
     rounds: int = 7,
     device: str = "auto",
     threads: Annotated[int, typer.Option(help="Of the processor; one is what a run has that shares the machine.")] = 1,
+    before: Annotated[
+        Path | None, typer.Option(help="A checkout of an earlier commit, whose engine is measured as well.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="The record; default: results/benchmarks/pgd-cpu.json, -cpu-N-threads.json or -cuda.json."),
@@ -258,6 +314,13 @@ def main(
         raise typer.BadParameter(f"unknown case {', '.join(unknown)}" if unknown else f"rounds must be ≥ 2, given {rounds}")
     if threads < 1:
         raise typer.BadParameter(f"threads must be ≥ 1, given {threads}")
+    commit = None
+    if before is not None:
+        if not (before / "lib" / "attacks.py").exists():
+            raise typer.BadParameter(f"{before} is no checkout of this book: it has no lib/attacks.py")
+        ENGINES[BEFORE] = (earlier(before.resolve()), None)
+        git = ["git", "-C", str(before), "rev-parse", "--short=12", "HEAD"]
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     torch.set_num_threads(threads)
     logging.getLogger("art").setLevel(logging.ERROR)
     where = experiments.device(device)
@@ -267,10 +330,11 @@ def main(
         stack.enter_context(torch.random.fork_rng(devices=[]))
         for name in case or [name for name in CASES if where.type == "cuda" or not name.endswith("-w4")]:
             ready = trained(name, where)
-            for size in batch or (50, 128, 1000):
+            for size in batch or (50, 128):
                 rows += measure(name, size, rounds, where, ready)
     record = {
         "rows": rows,
+        "before": commit,
         "device": results.device_name(where),
         "platform": platform.platform(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -482,11 +482,12 @@ def benchmarks() -> list[str]:
 def benchmark(name: str) -> pd.DataFrame:
     """The committed record of a benchmark, `results/benchmarks/<name>.json`: one row a (case, batch, engine).
 
-    `attrs`: `device`, `date` and `commit`. FileNotFoundError where it was never measured.
+    `attrs`: `device`, `date`, `commit` and, where an earlier commit's engine was measured as well, `before`. FileNotFoundError
+    where it was never measured.
     """
     record = json.loads((ROOT / "results" / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
     found = pd.DataFrame(record["rows"])
-    found.attrs = {field: record[field] for field in ("device", "date", "commit")}
+    found.attrs = {field: record.get(field) for field in ("device", "date", "commit", "before")}
     return found
 
 

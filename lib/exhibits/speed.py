@@ -28,28 +28,27 @@ def speed_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def speed_seen(rows: pd.DataFrame) -> str:
-    """What the record of a benchmark says of LeNet5 at full width and of the narrowest residual network, batch by batch."""
+    """What the record of a benchmark says of narrow networks, at the batch they train with, and of wide ones."""
 
-    def listed(case: str, engine: str, column: str, form: str) -> str:
-        found = rows[(rows["case"] == case) & (rows["engine"] == engine)].sort_values("batch")
-        return " / ".join(form.format(value) for value in found[column])
+    def ratios(case: str, batch: int) -> str:
+        (row,) = rows[(rows["case"] == case) & (rows["batch"] == batch) & (rows["engine"] == "lib, float32")].to_dict("records")
+        before = f"×{row['ratio_to_before']:.1f} the engine before it, " if row.get("ratio_to_before") else ""
+        name = case.replace("lenet5", "LeNet5").replace("wide_resnet28", "WRN-28").replace("-w", " w=")
+        return f"{name}, batches of {batch}: {before}×{row['ratio_to_advertorch']:.1f} AdverTorch"
 
-    batches = " / ".join(str(batch) for batch in sorted(rows["batch"].unique()))
-    plain, share = ("ratio_to_plain_loop", "{:.1f}"), ("share_of_ceiling", "{:.0%}")
-    wide = {engine: listed("lenet5-w1", engine, *share) for engine in ("lib, float32", "lib, bfloat16")}
+    narrow = [("lenet5-w0.125", 50), ("lenet5-w0.25", 50), ("wide_resnet28-w0.25", 128)]
+    wide = [("lenet5-w1", 50), ("wide_resnet28-w1", 128)]
     return (
-        f"LeNet5 at full width, batches of {batches}: in float32 {wide['lib, float32']} of the ceiling, in bfloat16 "
-        f"{wide['lib, bfloat16']}. A small batch pays for reading the dense layer's weights, and for their copy in lower "
-        f"precision, as much as a large one. WRN-28-0.25, which trains on batches of 128: in bfloat16 "
-        f"{listed('wide_resnet28-w0.25', 'lib, bfloat16', *plain)} times the plain loop; most of the rest is its "
-        f"convolutions of four channels, which leave a processor's vectors three quarters empty."
+        f"In float32, the compiled attack on narrow networks: {'; '.join(ratios(*case) for case in narrow)}. "
+        f"The framework on wide ones: {'; '.join(ratios(*case) for case in wide)}."
     )
 
 
 def benchmark_stamp(rows: pd.DataFrame) -> str:
     """The line below a benchmark: machine, date, commit and number of rounds."""
     device, date, commit = (rows.attrs[name] for name in ("device", "date", "commit"))
-    return f"Measured on {device}, {date[:10]}, commit `{commit}`; medians of {rows['rounds'].min()} rounds."
+    before = f"; *before*: the engine of commit `{rows.attrs['before']}`" if rows.attrs.get("before") else ""
+    return f"Measured on {device}, {date[:10]}, commit `{commit}`; medians of {rows['rounds'].min()} rounds{before}."
 
 
 def agreement_table(rows: pd.DataFrame) -> pd.DataFrame:
