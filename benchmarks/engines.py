@@ -1,0 +1,89 @@
+"""Does it matter which engine takes the steps of a training's attack? The same trainings with the compiled one and without it.
+
+    python benchmarks/engines.py            # 8 seeds, original and smooth-5, recipe `short` of scale laptop; may be interrupted
+
+Both trainings of a pair begin with the same weights and see the same batches and random starts; only the rounding of the
+attack's gradients differs. The models are evaluated alike, by the paper's attack on test images. A pair is written to the record
+as soon as it is computed, and is not computed again.
+"""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Annotated
+from unittest import mock
+
+import numpy as np
+import torch
+import typer
+
+from lib import attacks, data, evaluation, exhibits, experiments, grid, results, training
+from lib.grid import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+ENGINES = ("compiled", "framework")
+
+
+def trained(run: Run, engine: str, test_size: int) -> dict:
+    """Robust accuracy on test images, in percent, of a run whose attacks the named engine computes, and seconds of training."""
+    settings = grid.settings(run)
+    images = data.transformed(settings["data"]["source"], "train", run.transform, size=run.train_size, seed=run.seed)
+    model = experiments.new_model(run, torch.device("cpu"))
+    # Without a program `pgd` takes the framework's way.
+    with mock.patch.object(attacks, "_program", attacks._program if engine == "compiled" else lambda model, x: None):
+        found = attacks.engine_of(model, images[0][:1])
+        if found != engine:
+            raise typer.BadParameter(f"this processor computes {run.key} by {found}; the comparison needs {engine}")
+        done = training.train(
+            model, *images[:2], **settings["training"], attack=settings["attack"], description=f"{run.key}, {engine}"
+        )
+    x, y, _ = data.transformed(settings["data"]["source"], "test", run.transform, size=test_size)
+    threat_model = attacks.ThreatModel(**grid.evaluation_settings(run, "pgd")["threat_model"])
+    after = evaluation.evaluate(model, x, y, threat_model, generator=torch.Generator().manual_seed(0))
+    return {"robust_accuracy": 100 * after.robust_accuracy, "seconds": round(done.seconds, 1)}
+
+
+def main(
+    seeds: int = 8,
+    widen_factor: float = 0.125,
+    transform: Annotated[list[str] | None, typer.Option(help="May be repeated. Default: original, smooth-5.")] = None,
+    test_size: int = 10000,
+    output: Annotated[Path, typer.Option(help="The record.")] = ROOT / "results" / "benchmarks" / "engines.json",
+) -> None:
+    """Train each pair that the record lacks, and say what the differences are."""
+    if seeds < 2:
+        raise typer.BadParameter(f"seeds must be ≥ 2: an interval needs several; given {seeds}")
+    torch.set_num_threads(1)
+    experiments.device("cpu")
+    rows = json.loads(output.read_text(encoding="utf-8"))["rows"] if output.exists() else []
+    names = transform or ["original", "smooth-5"]
+    for seed in range(seeds):
+        for name in names:
+            run = Run("mnist", name, "lenet5", widen_factor, "pgd", 60000, "short", seed, "laptop")
+            if any(row["key"] == run.key for row in rows):
+                continue
+            pair = {engine: trained(run, engine, test_size) for engine in ENGINES}
+            rows.append({"key": run.key, "transform": name, "seed": seed, "test_size": test_size, **pair})
+            record = {
+                "rows": rows,
+                "device": results.device_name(torch.device("cpu")),
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                **results.provenance(),
+            }
+            part = output.with_suffix(".part")
+            part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            part.replace(output)
+    for name in names:
+        gaps = [
+            row["compiled"]["robust_accuracy"] - row["framework"]["robust_accuracy"] for row in rows if row["transform"] == name
+        ]
+        spread = np.std([row["framework"]["robust_accuracy"] for row in rows if row["transform"] == name], ddof=1)
+        mean, low, high = exhibits.mean_interval(gaps)
+        typer.echo(
+            f"{name}: compiled minus framework {mean:+.2f} points (95% interval {low:+.2f} to {high:+.2f}, {len(gaps)} seeds); "
+            f"the seeds' own standard deviation is {spread:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
