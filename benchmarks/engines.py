@@ -3,8 +3,8 @@
     python benchmarks/engines.py            # 8 seeds, original and smooth-5, recipe `short` of scale laptop; may be interrupted
 
 Both trainings of a pair begin with the same weights and see the same batches and random starts; only the rounding of the
-attack's gradients differs. The models are evaluated alike, by the paper's attack on test images. A pair is written to the record
-as soon as it is computed, and is not computed again.
+attack's gradients differs. The models are evaluated alike, by the paper's attack on test images. A pair is written to the
+record as soon as it is computed, and is not computed again.
 """
 
 import datetime
