@@ -335,13 +335,14 @@ def _spreads(scale: str, states: tuple) -> intervals.Spreads:
     return intervals.pooled(frame(_of_several_seeds(scale))) if states else {}
 
 
-def choose(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> list[Item]:
+def choose(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", cifar10: str | None = None) -> list[Item]:
     """What the exhibit shows: its runs at `scale`, or, for `auto`, at the highest complete scale, else the most complete one.
 
-    `auto` looks at every CIFAR10 set as well, and never mixes two. ValueError for an unknown exhibit or scale.
+    `auto` looks at every CIFAR10 set as well, and never mixes two; a scale takes `cifar10`, by default `grid.cifar10_set()`.
+    ValueError for an unknown exhibit or scale.
     """
     if scale != "auto":
-        return grid.runs(exhibit, scale, seeds=seeds)
+        return grid.runs(exhibit, scale, seeds=seeds, cifar10=cifar10)
     if seeds != "all" and (not isinstance(seeds, int) or seeds < 1):
         raise ValueError(f"seeds must be 'all' or a number ≥ 1, given {seeds!r}")
     candidates = {}
@@ -403,21 +404,21 @@ def histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:
     return _with_attrs(rows, ["left", "right", "count"], exhibit, scale)
 
 
-def tables(exhibit: str, scale: str = "auto") -> pd.DataFrame:
+def tables(exhibit: str, scale: str = "auto", *, cifar10: str | None = None) -> pd.DataFrame:
     """The tables that the exhibit's measurements left, one below the other, with the columns of `histograms` about them.
 
-    The other columns are the measurement's own; stale tables are left out.
+    The other columns are the measurement's own; stale tables are left out. `cifar10` as in `choose`.
     """
-    rows = [{**base, **row} for base, record in _measured(exhibit, scale) for row in record["table"]]
+    rows = [{**base, **row} for base, record in _measured(exhibit, scale, cifar10) for row in record["table"]]
     return _with_attrs(rows, [], exhibit, scale)
 
 
 _ABOUT = ("dataset", "transform", "model", "source", "device", "commit", "date", "scale", "status")
 
 
-def _measured(exhibit: str, scale: str) -> Iterator[tuple[dict, dict]]:
+def _measured(exhibit: str, scale: str, cifar10: str | None = None) -> Iterator[tuple[dict, dict]]:
     """(what a row says of it, the record) of each measurement that is recorded."""
-    for item in choose(exhibit, scale):
+    for item in choose(exhibit, scale, cifar10=cifar10):
         if status(item, "measured") == "recorded":
             record = read(item, "measured")
             about = {field: record[field] for field in ("source", "device", "commit", "date", "scale")}

@@ -119,13 +119,17 @@ def recorded(scale: str = "auto") -> pd.DataFrame:
     """What is recorded at `scale`, or, for `auto`, at every scale, as `check` takes it."""
     scales = grid.SCALES if scale == "auto" else [scale]
     frames = [results.load(name) for name in scales]
-    frames += [
-        results.tables(name, each)
+    simulated = [
+        results.tables(name, each, cifar10=cifar10)
         for name in grid.exhibits()
         for each in scales
         if grid.exhibit(name).get("quantity") in _SIMULATED and each in grid.exhibit(name)["scales"]
+        for cifar10 in (grid.CIFAR10_SETS if "cifar10" in grid.exhibit(name)["dataset"] else grid.CIFAR10_SETS[:1])
     ]
-    frames = [_with_points(found) for found in frames if len(found)]
+    # An exhibit of several sets gives those other than CIFAR10 twice.
+    if simulated := [found for found in simulated if len(found)]:
+        frames.append(_with_points(pd.concat(simulated, ignore_index=True).drop_duplicates()))
+    frames = [found for found in frames if len(found)]
     return pd.concat(frames, ignore_index=True) if frames else results.frame([])
 
 
@@ -133,8 +137,9 @@ def _with_points(found: pd.DataFrame) -> pd.DataFrame:
     """A histogram of pairwise distances is of so many points as make up its pairs."""
     if "count" not in found:
         return found
-    pairs = found.groupby(["dataset", "transform", "d"])["count"].transform("sum")
-    return found.assign(n=((1 + (1 + 8 * pairs) ** 0.5) / 2).round())
+    pairs = found.groupby(["scale", "dataset", "transform", "d"])["count"].transform("sum")
+    points = ((1 + (1 + 8 * pairs) ** 0.5) / 2).round()
+    return found.assign(n=points.where(found["count"].notna(), found.get("n")))
 
 
 def check(name: str, records: pd.DataFrame) -> Verdict:
