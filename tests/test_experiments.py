@@ -105,6 +105,17 @@ def test_a_run_from_the_pixels_to_its_records(monkeypatch):
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_run_whose_weights_are_kept_is_attacked_again_once_it_is_recorded(monkeypatch):
+    monkeypatch.setattr(grid, "keeps_weights", lambda run: run.training == "pgd")
+    asked = []
+    check = experiments.check_kept
+    monkeypatch.setattr(experiments, "check_kept", lambda run: (asked.append(results.missing(run)), check(run)))
+    experiments.complete([STANDARD, PGD], "cpu")
+    assert asked == [[]]  # everything was recorded by then, and nothing is lost by an error
+    assert weights.digest(weights.load(PGD)) == results.read(PGD, "pgd")["weights"]
+
+
+@pytest.mark.usefixtures("tiny")
 def test_two_equal_runs_leave_equal_records(monkeypatch, tmp_path):
     found = []
     for folder in ("one", "two"):

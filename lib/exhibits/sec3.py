@@ -82,11 +82,11 @@ def lucky_seen(frames: Sequence[pd.DataFrame]) -> str:
             continue
         means = found.groupby("transform", sort=False)[["both", "lucky"]].mean()
         listed = ", ".join(f"{transform_label(name)} {value:.1f}" for name, value in means["both"].items())
-        most = means["lucky"].idxmax()
+        name, most = set_name(found["dataset"].iloc[0]), means["lucky"].max()
+        at_most = f"Of {name} that is at most **{most:.2f} points** ({transform_label(means['lucky'].idxmax())})."
         said.append(
-            f"Of {set_name(found['dataset'].iloc[0])} that is at most **{means['lucky'].max():.2f} points** "
-            f"({transform_label(most)}). Counting only images that are right before and after the attack, robust accuracy in "
-            f"percent is: {listed}."
+            f"{at_most if most else f'No image of {name} is such a one.'} Counting only images that are right before and after "
+            f"the attack, robust accuracy in percent is: {listed}."
         )
     return " ".join(said)
 
