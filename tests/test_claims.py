@@ -610,6 +610,11 @@ def test_the_papers_numbers_carry_the_spread_of_our_trainings():
     assert "original: +0.0 [-0.6, +0.6]" in within["paper_evidence"] or within["paper_verdict"] == "holds"
 
 
+def test_simulations_alone_have_no_spread_of_trainings():
+    found = claims.verdicts("2.1", example_1(800, (1000, 3000, 4000)).drop(columns=["recipe", "training", "split"]))
+    assert set(found["verdict"]) == {"certain"}
+
+
 def test_the_papers_own_numbers_bear_out_its_claims_but_for_the_slips():
     found = claims.verdicts("", claims.published()).set_index("claim")
     assert list(found.index) == list(claims.CLAIMS)

@@ -176,6 +176,7 @@ def _by_scale(records: pd.DataFrame, spreads: Spreads | None = None) -> list[Rec
 
 def _spreads(rows: pd.DataFrame, scale: str) -> Spreads:
     """Of the records of `scale`; without several seeds of any, those of `laptop` stand in for the paper's own settings."""
+    rows = rows.reindex(columns=list(results.COLUMNS))
     for name in ("paper", "laptop") if scale in (PUBLISHED, "paper") else (scale,):
         if found := pooled(rows[rows["scale"] == name]):
             return found
