@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+import stored
 import torch
 
 from lib import data, experiments, grid, models, results, training, weights
@@ -17,14 +18,7 @@ COMMITTED = results.ROOT / "results" / "weights"
 def recorded(trained) -> torch.nn.Module:
     """A network that stands for the trained one of `RUN`, and a record of its training."""
     model = models.build("lenet5", 0.25).eval()
-    results.write(
-        RUN,
-        "training",
-        {"metrics": {}, "weights": weights.digest(model)},
-        seconds=1.0,
-        device=torch.device("cpu"),
-        source="mnist",
-    )
+    stored.write(RUN, "training", weights=weights.digest(model))
     return model
 
 
@@ -75,9 +69,7 @@ def test_other_runs_keep_none(recorded, change):
 
 def test_weights_that_are_not_the_records_are_refused(recorded):
     weights.keep(RUN, recorded)
-    results.write(
-        RUN, "training", {"metrics": {}, "weights": "another"}, seconds=1.0, device=torch.device("cpu"), source="mnist"
-    )
+    stored.write(RUN, "training", weights="0123456789ab")
     with pytest.raises(
         results.RecordError, match=r"is of another training than the record of laptop: mnist/original/.*; delete it"
     ):
