@@ -27,7 +27,21 @@ from filelock import FileLock
 from torch import nn
 from tqdm import tqdm
 
-from lib import attacks, certified, data, evaluation, geometry, grid, models, results, theory, training, transforms, weights
+from lib import (
+    attacks,
+    certified,
+    data,
+    evaluation,
+    geometry,
+    grid,
+    models,
+    results,
+    schema,
+    theory,
+    training,
+    transforms,
+    weights,
+)
 from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,7 +192,7 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
             checkpoint=folder / "training.safetensors", description=str(run),
         )  # fmt: skip
     except training.TrainingFailedError as failure:
-        content = {"metrics": {}, "curve": failure.curve, "failed": failure.reason, **_solved(run)}
+        content = {"metrics": {}, "curve": failure.curve, "failed": schema.words(failure.reason), **_solved(run)}
         results.write(run, "training", content, seconds=failure.seconds, device=where, source=source)
         (folder / "training.safetensors").unlink(missing_ok=True)
         raise

@@ -16,7 +16,7 @@ import numpy as np
 
 # The words of a record: letters, digits and what stands in the names of processors and data sets; nothing that a page, a
 # spreadsheet or a shell would take for more than words.
-TEXT = {"type": "string", "pattern": r"^[^\W_][\w .,:;()@+/&'®™×-]{0,199}$"}
+TEXT = {"type": "string", "pattern": r"^[^\W_][\w .,:;()@+/&%='®™×-]{0,199}$"}
 
 
 def _words(pattern: str) -> dict:
@@ -152,9 +152,9 @@ def one_line(text: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
-def words(name: str) -> str:
-    """The name of a device without the characters that a record does not take; "unnamed" where nothing is left."""
-    return re.sub(r"^[\W_]+", "", " ".join(re.sub(r"[^\w .,:;()@+/&'®™×-]", " ", name).split()))[:120] or "unnamed"
+def words(text: str) -> str:
+    """The text, such as a device's name, without the characters that a record does not take; "unnamed" if nothing is left."""
+    return re.sub(r"^[\W_]+", "", " ".join(re.sub(r"[^\w .,:;()@+/&%='®™×-]", " ", text).split()))[:180] or "unnamed"
 
 
 def parsed(text: str) -> dict:
