@@ -89,14 +89,18 @@ def _keep_freed_memory() -> None:
     mallopt(-3, 2**25)
 
 
+def checkpoint_base() -> Path:
+    """`CHECKPOINT_DIR`, relative to the repository, by default `checkpoints/`."""
+    return ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
+
+
 def checkpoint_folder(run: Run) -> Path:
     """Where a run's checkpoint and weights lie: `CHECKPOINT_DIR`, by default `checkpoints/`.
 
     The folder's name holds a digest of the settings: weights trained with other settings are never taken for these.
     """
-    base = ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
     identity = json.dumps([grid.settings(run), grid.numerics(run)], sort_keys=True)
-    return base / run.scale / run.key / hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return checkpoint_base() / run.scale / run.key / hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
 def scale_factor(source: str, transform: str, size: int) -> float | None:
@@ -449,6 +453,15 @@ _OF_CLASSES = {
 }
 
 
+def _lock(folder: Path) -> FileLock:
+    """The lock of what is computed with this folder. OSError where the folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
+    return FileLock(folder / "lock")
+
+
 def complete_one(item: Item, where: torch.device) -> bool:
     """Compute what `item` lacks. Returns whether there was anything to do.
 
@@ -457,15 +470,16 @@ def complete_one(item: Item, where: torch.device) -> bool:
     if not results.missing(item):
         return False
     if isinstance(item, Measurement):
-        measure(item)
-        return True
+        folder = checkpoint_base() / item.scale / item.key
+        with _lock(folder):
+            missing = results.missing(item)
+            if missing:
+                results.prepare(item)
+                measure(item)
+        return bool(missing)
     transforms.parse(item.transform, factor=1.0)  # a wrong name is refused before any work
     folder = checkpoint_folder(item)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
-    with FileLock(folder / "lock"):
+    with _lock(folder):
         missing = results.missing(item)
         if missing:
             results.prepare(item)
@@ -489,7 +503,8 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
     """Compute whatever is missing or stale among `items`, in order; returns how many were computed.
 
     `jobs` runs go side by side, each in a process of its own with its share of the processor's threads: for narrow
-    networks that is more than one run with all threads. Raises ValueError for jobs < 1, and what a run raises.
+    networks that is more than one run with all threads. More processes than there are runs or processors (two at least) are
+    not begun. Raises ValueError for jobs < 1, and what a run raises.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be ≥ 1, given {jobs}")
@@ -501,8 +516,11 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
             log.info("%d of %d: %s", i + 1, len(items), item)
             computed += complete_one(item, where)
         return computed
-    threads = max(1, torch.get_num_threads() // jobs)
     waiting = [item for item in items if results.missing(item)]
+    most = min(jobs, max(1, len(waiting)), max(2, os.cpu_count() or 1))
+    if most < jobs:
+        log.info("%d jobs side by side, not %d: %d runs wait for %d processors", most, jobs, len(waiting), os.cpu_count())
+    jobs, threads = most, max(1, torch.get_num_threads() // most)
     bars = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"  # for the processes started here: their bars would overwrite one another
     others = active_children()

@@ -129,7 +129,8 @@ def prepare(item: Item) -> None:
     target = path(item, "training").parent
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for part in target.glob(".*.json.*"):
+        # The folder of a run is its own; that of a measurement it shares with others.
+        for part in target.glob(f".{path(item, 'measured').name}.*" if isinstance(item, Measurement) else ".*.json.*"):
             part.unlink()
         with tempfile.TemporaryFile(dir=target):
             pass

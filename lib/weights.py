@@ -52,15 +52,34 @@ def load(run: Run) -> nn.Module:
     """The trained network of `run`, in evaluation mode, float32, its weights rounded to half precision.
 
     Its accuracies differ from the recorded ones by that rounding. FileNotFoundError where no weights of it are kept;
-    RecordError where they are not those that the record is of.
+    RecordError where they are not those that the record is of, or not this network's.
     """
     file = path(run)
     if not file.exists():
         raise FileNotFoundError(f"no weights of {run} are kept ({file} is missing); python -m lib run trains it")
-    tensors, about = training.load_tensors(file, "cpu")
+    try:
+        tensors, about = training.load_tensors(file, "cpu")
+    except training.CheckpointError as error:
+        raise results.RecordError(str(error)) from None
     if about.get("weights") != results.read(run, "training").get("weights"):
         raise results.RecordError(f"{file} is of another training than the record of {run}; delete it, or restore both")
     with torch.random.fork_rng(devices=[]):
         model = models.build(**grid.settings(run)["model"])
+    if what := _unlike(tensors, model.state_dict()):
+        raise results.RecordError(f"{file} does not hold the weights of {run} ({what}); delete it, or restore it")
     model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
     return model.eval()
+
+
+def _unlike(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
+    """What tells the tensors of a file from those of the network, in words; None where nothing does."""
+    for name in sorted({*tensors, *expected}):
+        if name not in tensors or name not in expected:
+            return f"it lacks {name}" if name in expected else f"{name} is unknown"
+        found, own = tensors[name], expected[name]
+        allowed = (torch.float16, torch.float32) if own.is_floating_point() else (own.dtype,)
+        if found.shape != own.shape or found.dtype not in allowed:
+            return f"{name} is {found.dtype} of shape {tuple(found.shape)}"
+        if not found.isfinite().all():
+            return f"{name} is not finite"
+    return None

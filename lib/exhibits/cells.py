@@ -231,9 +231,11 @@ def as_csv(rows: pd.DataFrame) -> str:
 
 
 def _inert(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    line = schema.one_line(value)
     # A sign before a number, as in a difference, is no formula.
-    formula = isinstance(value, str) and re.match(r"\s*(=|@|[+-](?![\d.,%\s()±to+–-]*$))", value)
-    return f"'{value}" if formula else value
+    return f"'{line}" if re.match(r"\s*(=|@|[+-](?![\d.,%\s()±to+–-]*$))", line) else line
 
 
 def _csv(file: str, rows: pd.DataFrame) -> str:
