@@ -380,7 +380,7 @@ def _set(tensors: dict, name: str, value: float) -> dict:
     return {**tensors, name: torch.full_like(tensors[name], value)}
 
 
-WEIGHT, SLOT = "model.fc1.weight", "optimizer.0.exp_avg"
+WEIGHT, SLOT = "model.7.weight", "optimizer.0.exp_avg"
 # By name, what becomes of (tensors, about) in the file of a checkpoint.
 ALTERED = {
     "a flipped bit of the weights": lambda t, a: (_flipped(t, WEIGHT), a),

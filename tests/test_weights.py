@@ -82,7 +82,7 @@ def _without(tensors: dict, name: str) -> dict:
     return {other: value for other, value in tensors.items() if other != name}
 
 
-NAME = "fc1.weight"
+NAME = "7.weight"
 # By name, what becomes of the tensors in a file of kept weights.
 ALTERED = {
     "no number": lambda t: {**t, NAME: torch.full_like(t[NAME], float("nan"))},
@@ -94,7 +94,7 @@ ALTERED = {
     "bool": lambda t: {**t, NAME: t[NAME] > 0},
     "one missing": lambda t: _without(t, NAME),
     "one unknown": lambda t: {**t, "more": torch.ones(1)},
-    "renamed": lambda t: {**_without(t, NAME), "fc9.weight": t[NAME]},
+    "renamed": lambda t: {**_without(t, NAME), "99.weight": t[NAME]},
     "none": lambda t: {},
     "another shape": lambda t: {**t, NAME: t[NAME][:1]},
     "turned": lambda t: {**t, NAME: t[NAME].T},
