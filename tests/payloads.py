@@ -15,7 +15,7 @@ def payloads(target: Path) -> dict[str, str]:
         "closed attribute": '"><script>alert(1)</script>',
         "link": "[here](javascript:alert(1))",
         "automatic link": "<javascript:alert(1)>",
-        "Markdown picture": "![a](https://example.org/a.png)",
+        "markdown picture": "![a](https://example.org/a.png)",
         "reference": "[here][a]\n\n[a]: javascript:alert(1)",
         "raw role": "{raw-html}`<b>bold</b>`",
         "raw": "a\n\n```{raw} html\n<script>alert(1)</script>\n```\n",
