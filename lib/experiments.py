@@ -28,7 +28,21 @@ from scipy.stats import binomtest
 from torch import nn
 from tqdm import tqdm
 
-from lib import attacks, certified, data, evaluation, geometry, grid, models, results, theory, training, transforms, weights
+from lib import (
+    attacks,
+    certified,
+    data,
+    evaluation,
+    geometry,
+    grid,
+    models,
+    results,
+    schema,
+    theory,
+    training,
+    transforms,
+    weights,
+)
 from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,14 +91,18 @@ def _keep_freed_memory() -> None:
     mallopt(-3, 2**25)
 
 
+def checkpoint_base() -> Path:
+    """`CHECKPOINT_DIR`, relative to the repository, by default `checkpoints/`."""
+    return ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
+
+
 def checkpoint_folder(run: Run) -> Path:
     """Where a run's checkpoint and weights lie: `CHECKPOINT_DIR`, by default `checkpoints/`.
 
     The folder's name holds a digest of the settings: weights trained with other settings are never taken for these.
     """
-    base = ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
     identity = json.dumps([grid.settings(run), grid.numerics(run)], sort_keys=True)
-    return base / run.scale / run.key / hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return checkpoint_base() / run.scale / run.key / hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
 def scale_factor(source: str, transform: str, size: int) -> float | None:
@@ -218,7 +236,7 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
             checkpoint=folder / "training.safetensors", description=str(run),
         )  # fmt: skip
     except training.TrainingFailedError as failure:
-        content = {"metrics": {}, "curve": failure.curve, "failed": failure.reason, **_solved(run)}
+        content = {"metrics": {}, "curve": failure.curve, "failed": schema.words(failure.reason), **_solved(run)}
         results.write(run, "training", content, seconds=failure.seconds, device=where, source=source)
         (folder / "training.safetensors").unlink(missing_ok=True)
         raise
@@ -495,6 +513,15 @@ _OF_CLASSES = {
 }
 
 
+def _lock(folder: Path) -> FileLock:
+    """The lock of what is computed with this folder. OSError where the folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
+    return FileLock(folder / "lock")
+
+
 def complete_one(item: Item, where: torch.device) -> bool:
     """Compute what `item` lacks. Returns whether there was anything to do.
 
@@ -503,15 +530,16 @@ def complete_one(item: Item, where: torch.device) -> bool:
     if not results.missing(item):
         return False
     if isinstance(item, Measurement):
-        measure(item)
-        return True
+        folder = checkpoint_base() / item.scale / item.key
+        with _lock(folder):
+            missing = results.missing(item)
+            if missing:
+                results.prepare(item)
+                measure(item)
+        return bool(missing)
     transforms.parse(item.transform, factor=1.0)  # a wrong name is refused before any work
     folder = checkpoint_folder(item)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
-    with FileLock(folder / "lock"):
+    with _lock(folder):
         missing = results.missing(item)
         if missing:
             results.prepare(item)
@@ -537,7 +565,8 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
     """Compute whatever is missing or stale among `items`, in order; returns how many were computed.
 
     `jobs` runs go side by side, each in a process of its own with its share of the processor's threads: for narrow
-    networks that is more than one run with all threads. Raises ValueError for jobs < 1, and what a run raises.
+    networks that is more than one run with all threads. More processes than there are runs or processors (two at least) are
+    not begun. Raises ValueError for jobs < 1, and what a run raises.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be ≥ 1, given {jobs}")
@@ -549,8 +578,11 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
             log.info("%d of %d: %s", i + 1, len(items), item)
             computed += complete_one(item, where)
         return computed
-    threads = max(1, torch.get_num_threads() // jobs)
     waiting = [item for item in items if results.missing(item)]
+    most = min(jobs, max(1, len(waiting)), max(2, os.cpu_count() or 1))
+    if most < jobs:
+        log.info("%d jobs side by side, not %d: %d runs wait for %d processors", most, jobs, len(waiting), os.cpu_count())
+    jobs, threads = most, max(1, torch.get_num_threads() // most)
     bars = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"  # for the processes started here: their bars would overwrite one another
     others = active_children()

@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import subprocess
 import tempfile
 import uuid
@@ -23,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import grid, intervals
+from lib import grid, intervals, schema
 from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,8 +70,8 @@ def provenance() -> dict:
 def device_name(device: torch.device) -> str:
     """The device in words: the GPU's name, or the processor's and the number of threads."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+        return schema.words(torch.cuda.get_device_name(device))
+    return f"{schema.words(_processor())}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
 
 
 @cache
@@ -85,7 +86,8 @@ def _processor() -> str:
 def write(item: Item, name: str, content: dict, *, seconds: float, device: torch.device, source: str) -> Path:
     """Write the record `name` of `item`: `content` (`metrics`, `outcomes`, …) with settings and provenance beside it.
 
-    Atomic: whatever happens, the file is the earlier record or the whole new one. OSError where it cannot be written.
+    Atomic: whatever happens, the file is the earlier record or the whole new one. OSError where it cannot be written,
+    ValueError where `read` would refuse it.
     """
     target = path(item, name)
     record = {
@@ -101,6 +103,7 @@ def write(item: Item, name: str, content: dict, *, seconds: float, device: torch
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **provenance(),
     }
+    _checked(schema.parsed(json.dumps(record, allow_nan=False)), item, name)
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +130,8 @@ def prepare(item: Item) -> None:
     target = path(item, "training").parent
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for part in target.glob(".*.json.*"):
+        # The folder of a run is its own; that of a measurement it shares with others.
+        for part in target.glob(f".{path(item, 'measured').name}.*" if isinstance(item, Measurement) else ".*.json.*"):
             part.unlink()
         with tempfile.TemporaryFile(dir=target):
             pass
@@ -136,14 +140,24 @@ def prepare(item: Item) -> None:
 
 
 @lru_cache(maxsize=2048)
-def _parsed(file: Path, version: tuple[int, ...]) -> dict:
+def _parsed(file: Path, version: tuple[int, ...], item: Item, name: str) -> dict:
     """What stands in the record `file`, checked. A page asks for each record a dozen times, `version` says which it is."""
-    record = json.loads(file.read_text(encoding="utf-8"))
-    for field in ("key", "scale", "evaluation", "numerics", "settings", "seconds", "device", "source", "date", "commit"):
-        record[field]
+    return _checked(schema.parsed(file.read_text(encoding="utf-8")), item, name)
+
+
+def _checked(record: dict, item: Item, name: str) -> dict:
+    """The record, if it is one of `item` as the grid and the schema know it. ValueError, of one line, if it is not."""
+    schema.check(record)
+    if (record["key"], record["scale"], record["evaluation"]) != (item.key, item.scale, name):
+        raise ValueError(f"it is the record {record['evaluation']} of {record['scale']}: {record['key']}")
+    if name in ("training", "measured") or record["settings"] != _plain(grid.record_settings(item, name)):
+        return record
+    asked = grid.metrics(name).values()
+    if eps := record["settings"]["evaluation"].get("eps"):
+        asked = [f"{metric}_{budget:g}" for metric in asked for budget in eps]
     for split, metrics in record["metrics"].items():
-        for value in metrics.values():
-            float(value), int(record["sizes"][split])
+        if metrics.keys() != set(asked):
+            raise ValueError(f"the metrics of {split} must be {', '.join(asked)}, given {', '.join(metrics)}")
     return record
 
 
@@ -155,9 +169,7 @@ def read(item: Item, name: str) -> dict:
     file = path(item, name)
     try:
         about = file.stat()
-        record = _parsed(file, (about.st_ino, about.st_size, about.st_mtime_ns))  # a file replaced is another
-        if (record["key"], record["scale"], record["evaluation"]) != (item.key, item.scale, name):
-            raise ValueError(f"it is the record {record['evaluation']} of {record['scale']}: {record['key']}")
+        return _parsed(file, (about.st_ino, about.st_size, about.st_mtime_ns), item, name)  # a file replaced is another
     except FileNotFoundError:
         raise
     except NotADirectoryError:
@@ -165,12 +177,10 @@ def read(item: Item, name: str) -> dict:
         raise RecordError(f"{blocking} is a file where a folder of records should be; move it, or set RESULTS_DIR") from None
     except OSError as error:
         raise RecordError(f"cannot read the record {file}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"it lacks {error}" if isinstance(error, KeyError) else error
+    except ValueError as error:
         raise RecordError(
-            f"{file} is not a valid record ({what}); restore it, or delete it to have it computed again"
+            f"{file} is not a valid record ({schema.one_line(error)}); restore it, or delete it to have it computed again"
         ) from None
-    return record
 
 
 def _is_current(record: dict, item: Item, name: str) -> bool:
@@ -284,11 +294,14 @@ def every(scale: str) -> Iterator[dict]:
     """
     for file in sorted((folder() / scale).rglob("*.json")):
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            for field in ("key", "scale", "evaluation", "seconds", "device"):
-                record[field]
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise RecordError(f"{file} is not a valid record ({error}); restore it, or delete it") from None
+            record = schema.parsed(file.read_text(encoding="utf-8"))
+            schema.check(record)
+            own = "" if record["evaluation"] == "measured" else f"/{record['evaluation']}"
+            if file != folder() / record["scale"] / f"{record['key']}{own}.json":
+                raise ValueError(f"it is the record {record['evaluation']} of {record['scale']}: {record['key']}")
+        except (ValueError, OSError) as error:
+            what = f"{file} is not a valid record ({error}); restore it, or delete it"
+            raise RecordError(schema.one_line(what)) from None
         yield record
 
 
@@ -476,17 +489,26 @@ def lucky(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd.
 
 
 def benchmarks() -> list[str]:
-    """The names of the committed benchmarks."""
-    return sorted(file.stem for file in (ROOT / "results" / "benchmarks").glob("*.json"))
+    """The names of the committed benchmarks. RecordError for a file whose name is none: lower-case letters, digits, hyphens."""
+    names = sorted(file.stem for file in (ROOT / "results" / "benchmarks").glob("*.json"))
+    for name in names:
+        if not re.fullmatch("[a-z0-9-]+", name):
+            raise RecordError(f"results/benchmarks/{schema.one_line(name)}.json is no benchmark's name; rename or delete it")
+    return names
 
 
 def benchmark(name: str) -> pd.DataFrame:
     """The committed record of a benchmark, `results/benchmarks/<name>.json`: one row a (case, batch, engine).
 
     `attrs`: `device`, `date`, `commit` and, where an earlier commit's engine was measured as well, `before`. FileNotFoundError
-    where it was never measured.
+    where it was never measured, RecordError where it is damaged.
     """
-    record = json.loads((ROOT / "results" / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+    file = ROOT / "results" / "benchmarks" / f"{name}.json"
+    try:
+        record = schema.parsed(file.read_text(encoding="utf-8"))
+        schema.check_benchmark(record)
+    except ValueError as error:
+        raise RecordError(f"{file} is not a valid benchmark ({schema.one_line(error)}); restore it, or delete it") from None
     found = pd.DataFrame(record["rows"])
     found.attrs = {field: record.get(field) for field in ("device", "date", "commit", "before")}
     return found

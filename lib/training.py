@@ -3,6 +3,8 @@
 training.train(model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=path)
 """
 
+import glob
+import hashlib
 import json
 import math
 import os
@@ -155,7 +157,7 @@ def train(
     # Sums since the last point of the curve, on the device: loss and number of correct predictions.
     sums = torch.zeros(2, dtype=torch.float64, device=x.device)
     if checkpoint is not None and checkpoint.exists():
-        first, seconds, order, sums, curve = _resume(checkpoint, model, algorithm, generator)
+        first, seconds, order, sums, curve = _resume(checkpoint, model, algorithm, generator, len(x), steps)
     points = {round((i + 1) * steps / CURVE_POINTS) for i in range(CURVE_POINTS)}
 
     bar = tqdm(total=steps, initial=first, desc=description, unit="step", mininterval=1.0, dynamic_ncols=True)
@@ -217,13 +219,43 @@ def _save(path: Path, model: nn.Module, algorithm: torch.optim.Optimizer, loop: 
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, slots in algorithm.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items() if value is not None}
-    save_tensors(path, tensors | loop, about)
+    # A training that diverges is recorded as failed, of its own loss; the last checkpoint stays a good one.
+    if not _not_finite(tensors | loop):
+        save_tensors(path, tensors | loop, about)
 
 
-def _resume(path, model, algorithm, generator) -> tuple[int, float, Tensor, Tensor, dict]:
+def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
+    return [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+
+
+def _check_checkpoint(tensors: dict[str, Tensor], about: dict, model: nn.Module, algorithm, images: int, steps: int) -> None:
+    """KeyError or ValueError, of one line, unless this is a whole checkpoint of `model` before the last of its steps."""
+    if found := _not_finite(tensors):
+        raise ValueError(f"{found[0]} is not finite")
+    slots = ("step", "exp_avg", "exp_avg_sq") if isinstance(algorithm, torch.optim.Adam) else ("momentum_buffer",)
+    if isinstance(algorithm, torch.optim.SGD) and not algorithm.defaults["momentum"]:
+        slots = ()
+    expected = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, (_, parameter) in enumerate(model.named_parameters()):
+        expected |= {f"optimizer.{index}.{slot}": torch.zeros(()) if slot == "step" else parameter for slot in slots}
+    for name, value in expected.items():
+        if (tensors[name].shape, tensors[name].dtype) != (value.shape, value.dtype):
+            raise ValueError(f"{name} is {tensors[name].dtype} of shape {tuple(tensors[name].shape)}")
+    if unknown := sorted(tensors.keys() - expected.keys() - {"generator", "order", "sums"}):
+        raise ValueError(f"{unknown[0]} is unknown")
+    if not 1 <= about["step"] <= steps:
+        raise ValueError(f"step {about['step']} of {steps}")
+    if not torch.equal(tensors["order"].sort().values, torch.arange(images)):
+        raise ValueError(f"the order of its batches is not one of {images} images")
+    if tensors["sums"].shape != (2,) or len({len(about["curve"][name]) for name in ("step", "loss", "accuracy")}) != 1:
+        raise ValueError("its curve is not whole")
+
+
+def _resume(path, model, algorithm, generator, images: int, steps: int) -> tuple[int, float, Tensor, Tensor, dict]:
     tensors, about = load_tensors(path, "cpu")
     device = next(model.parameters()).device
     try:
+        _check_checkpoint(tensors, about, model, algorithm, images, steps)
         model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
@@ -233,17 +265,25 @@ def _resume(path, model, algorithm, generator) -> tuple[int, float, Tensor, Tens
         algorithm.load_state_dict({"state": slots, "param_groups": algorithm.state_dict()["param_groups"]})
         generator.set_state(tensors["generator"])
         return about["step"], about["seconds"], tensors["order"].to(device), tensors["sums"].to(device), about["curve"]
-    except (KeyError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise CheckpointError(f"{path} is not a checkpoint of this training ({reason}); delete it to start again") from None
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
-    """Write tensors and a JSON-able `about` as safetensors, atomically: the file is the old one or the whole new one."""
+    """Write tensors and a JSON-able `about` as safetensors, atomically: the file is the old one or the whole new one.
+
+    With a digest of both, by which `load_tensors` knows a file that was altered. What a killed process left is removed: to be
+    called by the only process that writes `path`.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"about": json.dumps(about), "digest": _digest(tensors, json.dumps(about))}
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, {"about": json.dumps(about)})
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            left.unlink(missing_ok=True)
+        save_file(tensors, part, metadata)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
@@ -253,10 +293,26 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
         raise OSError(f"cannot write {path}: {error}") from None
 
 
+def _digest(tensors: dict[str, Tensor], about: str) -> str:
+    found = hashlib.sha256(about.encode())
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
 def load_tensors(path: Path, device: torch.device | str) -> tuple[dict[str, Tensor], dict]:
-    """What `save_tensors` wrote. CheckpointError for a file that is not one, or is truncated."""
+    """What `save_tensors` wrote. CheckpointError for a file that is not one, is truncated or was altered.
+
+    A file without a digest, of an earlier version, is believed.
+    """
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["about"])  # noqa: SIM118
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+        if metadata.keys() not in ({"about"}, {"about", "digest"}):
+            raise ValueError("it was not written here")
+        if "digest" in metadata and metadata["digest"] != _digest(tensors, metadata["about"]):
+            raise ValueError("it was altered: its digest is another")
+        return {name: value.to(device) for name, value in tensors.items()}, json.loads(metadata["about"])
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint ({error}); delete it to start again") from None

@@ -100,21 +100,40 @@ def _read(run: Run) -> tuple[dict[str, torch.Tensor], dict]:
     file = path(run)
     if not file.exists():
         raise FileNotFoundError(f"no weights of {run} are kept ({file} is missing); python -m lib run trains it")
-    return training.load_tensors(file, "cpu")
+    try:
+        return training.load_tensors(file, "cpu")
+    except training.CheckpointError as error:
+        raise results.RecordError(str(error)) from None
 
 
 def load(run: Run) -> nn.Module:
     """The trained network of `run`, in evaluation mode, float32.
 
     Weights that were kept in half precision (`is_rounded`) are those of training to that rounding. FileNotFoundError where no
-    weights of it are kept; RecordError where they are not those that the record is of.
+    weights of it are kept; RecordError where they are not those that the record is of, or not this network's.
     """
     tensors, about = _read(run)
     if about.get("weights") != results.read(run, "training").get("weights"):
         raise results.RecordError(f"{path(run)} is of another training than the record of {run}; delete it, or restore both")
     with torch.random.fork_rng(devices=[]):
         model = models.build(**grid.settings(run)["model"])
+    if what := _unlike(tensors, model.state_dict()):
+        raise results.RecordError(f"{path(run)} does not hold the weights of {run} ({what}); delete it, or restore it")
     model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
     if not _is_rounded(tensors) and digest(model) != about["weights"]:
         raise results.RecordError(f"{path(run)} is damaged: its weights are not those that it names; restore it, or delete it")
     return model.eval()
+
+
+def _unlike(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
+    """What tells the tensors of a file from those of the network, in words; None where nothing does."""
+    for name in sorted({*tensors, *expected}):
+        if name not in tensors or name not in expected:
+            return f"it lacks {name}" if name in expected else f"{name} is unknown"
+        found, own = tensors[name], expected[name]
+        allowed = (torch.float16, torch.float32) if own.is_floating_point() else (own.dtype,)
+        if found.shape != own.shape or found.dtype not in allowed:
+            return f"{name} is {found.dtype} of shape {tuple(found.shape)}"
+        if not found.isfinite().all():
+            return f"{name} is not finite"
+    return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torch
+import stored
 
 from lib import __main__, experiments, grid, results, training
 from lib.grid import Run
@@ -121,7 +121,7 @@ def test_status_tells_of_stretches_and_misses_none(lib, monkeypatch):
     monkeypatch.setattr(grid, "exhibits", lambda: ["footprints"])
     monkeypatch.setattr("lib.__main__._summary", lambda scale: "totals")
     standard, pgd = grid.runs("footprints", "smoke")
-    results.write(pgd, "training", {"metrics": {}, "sizes": {}}, seconds=1.0, device=torch.device("cpu"), source="somewhere")
+    stored.write(pgd, "training")
     status, out, _ = lib("status", "--scale", "smoke")
     first, second, left, counts, totals = out.splitlines()
     assert (status, totals) == (0, "totals")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stored
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from lib import data, evaluation, experiments, geometry, grid, results, theory, training, transforms, weights
 from lib.grid import Measurement, Run
@@ -700,3 +701,56 @@ def test_parameters_of_a_notebook(changed):
 def test_wrong_parameters_of_a_notebook(changed, message):
     with pytest.raises(ValueError, match=message):
         experiments.check_parameters({**NOTEBOOK, **changed}, variant=("all", "smooth", "saturate"))
+
+
+# --- side by side -----------------------------------------------------------------------------------------------------
+
+PIXELS = Measurement("pixel_histogram", "mnist", "original", "smoke")
+
+
+def test_a_measurement_is_taken_by_one_process_at_a_time(monkeypatch):
+    measure = experiments.measure
+
+    def watched(item):
+        lock = experiments.checkpoint_base() / item.scale / item.key / "lock"
+        with pytest.raises(Timeout):
+            FileLock(lock, timeout=0).acquire()
+        measure(item)
+
+    monkeypatch.setattr(experiments, "measure", watched)
+    assert experiments.complete_one(PIXELS, torch.device("cpu"))
+    assert results.status(PIXELS, "measured") == "recorded"
+
+
+def test_a_measurement_that_another_process_took_meanwhile_is_not_taken_again(monkeypatch):
+    stored.write(PIXELS, "measured")
+    answers = iter([["measured"], []])
+    monkeypatch.setattr(results, "missing", lambda item: next(answers))
+    monkeypatch.setattr(experiments, "measure", None)
+    assert not experiments.complete_one(PIXELS, torch.device("cpu"))
+
+
+def test_half_a_measurement_goes_and_those_beside_it_stay():
+    file = results.path(PIXELS, "measured")
+    file.parent.mkdir(parents=True)
+    for name in (".original.json.0123", ".smooth-3.json.0123"):
+        (file.parent / name).write_text('{"key": "half of')
+    assert experiments.complete([PIXELS], "cpu") == 1
+    assert sorted(path.name for path in file.parent.iterdir()) == [".smooth-3.json.0123", "original.json"]
+
+
+def test_no_more_processes_than_runs_and_processors(monkeypatch):
+    begun = []
+
+    class Pool:
+        def __init__(self, jobs, *_, initargs, **__):
+            begun.append((jobs, initargs[1]))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    for jobs, runs in ((1000, 9), (3, 9), (1000, 2)):
+        with pytest.raises(KeyboardInterrupt):
+            experiments.complete(grid.runs("table-2", "smoke")[:runs], "cpu", jobs=jobs)
+    assert [jobs for jobs, _ in begun] == [4, 3, 2]
+    assert all(threads >= 1 for _, threads in begun)

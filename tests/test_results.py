@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import stored
 import torch
 
 from lib import grid, results
@@ -23,19 +24,18 @@ METRICS = {
     "train": {"clean_accuracy": 1.0, "robust_accuracy": 0.75, "robustness_wrt_predictions": 0.75},
 }
 
+NO_CURVE = {"step": [], "loss": [], "accuracy": []}
+
 
 def write(item=RUN, name="pgd", metrics=METRICS, **content):
-    content = {"metrics": metrics, "sizes": dict.fromkeys(metrics, 200), **content}
-    return results.write(item, name, content, seconds=1.234, device=torch.device("cpu"), source="somewhere")
+    return stored.write(item, name, metrics, **content)
 
 
 def write_all(items) -> None:
     """Every record that `items` need, with some number in it."""
     for item in items:
         for name in grid.records(item):
-            write(
-                item, name, {} if name == "training" else METRICS if isinstance(item, Run) else {"test": {item.quantity: -1.5}}
-            )
+            stored.write(item, name, METRICS if name == "pgd" else 0.5)
 
 
 def files(folder=None) -> list[str]:
@@ -47,12 +47,12 @@ def files(folder=None) -> list[str]:
 
 
 def test_a_record_comes_back_as_it_was_written():
-    path = write(outcomes={"test": {"clean_accuracy": "gA=="}})
+    path = write()
     assert files() == [f"smoke/{RUN.key}/pgd.json"]
     assert path == results.folder() / files()[0]
     record = results.read(RUN, "pgd")
     assert record["metrics"] == METRICS
-    assert record["outcomes"] == {"test": {"clean_accuracy": "gA=="}}
+    assert results.unpack(record["outcomes"]["test"]["clean_accuracy"], 200).sum() == 197
     assert record["settings"] == json.loads(json.dumps(grid.record_settings(RUN, "pgd")))
     assert (record["key"], record["scale"], record["evaluation"]) == (RUN.key, "smoke", "pgd")
     assert (record["numerics"], record["seconds"], record["source"]) == (grid.numerics(RUN), 1.23, "somewhere")
@@ -63,7 +63,7 @@ def test_a_record_comes_back_as_it_was_written():
 
 
 def test_a_measurement_has_a_record_of_its_own():
-    write(VOLUME, "measured", {"test": {"log2_perturbable_volume": -1297.26}})
+    stored.write(VOLUME, "measured")
     assert files() == ["smoke/measured/log2_perturbable_volume/mnist/original.json"]
     assert results.status(VOLUME, "measured") == "recorded"
 
@@ -92,7 +92,7 @@ def test_a_full_disk_costs_no_record(monkeypatch, moment):
     with monkeypatch.context() as patch:
         patch.setattr(target, full)
         with pytest.raises(OSError, match=f"cannot write the record {path}: No space left on device; nothing recorded"):
-            write(metrics={})
+            write()
     assert path.read_bytes() == before
     assert files() == [f"smoke/{RUN.key}/pgd.json"]
 
@@ -101,7 +101,7 @@ def test_what_is_no_number_costs_no_record():
     path = write()
     before = path.read_bytes()
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write(metrics={"test": {"clean_accuracy": float("nan")}})
+        write(scale_factor=float("nan"))
     assert path.read_bytes() == before
     assert files() == [f"smoke/{RUN.key}/pgd.json"]
 
@@ -137,12 +137,12 @@ def test_a_file_in_place_of_the_folder_is_told_when_reading(tmp_path):
 
 
 def test_a_record_is_parsed_once_and_again_when_it_is_replaced(monkeypatch):
-    write(metrics={"test": {"clean_accuracy": 0.5}})
+    write()
     first = results.read(RUN, "pgd")
     with monkeypatch.context() as patch:
         patch.setattr(results.json, "loads", None)
         assert results.read(RUN, "pgd") == first
-    write(metrics={"test": {"clean_accuracy": 0.6}})
+    write(metrics={"test": {**METRICS["test"], "clean_accuracy": 0.6}})
     assert results.read(RUN, "pgd")["metrics"]["test"]["clean_accuracy"] == 0.6
 
 
@@ -190,7 +190,12 @@ def test_a_record_of_other_settings_is_stale(monkeypatch):
 
 
 def test_a_failed_training_fails_its_evaluations_and_is_not_run_again():
-    write(name="training", metrics={}, failed="non-finite loss between steps 1 and 1", curve={"step": []})
+    write(
+        name="training",
+        metrics={},
+        failed="non-finite loss between steps 1 and 1",
+        curve=NO_CURVE,
+    )
     assert results.status(RUN, "training") == "failed"
     assert results.status(RUN, "pgd") == "failed"
     assert results.missing(RUN) == []
@@ -252,7 +257,7 @@ def test_a_later_evaluation_of_other_weights_is_stale():
 
 def test_a_training_that_fails_at_last_leaves_no_accuracy_of_earlier_weights():
     write()
-    write(name="training", metrics={}, failed="it ended at chance", curve={"step": []})
+    write(name="training", metrics={}, failed="it ended at chance", curve=NO_CURVE)
     assert results.missing(RUN) == []
     rows = results.frame([RUN])
     assert rows["value"].isna().all()
@@ -327,7 +332,7 @@ def test_an_exhibit_neither_shows_nor_misses_what_others_ask_for():
     assert STRONGER in runs
     for run in runs:
         write(run, "training", {})
-        write(run, grid.evaluations(run)[0])
+        stored.write(run, grid.evaluations(run)[0])
     assert results.missing(STRONGER) == ["pgd-worst-case"]
     assert results.missing(STRONGER, "table-2") == []
     before = results.select("table-2")
@@ -341,7 +346,7 @@ def test_an_exhibit_neither_shows_nor_misses_what_others_ask_for():
 
 
 def test_a_failed_run_has_a_row_for_each_metric_that_is_shown():
-    write(STRONGER, "training", {}, failed="it ended at chance", curve={"step": []})
+    write(STRONGER, "training", {}, failed="it ended at chance", curve=NO_CURVE)
     assert sorted(results.select("table-2", "smoke")["metric"]) == sorted(grid.metrics("pgd"))
     assert sorted(results.select("worst-case-mnist", "smoke")["metric"]) == sorted([*grid.metrics("pgd"), *WORST])
 
@@ -450,21 +455,21 @@ def test_select_says_what_the_frame_is_out_of():
 
 def test_histograms_are_tidy():
     for item in grid.runs("figure-1a", "smoke")[:2]:
-        histogram = {"edges": [0.0, 0.5, 1.0], "counts": [7, 3]}
-        write(item, "measured", {}, histogram=histogram)
+        stored.write(item, "measured", histogram={"edges": [0.0, 0.5, 1.0], "counts": [700, 300]})
     found = results.histograms("figure-1a", "smoke")
     assert found[["transform", "left", "right", "count"]].to_numpy().tolist() == [
-        ["original", 0.0, 0.5, 7],
-        ["original", 0.5, 1.0, 3],
-        ["smooth-2", 0.0, 0.5, 7],
-        ["smooth-2", 0.5, 1.0, 3],
+        ["original", 0.0, 0.5, 700],
+        ["original", 0.5, 1.0, 300],
+        ["smooth-2", 0.0, 0.5, 700],
+        ["smooth-2", 0.5, 1.0, 300],
     ]
     assert (found.attrs["expected"], found.attrs["complete"]) == (5, 2)
 
 
 def test_tables_are_tidy():
     cube, ball = grid.runs("theorem-2.1", "smoke")
-    write(cube, "measured", {}, table=[{"d": 2, "inside": 7}, {"d": 3, "inside": 8}])
+    table = [{"direction": "axis", "d": d, "mass": 0.5, "eps": 0.2, "n": 10, "inside": d + 5} for d in (2, 3)]
+    stored.write(cube, "measured", table=table)
     found = results.tables("theorem-2.1", "smoke")
     assert found[["dataset", "d", "inside", "scale", "status"]].to_numpy().tolist() == [
         ["cube", 2, 7, "smoke", "recorded"],
@@ -476,7 +481,7 @@ def test_tables_are_tidy():
 
 def test_a_stale_table_is_left_out(monkeypatch):
     cube, _ = grid.runs("theorem-2.1", "smoke")
-    write(cube, "measured", {}, table=[{"d": 2, "inside": 7}])
+    stored.write(cube, "measured")
     monkeypatch.setattr(grid, "numerics", lambda _: 99)
     found = results.tables("theorem-2.1", "smoke")
     assert found.empty

@@ -2,15 +2,18 @@
 
 import errno
 import itertools
+import json
 import math
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from lib import attacks, models, training
@@ -364,6 +367,128 @@ def test_a_damaged_checkpoint_is_an_error(examples, tmp_path, monkeypatch, damag
     with pytest.raises(training.CheckpointError, match=rf"{checkpoint} is not a .*delete it to start again"):
         training.train(lenet(), *examples, **keywords)
     assert checkpoint.read_bytes() == content
+
+
+def _flipped(tensors: dict, name: str) -> dict:
+    """One bit of one tensor is another."""
+    bits = tensors[name].clone().reshape(-1).view(torch.uint8)
+    bits[len(bits) // 2] ^= 1
+    return {**tensors, name: bits.view(tensors[name].dtype).reshape(tensors[name].shape)}
+
+
+def _set(tensors: dict, name: str, value: float) -> dict:
+    return {**tensors, name: torch.full_like(tensors[name], value)}
+
+
+WEIGHT, SLOT = "model.7.weight", "optimizer.0.exp_avg"
+# By name, what becomes of (tensors, about) in the file of a checkpoint.
+ALTERED = {
+    "a flipped bit of the weights": lambda t, a: (_flipped(t, WEIGHT), a),
+    "a flipped bit of the optimizer": lambda t, a: (_flipped(t, SLOT), a),
+    "a flipped bit of the generator": lambda t, a: (_flipped(t, "generator"), a),
+    "weights that are no number": lambda t, a: (_set(t, WEIGHT, math.nan), a),
+    "an infinite slot": lambda t, a: (_set(t, SLOT, math.inf), a),
+    "sums that are no number": lambda t, a: (_set(t, "sums", math.nan), a),
+    "no optimizer": lambda t, a: ({n: v for n, v in t.items() if not n.startswith("optimizer.")}, a),
+    "one slot less": lambda t, a: ({n: v for n, v in t.items() if n != SLOT}, a),
+    "one tensor less": lambda t, a: ({n: v for n, v in t.items() if n != WEIGHT}, a),
+    "one tensor more": lambda t, a: ({**t, "model.more": torch.ones(1)}, a),
+    "another type": lambda t, a: ({**t, WEIGHT: t[WEIGHT].half()}, a),
+    "another shape": lambda t, a: ({**t, WEIGHT: t[WEIGHT][:1]}, a),
+    "an order of other images": lambda t, a: ({**t, "order": t["order"] + 1}, a),
+    "an order with one twice": lambda t, a: (_set(t, "order", 3), a),
+    "another order": lambda t, a: ({**t, "order": t["order"].flip(0)}, a),
+    "a step past the end": lambda t, a: (t, {**a, "step": 10**6}),
+    "a step before the first": lambda t, a: (t, {**a, "step": -1}),
+    "another step": lambda t, a: (t, {**a, "step": a["step"] - 1}),
+    "a step in words": lambda t, a: (t, {**a, "step": "six"}),
+    "no step": lambda t, a: (t, {n: v for n, v in a.items() if n != "step"}),
+    "another curve": lambda t, a: (t, {**a, "curve": {"step": [1], "loss": [], "accuracy": []}}),
+}
+# Without the digest these cannot be told from what training wrote.
+BELIEVED = ("flipped bit", "another order", "another step")
+
+
+def _altered(checkpoint: Path, damage: str, *, digest: bool) -> bytes:
+    tensors, about = training.load_tensors(checkpoint, "cpu")
+    with safe_open(checkpoint, framework="pt") as file:
+        metadata = file.metadata()
+    tensors, about = ALTERED[damage](tensors, about)
+    metadata["about"] = json.dumps(about)
+    if not digest:
+        del metadata["digest"]
+    save_file({name: value.contiguous() for name, value in tensors.items()}, checkpoint, metadata)
+    return checkpoint.read_bytes()
+
+
+@pytest.fixture
+def killed(examples, tmp_path, monkeypatch) -> tuple[Path, dict]:
+    """A checkpoint of a training that was killed, and the training's keywords."""
+    keywords = {**ADAM, "seed": 0, "checkpoint": tmp_path / "training.safetensors", "every": 0.0}
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 6)
+        training.train(lenet(), *examples, **keywords)
+    return keywords["checkpoint"], keywords
+
+
+@pytest.mark.parametrize("damage", ALTERED)
+def test_an_altered_checkpoint_is_known_by_its_digest(examples, killed, damage):
+    checkpoint, keywords = killed
+    content = _altered(checkpoint, damage, digest=True)
+    with pytest.raises(
+        training.CheckpointError, match=rf"{checkpoint} is not a .*\(it was altered.*delete it to start"
+    ) as error:
+        training.train(lenet(), *examples, **keywords)
+    assert str(error.value).isprintable()
+    assert checkpoint.read_bytes() == content
+
+
+@pytest.mark.parametrize("damage", [name for name in ALTERED if not any(word in name for word in BELIEVED)])
+def test_a_checkpoint_that_is_not_whole_is_known_without_a_digest(examples, killed, damage):
+    checkpoint, keywords = killed
+    content = _altered(checkpoint, damage, digest=False)
+    with pytest.raises(training.CheckpointError, match=rf"{checkpoint} is not a .*delete it to start again") as error:
+        training.train(lenet(), *examples, **keywords)
+    assert str(error.value).isprintable()
+    assert checkpoint.read_bytes() == content
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(examples, killed):
+    checkpoint, keywords = killed
+    tensors, about = training.load_tensors(checkpoint, "cpu")
+    save_file(tensors, checkpoint, {"about": json.dumps(about)})
+    one, other = lenet(), lenet()
+    training.train(one, *examples, **keywords)
+    training.train(other, *examples, **{**keywords, "checkpoint": None})
+    assert equal(one, other)
+
+
+def test_every_flipped_bit_of_a_file_is_known(tmp_path):
+    path = tmp_path / "file"
+    training.save_tensors(path, {"weight": torch.arange(6.0)}, {"step": 3})
+    content = path.read_bytes()
+    for bit in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(training.CheckpointError, match="is not a readable checkpoint"):
+            training.load_tensors(path, "cpu")
+
+
+def test_weights_that_are_no_number_are_not_kept_as_a_checkpoint(examples, tmp_path):
+    """A training that diverges fails of its own loss; its last checkpoint is from before."""
+    checkpoint = tmp_path / "training.safetensors"
+    with pytest.raises(training.TrainingFailedError):
+        training.train(lenet(), *examples, **{**ADAM, "lr": 1e30}, seed=0, checkpoint=checkpoint, every=0.0)
+    if checkpoint.exists():
+        assert all(value.isfinite().all() for value in training.load_tensors(checkpoint, "cpu")[0].values())
+
+
+def test_what_a_killed_process_was_writing_goes(tmp_path):
+    (tmp_path / ".training.safetensors.123").write_bytes(b"half of")
+    (tmp_path / ".other.safetensors.123").write_bytes(b"half of")
+    training.save_tensors(tmp_path / "training.safetensors", {"weight": torch.ones(3)}, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.safetensors.123", "training.safetensors"]
 
 
 def test_tensors_come_back_as_they_were_saved(tmp_path):

@@ -5,7 +5,10 @@ import re
 from dataclasses import replace
 
 import pytest
+import stored
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from lib import attacks, data, experiments, grid, models, results, training, weights
 from lib.grid import Run
@@ -18,14 +21,7 @@ COMMITTED = results.ROOT / "results" / "weights"
 def recorded(trained) -> torch.nn.Module:
     """A network that stands for the trained one of `RUN`, and a record of its training."""
     model = models.build("lenet5", 0.25).eval()
-    results.write(
-        RUN,
-        "training",
-        {"metrics": {}, "weights": weights.digest(model)},
-        seconds=1.0,
-        device=torch.device("cpu"),
-        source="mnist",
-    )
+    stored.write(RUN, "training", weights=weights.digest(model))
     return model
 
 
@@ -169,13 +165,78 @@ def test_other_runs_keep_none(recorded, change):
 
 def test_weights_that_are_not_the_records_are_refused(recorded):
     weights.keep(RUN, recorded)
-    results.write(
-        RUN, "training", {"metrics": {}, "weights": "another"}, seconds=1.0, device=torch.device("cpu"), source="mnist"
-    )
+    stored.write(RUN, "training", weights="0123456789ab")
     with pytest.raises(
         results.RecordError, match=r"is of another training than the record of laptop: mnist/original/.*; delete it"
     ):
         weights.load(RUN)
+
+
+def _without(tensors: dict, name: str) -> dict:
+    return {other: value for other, value in tensors.items() if other != name}
+
+
+NAME = "7.weight"
+# By name, what becomes of the tensors in a file of kept weights.
+ALTERED = {
+    "no number": lambda t: {**t, NAME: torch.full_like(t[NAME], float("nan"))},
+    "infinite": lambda t: {**t, NAME: torch.full_like(t[NAME], float("inf"))},
+    "int8": lambda t: {**t, NAME: t[NAME].to(torch.int8)},
+    "int64": lambda t: {**t, NAME: t[NAME].long()},
+    "float64": lambda t: {**t, NAME: t[NAME].double()},
+    "bfloat16": lambda t: {**t, NAME: t[NAME].bfloat16()},
+    "bool": lambda t: {**t, NAME: t[NAME] > 0},
+    "one missing": lambda t: _without(t, NAME),
+    "one unknown": lambda t: {**t, "more": torch.ones(1)},
+    "renamed": lambda t: {**_without(t, NAME), "99.weight": t[NAME]},
+    "none": lambda t: {},
+    "another shape": lambda t: {**t, NAME: t[NAME][:1]},
+    "turned": lambda t: {**t, NAME: t[NAME].T},
+}
+# These hold for another network's weights but for the digest.
+LIKELY = {
+    "zeros": lambda t: {name: torch.zeros_like(value) for name, value in t.items()},
+    "a flipped bit": lambda t: {**t, NAME: (t[NAME].view(torch.int16) ^ 1).view(torch.float16)},
+    "another sign": lambda t: {**t, NAME: -t[NAME]},
+    "doubled": lambda t: {**t, NAME: 2 * t[NAME]},
+}
+
+
+@pytest.mark.parametrize("damage", [*ALTERED, *LIKELY])
+@pytest.mark.parametrize("digest", [True, False])
+def test_altered_weights_are_refused_in_one_line(recorded, damage, digest):
+    if not digest and damage in LIKELY:
+        pytest.skip("only the digest tells")
+    weights.keep(RUN, recorded)
+    file = weights.path(RUN)
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    tensors, _ = training.load_tensors(file, "cpu")
+    if not digest:
+        del metadata["digest"]
+    changed = {**ALTERED, **LIKELY}[damage](tensors)
+    save_file({name: value.contiguous() for name, value in changed.items()}, file, metadata)
+    with pytest.raises(results.RecordError, match=re.escape(str(file))) as error:
+        weights.load(RUN)
+    assert str(error.value).isprintable()
+    assert "delete it" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"half of it", b"{" * 1000])
+def test_a_file_that_holds_no_weights_is_refused_in_one_line(recorded, content):
+    weights.keep(RUN, recorded)
+    weights.path(RUN).write_bytes(content)
+    with pytest.raises(results.RecordError, match="is not a readable checkpoint") as error:
+        weights.load(RUN)
+    assert str(error.value).isprintable()
+
+
+def test_what_a_killed_process_was_writing_goes(recorded):
+    part = weights.path(RUN).with_name(f".{weights.path(RUN).name}.123")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half of it")
+    weights.keep(RUN, recorded)
+    assert not part.exists()
 
 
 def test_no_weights():

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lib import cost, grid
 
@@ -304,3 +305,113 @@ def test_what_github_calls_is_there():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {name for line in called for name in line.split()} <= targets
     assert {"test", "browser", "site", "slurm", "reproduce"} <= {name for line in called for name in line.split()}
+
+
+WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github" / "workflows").glob("*.yml")}
+JOBS = {(name, job): content for name, workflow in WORKFLOWS.items() for job, content in workflow["jobs"].items()}
+# What a job may do besides reading the repository.
+MORE = {
+    ("pages", "deploy"): {"pages": "write", "id-token": "write"},
+    ("gpu", "propose"): {"contents": "write", "pull-requests": "write"},
+}
+
+
+def test_a_workflow_may_nothing_and_each_job_what_it_needs():
+    for workflow in WORKFLOWS.values():
+        assert workflow["permissions"] == {}
+    for name, job in JOBS.items():
+        assert job["permissions"] == MORE.get(name, {"contents": "read"}), name
+
+
+def test_every_action_is_pinned_by_commit():
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        used = re.findall(r"uses: (.*)", path.read_text())
+        assert used
+        for action in used:
+            assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+(\.\d+\.\d+)?", action), action
+
+
+def test_no_checkout_leaves_its_token_behind():
+    steps = [step for job in JOBS.values() for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+    assert len(steps) >= 6
+    assert all(step["with"]["persist-credentials"] is False for step in steps)
+
+
+def test_what_a_pull_request_controls_reaches_no_shell_and_no_machine_of_ours():
+    for (name, _), job in JOBS.items():
+        triggers = WORKFLOWS[name][True]  # YAML takes the word `on` for yes
+        assert not {"pull_request_target", "workflow_run", "issue_comment", "issues"} & set(triggers)
+        if "pull_request" in triggers:
+            assert job["runs-on"] == "ubuntu-latest"
+            assert "secrets." not in str(job)
+        for step in job["steps"]:
+            assert "${{" not in step.get("run", "")
+
+
+def test_records_of_a_job_of_days_come_home():
+    """The job that computes keeps records outside of its checkout and cannot push; another pushes with its own token."""
+    compute, propose = JOBS["gpu", "reproduce"], JOBS["gpu", "propose"]
+    for name in ("RESULTS_DIR", "CHECKPOINT_DIR"):
+        assert compute["env"][name].startswith("~/")
+    assert "self-hosted" in compute["runs-on"]
+    assert "make records" not in str(compute)
+    assert "GH_TOKEN" not in str(compute)
+    *_, collect, upload = compute["steps"]
+    assert upload["if"] == collect["if"] == "${{ !cancelled() }}"  # of a job that ran out of time too
+    assert (propose["needs"], propose["runs-on"], propose["if"]) == ("reproduce", "ubuntu-latest", "${{ !cancelled() }}")
+    download = next(step for step in propose["steps"] if "download-artifact" in step.get("uses", ""))
+    assert (download["with"]["name"], download["with"]["path"]) == (upload["with"]["name"], "results")
+    assert [step["run"] for step in propose["steps"] if step.get("run") == "make records"]
+
+
+def test_the_gpu_workflow_offers_what_can_be_committed():
+    assert set(WORKFLOWS["gpu"][True]["workflow_dispatch"]["inputs"]["scale"]["options"]) == {"paper", "laptop"}
+
+
+@pytest.fixture
+def clone(tmp_path) -> Path:
+    """A repository with the Makefile alone, where its commands find an environment that is set up."""
+    for name in ("Makefile", ".gitignore", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "results").mkdir()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["make", "-s", *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def test_records_of_scale_smoke_are_refused_in_one_line(clone):
+    (clone / "results" / "smoke").mkdir()
+    (clone / "results" / "smoke" / "a.json").write_text("{}")
+    done = make(clone, "records", "SCALE=smoke")
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == "records of scale smoke are not committed: SCALE=laptop or SCALE=paper"
+    branches = subprocess.run(["git", "-C", clone, "branch", "--list"], capture_output=True, text=True, check=True).stdout
+    assert branches.split() == ["*", "main"]
+
+
+def test_records_are_committed_to_a_branch(clone):
+    (clone / "results" / "laptop").mkdir()
+    (clone / "results" / "laptop" / "a.json").write_text("{}")
+    done = make(clone, "records")
+    assert done.returncode == 0, done.stderr
+    listed = subprocess.run(["git", "-C", clone, "show", "--stat", "HEAD"], capture_output=True, text=True, check=True).stdout
+    assert "results/laptop/a.json" in listed
+
+
+def test_a_site_holds_no_figure_of_an_earlier_book(clone):
+    tool = clone / ".venv" / "bin" / "jupyter-book"
+    tool.parent.mkdir(parents=True)
+    tool.write_text("#!/bin/sh\nmkdir -p book/_build/html && touch book/_build/html/index.html\n")
+    tool.chmod(0o755)
+    (clone / ".venv" / ".ready").touch()
+    old = clone / "book" / "_build" / "html" / "_images" / "old.svg"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    done = make(clone, "site", "PYTHON=false")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (clone / "site").rglob("*")) == [".nojekyll", "index.html"]

@@ -22,6 +22,7 @@ from sphinx.util.osutil import relative_uri
 
 from lib import exhibits, grid, results
 from lib.book.behind import labels, origins
+from lib.exhibits.cells import as_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = "records"  # the folder of the CSV files in the built book
@@ -45,12 +46,12 @@ def write_records(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tables = {f"{name}.csv": table_of(name) for name in [*grid.exhibits(), *results.benchmarks()]}
     for name, table in tables.items():
-        (folder / name).write_text(table.to_csv(index=False), encoding="utf-8")
+        (folder / name).write_text(as_csv(table), encoding="utf-8")
     every = pd.concat([found for scale in grid.SCALES if len(found := results.load(scale))] or [results.frame([])])
     tables |= {"all.csv": every, "published.csv": results.published()}
     with zipfile.ZipFile(folder / "records.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, table in tables.items():
-            archive.writestr(zipfile.ZipInfo(f"records/{name}", (1980, 1, 1, 0, 0, 0)), table.to_csv(index=False))
+            archive.writestr(zipfile.ZipInfo(f"records/{name}", (1980, 1, 1, 0, 0, 0)), as_csv(table))
 
 
 @cache

@@ -1,6 +1,7 @@
 """What every table is made of: names as a reader reads them, values by transform, cells; and the words around exhibits."""
 
 import base64
+import html
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib import grid
+from lib import grid, schema
 from lib.intervals import Estimate, estimate, interval, spread_of
 
 PALETTE = sns.color_palette("colorblind")
@@ -159,6 +160,26 @@ def from_to(changes: pd.Series) -> str:
     return " to ".join(ends)
 
 
+def words(text: object) -> str:
+    """The text of a record as Markdown that shows it as it stands, in one line.
+
+    Whatever Markdown or HTML could take for more than a letter is written as its numeric entity.
+    """
+    line = schema.one_line(" ".join(str(text).split()))
+    shown = re.sub(r"[^\w\s.,:;/()@+%='×∞±·–—-]|_", lambda found: f"&#{ord(found[0])};", line)
+    return shown if shown[:1].isalnum() or not line[:1] or shown[0] == "&" else f"&#{ord(shown[0])};{shown[1:]}"
+
+
+def code(text: object) -> str:
+    """As `words`, in the type of code where it is a plain name, such as a commit."""
+    return f"`{text}`" if re.fullmatch(r"[\w.+-]+", str(text)) else words(text)
+
+
+def plain(markdown: str) -> str:
+    """What a reader reads of `badge` and `words`: for figures, where there is no Markdown, and no formula either."""
+    return html.unescape(markdown.replace("`", ""))
+
+
 def to_compute(ours: pd.DataFrame) -> str:
     """How to compute what is missing, the end of a sentence."""
     return f"compute it with `{ours.attrs['command']}`."
@@ -172,7 +193,7 @@ def badge(ours: pd.DataFrame) -> str:
     of = f"{ours.attrs['complete']} of {ours.attrs['expected']}"
     if ours.empty:
         return f"not computed yet; compute it with: `{ours.attrs['command']}`"
-    parts = [f"scale {ours.attrs['scale']}", *sorted(set(ours["source"]))]
+    parts = [f"scale {ours.attrs['scale']}", *map(words, sorted(set(ours["source"])))]
     if ours["model"].any():
         parts += [f"{model} w={width:g}" for model, width in sorted(set(zip(ours["model"], ours["widen_factor"], strict=True)))]
         parts += [f"recipe {recipe}" for recipe in sorted(set(ours["recipe"])) if recipe != "default"]
@@ -180,7 +201,7 @@ def badge(ours: pd.DataFrame) -> str:
         parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", f"{of} runs computed"]
     else:
         parts.append(f"{of} computed")
-    parts += sorted(set(ours["device"]))
+    parts += map(words, sorted(set(ours["device"])))
     parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
     if any(map(_is_dirty, ours["commit"])):
         parts.append("some records are of code with uncommitted changes")
@@ -196,9 +217,9 @@ def stamp(frames: Sequence[pd.DataFrame]) -> str:
     rows = pd.concat([frame[["scale", "source", "device", "commit", "date"]] for frame in frames])
     if rows.empty:
         return "No record is behind this page yet."
-    commits = ", ".join(f"`{commit}`" for commit in sorted(set(rows["commit"])))
-    dates = sorted({date[:10] for date in rows["date"]})
-    scales, sources, devices = ("; ".join(sorted(set(rows[name]))) for name in ("scale", "source", "device"))
+    commits = ", ".join(map(code, sorted(set(rows["commit"]))))
+    dates = sorted({words(date[:10]) for date in rows["date"]})
+    scales, sources, devices = ("; ".join(map(words, sorted(set(rows[name])))) for name in ("scale", "source", "device"))
     days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     dirty = (
         " -dirty: of that commit's code with changes that were not committed." if any(map(_is_dirty, rows["commit"])) else ""
@@ -220,6 +241,20 @@ def downloads(name: str, tables: pd.DataFrame | Mapping[str, pd.DataFrame], ours
     )
 
 
+def as_csv(rows: pd.DataFrame) -> str:
+    """The table as a CSV file. A spreadsheet takes none of its texts for a formula: one that begins like it gets a quote."""
+    texts = [column for column in rows if not pd.api.types.is_numeric_dtype(rows[column])]
+    return rows.assign(**{str(column): rows[column].map(_inert) for column in texts}).rename(columns=_inert).to_csv(index=False)
+
+
+def _inert(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    line = schema.one_line(value)
+    # A sign before a number, as in a difference, is no formula.
+    return f"'{line}" if re.match(r"\s*(=|@|[+-](?![\d.,%\s()±to+–-]*$))", line) else line
+
+
 def _csv(file: str, rows: pd.DataFrame) -> str:
-    content = base64.b64encode(rows.to_csv(index=False).encode()).decode()
+    content = base64.b64encode(as_csv(rows).encode()).decode()
     return f'<a download="{file}" href="data:text/csv;charset=utf-8;base64,{content}">{file}</a>'

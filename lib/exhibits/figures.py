@@ -32,6 +32,7 @@ from lib.exhibits.cells import (
     over_seeds,
     paper_eps,
     paper_values,
+    plain,
     set_name,
     share_intervals,
     span,
@@ -127,8 +128,8 @@ def _bar(row: pd.Series) -> tuple[float, float]:
 
 
 def _footer(figure: Figure, *frames: pd.DataFrame) -> None:
-    said = dict.fromkeys(_wrapped(badge(frame).replace("`", "")) for frame in frames)
-    figure.supxlabel("\n".join(said), fontsize=7, color="dimgrey")
+    said = dict.fromkeys(_wrapped(plain(badge(frame))) for frame in frames)
+    figure.supxlabel("\n".join(said), fontsize=7, color="dimgrey", parse_math=False)
 
 
 def _wrapped(text: str, width: int = 110) -> str:
@@ -196,7 +197,7 @@ def picture_plate(pictures: Mapping[str, Float[np.ndarray, "n h w c"]], source: 
             column[0].set_title(transform_label(name), fontsize=8)
             for ax, image in zip(column, images, strict=True):
                 _picture(ax, image)
-        figure.supxlabel(source, fontsize=7, color="dimgrey")
+        figure.supxlabel(source, fontsize=7, color="dimgrey", parse_math=False)
     return figure
 
 
@@ -208,7 +209,7 @@ def _lying_plate(pictures: Mapping[str, np.ndarray], source: str) -> Figure:
         row[0].set_title(transform_label(name), fontsize=8, loc="left")
         for ax, image in zip(row, images, strict=True):
             _picture(ax, image)
-    figure.supxlabel(source, fontsize=7, color="dimgrey")
+    figure.supxlabel(source, fontsize=7, color="dimgrey", parse_math=False)
     return figure
 
 
@@ -415,7 +416,7 @@ def speed_figure(rows: pd.DataFrame, batch: int = 128) -> Figure:
         ax.set(ylabel="speed, AdverTorch = 1")
         ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
         about = [f"batch {batch}", rows.attrs["device"], rows.attrs["date"][:10], f"commit {rows.attrs['commit']}"]
-        figure.supxlabel(_wrapped(" · ".join(about)), fontsize=7, color="dimgrey")
+        figure.supxlabel(_wrapped(" · ".join(about)), fontsize=7, color="dimgrey", parse_math=False)
     return figure
 
 

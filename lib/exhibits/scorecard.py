@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.exhibits.cells import MISSING, QUANTITIES, number, set_name, transform_label
+from lib.exhibits.cells import MISSING, QUANTITIES, number, set_name, transform_label, words
 from lib.exhibits.figures import _STYLE, _footer
 
 _EXHIBITS = {
@@ -151,7 +151,7 @@ def compute_table(spent: pd.DataFrame) -> pd.DataFrame:
     if spent.empty:
         return pd.DataFrame([dict.fromkeys(spent.columns, MISSING)])
     hours = spent["hours"].map("{:.2f}".format)
-    return spent.assign(records=spent["records"].map(str), hours=hours)
+    return spent.assign(device=spent["device"].map(words), records=spent["records"].map(str), hours=hours)
 
 
 def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
@@ -202,7 +202,7 @@ def claims_table(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 def _verdict(verdict: str, evidence: str) -> str:
     word = f"**{verdict}**" if verdict in ("holds", "fails") else verdict
-    return f"{word}: {evidence}"
+    return f"{word}: {words(evidence)}"
 
 
 def claims_seen(verdicts: pd.DataFrame) -> str:

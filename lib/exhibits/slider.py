@@ -17,7 +17,7 @@ from jaxtyping import Float
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from lib.exhibits.cells import BOXED, QUANTITIES, badge, number, over_seeds, paper_values, transform_label
+from lib.exhibits.cells import BOXED, QUANTITIES, badge, number, over_seeds, paper_values, plain, transform_label
 
 CLEAN = ("standard", "clean_accuracy")
 # Of the chart, in units of its viewBox: its size, and the four margins of what is plotted.
@@ -59,7 +59,7 @@ def level_slider(
             f'<table><thead><tr><td></td><th scope="col">paper (dashed)</th><th scope="col">ours (solid)</th></tr></thead>'
             f"<tbody>{rows}</tbody></table></li>"
         )
-    note = " · ".join((source, badge(ours).replace("`", "")))
+    note = " · ".join((source, plain(badge(ours))))
     return HTML(
         f'<div class="levels" id="levels-{html.escape(name)}" data-name="{html.escape(label)}" '
         f'data-start="{levels.index("original") if "original" in levels else 0}">'

@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, t
 
-from lib.exhibits.cells import MISSING, QUANTITIES, cell, number, over_seeds, to_compute, transform_label
+from lib.exhibits.cells import MISSING, QUANTITIES, cell, code, number, over_seeds, to_compute, transform_label, words
 
 
 def speed_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Image-steps a second of each engine, median over rounds, and in brackets the ratio to AdverTorch in the same rounds."""
     shown = [
         {
-            "network": row["case"].replace("-w", " w="),
+            "network": words(row["case"]).replace("-w", " w="),
             "batch": str(row["batch"]),
-            "engine": row["engine"],
+            "engine": words(row["engine"]),
             "cell": f"{row['image_steps_per_second']:,.0f} (×{row['ratio_to_advertorch']:.1f})",
         }
         for _, row in rows.iterrows()
@@ -24,7 +24,7 @@ def speed_table(rows: pd.DataFrame) -> pd.DataFrame:
     wide = pd.DataFrame(shown).pivot(index=["network", "batch"], columns="engine", values="cell").reset_index()
     width = wide["network"].str.split("=").str[1].astype(float)
     order = sorted(range(len(wide)), key=lambda i: (wide["network"][i].split("=")[0], width[i], int(wide["batch"][i])))
-    return wide.loc[order, ["network", "batch", *rows["engine"].unique()]].fillna(MISSING).reset_index(drop=True)
+    return wide.loc[order, ["network", "batch", *map(words, rows["engine"].unique())]].fillna(MISSING).reset_index(drop=True)
 
 
 def speed_seen(rows: pd.DataFrame) -> str:
@@ -47,8 +47,9 @@ def speed_seen(rows: pd.DataFrame) -> str:
 def benchmark_stamp(rows: pd.DataFrame) -> str:
     """The line below a benchmark: machine, date, commit and number of rounds."""
     device, date, commit = (rows.attrs[name] for name in ("device", "date", "commit"))
-    before = f"; *before*: the engine of commit `{rows.attrs['before']}`" if rows.attrs.get("before") else ""
-    return f"Measured on {device}, {date[:10]}, commit `{commit}`; medians of {rows['rounds'].min()} rounds{before}."
+    before = f"; *before*: the engine of commit {code(rows.attrs['before'])}" if rows.attrs.get("before") else ""
+    rounds = rows["rounds"].min()
+    return f"Measured on {words(device)}, {words(date[:10])}, commit {code(commit)}; medians of {rounds} rounds{before}."
 
 
 def agreement_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -56,8 +57,8 @@ def agreement_table(rows: pd.DataFrame) -> pd.DataFrame:
     largest = rows[rows["batch"] == rows["batch"].max()]
     shown = [
         {
-            "network": row["case"].replace("-w", " w="),
-            "engine": row["engine"],
+            "network": words(row["case"]).replace("-w", " w="),
+            "engine": words(row["engine"]),
             "robust accuracy (%)": f"{100 * row['robust_accuracy']:.1f}",
             "largest perturbation": f"{row['max_delta']:.6f}",
             "share of ceiling (%)": f"{100 * row['share_of_ceiling']:.0f}",

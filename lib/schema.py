@@ -1,0 +1,280 @@
+"""What a record is: types, ranges and sizes, in one declaration, by which every record is checked when it is read.
+
+Records come by pull request and from clusters: they are data, and what stands in them must be fit to be shown.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+
+import fastjsonschema
+import numpy as np
+
+# The words of a record: letters, digits and what stands in the names of processors and data sets; nothing that a page, a
+# spreadsheet or a shell would take for more than words.
+TEXT = {"type": "string", "pattern": r"^[^\W_][\w .,:;()@+/&%='®™×-]{0,199}$"}
+
+
+def _words(pattern: str) -> dict:
+    return {"type": "string", "pattern": pattern}
+
+
+def _number(low: float = -1e300, high: float = 1e300, kind: str = "number") -> dict:
+    """Finite, from `low` to `high`."""
+    return {"type": kind, "minimum": low, "maximum": high}
+
+
+def _object(required: dict, **optional: dict) -> dict:
+    """These fields and no others."""
+    return {
+        "type": "object", "required": list(required), "properties": {**required, **optional}, "additionalProperties": False
+    }  # fmt: skip
+
+
+def _named(value: dict, pattern: str = r"^[a-z][a-z0-9_.]{0,60}$") -> dict:
+    """Any number of fields, all of one kind."""
+    return {"type": "object", "patternProperties": {pattern: value}, "additionalProperties": False}
+
+
+def _list(of: dict, at_least: int = 0) -> dict:
+    return {"type": "array", "items": of, "minItems": at_least}
+
+
+SHARE, POSITIVE, COUNT = _number(0, 1), _number(0), _number(0, 2**53, "integer")
+SIZE = _number(1, 2**53, "integer")
+TRAINING, DIRECTION = {"enum": ["standard", "pgd"]}, {"enum": ["axis", "diagonal"]}
+DATE = _words(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+\d\d:\d\d|Z)$")
+COMMIT = _words(r"^([0-9a-f]{7,40}(-dirty)?|unknown)$")
+VERSIONS = _named(_words(r"^[0-9A-Za-z][0-9A-Za-z.+_-]{0,60}$"))
+ENGINE = {
+    "enum": ["compiled", "captured", "framework"]
+}  # what took the attack's steps; records of the first edition do not tell
+WEIGHTS = _words(r"^[0-9a-f]{12}$")
+
+
+def _by_split(value: dict) -> dict:
+    return _object({}, test=value, train=value)
+
+
+def _record(own: dict, **optional: dict) -> dict:
+    about = {
+        "key": _words(r"^[0-9A-Za-z][0-9A-Za-z_.+/-]{0,299}$"),
+        "scale": _words("^[a-z]{1,40}$"),
+        "evaluation": _words("^[a-z0-9-]{1,40}$"),
+        "numerics": _number(1, 10**6, "integer"),
+        "settings": {"type": "object"},  # those of the grid, or the record is stale
+        "seconds": _number(0, 1e10),
+        "device": TEXT,
+        "source": TEXT,
+        "date": DATE,
+        "commit": COMMIT,
+        "versions": VERSIONS,
+    }
+    return _object({**about, **own}, scale_factor=SHARE, **optional)
+
+
+CURVE = _object({"step": _list(SIZE), "loss": _list(POSITIVE), "accuracy": _list(SHARE)})
+EVALUATION = _record(
+    {"metrics": _by_split(_named(SHARE)), "sizes": _by_split(SIZE), "outcomes": _by_split(_named({"type": "string"}))},
+    weights=WEIGHTS,
+    engine=ENGINE,
+)
+# A training that failed has no weights, and says why.
+TRAINED = _record({"metrics": _object({}), "curve": CURVE}, sizes=_object({}), weights=WEIGHTS, engine=ENGINE, failed=TEXT)
+
+_DISTANCES = {
+    "linf_distance_smallest": SHARE, "linf_distance_percentile_1": SHARE, "linf_distance_median": SHARE,
+    "linf_distance_share_above_0.9": SHARE,
+}  # fmt: skip
+# By quantity: the metrics of the test images.
+_METRICS = {
+    "log2_perturbable_volume": {"log2_perturbable_volume": _number()},
+    "inter_class_distance": {"inter_class_distance": POSITIVE},
+    "linf_distance": _DISTANCES,
+}
+# By quantity: the columns of its table.
+_COLUMNS = {
+    "pairwise_distances": {"d": SIZE, "left": POSITIVE, "right": POSITIVE, "count": COUNT},
+    "example_1_simulation": {
+        "d": SIZE, "eps": POSITIVE, "n": SIZE, "axis": COUNT, "diagonal": COUNT, "diagonal_in_cube": COUNT, "bayes": COUNT,
+    },
+    "half_space_simulation": {
+        "direction": DIRECTION, "d": SIZE, "mass": SHARE, "eps": POSITIVE, "n": SIZE, "inside": COUNT,
+    },
+    "sphere_separation": {
+        "d": SIZE, "width": SIZE, "gap": POSITIVE, "training": TRAINING, "eps": POSITIVE, "n": SIZE, "clean_accuracy": SHARE,
+        "robust_accuracy": SHARE,
+    },
+    "sphere_boundary": {
+        "panel": COUNT, "gap": POSITIVE, "width": SIZE, "training": TRAINING, "eps": POSITIVE, "n": SIZE,
+        "clean_accuracy": SHARE, "robust_accuracy": SHARE, "angle": POSITIVE, "radius": POSITIVE,
+    },
+    "linear_margin": {"eps": POSITIVE, "margin": _number(), "largest_margin": _number(), "d": SIZE, "n": SIZE},
+}  # fmt: skip
+_COUNTS_OF_N = ("axis", "diagonal", "diagonal_in_cube", "bayes", "inside")
+HISTOGRAM = _object({"edges": _list(SHARE, 2), "counts": _list(COUNT, 1)})
+
+_CELL = {"anyOf": [_number(), TEXT, {"enum": ["", None]}, _list(_number())]}
+BENCHMARK = {
+    "type": "object",
+    "required": ["rows", "device", "date", "commit"],
+    "properties": {
+        "rows": _list(_named(_CELL), 1), "device": TEXT, "date": DATE, "commit": COMMIT, "versions": VERSIONS,
+    },
+    "patternProperties": {"^[a-z][a-z0-9_]{0,60}$": {"anyOf": [{"type": "object"}, {"type": "array"}, _CELL]}},
+    "additionalProperties": False,
+}  # fmt: skip
+
+
+def _measured(quantity: str) -> dict:
+    factor = {"scale_factor": SHARE}
+    if quantity in _METRICS:
+        metrics, own = _object({"test": _object(_METRICS[quantity], **factor)}), {}
+    elif quantity in ("pixel_histogram", *_COLUMNS):
+        metrics = _object({}, test=_object({}, **factor))
+        histogram = quantity == "pixel_histogram"
+        own = {"histogram": HISTOGRAM} if histogram else {"table": _list(_object(_COLUMNS[quantity]), 1)}
+    else:
+        raise ValueError(f"unknown quantity {quantity!r}; allowed: pixel_histogram, {', '.join([*_METRICS, *_COLUMNS])}")
+    sizes = _object({}, test=SIZE) if quantity in _COLUMNS else _object({"test": SIZE})
+    return _record({"metrics": metrics, "sizes": sizes, **own})
+
+
+@cache
+def _validator(kind: str) -> Callable:
+    declared = {"evaluation": EVALUATION, "training": TRAINED, "benchmark": BENCHMARK}
+    schema = declared[kind] if kind in declared else _measured(kind)
+    return fastjsonschema.compile({"$schema": "http://json-schema.org/draft-04/schema#", **schema})
+
+
+def one_line(text: object) -> str:
+    """The text in one line: a character that no printer shows, such as a line break, as Python would write it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def words(text: str) -> str:
+    """The text, such as a device's name, without the characters that a record does not take; "unnamed" if nothing is left."""
+    return re.sub(r"^[\W_]+", "", " ".join(re.sub(r"[^\w .,:;()@+/&%='®™×-]", " ", text).split()))[:180] or "unnamed"
+
+
+def parsed(text: str) -> dict:
+    """The JSON object that stands in `text`. ValueError, of one line, for anything else: ∞, NaN or a field twice too."""
+    try:
+        record = json.loads(text, object_pairs_hook=_once, parse_constant=_refused)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"it must be an object of fields, given {_shown(record)}")
+    return record
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it has {_shown(next(name for name in names if names.count(name) > 1))} twice")
+    return found
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number of JSON")
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def check(record: dict) -> None:
+    """ValueError, of one line, for a run's or a measurement's record that is not what it should be.
+
+    Its metrics must be those that its outcomes give, and the sizes those of its settings.
+    """
+    name = record.get("evaluation")
+    if name == "measured":
+        _validate(record, str(record.get("key")).split("/")[1:2][0] if "/" in str(record.get("key")) else "")
+        _check_measured(record)
+    elif name == "training":
+        _validate(record, "training")
+        _check_training(record)
+    else:
+        _validate(record, "evaluation")
+        _check_outcomes(record)
+
+
+def check_benchmark(record: dict) -> None:
+    """ValueError, of one line, for a benchmark's record that is not what it should be."""
+    _validate(record, "benchmark")
+    if len({tuple(row) for row in record["rows"]}) > 1:
+        raise ValueError("its rows differ in their columns")
+
+
+def _validate(record: dict, kind: str) -> None:
+    try:
+        _validator(kind)(record)
+    except fastjsonschema.JsonSchemaValueException as error:
+        what = one_line(error.message.replace("data.", "", 1).replace("data ", "it ", 1))
+        raise ValueError(f"{what if len(what) <= 160 else f'{what[:157]}…'}, given {_shown(error.value)}") from None
+
+
+def _agree(what: str, given: object, expected: object) -> None:
+    if given != expected:
+        raise ValueError(f"{what} must be {_shown(expected)}, given {_shown(given)}")
+
+
+def _check_training(record: dict) -> None:
+    curve, steps = record["curve"], record["settings"].get("training", {}).get("steps")
+    _agree("the lengths of its curve", [len(curve[name]) for name in ("loss", "accuracy")], [len(curve["step"])] * 2)
+    if any(later <= step for step, later in pairwise(curve["step"])):
+        raise ValueError("the steps of its curve must rise")
+    if "failed" in record and "weights" in record:
+        raise ValueError("a training that failed has no weights")
+    if "failed" not in record and curve["step"]:
+        _agree("the last step of its curve", curve["step"][-1], steps)
+
+
+def _check_outcomes(record: dict) -> None:
+    sizes, metrics, outcomes = record["sizes"], record["metrics"], record["outcomes"]
+    _agree("sizes", sizes, record["settings"].get("evaluation", {}).get("sizes"))
+    for name, found in (("metrics", metrics), ("outcomes", outcomes)):
+        _agree(f"the splits of its {name}", sorted(found), sorted(sizes))
+    for split, n in sizes.items():
+        _agree(f"the outcomes of {split}", sorted(outcomes[split]), sorted(metrics[split]))
+        if not metrics[split]:
+            raise ValueError(f"metrics.{split} is empty")
+        for metric, packed in outcomes[split].items():
+            try:
+                bits = np.unpackbits(np.frombuffer(base64.b64decode(packed, validate=True), np.uint8))
+            except (binascii.Error, ValueError):
+                raise ValueError(f"outcomes.{split}.{metric} must be base64, given {_shown(packed)}") from None
+            _agree(f"the bytes of outcomes.{split}.{metric}", len(bits) // 8, -(-n // 8))
+            if bits[n:].any() or abs(bits.sum() / n - metrics[split][metric]) > 1e-9:
+                raise ValueError(
+                    f"metrics.{split}.{metric} is {metrics[split][metric]}, and its outcomes say {bits[:n].sum()} of {n}"
+                )
+        clean, robust = metrics[split].get("clean_accuracy", 1), metrics[split].get("robust_accuracy", 0)
+        if robust > clean + 0.01:  # an attack may right a wrong prediction by chance
+            raise ValueError(f"{split}: the robust accuracy {robust} is above the clean accuracy {clean}")
+
+
+def _check_measured(record: dict) -> None:
+    settings = record["settings"]
+    if "test" in record["sizes"]:
+        expected = settings["points"] if "points" in settings else settings.get("data", {}).get("test_size")
+        _agree("sizes.test", record["sizes"]["test"], expected)
+    if "histogram" in record:
+        edges, counts = record["histogram"]["edges"], record["histogram"]["counts"]
+        _agree("the number of the histogram's edges", len(edges), len(counts) + 1)
+        if any(right <= left for left, right in pairwise(edges)):
+            raise ValueError("the histogram's edges must rise")
+        if not sum(counts) or sum(counts) % record["sizes"]["test"]:
+            raise ValueError(f"the histogram counts {sum(counts)} pixels, of {record['sizes']['test']} images")
+    for row in record.get("table", []):
+        if any(row[name] > row["n"] for name in _COUNTS_OF_N if name in row):
+            raise ValueError(f"a row of its table counts more than its n of {row['n']}")
+        if "left" in row and row["right"] <= row["left"]:
+            raise ValueError(f"a bin of its table runs from {row['left']} to {row['right']}")
