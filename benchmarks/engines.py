@@ -76,10 +76,8 @@ def main(
             part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             part.replace(output)
     for name in names:
-        gaps = [
-            row["compiled"]["robust_accuracy"] - row["framework"]["robust_accuracy"] for row in rows if row["transform"] == name
-        ]
-        spread = np.std([row["framework"]["robust_accuracy"] for row in rows if row["transform"] == name], ddof=1)
+        pairs = [(row["compiled"], row["framework"]) for row in rows if row["transform"] == name]
+        gaps, spread = [ours - theirs for ours, theirs in pairs], np.std([theirs for _, theirs in pairs], ddof=1)
         mean, low, high = exhibits.mean_interval(gaps)
         typer.echo(
             f"{name}: compiled minus framework {mean:+.2f} points (95% interval {low:+.2f} to {high:+.2f}, {len(gaps)} seeds); "
