@@ -18,6 +18,8 @@ from numba.extending import overload
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lib import compiled as compiling
+
 _INTEGERS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 # What the elements are to the compiler: their bits, or the numbers where it knows them.
 _BITS = {torch.bfloat16: types.int16, torch.float32: types.int32, torch.float64: types.int64}
@@ -31,7 +33,7 @@ def _compile(function: Callable, element: types.Type, arrays: int, numbers: int)
     Arrays of numpy would take that long each.
     """
     signature = types.void(*[types.CPointer(element)] * arrays, *[types.int64] * numbers)
-    compiled = cfunc(signature, cache=True)(function)
+    compiled = compiling.function(cfunc, signature)(function)
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arrays, *[ctypes.c_int64] * numbers)(compiled.address)
 
 
