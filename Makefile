@@ -4,6 +4,7 @@ SCALE ?= laptop
 BIN := .venv/bin
 READY := .venv/.ready
 WORKFLOW := $(READY)-workflow
+VERSION := 'import sys; print(sys.version_info[:2])'
 
 .PHONY: book site pdf test browser slurm reproduce records workflow cost lint-workflows bench state picture lab clean
 
@@ -72,7 +73,10 @@ lab: $(READY)  ## the notebooks, to play with
 clean:  ## what was built; never records, checkpoints or data
 	rm -rf .venv .snakemake site book/_build executed/*/ executed/*.ipynb *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 
+# A .venv that another version has made would be a mixture: it is started anew.
 $(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0])'
+	@[ ! -e .venv ] || [ "$$($(BIN)/python -c $(VERSION) 2>&1)" = "$$($(PYTHON) -c $(VERSION))" ] || rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@

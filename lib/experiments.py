@@ -4,17 +4,20 @@ experiments.complete(grid.runs("table-2", "laptop"))
 experiments.collect("table-2", scale="auto")    # the frame an exhibit shows
 """
 
+import ast
 import ctypes
 import hashlib
 import json
 import logging
 import math
 import os
+import re
 import signal
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
 from itertools import product
 from multiprocessing import active_children, get_context, parent_process
@@ -23,7 +26,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from scipy.stats import binomtest
 from torch import nn
 from tqdm import tqdm
@@ -35,6 +37,7 @@ from lib import (
     evaluation,
     geometry,
     grid,
+    locks,
     models,
     results,
     schema,
@@ -56,6 +59,10 @@ CHANCE = 0.001  # an outcome less likely than this is none of chance's
 log = logging.getLogger(__name__)
 
 
+class WorkerDiedError(RuntimeError):
+    """A process of `complete`'s was killed from outside."""
+
+
 def device(name: str = "auto") -> torch.device:
     """`auto`: the GPU where there is one, else the CPU; or `cpu`, `cuda`, `cuda:N`.
 
@@ -65,7 +72,8 @@ def device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+    allowed = re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name)
+    if not allowed:
         raise ValueError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:N")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices")
@@ -91,8 +99,8 @@ def _keep_freed_memory() -> None:
     mallopt(-3, 2**25)
 
 
-def checkpoint_base() -> Path:
-    """`CHECKPOINT_DIR`, relative to the repository, by default `checkpoints/`."""
+def checkpoints() -> Path:
+    """Where checkpoints lie: `CHECKPOINT_DIR`, relative to the repository, or `checkpoints/`."""
     return ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
 
 
@@ -102,7 +110,7 @@ def checkpoint_folder(run: Run) -> Path:
     The folder's name holds a digest of the settings: weights trained with other settings are never taken for these.
     """
     identity = json.dumps([grid.settings(run), grid.numerics(run)], sort_keys=True)
-    return checkpoint_base() / run.scale / run.key / hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return checkpoints() / run.scale / run.key / hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
 def scale_factor(source: str, transform: str, size: int) -> float | None:
@@ -378,11 +386,19 @@ def _scaled(threat_model: dict, eps: float) -> dict:
     return {**threat_model, "eps": eps, "step_size": step_size, "num_steps": threat_model["num_steps"] if eps else 0}
 
 
+def _clear(run: Run) -> None:
+    """Delete what a killed process was writing of a run's checkpoint and weights. To be called by who holds its lock."""
+    kept = weights.path(run)
+    for part in (*checkpoint_folder(run).glob(".*.safetensors.*"), *kept.parent.glob(f".{kept.name}.*")):
+        part.unlink(missing_ok=True)
+
+
 def _locked_model(run: Run, where: torch.device) -> nn.Module:
     """`trained_model` of a run that is not the one in hand: no other process trains it meanwhile. What failed fails again."""
     folder = checkpoint_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
+    with locks.alone(folder / "lock"):
+        _clear(run)
         if results.status(run, "training") == "failed":
             record = results.read(run, "training")
             raise training.TrainingFailedError(record["failed"], record["curve"], record["seconds"])
@@ -513,15 +529,6 @@ _OF_CLASSES = {
 }
 
 
-def _lock(folder: Path) -> FileLock:
-    """The lock of what is computed with this folder. OSError where the folder cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
-    return FileLock(folder / "lock")
-
-
 def complete_one(item: Item, where: torch.device) -> bool:
     """Compute what `item` lacks. Returns whether there was anything to do.
 
@@ -530,21 +537,23 @@ def complete_one(item: Item, where: torch.device) -> bool:
     if not results.missing(item):
         return False
     if isinstance(item, Measurement):
-        folder = checkpoint_base() / item.scale / item.key
-        with _lock(folder):
-            missing = results.missing(item)
-            if missing:
-                results.prepare(item)
-                measure(item)
-        return bool(missing)
-    transforms.parse(item.transform, factor=1.0)  # a wrong name is refused before any work
+        with results.alone(item):
+            if not results.missing(item):
+                return False
+            results.prepare(item)
+            measure(item)
+        return True
     folder = checkpoint_folder(item)
-    with _lock(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
+    # Two processes may share the records and not the checkpoints.
+    with results.alone(item), locks.alone(folder / "lock"):
         missing = results.missing(item)
         if missing:
             results.prepare(item)
-            for part in folder.glob(".*.safetensors.*"):  # what a killed process was writing
-                part.unlink()
+            _clear(item)
             try:
                 model = trained_model(item, where)
             except training.TrainingFailedError as failure:
@@ -571,6 +580,8 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
     if jobs < 1:
         raise ValueError(f"jobs must be ≥ 1, given {jobs}")
     items = list(items)
+    # More processes than processors or runs would only take memory.
+    jobs = min(jobs, max(os.cpu_count() or 1, 2), max(len(items), 1))
     where = _start(where, torch.get_num_threads())
     if jobs == 1:
         computed = 0
@@ -593,7 +604,14 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             for i, future in enumerate(as_completed(futures)):
-                future.result()
+                try:
+                    future.result()
+                except BrokenProcessPool:
+                    running = ", ".join(str(item) for f, item in futures.items() if not f.done() or f.exception() is not None)
+                    raise WorkerDiedError(
+                        f"a process that computed one of these ended without a word, killed perhaps for want of memory: "
+                        f"{running}; what was recorded is kept, and the same command goes on from there"
+                    ) from None
                 log.info("%d of %d done: %s", i + 1, len(waiting), futures[future])
         except BaseException as error:
             if not isinstance(error, Exception):  # an interrupt: the runs in hand are not waited for, nor those queued up
@@ -667,8 +685,14 @@ def pictures(*datasets: str, names: Iterable[str], count: int = 2) -> tuple[dict
     return {name: transforms.parse(name)(chosen).permute(0, 2, 3, 1).numpy() for name in names}, loaded.source
 
 
-# What a notebook's parameters may be; its own `variant` comes besides.
-_NAMES_OF_IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+def _injected(namespace: Mapping[str, object]) -> set[str]:
+    """The names that papermill's cell assigns; the notebook's cells so far are IPython's `In`."""
+    names = set()
+    for cell in namespace.get("In", []):
+        if cell.startswith("# Parameters\n"):
+            statements = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+            names |= {target.id for node in statements for target in node.targets if isinstance(target, ast.Name)}
+    return names
 
 
 def check_parameters(namespace: Mapping[str, object], **allowed: Iterable[str]) -> None:
@@ -676,14 +700,13 @@ def check_parameters(namespace: Mapping[str, object], **allowed: Iterable[str]) 
 
     `namespace`: the notebook's globals; `allowed`: the values of its own parameters, `variant=("all", …)`. Every
     notebook has `scale`, `seeds` and `device` besides. papermill only warns of a parameter it does not know; here it
-    is an error. Raises ValueError that says what was given and what is allowed.
+    is an error. What the reader or the notebook itself has named is no parameter.
+
+    Raises ValueError that says what was given and what is allowed.
     """
     allowed = {**allowed, "scale": ("auto", *grid.SCALES)}
     known = {*allowed, "seeds", "device"}
-    plain = (str, int, float, bool, list, dict, type(None))
-    for name, value in namespace.items():
-        if name.startswith("_") or name in _NAMES_OF_IPYTHON or name in known or not isinstance(value, plain):
-            continue
+    for name in sorted(_injected(namespace) - known):
         raise ValueError(f"unknown parameter {name!r}; allowed: {', '.join(sorted(known))}")
     for name, values in allowed.items():
         if namespace[name] not in tuple(values):

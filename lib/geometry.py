@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lib import checks
+
 
 def log2_perturbable_volume(x: Float[Tensor, "n ..."], eps: float) -> Float[Tensor, " n"]:
     """log2 of Vol(x, eps) = ∏ᵢ (min{xᵢ + eps, 1} - max{xᵢ - eps, 0}), in bits, one value an image (Appendix D.1).
@@ -39,6 +41,7 @@ def inter_class_distance(x: Float[Tensor, "n ..."], y: Int[Tensor, " n"], neares
 
     Raises ValueError with fewer than two classes.
     """
+    checks.labels(y, x)
     classes = y.unique()
     if len(classes) < 2:
         raise ValueError(f"an inter-class distance needs at least two classes, given {len(classes)}")
@@ -64,6 +67,7 @@ def linf_distances(x: Float[Tensor, "n ..."], y: Int[Tensor, " n"]) -> Float[Ten
 
     Raises ValueError with fewer than two classes.
     """
+    checks.labels(y, x)
     classes = y.unique()
     if len(classes) < 2:
         raise ValueError(f"distances between classes need at least two of them, given {len(classes)}")

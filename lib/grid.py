@@ -16,6 +16,8 @@ from pathlib import Path
 
 import yaml
 
+from lib import transforms
+
 # Raised by hand when a change of code can move a number: older records then count as stale. By network, so that a change to
 # one leaves the others' records alone; a measurement, in which no network takes part, goes by "measured".
 NUMERICS = {"measured": 2, "lenet5": 2, "small_convnet": 2, "wide_resnet28": 4}
@@ -51,6 +53,11 @@ def spaces() -> list[str]:
     return list(_spec()["spaces"])
 
 
+@cache
+def _check_transform(name: str) -> None:
+    transforms.parse(name, factor=1.0)
+
+
 @dataclass(frozen=True)
 class Run:
     """One trained model. `key` is its name everywhere: record, checkpoint, log, command line, cluster job."""
@@ -71,6 +78,7 @@ class Run:
         _one_of("model", self.model, _spec()["models"])
         _one_of("training", self.training, TRAININGS)
         _one_of("recipe", self.recipe, _spec()["recipes"])
+        _check_transform(self.transform)
         if not 0 < self.widen_factor < math.inf:
             raise ValueError(f"widen_factor must be > 0 and finite, given {self.widen_factor!r}")
         largest = _dataset(self.dataset, self.scale)["train_size"]
@@ -100,7 +108,8 @@ class Run:
         try:
             dataset, transform, network, training, size, recipe, seed = key.strip("/").split("/")
             model, _, widen_factor = network.rpartition("-w")
-            if (size[:1], seed[:4]) != ("n", "seed"):
+            # A digit of another script would pass for one of ours, in `int`, and name a run of its own.
+            if (size[:1], seed[:4]) != ("n", "seed") or not key.isascii():
                 raise ValueError
             values = (float(widen_factor), int(size[1:]), int(seed[4:]))
         except ValueError:
@@ -123,6 +132,7 @@ class Measurement:
     def __post_init__(self) -> None:
         check_scale(self.scale)
         _one_of("dataset", self.dataset, [*_spec()["datasets"], *spaces()])
+        _check_transform(self.transform)
         of = _spec()["quantities"].get(self.quantity)
         if of is not None and self.dataset not in of:
             raise ValueError(f"{self.quantity} is not measured of {self.dataset!r}; allowed: {', '.join(of)}")

@@ -18,6 +18,8 @@ from numba.extending import overload
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lib import compiled as compiling
+
 # What the elements are to the compiler: numbers, or their bits where it does not know them.
 _NUMBERS = {torch.bfloat16: types.int16, torch.float32: types.float32, torch.float64: types.float64}
 
@@ -28,7 +30,7 @@ def _compile(function: Callable, element: types.Type, arrays: int, numbers: int)
     Arrays of numpy would take that long each.
     """
     signature = types.void(*[types.CPointer(element)] * arrays, *[types.int64] * numbers)
-    compiled = cfunc(signature, cache=True)(function)
+    compiled = compiling.function(cfunc, signature)(function)
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arrays, *[ctypes.c_int64] * numbers)(compiled.address)
 
 

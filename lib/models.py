@@ -99,6 +99,8 @@ def lenet5(widen_factor: float = 1.0, *, in_channels: int = 1, classes: int = 10
     Channels and units are int(widen_factor · width). Raises ValueError where that leaves a layer empty.
     """
     _check_width(widen_factor, 1 / 32)
+    if image_size < 4 or image_size % 4:
+        raise ValueError(f"image_size must be a multiple of 4, since two layers halve it, given {image_size!r}")
     first, second, units = (int(widen_factor * width) for width in (32, 64, 1024))
     # ReLU after pooling is the same function as before it, on a quarter of the elements.
     return LeNet5(

@@ -6,7 +6,9 @@ In frames accuracies are in percent, as in the paper's tables.
 
 import base64
 import datetime
+import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -14,7 +16,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -24,12 +26,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import grid, intervals, schema
+from lib import grid, intervals, locks, schema
 from lib.grid import Item, Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 # Also with the suffix of an evaluation.
 IN_PERCENT = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions", "certified_error", "moved_by_pgd")
+log = logging.getLogger(__name__)
 COLUMNS = (
     "scale", "dataset", "transform", "model", "widen_factor", "training", "train_size", "recipe", "seed",
     "evaluation", "split", "metric", "value", "n", "status", "source", "device", "commit", "date",
@@ -52,17 +55,35 @@ def path(item: Item, name: str) -> Path:
     return folder() / item.scale / item.key / f"{name}.json"
 
 
+def git(*command: str) -> str | None:
+    """What git says of the repository whose top level this one's is; None where git or such a repository is not there."""
+    # GIT_DIR and its kin would lead to another repository, as would one that this folder lies in.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def said(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(ROOT), *words], env=environment, capture_output=True, text=True, check=False
+            )
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    top = said("rev-parse", "--show-toplevel")
+    return said(*command) if top and Path(top).resolve() == ROOT else None
+
+
 @cache
 def provenance() -> dict:
-    """Commit and versions of the code that computes now."""
-    git = ["git", "-C", str(ROOT)]
-    found = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
+    """Commit and versions of the code that computes now; the commit is `unknown`, with a warning, where git cannot tell."""
+    commit = git("rev-parse", "--short=12", "HEAD")
+    if commit is None:
+        log.warning("the commit is recorded as unknown: %s is not a git repository, or there is no git", ROOT)
     # The code and the versions it runs with; records of earlier runs, not committed yet, change nothing.
-    code = [*git, "status", "--porcelain", "--", "lib", "benchmarks", "constraints.txt"]
-    changed = subprocess.run(code, capture_output=True, text=True, check=False).stdout.strip()
+    changed = git("status", "--porcelain", "--", "lib", "benchmarks", "constraints.txt")
     packages = {name: version(name) for name in ("torch", "torchvision", "numpy")}
     return {
-        "commit": found.stdout.strip() + "-dirty" * bool(changed) if found.returncode == 0 else "unknown",
+        "commit": commit + "-dirty" * bool(changed) if commit else "unknown",
         "versions": {"python": platform.python_version(), **packages},
     }
 
@@ -122,16 +143,32 @@ def write(item: Item, name: str, content: dict, *, seconds: float, device: torch
     return target
 
 
+@contextmanager
+def alone(item: Item) -> Iterator[None]:
+    """No other process that writes to this store is in such a block of `item`'s. OSError where there can be no lock."""
+    name = hashlib.sha256(f"{item.scale}/{item.key}".encode()).hexdigest()[:32]
+    place = folder() / ".locks" / name
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / "lock").open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write records to {folder()}: {error.strerror}; nothing recorded before is lost") from None
+    with locks.alone(place / "lock"):
+        yield
+
+
 def prepare(item: Item) -> None:
     """Make sure, before hours of work, that the records of `item` can be written, and clear what a killed process left.
 
     OSError where they cannot. To be called by the only process that computes `item`.
     """
-    target = path(item, "training").parent
+    measured = isinstance(item, Measurement)  # whose folder is that of others, too
+    target = path(item, "measured" if measured else "training").parent
     try:
         target.mkdir(parents=True, exist_ok=True)
         # The folder of a run is its own; that of a measurement it shares with others.
-        for part in target.glob(f".{path(item, 'measured').name}.*" if isinstance(item, Measurement) else ".*.json.*"):
+        for part in target.glob(f".{path(item, 'measured').name}.*" if measured else ".*.json.*"):
             part.unlink()
         with tempfile.TemporaryFile(dir=target):
             pass

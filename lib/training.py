@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib import attacks
+from lib import attacks, checks
 
 Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
@@ -143,6 +143,9 @@ def train(
     """
     if augment not in AUGMENTATIONS:
         raise ValueError(f"unknown augmentation {augment!r}; allowed: {', '.join(AUGMENTATIONS)}")
+    checks.images(x)
+    checks.labels(y, x)
+    steps = checks.whole("steps", steps, 1)
     if not 1 <= batch_size <= len(x):
         raise ValueError(f"batch_size must be from 1 to the {len(x)} images there are, given {batch_size}")
     if attack is not None and robust_loss is not None:

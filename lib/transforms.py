@@ -16,21 +16,16 @@ from jaxtyping import Float
 from skimage.feature import canny
 from torch import Tensor
 
+from lib import checks
+
 Images = Float[Tensor, "n c h w"]
 
 FOOTPRINTS = ("column", "square")
 
 
-def _check(x: Tensor) -> None:
-    if x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"images must be a float tensor N×C×H×W, given {x.dtype} of shape {tuple(x.shape)}")
-    if x.numel() and not bool(((x >= 0) & (x <= 1)).all()):
-        raise ValueError(f"images must lie in [0, 1], given values from {float(x.min()):g} to {float(x.max()):g}")
-
-
 def binarize(x: Images) -> Images:
     """Round every pixel to 0 or 1, one half upwards (Section 2.2, footnote 5)."""
-    _check(x)
+    checks.images(x)
     return (x >= 0.5).to(x.dtype)
 
 
@@ -44,11 +39,10 @@ def smooth(x: Images, size: int, footprint: str = "column") -> Images:
 
     Raises ValueError for a size that is not a whole number ≥ 1, or so large that half of it leaves the image.
     """
-    _check(x)
+    checks.images(x)
     if footprint not in FOOTPRINTS:
         raise ValueError(f"footprint must be one of {', '.join(FOOTPRINTS)}, given {footprint!r}")
-    if not float(size).is_integer() or size < 1:
-        raise ValueError(f"the filter's size must be a whole number of pixels ≥ 1, given {size!r}")
+    size = checks.whole("the filter's size, in pixels,", size, 1)
     before, after = size // 2, size - 1 - size // 2
     if before >= x.shape[2] or (footprint == "square" and before >= x.shape[3]):
         raise ValueError(f"a filter of size {size} is too large for images of {x.shape[2]}×{x.shape[3]} pixels")
@@ -66,7 +60,7 @@ def saturate(x: Images, level: float) -> Images:
 
     Raises ValueError for a level that is not positive.
     """
-    _check(x)
+    checks.images(x)
     if not level > 0:
         raise ValueError(f"the saturation level must be > 0 (or inf), given {level!r}")
     if level == 2:
@@ -80,7 +74,7 @@ def adjust_gamma(x: Images, gamma: float) -> Images:
 
     Raises ValueError for a gamma that is not positive and finite.
     """
-    _check(x)
+    checks.images(x)
     if not 0 < gamma < math.inf:
         raise ValueError(f"gamma must be > 0 and finite, given {gamma!r}")
     return x**gamma
@@ -91,7 +85,7 @@ def rescale(x: Images, factor: float) -> Images:
 
     Raises ValueError for a factor outside [0, 1], which would leave the unit cube.
     """
-    _check(x)
+    checks.images(x)
     if not 0 <= factor <= 1:
         raise ValueError(f"the scale factor must lie in [0, 1], given {factor!r}")
     return factor * (x - 0.5) + 0.5
@@ -103,7 +97,7 @@ def edges(x: Images, sigma: float = 1.0) -> Images:
     `sigma` is the standard deviation, in pixels, of the Gaussian that goes before. Computed on the CPU.
     Raises ValueError for a sigma that is not positive.
     """
-    _check(x)
+    checks.images(x)
     if not sigma > 0:
         raise ValueError(f"sigma must be > 0 pixels, given {sigma!r}")
     planes = x.detach().cpu().to(torch.float64).flatten(0, 1).numpy()
@@ -112,7 +106,7 @@ def edges(x: Images, sigma: float = 1.0) -> Images:
 
 
 def _identity(x: Images) -> Images:
-    _check(x)
+    checks.images(x)
     return x
 
 
@@ -120,11 +114,11 @@ def _identity(x: Images) -> Images:
 _NAMES: tuple[tuple[str, str, Callable[..., Callable[[Tensor], Tensor]]], ...] = (
     ("original", r"original", lambda: _identity),
     ("binarize", r"binarize", lambda: binarize),
-    ("smooth-SIZE", r"smooth-(\d+)", lambda s: partial(smooth, size=int(s))),
-    ("smooth-square-SIZE", r"smooth-square-(\d+)", lambda s: partial(smooth, size=int(s), footprint="square")),
-    ("saturate-LEVEL", r"saturate-(\d*\.?\d+|inf)", lambda s: partial(saturate, level=float(s))),
-    ("gamma-GAMMA", r"gamma-(\d*\.?\d+)", lambda s: partial(adjust_gamma, gamma=float(s))),
-    ("rescale-FACTOR", r"rescale-(\d*\.?\d+)", lambda s: partial(rescale, factor=float(s))),
+    ("smooth-SIZE", r"smooth-([0-9]+)", lambda s: partial(smooth, size=int(s))),
+    ("smooth-square-SIZE", r"smooth-square-([0-9]+)", lambda s: partial(smooth, size=int(s), footprint="square")),
+    ("saturate-LEVEL", r"saturate-([0-9]*\.?[0-9]+|inf)", lambda s: partial(saturate, level=float(s))),
+    ("gamma-GAMMA", r"gamma-([0-9]*\.?[0-9]+)", lambda s: partial(adjust_gamma, gamma=float(s))),
+    ("rescale-FACTOR", r"rescale-([0-9]*\.?[0-9]+)", lambda s: partial(rescale, factor=float(s))),
     ("edges", r"edges", lambda: edges),
 )
 _RESCALE_TO = re.compile(r"rescale-to-(.+)")

@@ -174,7 +174,19 @@ class Wrong(NamedTuple):
         Wrong(f"run {RUN.key} --scale smoke --device tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N"),
         Wrong(f"run {RUN.key} --scale smoke --device cuda:99", "device 'cuda:99' is not there"),
         Wrong(f"run {RUN.key} --scale smoke --jobs 0", "jobs must be ≥ 1, given 0"),
-        Wrong("cost table-2 --tflops 0", "--tflops must be > 0, given 0"),
+        Wrong("cost table-2 --tflops inf", "--tflops must be > 0 and finite, given inf"),
+        Wrong("cost table-2 --tflops nan", "--tflops must be > 0 and finite, given nan"),
+        Wrong("cost table-2 --tflops 1 --device cpu:5", "unknown device 'cpu:5'; allowed: auto, cpu, cuda, cuda:N"),
+        Wrong("cost table-2 --tflops 1 --device cuda:０", "unknown device 'cuda:０'"),
+        Wrong(f"list {RUN.key.replace('original', 'posterize-4')} --scale smoke", "unknown transform 'posterize-4'"),
+        Wrong(f"list {RUN.key.replace('original', 'smooth-３')} --scale smoke", "is not a run's key"),
+        Wrong(f"list {RUN.key.replace('seed0', 'seed０')} --scale smoke", "is not a run's key"),
+        Wrong("list measured/pixel_histogram/mnist/smooth-３ --scale smoke", "unknown transform"),
+        Wrong("list table-2", "CIFAR10=../x is not a data set; allowed: cifar10, cifar10-jpeg", {"CIFAR10": "../x"}),
+        Wrong("list table-2", "cannot write checkpoints to {tmp}/file: it is a file", {"CHECKPOINT_DIR": "{tmp}/file"}),
+        Wrong("pdf {tmp} {tmp}/x.txt", r"the file must end with .pdf, given {tmp}/x.txt"),
+        Wrong("pdf {tmp} {tmp}/x.pdf", "{tmp} holds no book: it has no index.html"),
+        Wrong("cost table-2 --tflops 0", "--tflops must be > 0 and finite, given 0"),
         Wrong("list table-3", "CIFAR10=cifar100 is not a data set; allowed: cifar10, cifar10-jpeg", {"CIFAR10": "cifar100"}),
         Wrong(f"run {REAL}", "DATA_DIR=/nowhere is not a folder; give one in torchvision's layout", {"DATA_DIR": "/nowhere"}),
         Wrong(f"run {JPEG}", "neither .*cifar10-jpeg nor .*cifar10-jpeg.tar.gz exists", {"DATA_DIR": "{tmp}"}),
@@ -190,7 +202,7 @@ def test_what_is_wrong_is_one_line(lib, monkeypatch, tmp_path, case):
     (tmp_path / "file").write_text("not a folder: root could write to a folder that is read-only")
     for name, value in case.environment.items():
         monkeypatch.setenv(name, value.replace("{tmp}", str(tmp_path)))
-    status, out, err = lib(*case.arguments.split())
+    status, out, err = lib(*case.arguments.replace("{tmp}", str(tmp_path)).split())
     assert status == 1
     assert out == ""
     assert "Traceback" not in err

@@ -1,9 +1,11 @@
 """Data sets: the built-in ones, the real ones where they are at hand, and every way a file can be wrong."""
 
+import hashlib
 import io
 import os
 import shutil
 import tarfile
+import threading
 import urllib.error
 import zlib
 from pathlib import Path
@@ -269,9 +271,14 @@ def test_cifar10_is_never_replaced_by_its_jpegs(folder, monkeypatch):
         data.load("cifar10", "test")
 
 
-def test_an_incomplete_cifar10_is_an_error(folder):
+def _corrupt_cifar10(folder: Path) -> None:
     (folder / "cifar-10-batches-py").mkdir()
-    (folder / "cifar-10-batches-py" / "test_batch").write_bytes(b"half of it")
+    for name in ("test_batch", "batches.meta", *(f"data_batch_{i}" for i in range(1, 6))):
+        (folder / "cifar-10-batches-py" / name).write_bytes(b"half of it")
+
+
+def test_an_incomplete_cifar10_is_an_error(folder):
+    _corrupt_cifar10(folder)
     with pytest.raises(data.DataError, match="cifar-10-batches-py is incomplete or corrupt"):
         data.load("cifar10", "test")
 
@@ -296,7 +303,7 @@ def _jpeg(size: int = 32, value: int = 100) -> bytes:
 def _files(split: str, classes: int, a_class: int) -> dict[str, bytes]:
     """Grey images, darker or brighter by their class: the classes stand in reverse order, as in some archives."""
     return {
-        f"{split}/class{label}/{number:04}.jpg": content
+        f"{split}/{data._JPEG_CLASSES[label]}/{number:04}.jpg": content
         for label in reversed(range(classes))
         for content in [_jpeg(value=20 * label)]
         for number in range(a_class)
@@ -321,7 +328,7 @@ def _tree(path: Path, files: dict[str, bytes]) -> None:
 def test_cifar10_jpeg_of_its_layout(folder, kind):
     files = _files("test", 10, 1000)
     if kind == "archive":
-        _archive(folder / "cifar10-jpeg.tar.gz", {"train/class0/0000.jpg": b"not looked at", **files})
+        _archive(folder / "cifar10-jpeg.tar.gz", {"train/airplane/0000.jpg": b"not looked at", **files})
     else:
         _tree(folder / "cifar10-jpeg", files)
     loaded = data.load("cifar10-jpeg", "test")
@@ -343,7 +350,7 @@ def test_an_archive_of_jpegs_is_decoded_once_and_kept(folder, monkeypatch):
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.labels, again.labels)
     # Another archive under the same name is another set.
-    _archive(archive, {**_files("test", 10, 1000), "test/class9/0999.jpg": _jpeg(value=7)})
+    _archive(archive, {**_files("test", 10, 1000), "test/truck/0999.jpg": _jpeg(value=7)})
     data._load.cache_clear()
     other = data.load("cifar10-jpeg", "test")
     assert opened == ["test", "test"]
@@ -361,8 +368,8 @@ def test_cifar10_jpeg_is_never_downloaded_or_replaced(folder):
     ("files", "found"),
     [
         (_files("train", 10, 2), r"found \{\}"),
-        (_files("test", 3, 2), r"found \{'class0': 2, 'class1': 2, 'class2': 2\}"),
-        ({**_files("test", 10, 2), "test/class3/0002.jpg": b""}, ".*'class3': 3, 'class4': 2"),
+        (_files("test", 3, 2), r"found \{'airplane': 2, 'automobile': 2, 'bird': 2\}"),
+        ({**_files("test", 10, 2), "test/cat/0002.jpg": b""}, ".*'cat': 3, 'deer': 2"),
     ],
     ids=["other split", "three classes", "one more"],
 )
@@ -375,15 +382,15 @@ def test_cifar10_jpeg_with_wrong_counts(folder, files, found):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"GIF? no", r"test/class0/0005.jpg is not a readable image"),
-        (_jpeg()[:300], r"test/class0/0005.jpg is not a readable image"),
-        (_jpeg(16), r"test/class0/0005.jpg is \(16, 16\), expected 32×32 pixels"),
+        (b"GIF? no", r"test/airplane/0005.jpg is not a readable JPEG image"),
+        (_jpeg()[:300], r"test/airplane/0005.jpg is not a readable JPEG image"),
+        (_jpeg(16), r"test/airplane/0005.jpg is 16×16, expected 32×32 pixels"),
     ],
     ids=["no image", "truncated", "too small"],
 )
 def test_cifar10_jpeg_with_a_wrong_image(folder, content, message):
     # A plain tar under that name is read as well; it is quicker to write.
-    _archive(folder / "cifar10-jpeg.tar.gz", {**_files("test", 10, 1000), "test/class0/0005.jpg": content}, mode="w")
+    _archive(folder / "cifar10-jpeg.tar.gz", {**_files("test", 10, 1000), "test/airplane/0005.jpg": content}, mode="w")
     with pytest.raises(data.DataError, match=message):
         data.load("cifar10-jpeg", "test")
 
@@ -392,7 +399,7 @@ def test_cifar10_jpeg_with_a_wrong_image(folder, content, message):
 def test_a_damaged_archive_is_an_error(folder, damage):
     archive = folder / "cifar10-jpeg.tar.gz"
     noise = np.random.default_rng(0).bytes(200_000)  # incompressible: the damage falls into a member
-    _archive(archive, {"test/class0/0000.jpg": noise, **_files("test", 10, 3)})
+    _archive(archive, {"test/airplane/0000.jpg": noise, **_files("test", 10, 3)})
     whole = archive.read_bytes()
     middle = len(whole) // 2
     archive.write_bytes(
@@ -411,7 +418,7 @@ def test_an_invalid_compressed_stream_is_an_error(folder):
     """The archive opens, but a member's data are not a deflate stream: zlib.error, which is no OSError."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
-        member = tarfile.TarInfo("test/class0/0000.jpg")
+        member = tarfile.TarInfo("test/airplane/0000.jpg")
         member.size = 50_000
         tar.addfile(member, io.BytesIO(bytes(50_000)))
     compressor = zlib.compressobj(wbits=31)
@@ -472,3 +479,137 @@ def test_a_changed_byte_of_real_mnist_is_found(real_data, tmp_path, monkeypatch)
     with pytest.raises(data.DataError, match=f"{labels} is not MNIST's file"):
         data.load("mnist", "test")
     shutil.rmtree(tmp_path / "changed")
+
+
+# --- half sets, odd archives, many processes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half", ["a file is missing", "a file is cut off"])
+def test_a_half_unpacked_cifar10_is_unpacked_again(folder, monkeypatch, half):
+    from torchvision import datasets
+
+    asked = []
+
+    class Set(datasets.CIFAR10):
+        def __init__(self, root, train=True, download=False):
+            asked.append(download)
+            if not download and True not in asked:
+                raise RuntimeError("Dataset not found or corrupted.")
+            self.data, self.targets = np.zeros((2, 32, 32, 3), np.uint8), [0, 1]
+
+    monkeypatch.setattr(datasets, "CIFAR10", Set)
+    _corrupt_cifar10(folder)
+    if half == "a file is missing":
+        (folder / "cifar-10-batches-py" / "data_batch_5").unlink()
+    else:
+        (folder / "cifar-10-python.tar.gz").write_bytes(b"the archive")
+    assert len(data.load("cifar10", "test")) == 2
+    assert asked.count(True) == 1
+
+
+def test_one_process_downloads_and_the_others_look_again(folder):
+    """The second finds the set there once the lock is free."""
+    from filelock import FileLock
+
+    made, there = [], threading.Event()
+    with FileLock(folder / ".MNIST.lock", thread_local=False):
+        second = threading.Thread(target=data._download, args=(lambda: made.append(1), "MNIST", folder, there.is_set))
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        there.set()
+    second.join(10)
+    assert not second.is_alive()
+    assert made == []
+
+
+def test_the_cause_of_a_failed_download_is_kept(folder, monkeypatch):
+    def urlopen(*_, **__):
+        raise ConnectionResetError("by the gateway")
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    with pytest.raises(data.DataError) as refusal:
+        data.load("cifar10", "test")
+    assert refusal.value.__cause__ is not None
+    assert "ConnectionResetError: by the gateway" in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["mnist", "fashion_mnist", "cifar10"])
+def test_a_half_downloaded_set_is_not_at_hand(folder, kind):
+    place = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}[kind]
+    (folder / place).mkdir(parents=True)
+    (folder / place / ("test_batch" if kind == "cifar10" else "t10k-images-idx3-ubyte")).write_bytes(b"")
+    assert data.at_hand(kind, "mnist-5000") == "mnist-5000"
+
+
+def test_md5_is_for_no_security(folder, monkeypatch):
+    """As under FIPS, where it is forbidden for anything else."""
+
+    def md5(content, *, usedforsecurity=True):
+        if usedforsecurity:
+            raise ValueError("disabled for FIPS")
+        return hashlib.sha256(content)
+
+    monkeypatch.setattr(hashlib, "md5", md5)
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in MNIST_FILES:
+        (raw / name).write_bytes(b"")
+    with pytest.raises(data.DataError, match="is not MNIST's file"):
+        data.load("mnist", "test")
+
+
+@pytest.mark.parametrize("prefix", ["./", "cifar10-jpeg/", "./cifar10-jpeg/"])
+def test_an_archive_may_be_packed_in_other_ways(folder, prefix):
+    files = {f"{prefix}{name}": content for name, content in _files("test", 10, 2).items()}
+    files |= {name.replace("/0", "/._0"): b"of macOS" for name in files}
+    _archive(folder / "cifar10-jpeg.tar.gz", files, mode="w")
+    assert dict(data._jpeg_files("test")) == {name.removeprefix("test/"): c for name, c in _files("test", 10, 2).items()}
+
+
+def _png(size: int = 32) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (size, size)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _huge_jpeg() -> bytes:
+    whole = bytearray(_jpeg())
+    start = whole.index(b"\xff\xc0")
+    whole[start + 5 : start + 9] = b"\xff\xdc\xff\xdc"  # 65,500 × 65,500 pixels, it claims
+    return bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (_png(), "is not a readable JPEG image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n", "is not a readable JPEG image"),
+        (_huge_jpeg(), "is not a readable JPEG image|is 65500×65500, expected"),
+    ],
+    ids=["png", "eps", "bomb"],
+)
+def test_an_archive_holds_small_jpegs_alone(folder, content, message):
+    _archive(folder / "cifar10-jpeg.tar.gz", {**_files("test", 10, 1000), "test/airplane/0005.jpg": content}, mode="w")
+    with pytest.raises(data.DataError, match=f"test/airplane/0005.jpg {message}"):
+        data.load("cifar10-jpeg", "test")
+
+
+def test_a_member_too_large_for_memory_is_refused(folder):
+    _archive(folder / "cifar10-jpeg.tar.gz", {"test/airplane/0000.jpg": bytes(data.LARGEST_JPEG + 1)})
+    with pytest.raises(data.DataError, match="test/airplane/0000.jpg has 1048577 bytes"):
+        data.load("cifar10-jpeg", "test")
+
+
+def test_other_classes_are_another_set(folder):
+    files = {name.replace("truck", "lorry"): content for name, content in _files("test", 10, 1000).items()}
+    _archive(folder / "cifar10-jpeg.tar.gz", files, mode="w")
+    with pytest.raises(data.DataError, match="must hold airplane, .*, truck, found lorry"):
+        data.load("cifar10-jpeg", "test")
+
+
+def test_a_member_that_is_there_twice_is_refused(folder):
+    files = _files("test", 10, 2)
+    _archive(folder / "cifar10-jpeg.tar.gz", {**files, "./test/cat/0000.jpg": _jpeg()}, mode="w")
+    with pytest.raises(data.DataError, match="cifar10-jpeg holds test/cat/0000.jpg more than once"):
+        data.load("cifar10-jpeg", "test")

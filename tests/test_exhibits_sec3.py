@@ -5,6 +5,7 @@ import pandas as pd
 from frames import PAPER, ROBUST, TABLE_4, frame
 
 from lib import exhibits, results
+from lib.exhibits import figures, sec3
 
 
 def test_figure_draws_the_paper_dashed_and_ours_solid_at_the_values():
@@ -107,3 +108,16 @@ def test_lucky_images_are_counted_apart():
     nothing = found[:0]
     nothing.attrs = frame().attrs
     assert exhibits.lucky_seen([nothing]).startswith("Not computed yet")
+
+
+def test_a_transform_that_the_paper_lacks_is_shown():
+    ours = frame(("smooth-3", *ROBUST, 90.0, 0), ("smooth-7", *ROBUST, 80.0, 0))
+    table = sec3.robustness_table(ours, PAPER).set_index("variant")
+    assert list(table.index)[-1] == "smooth 7"
+    assert table.loc["smooth 7", "robust: paper"] == "n/a"
+    assert table.loc["smooth 7", "robust: ours (Δ)"] == "80.0"
+    assert "**10.0 points**" in sec3.seen(ours, PAPER)
+    (ax,) = figures.robustness_figure(ours, PAPER, xlabel="x").axes
+    assert [label.get_text() for label in ax.get_xticklabels()][-1] == "smooth 7"
+    (ax,) = figures.claim_figure({"MNIST": (ours, PAPER)}).axes
+    assert [label.get_text() for label in ax.get_xticklabels()][-1] == "smooth 7"

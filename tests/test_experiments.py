@@ -1,8 +1,11 @@
 """Run → data → train → evaluate → record: nothing twice, nothing lost, nothing stale."""
 
+import errno
 import math
+import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +13,9 @@ import numpy as np
 import pytest
 import stored
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from lib import data, evaluation, experiments, geometry, grid, results, theory, training, transforms, weights
+from lib import data, evaluation, experiments, geometry, grid, locks, results, theory, training, transforms, weights
 from lib.grid import Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -699,27 +702,103 @@ def test_parameters_of_a_notebook(changed):
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_wrong_parameters_of_a_notebook(changed, message):
+    injected = "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in changed.items())
     with pytest.raises(ValueError, match=message):
-        experiments.check_parameters({**NOTEBOOK, **changed}, variant=("all", "smooth", "saturate"))
+        experiments.check_parameters(
+            {**NOTEBOOK, **changed, "In": ["", "scale = 'auto'", injected]}, variant=("all", "smooth", "saturate")
+        )
+
+
+def test_a_readers_own_names_are_no_parameters():
+    """A notebook that runs a second time in its kernel, a reader's cell, a name that IPython's startup files set."""
+    own = {"k": 3, "smooth": 5.0, "rows": [], "In": ["", "k = 3", "# Parameters\nseeds = 'all'\n", "smooth = 5.0"]}
+    experiments.check_parameters({**NOTEBOOK, **own}, variant=("all", "smooth", "saturate"))
+
+
+@pytest.mark.parametrize("name", ["cpu:5", "cpu:0", "cuda:", "cuda:０", "cuda:-1", "", "cuda:1 "])
+def test_names_of_devices_that_are_none(name):
+    with pytest.raises(ValueError, match="unknown device .*; allowed: auto, cpu, cuda, cuda:N"):
+        experiments.device(name)
+
+
+def test_jobs_are_at_most_the_processors(monkeypatch):
+    asked = []
+
+    def pool(jobs, *_, **__):
+        asked.append(jobs)
+        raise InterruptedError
+
+    monkeypatch.setattr(experiments, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    with pytest.raises(InterruptedError):
+        experiments.complete(grid.runs("table-2", "smoke"), "cpu", jobs=1000)
+    assert asked == [3]
+
+
+def test_processes_with_other_checkpoints_compute_nothing_twice(monkeypatch, tmp_path):
+    """They share the records: the second waits for the first, and finds what it recorded."""
+    item = grid.parse("mnist/original/lenet5-w0.125/standard/n4000/default/seed0", "smoke")
+    trained = []
+    monkeypatch.setattr(experiments, "trained_model", lambda *_: trained.append(1))
+    monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / "other"))
+    with results.alone(item):
+        second = threading.Thread(target=experiments.complete_one, args=(item, torch.device("cpu")))
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        monkeypatch.setattr(results, "missing", lambda *_: [])
+    second.join(10)
+    assert not second.is_alive()
+    assert trained == []
+
+
+@pytest.mark.parametrize("item", ["measured/pixel_histogram/mnist/original"])
+def test_a_measurement_has_a_lock_and_leaves_no_half_file(item):
+    measurement = grid.parse(item, "smoke")
+    file = results.path(measurement, "measured")
+    file.parent.mkdir(parents=True)
+    half, others = file.with_name(f".{file.name}.0123"), file.with_name(".smooth-3.json.0123")
+    half.write_text("half")
+    others.write_text("of a process that is at work")
+    with results.alone(measurement):
+        second = threading.Thread(target=experiments.complete_one, args=(measurement, torch.device("cpu")))
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        assert not file.exists()
+    second.join(60)
+    assert file.exists()
+    assert not half.exists()
+    assert others.exists()
+
+
+def test_half_files_of_kept_weights_and_of_a_surrogate_are_cleared(monkeypatch):
+    run = grid.parse("mnist/original/lenet5-w0.125/pgd/n4000/default/seed0", "smoke")
+    kept = weights.path(run)
+    halves = [kept.with_name(f".{kept.name}.7"), experiments.checkpoint_folder(run) / ".training.safetensors.7"]
+    for half in halves:
+        half.parent.mkdir(parents=True)
+        half.write_text("half")
+    monkeypatch.setattr(experiments, "trained_model", lambda *_: torch.nn.Identity())
+    experiments._locked_model(run, torch.device("cpu"))
+    assert not any(half.exists() for half in halves)
+
+
+def test_a_file_system_without_locks_is_told(monkeypatch, tmp_path):
+    """A mere file in the place of a lock would stay after a kill."""
+    import fcntl
+
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match=r"cannot lock .*lock: Function not implemented"), locks.alone(tmp_path / "lock"):
+        pass
 
 
 # --- side by side -----------------------------------------------------------------------------------------------------
 
 PIXELS = Measurement("pixel_histogram", "mnist", "original", "smoke")
-
-
-def test_a_measurement_is_taken_by_one_process_at_a_time(monkeypatch):
-    measure = experiments.measure
-
-    def watched(item):
-        lock = experiments.checkpoint_base() / item.scale / item.key / "lock"
-        with pytest.raises(Timeout):
-            FileLock(lock, timeout=0).acquire()
-        measure(item)
-
-    monkeypatch.setattr(experiments, "measure", watched)
-    assert experiments.complete_one(PIXELS, torch.device("cpu"))
-    assert results.status(PIXELS, "measured") == "recorded"
 
 
 def test_a_measurement_that_another_process_took_meanwhile_is_not_taken_again(monkeypatch):

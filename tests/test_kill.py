@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -244,6 +245,27 @@ def test_runs_side_by_side_end_with_the_process_that_started_them(killed_by):
         process.communicate(timeout=60)  # which waits for whoever still holds its standard error
     assert process.returncode == -killed_by
     _are_whole_and_not_all_there(listed)
+
+
+def test_a_killed_worker_is_one_line():
+    with _side_by_side("2") as (process, listed):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [child for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
+        os.kill(int(workers[0]), signal.SIGKILL)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert "Traceback" not in err
+    assert re.search("error: a process that computed one of these .*: smoke: mnist/", err.splitlines()[-1])
+    assert results.missing(listed[0]) == [] or any(results.missing(run) == [] for run in listed)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_during_the_imports_is_one_line():
+    with subprocess.Popen([*LIB[:-1], "list"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(0.7)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
 
 
 # --- disks that refuse --------------------------------------------------------------------------------------------------

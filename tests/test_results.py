@@ -642,3 +642,22 @@ def test_a_record_that_changes_changes_the_spread():
                 )
         spread = results.spreads("laptop")["pgd", "robust_accuracy", "test"]
         assert spread.deviation(100 * sum(found) / 2) == pytest.approx(100 * (found[1] - found[0]) / 2**0.5)
+
+
+@pytest.mark.parametrize("case", ["no git", "inside another repository"])
+def test_where_git_cannot_tell_the_commit_is_unknown_and_a_line_says_why(repository, monkeypatch, caplog, case):
+    if case == "no git":
+        monkeypatch.setenv("PATH", "/nowhere")
+    else:
+        monkeypatch.setattr(results, "ROOT", repository / "lib")
+    assert results.provenance()["commit"] == "unknown"
+    assert "the commit is recorded as unknown" in caplog.text
+    assert results.git("config", "--get", "core.bare") is None
+
+
+def test_git_dir_does_not_lead_to_another_repository(repository, monkeypatch, tmp_path):
+    expected = results.provenance()["commit"]
+    subprocess.run(["git", "init", "-q", str(tmp_path / "other")], check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    results.provenance.cache_clear()
+    assert results.provenance()["commit"] == expected

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -120,9 +122,43 @@ def test_killed_continued_and_asked_again_for_what_is_stale(checkout):
     assert again == after
 
 
+def test_a_stale_record_of_tomorrow_is_computed_again(checkout):
+    """Its file's time, which another clock may have set, has no say."""
+    assert checkout.run(*only(VOLUME))[0] == 0
+    record = checkout.folder / "results" / "smoke" / f"{VOLUME}.json"
+    os.utime(record, (time.time() + 86400,) * 2)
+    before = record.read_text()
+    checkout.change("lib/grid.py", '"measured": ', '"measured": 100 + ')
+    status, said = checkout.run(*only(VOLUME))
+    assert status == 0, said
+    assert record.read_text() != before
+
+
+def test_a_job_ends_with_the_engine(tmp_path):
+    ended = tmp_path / "ended"
+    engine = subprocess.Popen(["sleep", "60"])
+    command = ["sh", "-c", f"trap 'touch {shlex.quote(str(ended))}; exit 1' TERM; while :; do sleep 0.1; done"]
+    environment = {name: value for name, value in os.environ.items() if name != "SLURM_JOB_ID"}
+    environment["ENGINE"] = f"{socket.gethostname()}:{engine.pid}"
+    with subprocess.Popen([sys.executable, ROOT / "workflow" / "end_with.py", *command], env=environment) as job:
+        with pytest.raises(subprocess.TimeoutExpired):
+            job.wait(2)
+        engine.kill()
+        engine.wait()
+        assert job.wait(20) == 143
+    assert ended.exists()
+
+
+@pytest.mark.parametrize("engine", ["", "elsewhere:1", "here"])
+def test_a_jobs_status_is_its_own(engine):
+    own = f"{socket.gethostname()}:{os.getpid()}" if engine == "here" else engine
+    command = [sys.executable, ROOT / "workflow" / "end_with.py", "sh", "-c", "exit 7"]
+    assert subprocess.run(command, env={**os.environ, "ENGINE": own}).returncode == 7
+
+
 @pytest.mark.long
 def test_only_the_engine_is_killed(checkout):
-    """Its jobs live on, orphans; whoever is started next waits for them, and finds their records."""
+    """Its jobs end with it; whoever is started next goes on from their checkpoints."""
     with checkout.start(*only(PGD), "--cores", "1") as process:
         while not list((checkout.folder / "checkpoints").rglob("lock")):
             assert process.poll() is None, process.stdout.read()
@@ -193,7 +229,13 @@ def test_the_paper_grid_is_listed_with_its_cost(profile):
     ("config", "message"),
     [
         ("sclae=smoke", "unknown config sclae; allowed: scale, only, device, threads, runs_per_gpu, tflops"),
-        ("tflops=0", "tflops must be > 0, given 0"),
+        ("tflops=0", "tflops must be > 0 and finite, given 0"),
+        ("tflops=inf", "tflops must be > 0 and finite, given inf"),
+        ("device=tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N"),
+        ("threads=0", "threads must be a whole number ≥ 1, given 0"),
+        ("runs_per_gpu=0", "runs_per_gpu must be a whole number ≥ 1, given 0"),
+        ("scale=huge", "unknown scale 'huge'"),
+        ("only=mnist/../lenet5-w1/standard/n60000/default/seed0", "unknown transform '..'"),
     ],
 )
 def test_a_wrong_config_is_refused(config, message):

@@ -5,7 +5,6 @@
 
 import ast
 import re
-import subprocess
 import zipfile
 from collections.abc import Iterator
 from functools import cache
@@ -134,8 +133,7 @@ def site(page: str | None) -> str:
 
 
 def _git(*command: str) -> str:
-    done = subprocess.run(["git", "-C", str(ROOT), *command], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    return results.git(*command) or ""
 
 
 def _configure(app: Sphinx, config) -> None:

@@ -87,6 +87,11 @@ def paper_values(
     return rows.set_index(by)["value"]
 
 
+def listed(paper: pd.DataFrame, ours: pd.DataFrame) -> list[str]:
+    """The transforms of both: the paper's in its order, then those of ours that it lacks."""
+    return list(dict.fromkeys([*paper["transform"], *ours["transform"]]))
+
+
 def measured_values(measured: pd.DataFrame, metric: str) -> pd.Series:
     """What was measured of each transform; NaN where the measurement is stale."""
     return measured[measured["metric"] == metric].set_index("transform")["value"]

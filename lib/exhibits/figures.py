@@ -28,6 +28,7 @@ from lib.exhibits.cells import (
     UNBOXED,
     badge,
     budget_label,
+    listed,
     measured_values,
     over_seeds,
     paper_eps,
@@ -66,7 +67,7 @@ def robustness_figure(
         if paper is None and not ours["value"].notna().any():
             return _empty(figure, ours)
         ax = figure.subplots()
-        transforms = list(variants or paper["transform"].unique())
+        transforms = list(variants or listed(paper, ours))
         # Robustness w.r.t. predictions often lies on robust accuracy: hollow squares leave the circles visible.
         markers = dict(zip(QUANTITIES, ("o", "o", "o", "s"), strict=True))
         for quantity, (label, _, colour) in QUANTITIES.items():
@@ -101,7 +102,7 @@ def claim_figure(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figur
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = np.atleast_1d(figure.subplots(1, len(sets), sharey=True))
         for ax, (name, (ours, paper)) in zip(axes, sets.items(), strict=True):
-            transforms = list(paper["transform"].unique())
+            transforms = listed(paper, ours)
             for quantity in (("standard", "clean_accuracy"), BOXED):
                 label, _, colour = QUANTITIES[quantity]
                 theirs = paper_values(paper, *quantity).reindex(transforms)

@@ -12,6 +12,7 @@ from lib.exhibits.cells import (
     QUANTITIES,
     extent,
     from_to,
+    listed,
     number,
     our_cell,
     over_seeds,
@@ -38,7 +39,7 @@ def seen(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
     clean, robust = (over_seeds(ours, *quantity)["mean"].dropna() for quantity in quantities)
     if len(robust) < 2:
         return f"Not computed yet: at least two variants are needed, {len(robust)} are there; {to_compute(ours)}"
-    theirs = paper_values(paper, *BOXED)[robust.index]
+    theirs = paper_values(paper, *BOXED).reindex(robust.index).dropna()
     which = " and ".join(map(transform_label, robust.index)) if len(robust) == 2 else f"the {len(robust)} variants computed"
     said = (
         f"Over {which} (scale {ours.attrs['scale']}), robust accuracy runs from {robust.min():.1f}% "
@@ -94,17 +95,19 @@ def lucky_seen(frames: Sequence[pd.DataFrame]) -> str:
 def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """Tables 2 and 3: accuracies in percent on test images, the paper's beside ours, and Δ, ours minus the paper's.
 
-    One row a variant, in the paper's order. Over several seeds ours is the mean ± half the range. "–" marks what is
+    One row a variant, in the paper's order; those that it lacks come last, with "n/a" in its place.
+
+    Over several seeds ours is the mean ± half the range. "–" marks what is
     not computed at this scale, "stale" what has to be computed again, "failed" a training that found no classifier.
     """
     found = {quantity: over_seeds(ours, *quantity) for quantity in QUANTITIES}
     rows = []
-    for transform in paper["transform"].unique():
+    for transform in listed(paper, ours):
         row = {"variant": transform_label(transform)}
         for quantity, (_, heading, _) in QUANTITIES.items():
-            theirs = paper_values(paper, *quantity)[transform]
+            theirs = paper_values(paper, *quantity).get(transform, np.nan)
             mine = found[quantity]
-            row[f"{heading}: paper"] = f"{theirs:.1f}"
+            row[f"{heading}: paper"] = paper_cell(theirs)
             row[f"{heading}: ours (Δ)"] = our_cell(mine, transform, theirs)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -13,6 +13,7 @@ from lib.exhibits.cells import (
     UNBOXED,
     extent,
     from_to,
+    listed,
     measured_values,
     number,
     our_cell,
@@ -38,7 +39,7 @@ def capacity_tables(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, pd.Dat
         rows = []
         for split, images in (("train", "training"), ("test", "test")):
             mine, theirs = over_seeds(ours, *quantity, split, by), paper_values(paper, *quantity, split, by)
-            for transform in paper["transform"].unique():
+            for transform in listed(paper, ours):
                 row = {"variant": transform_label(transform), "images": images}
                 for width in widths:
                     heading = f"w={f'{width:g}'.removeprefix('0')}"

@@ -21,6 +21,8 @@ from numba import cfunc, njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
 
+from lib import compiled as compiling
+
 FEATURES = binding.get_host_cpu_features()
 _WIDE = bool(FEATURES.get("avx512f") and FEATURES.get("avx512vl"))
 # Of float32 in a vector, and how many output channels a convolution computes at once: with 2×2 pixels each, as many sums as the
@@ -587,7 +589,7 @@ def compiled(dtype: torch.dtype, lanes: int) -> Callable:
     number = {torch.float32: types.float32, torch.float64: types.float64}[dtype]
     v, s, i = types.CPointer(Vector(number, lanes)), types.CPointer(number), types.CPointer(types.int64)
     signature = types.int64(v, s, s, i, types.int64, types.int64, i, i, types.int64, number)
-    function = cfunc(signature, cache=True)(interpret)
+    function = compiling.function(cfunc, signature)(interpret)
     address, whole = ctypes.c_void_p, ctypes.c_int64
     real = ctypes.c_float if number is types.float32 else ctypes.c_double
     kinds = [address] * 4 + [whole, whole, address, address, whole, real]

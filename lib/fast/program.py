@@ -384,6 +384,8 @@ class Program:
                     planes[..., n:] = 0
                 block.labels[:n], block.labels[n:] = y[here], 0
                 finite &= block.run(0, len(t.rows), num_steps, step_size)
+                # A gradient that is no number moves nothing, and may come of a finite loss.
+                finite &= not block.planes[t.to_images :][: math.prod(t.shape), :n].isnan().any()
                 images[here] = block.images[..., :n].movedim(-1, 0)
             return finite
 

@@ -1,0 +1,59 @@
+"""What every public function asks of the images and labels it is given, in one place."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def _listed(x: object) -> str:
+    return f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+
+
+def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0)) -> None:
+    """ValueError unless `x` is a float tensor N×C×H×W of finite values, all within `bounds` where there are any."""
+    if isinstance(x, Tensor) and x.ndim == 4 and x.dtype == torch.uint8:
+        raise ValueError(f"images must be a float tensor N×C×H×W, given {_listed(x)}; x.float() / 255 is one")
+    if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
+        raise ValueError(f"images must be a float tensor N×C×H×W, given {_listed(x)}")
+    if not x.numel():
+        return
+    low, high = (value.item() for value in x.aminmax())
+    if math.isnan(low):
+        raise ValueError("images must be numbers, given NaN among them")
+    if bounds is not None and not bounds[0] <= low <= high <= bounds[1]:
+        hint = "; divide images of 0 to 255 by 255" if tuple(bounds) == (0, 1) and 1 < high <= 255 and high > 2 else ""
+        # Nine digits tell any two numbers of float32 apart.
+        given = f"values from {low:.9g} to {high:.9g}"
+        raise ValueError(f"images must lie in [{bounds[0]:g}, {bounds[1]:g}], given {given}{hint}")
+    if math.isinf(low) or math.isinf(high):
+        raise ValueError(f"images must be finite, given values from {low:g} to {high:g}")
+
+
+def labels(y: Tensor, x: Tensor, classes: int | None = None) -> None:
+    """ValueError unless `y` holds a class, int64 and from 0 to `classes` - 1 where that is known, for each image of `x`."""
+    if not isinstance(y, Tensor) or y.ndim != 1 or y.dtype != torch.int64:
+        hint = ""
+        if isinstance(y, Tensor) and y.ndim == 2:
+            hint = "; y.squeeze(1) is one" if y.shape[1] == 1 else "; y.argmax(1) is one of one-hot labels"
+        elif isinstance(y, Tensor) and y.ndim == 1 and not (y.is_floating_point() or y.is_complex()):
+            hint = "; y.long() is one"
+        raise ValueError(f"labels must be an int64 tensor of length N, given {_listed(y)}{hint}")
+    if len(y) != len(x):
+        raise ValueError(f"images and labels must be as many, given {len(x)} and {len(y)}")
+    if y.device != x.device:
+        raise ValueError(f"images and labels must lie on one device, given {x.device} and {y.device}")
+    if not len(y):
+        return
+    low, high = (int(value) for value in y.aminmax())
+    if low < 0 or (classes is not None and high >= classes):
+        last = "" if classes is None else f" to {classes - 1}"
+        raise ValueError(f"labels must be classes from 0{last}, given labels from {low} to {high}")
+
+
+def whole(name: str, value: float, least: int) -> int:
+    """`value` as an int; ValueError unless it is a whole number ≥ `least`."""
+    if isinstance(value, bool) or not math.isfinite(value) or not float(value).is_integer() or value < least:
+        raise ValueError(f"{name} must be a whole number ≥ {least}, given {value!r}")
+    return int(value)
