@@ -182,5 +182,8 @@ def test_what_half_precision_does_is_parted():
 def test_half_precision_without_records():
     assert exhibits.half_seen(_changed()).startswith("Not computed yet")
     assert set(exhibits.half_table(_changed())["robust accuracy"]) == {"–"}
+    failed = _changed()
+    failed.attrs = {**failed.attrs, "complete": 1, "expected": 1}
+    assert exhibits.half_seen(failed) == "The training failed at this scale: there is no network to attack."
     some = _changed(as_trained=[True], half=[True])
     assert exhibits.half_table(some)["robust accuracy"].tolist() == ["100.0", "100.0", "–", "–", "–", "–"]

@@ -284,6 +284,8 @@ def half_seen(outcomes: pd.DataFrame) -> str:
     """What half precision does to the attack, and which of its roundings it is."""
     found = _stands(outcomes)
     if not {*_CHANGED} <= {*found.columns}:
+        if outcomes.attrs["complete"] == outcomes.attrs["expected"]:  # a failed training lacks nothing
+            return "The training failed at this scale: there is no network to attack."
         return f"Not computed yet; {to_compute(outcomes)}"
     robust = 100 * found.mean()
     whole, part = robust["half"] - robust["as_trained"], robust["tiny_zero"] - robust["as_trained"]
