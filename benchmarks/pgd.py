@@ -210,10 +210,10 @@ def stock(model: nn.Module) -> nn.Module:
     """The same network as anyone would write it down: stock layers, the default memory layout, in eval mode."""
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     for name, layer in list(plain.named_modules()):
-        if isinstance(layer, models.PixelConv2d):
+        if isinstance(layer, (models.PixelConv2d, models.Shortcut)):
             ours = layer.state_dict()
             conv = nn.Conv2d(
-                layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding, bias="bias" in ours
+                layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, bias="bias" in ours
             )
             conv.load_state_dict(ours)
             plain.set_submodule(name, conv.to(layer.weight.device))

@@ -292,3 +292,17 @@ def test_gradients_pass_the_ramp_straight_through_only_where_asked():
 def test_a_ramp_that_does_not_rise(slope):
     with pytest.raises(ValueError, match="slope must be > 0 and finite, given"):
         models.Ramp(slope)
+
+
+@pytest.mark.parametrize(("channels", "stride"), [((2, 4), 2), ((4, 8), 2), ((16, 2), 1)])
+def test_a_shortcut_is_a_strided_convolution(channels, stride):
+    """Values and both gradients against the framework's strided one, in the default layout, where its own gradient holds."""
+    x, weight = torch.rand(3, channels[0], 8, 8), torch.rand(channels[1], channels[0], 1, 1)
+    shortcut = models.Shortcut(*channels, stride).to(memory_format=torch.channels_last)
+    shortcut.weight.data.copy_(weight)
+    inputs = [(x.clone(memory_format=torch.channels_last).requires_grad_(), shortcut.weight)]
+    inputs.append((x.clone().requires_grad_(), weight.requires_grad_()))
+    outputs = [shortcut(inputs[0][0]), F.conv2d(*inputs[1], stride=stride)]
+    found = [[out, *torch.autograd.grad(out.square().sum(), of)] for out, of in zip(outputs, inputs, strict=True)]
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -275,7 +275,7 @@ def _plain(module: nn.Module, kind: type, **settings) -> bool:
 def _convolution(module: nn.Module, kernel: int, stride: int = 1, *, bias: bool = False) -> bool:
     padding = (kernel - 1) // 2
     return (
-        (_plain(module, nn.Conv2d) or _plain(module, models.PixelConv2d))
+        any(_plain(module, kind) for kind in (nn.Conv2d, models.PixelConv2d, models.Shortcut))
         and (module.kernel_size, module.stride, module.padding) == ((kernel, kernel), (stride, stride), (padding, padding))
         and (module.dilation, module.groups, module.padding_mode) == ((1, 1), 1, "zeros")
         and (module.bias is not None) == bias
