@@ -320,7 +320,7 @@ def test_a_non_finite_loss_names_the_images():
 
 def test_a_loss_that_becomes_non_finite_during_the_attack():
     x, y = torch.full((3, 1, 4, 4), 0.88), torch.ones(3, dtype=torch.long)
-    with pytest.raises(FloatingPointError, match="batch of 3 images: the batch, during the attack"):
+    with pytest.raises(FloatingPointError, match="batch of 3 images: the batch, or its gradient, during the attack"):
         attacks.pgd(PoisonedImage(), x, y, eps=0.1, step_size=0.05, num_steps=4, random_start=False)
 
 
@@ -353,7 +353,7 @@ X, Y = torch.full((2, 1, 28, 28), 0.5), torch.tensor([0, 1])
         ({"x": (X * 255).byte()}, r"float tensor N×C×H×W, given torch.uint8"),
         ({"x": X * 255}, r"images must lie in \[0, 1\], given values from 127.5 to 127.5"),
         ({"x": X - 1}, r"images must lie in \[0, 1\], given values from -0.5"),
-        ({"x": X * math.nan}, r"images must lie in \[0, 1\]"),
+        ({"x": X * math.nan}, "images must be numbers, given NaN among them"),
         ({"bounds": (0.6, 1.0)}, r"images must lie in \[0.6, 1\], given values from 0.5 to 0.5"),
         ({"y": Y[:1]}, "images and labels must be as many, given 2 and 1|batch_size .2. to match target batch_size .1."),
     ],

@@ -11,7 +11,7 @@ from lib import compiled, locks
 
 ROOT = Path(__file__).resolve().parents[1]
 # Says what the kernel gives, and how many of its functions came from the cache.
-POOL = """
+PASS = """
 import torch
 from numba.core.caching import CompileResultCacheImpl, IndexDataCacheFile
 from lib import kernels
@@ -19,14 +19,14 @@ loaded = []
 load = IndexDataCacheFile.load
 IndexDataCacheFile.load = lambda self, key: loaded.append(load(self, key)) or loaded[-1]
 x = torch.arange(64.0).view(1, 4, 4, 4) - 32
-print(kernels.pool_relu(x).sum().item(), sum(each is not None for each in loaded))
+print(kernels.add_affine_relu(x, None, torch.ones(4), torch.zeros(4))[1].sum().item(), sum(each is not None for each in loaded))
 """
 
 
-def _pool(**environment: str) -> str:
+def _run(**environment: str) -> str:
     own = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR")}
     own |= {"PYTHONPATH": str(ROOT), **environment}
-    done = subprocess.run([sys.executable, "-c", POOL], env=own, cwd="/", capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", PASS], env=own, cwd="/", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -34,8 +34,8 @@ def _pool(**environment: str) -> str:
 @pytest.fixture
 def kept(tmp_path) -> Path:
     folder = tmp_path / "cache"
-    assert _pool(NUMBA_CACHE_DIR=str(folder)) == "144.0 0"
-    assert _pool(NUMBA_CACHE_DIR=str(folder)) == "144.0 2"
+    assert _run(NUMBA_CACHE_DIR=str(folder)) == "496.0 0"
+    assert _run(NUMBA_CACHE_DIR=str(folder)) == "496.0 4"
     return folder
 
 
@@ -45,14 +45,14 @@ def test_a_damaged_cache_is_compiled_anew(kept, suffix, damage):
     for file in kept.rglob(f"*.{suffix}"):
         whole = file.read_bytes()
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if damage is None else damage)
-    assert _pool(NUMBA_CACHE_DIR=str(kept)) == "144.0 0"
-    assert _pool(NUMBA_CACHE_DIR=str(kept)) == "144.0 2"
+    assert _run(NUMBA_CACHE_DIR=str(kept)) == "496.0 0"
+    assert _run(NUMBA_CACHE_DIR=str(kept)) == "496.0 4"
 
 
 @pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME"])
 def test_without_a_folder_that_can_be_written_nothing_is_kept(tmp_path, variable):
     (tmp_path / "file").write_text("root could write to a folder that is read-only")
-    assert _pool(**{variable: str(tmp_path / "file" / "folder")}) == "144.0 0"
+    assert _run(**{variable: str(tmp_path / "file" / "folder")}) == "496.0 0"
 
 
 def test_one_process_compiles_at_a_time(monkeypatch, tmp_path):
