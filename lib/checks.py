@@ -3,12 +3,18 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 def _listed(x: object) -> str:
     return f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+
+
+def _number(value: float, dtype: torch.dtype) -> str:
+    """With as many digits as tell it from its neighbours: 1.0000001 is not 1."""
+    return (repr(value) if dtype == torch.float64 else str(np.float32(value))).removesuffix(".0")
 
 
 def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0), *, shape: str = "N×C×H×W") -> None:
@@ -27,9 +33,7 @@ def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0), *, shape: str
         raise ValueError("images must be numbers, given NaN among them")
     if bounds is not None and not bounds[0] <= low <= high <= bounds[1]:
         hint = "; divide images of 0 to 255 by 255" if tuple(bounds) == (0, 1) and 1 < high <= 255 and high > 2 else ""
-        # So many digits tell any two numbers of the type apart.
-        digits = 17 if x.dtype == torch.float64 else 9
-        given = f"values from {low:.{digits}g} to {high:.{digits}g}"
+        given = f"values from {_number(low, x.dtype)} to {_number(high, x.dtype)}"
         raise ValueError(f"images must lie in [{bounds[0]:g}, {bounds[1]:g}], given {given}{hint}")
     if math.isinf(low) or math.isinf(high):
         raise ValueError(f"images must be finite, given values from {low:g} to {high:g}")
