@@ -129,7 +129,7 @@ def frozen(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Eval mode and no parameter gradients inside the block; every module and parameter as before after it.
 
     Blocks of several threads may overlap: the last one to end restores. Of a callable that is not a module itself, the
-    modules that it calls inside the block are in eval mode.
+    modules that it calls inside the block are in eval mode, and their parameters without gradients.
     """
     module = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
     held = []
@@ -153,9 +153,14 @@ def _evaluating(held: list[tuple[nn.Module | nn.Parameter, str]]) -> RemovableHa
     thread = threading.get_ident()
 
     def evaluate(module: nn.Module, _) -> None:
-        if module.training and threading.get_ident() == thread:
-            held.append((module, "training"))
-            _hold(module, "training")
+        if threading.get_ident() != thread:
+            return
+        parts = [(module, "training")] if module.training else []
+        # AdverTorch would leave gradients in the parameters.
+        parts += [(own, "requires_grad") for own in module.parameters(recurse=False) if own.requires_grad]
+        held.extend(parts)
+        for thing, name in parts:
+            _hold(thing, name)
 
     return nn.modules.module.register_module_forward_pre_hook(evaluate)
 
@@ -180,7 +185,7 @@ def _settled(x: Tensor) -> Iterator[None]:
 _CLASSES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how many logits a model gave
 
 
-def _classes(model: Callable[[Tensor], Tensor], x: Images, y: Labels | None = None) -> int:
+def classes_of(model: Callable[[Tensor], Tensor], x: Images, y: Labels | None = None) -> int:
     """The number of classes of a model that is frozen, told from its logits; asked for again only where a label is beyond."""
     known = _CLASSES.get(model, 0) if isinstance(model, nn.Module) else 0
     if known and (y is None or not len(y) or int(y.max()) < known):
@@ -276,7 +281,7 @@ def pgd(
         start = _usable(start)
         if y is not None:
             y = _usable(y)
-            checks.labels(y, x, _classes(model, x, y) if len(x) else None)
+            checks.labels(y, x, classes_of(model, x, y) if len(x) else None)
         if y is None:
             with torch.no_grad():
                 y = model(x).argmax(1)
@@ -585,7 +590,7 @@ def square(
 
     seed = int(torch.randint(2**32, (), generator=generator, device=x.device))
     with _settled(x), frozen(model), _numpy_seeded(seed), torch.random.fork_rng(devices=[]):
-        classes = _classes(model, x, y)
+        classes = classes_of(model, x, y)
         checks.labels(y, x, classes)
         classifier = PyTorchClassifier(
             model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=tuple(bounds),
@@ -643,7 +648,7 @@ def autoattack(
     x = _usable(x).contiguous()  # its code views images as vectors, which another memory layout forbids
     devices = [x.device] if x.is_cuda else []
     with _settled(x), frozen(model), torch.random.fork_rng(devices):
-        classes = _classes(model, x, y)
+        classes = classes_of(model, x, y)
         checks.labels(y, x, classes)
         if classes < 4:
             raise ValueError(f"AutoAttack's difference of logits ratio needs at least 4 classes, given {classes}")

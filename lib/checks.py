@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,12 +12,20 @@ def _listed(x: object) -> str:
     return f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
 
 
-def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0)) -> None:
-    """ValueError unless `x` is a float tensor N×C×H×W of finite values, all within `bounds` where there are any."""
-    if isinstance(x, Tensor) and x.ndim == 4 and x.dtype == torch.uint8:
-        raise ValueError(f"images must be a float tensor N×C×H×W, given {_listed(x)}; x.float() / 255 is one")
-    if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"images must be a float tensor N×C×H×W, given {_listed(x)}")
+def _number(value: float, dtype: torch.dtype) -> str:
+    """With as many digits as tell it from its neighbours: 1.0000001 is not 1."""
+    return (repr(value) if dtype == torch.float64 else str(np.float32(value))).removesuffix(".0")
+
+
+def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0), *, shape: str = "N×C×H×W") -> None:
+    """ValueError unless `x` is a float tensor N×C×H×W of finite values, all within `bounds` where there are any.
+
+    `shape` "N×…": points of any shape, where only their distances or volumes are asked for.
+    """
+    fits = isinstance(x, Tensor) and (x.ndim == 4 if shape == "N×C×H×W" else x.ndim >= 2)
+    if not fits or not x.is_floating_point():
+        hint = "; x.float() / 255 is one" if fits and x.dtype == torch.uint8 else ""
+        raise ValueError(f"images must be a float tensor {shape}, given {_listed(x)}{hint}")
     if not x.numel():
         return
     low, high = (value.item() for value in x.aminmax())
@@ -24,8 +33,7 @@ def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0)) -> None:
         raise ValueError("images must be numbers, given NaN among them")
     if bounds is not None and not bounds[0] <= low <= high <= bounds[1]:
         hint = "; divide images of 0 to 255 by 255" if tuple(bounds) == (0, 1) and 1 < high <= 255 and high > 2 else ""
-        # Nine digits tell any two numbers of float32 apart.
-        given = f"values from {low:.9g} to {high:.9g}"
+        given = f"values from {_number(low, x.dtype)} to {_number(high, x.dtype)}"
         raise ValueError(f"images must lie in [{bounds[0]:g}, {bounds[1]:g}], given {given}{hint}")
     if math.isinf(low) or math.isinf(high):
         raise ValueError(f"images must be finite, given values from {low:g} to {high:g}")

@@ -85,13 +85,14 @@ def evaluate(
         for first in range(0, len(x), batch_size):
             images, labels = x[first : first + batch_size], y[first : first + batch_size]
             images = images.contiguous(memory_format=torch.channels_last)
-            predictions = _predict(model, images, labels)
-            correct.append(predictions == labels)
-            if threat_model is not None:
-                try:
+            try:
+                predictions = _predict(model, images, labels)
+                correct.append(predictions == labels)
+                if threat_model is not None:
                     outcome = _attacked(model, images, labels, predictions, threat_model, generator, engine)
-                except FloatingPointError as error:
-                    raise FloatingPointError(f"{description}, images {first} to {first + len(images) - 1}: {error}") from None
+            except FloatingPointError as error:
+                raise FloatingPointError(f"{description}, images {first} to {first + len(images) - 1}: {error}") from None
+            if threat_model is not None:
                 robust.append(outcome[0])
                 kept.append(outcome[1])
                 bar.set_postfix(robust=f"{torch.cat(robust).double().mean():.1%}", refresh=False)

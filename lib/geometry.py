@@ -23,6 +23,7 @@ def log2_perturbable_volume(x: Float[Tensor, "n ..."], eps: float) -> Float[Tens
     """
     if not eps > 0:
         raise ValueError(f"eps must be > 0 for a volume, given {eps!r}")
+    checks.images(x, shape="N×…")
     # Images are taken in slices, so that the float64 copies stay small.
     return torch.cat(
         [
@@ -41,6 +42,7 @@ def inter_class_distance(x: Float[Tensor, "n ..."], y: Int[Tensor, " n"], neares
 
     Raises ValueError with fewer than two classes.
     """
+    checks.images(x, None, shape="N×…")
     checks.labels(y, x)
     classes = y.unique()
     if len(classes) < 2:
@@ -57,6 +59,7 @@ def inter_class_distance(x: Float[Tensor, "n ..."], y: Int[Tensor, " n"], neares
 
 def pairwise_distances(x: Float[Tensor, "n ..."]) -> Float[Tensor, " pairs"]:
     """The ℓ2 distances of all n·(n - 1)/2 pairs, in the order of `torch.pdist` (Section 2.2). ValueError for fewer than two."""
+    checks.images(x, None, shape="N×…")
     if len(x) < 2:
         raise ValueError(f"a distance needs at least two points, given {len(x)}")
     return torch.pdist(x.flatten(1))
@@ -67,6 +70,7 @@ def linf_distances(x: Float[Tensor, "n ..."], y: Int[Tensor, " n"]) -> Float[Ten
 
     Raises ValueError with fewer than two classes.
     """
+    checks.images(x, None, shape="N×…")
     checks.labels(y, x)
     classes = y.unique()
     if len(classes) < 2:

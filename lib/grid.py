@@ -117,7 +117,10 @@ class Run:
                 f"{key!r} is not a run's key; a key is DATASET/TRANSFORM/MODEL-wWIDEN_FACTOR/TRAINING/nTRAIN_SIZE/RECIPE/"
                 f"seedSEED, such as mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0"
             ) from None
-        return Run(dataset, transform, model, values[0], training, values[1], recipe, values[2], scale)
+        run = Run(dataset, transform, model, values[0], training, values[1], recipe, values[2], scale)
+        if run.key != key.strip("/"):
+            raise ValueError(f"{key!r} is not a run's key as it is written; {run.key} is meant")
+        return run
 
 
 @dataclass(frozen=True)

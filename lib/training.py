@@ -150,6 +150,8 @@ def train(
         raise ValueError(f"batch_size must be from 1 to the {len(x)} images there are, given {batch_size}")
     if attack is not None and robust_loss is not None:
         raise ValueError("attack and robust_loss exclude each other, given both")
+    with attacks.frozen(model):
+        checks.labels(y, x, attacks.classes_of(model, x, y))
     every = CHECKPOINT_SECONDS if every is None else every
     algorithm = _optimizer(optimizer, model, lr, weight_decay, momentum)
     generator = torch.Generator(x.device).manual_seed(seed)

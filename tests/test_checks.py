@@ -71,7 +71,7 @@ IMAGES = {
         r"images must lie in \[0, 1\], given values from 0 to 255; divide images",
     ),
     "uint8": (lambda x: (x * 255).byte(), r"given torch.uint8 of shape .*; x.float\(\) / 255 is one"),
-    "a rounding": (lambda x: torch.ones_like(x).nextafter(torch.tensor(2.0)), "given values from 1.00000012 to 1.00000012"),
+    "a rounding": (lambda x: torch.ones_like(x).nextafter(torch.tensor(2.0)), "given values from 1.0000001 to 1.0000001"),
     "NaN": (lambda x: x / 0 * 0, "images must be numbers, given NaN among them"),
     "a vector each": (
         lambda x: x.flatten(1),
@@ -249,3 +249,46 @@ def test_autoattack_of_few_classes_has_fewer_targets(ten, classes):
     y = model(ten[0]).argmax(1)
     found = attacks.autoattack(model, ten[0], y, eps=0.01, seed=0, iterations=2, queries=2)
     assert (found - ten[0]).abs().max() <= 0.01 + 1e-6
+
+
+POINTS = {
+    "inter_class_distance": geometry.inter_class_distance,
+    "linf_distances": geometry.linf_distances,
+    "pairwise_distances": lambda x, _: geometry.pairwise_distances(x),
+    "log2_perturbable_volume": lambda x, _: geometry.log2_perturbable_volume(x, 0.1),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", POINTS)
+def test_geometry_takes_finite_numbers_only(name):
+    """A NaN pixel gave a distance that is no number, and bytes wrapped around or failed within torch."""
+    x, y = torch.rand(4, 1, 5, 5), torch.tensor([0, 1, 2, 3])
+    with pytest.raises(ValueError, match=r"a float tensor N×…, given torch.uint8 of shape \(4, 1, 5, 5\); x.float\(\) / 255"):
+        POINTS[name]((255 * x).byte(), y)
+    x[1, 0, 2, 3] = torch.nan
+    with pytest.raises(ValueError, match="images must be numbers, given NaN among them"):
+        POINTS[name](x, y)
+
+
+def test_a_volume_is_of_images_in_the_cube():
+    """Outside of it a factor turned negative, and its logarithm no number."""
+    with pytest.raises(ValueError, match=r"images must lie in \[0, 1\], given values from 0 to 255; divide images of 0 to 255"):
+        geometry.log2_perturbable_volume(torch.tensor([[0.0, 255.0]]), 0.1)
+
+
+def test_training_takes_the_networks_classes_only():
+    """Also where no batch would have met the label that is none."""
+    y = torch.arange(10).repeat(10)
+    y[99] = 10
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    before = network[1].weight.clone()
+    with pytest.raises(ValueError, match="labels must be classes from 0 to 9, given labels from 0 to 10"):
+        training.train(network, torch.rand(100, 1, 28, 28), y, **SETTINGS)
+    assert torch.equal(network[1].weight, before)
+    assert network[1].weight.requires_grad
+
+
+def test_a_value_of_float64_is_told_by_all_its_digits():
+    with pytest.raises(ValueError, match=r"given values from 1\.000000000001 to 1\.000000000001"):
+        checks.images(torch.full((1, 1, 2, 2), 1 + 1e-12, dtype=torch.float64))

@@ -167,7 +167,8 @@ class Wrong(NamedTuple):
         Wrong(f"run {RUN.key.replace('w0.125', 'w0')} --scale smoke", "widen_factor must be"),
         Wrong(f"run {RUN.key.replace('original', 'blur-3')} --scale smoke", "unknown transform 'blur-3'; allowed: original"),
         Wrong(
-            f"run {RUN.key.replace('original', 'smooth-0')} --scale smoke", "transform 'smooth-0': the filter's size must be"
+            f"run {RUN.key.replace('original', 'smooth-0')} --scale smoke",
+            "transform 'smooth-0': the filter's size, in pixels, must be",
         ),
         Wrong("run measured/beauty/mnist/original --scale smoke", "unknown quantity 'beauty'; allowed: pixel_histogram"),
         Wrong("run measured/pixel_histogram/mnist/blur-3 --scale smoke", "unknown transform 'blur-3'"),

@@ -672,3 +672,21 @@ def test_the_published_recipe_is_the_papers_at_every_scale():
     assert grid.settings(replace(run, recipe="published")) == paper
     laptop = grid.settings(replace(run, recipe="published", scale="laptop"))
     assert laptop == paper
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (
+            "mnist/smooth-3/lenet5-w1/pgd/n60_000/default/seed0",
+            "not a run's key as it is written; .*/n60000/default/seed0 is meant",
+        ),
+        ("mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed+1", "not a run's key as it is written; .*/seed1 is meant"),
+        ("mnist/smooth-3/lenet5-w 1/pgd/n60000/default/seed0", "not a run's key as it is written"),
+        ("mnist/smooth-3/lenet5-w1.0/pgd/n60000/default/seed0", "not a run's key as it is written; .*lenet5-w1/"),
+    ],
+)
+def test_a_run_has_one_name(key, message):
+    """A second one would be a second record of the same numbers."""
+    with pytest.raises(ValueError, match=message):
+        grid.parse(key, "laptop")
