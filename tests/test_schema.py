@@ -262,7 +262,7 @@ def test_what_would_be_refused_is_not_written():
         ("AMD EPYC 7B13", "AMD EPYC 7B13"),
         ("Intel(R) Xeon(R) CPU @ 2.20GHz", "Intel(R) Xeon(R) CPU @ 2.20GHz"),
         ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"),
-        ("<b>{{x}}</b>\n=1", "b x /b 1"),
+        ("<b>{{x}}</b>\n=1", "b x /b =1"),
         ("==[]", "unnamed"),
         ("", "unnamed"),
     ],

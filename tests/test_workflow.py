@@ -32,6 +32,7 @@ class Checkout:
         self.folder = folder
         for name in ("lib", "workflow"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)  # by which `lib` knows its repository
         self.change("lib/experiments.yml", "steps: 120\n", "steps: 40\n")
         self.change("lib/experiments.yml", "pgd: {attack: {}}  # the paper's", "pgd: {attack: {num_steps: 2}}  #")
         self.change("lib/training.py", "NO_BETTER_THAN_CHANCE = ", "NO_BETTER_THAN_CHANCE = 0 * ")

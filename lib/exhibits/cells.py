@@ -208,13 +208,13 @@ def badge(ours: pd.DataFrame) -> str:
         parts.append(f"{of} computed")
     parts += map(words, sorted(set(ours["device"])))
     parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
-    if any(map(_is_dirty, ours["commit"])):
+    if "commit" in ours and any(map(_is_dirty, ours["commit"])):
         parts.append("some records are of code with uncommitted changes")
     return " · ".join(parts)
 
 
-def _is_dirty(commit: str) -> bool:
-    return str(commit).endswith("-dirty")
+def _is_dirty(commit: object) -> bool:
+    return str(commit).endswith("-dirty")  # of a cell without a record the commit is missing
 
 
 def stamp(frames: Sequence[pd.DataFrame]) -> str:
