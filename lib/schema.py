@@ -257,7 +257,8 @@ def _check_outcomes(record: dict) -> None:
                     f"metrics.{split}.{metric} is {metrics[split][metric]}, and its outcomes say {bits[:n].sum()} of {n}"
                 )
         clean, robust = metrics[split].get("clean_accuracy", 1), metrics[split].get("robust_accuracy", 0)
-        if robust > clean + 0.01:  # an attack may right a wrong prediction by chance
+        # An attack may right a wrong prediction by chance: of few images, and a bad network, several.
+        if robust > clean + 0.01 + 1.5 / n**0.5:
             raise ValueError(f"{split}: the robust accuracy {robust} is above the clean accuracy {clean}")
 
 
