@@ -257,8 +257,8 @@ def _check_outcomes(record: dict) -> None:
                     f"metrics.{split}.{metric} is {metrics[split][metric]}, and its outcomes say {bits[:n].sum()} of {n}"
                 )
         clean, robust = metrics[split].get("clean_accuracy", 1), metrics[split].get("robust_accuracy", 0)
-        # An attack may right a wrong prediction by chance: of few images, and a bad network, several.
-        if robust > clean + 0.01 + 1.5 / n**0.5:
+        # An attack may right a wrong prediction by chance; a network of scale smoke, hardly trained, has many that are wrong.
+        if robust > clean + (0.1 if record["scale"] == "smoke" else 0.01):
             raise ValueError(f"{split}: the robust accuracy {robust} is above the clean accuracy {clean}")
 
 
