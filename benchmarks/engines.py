@@ -17,8 +17,10 @@ import numpy as np
 import torch
 import typer
 
-from lib import attacks, data, evaluation, exhibits, experiments, grid, results, training
-from lib.grid import Run
+from lib import attacks, data, evaluation, exhibits, training
+from lib.run import experiments
+from lib.store import grid, records
+from lib.store.grid import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGINES = ("compiled", "framework")
@@ -68,9 +70,9 @@ def main(
             rows.append(row)
             record = {
                 "rows": rows,
-                "device": results.device_name(torch.device("cpu")),
+                "device": records.device_name(torch.device("cpu")),
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                **results.provenance(),
+                **records.provenance(),
             }
             part = output.with_suffix(".part")
             part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

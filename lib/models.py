@@ -202,7 +202,7 @@ class _AddAffineReLU(nn.Module):
             self.register_buffer(name, value.repeat(16))
 
     def forward(self, x: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor]:
-        from lib.kernels import add_affine_relu  # its compiler takes a while to import, and only an attack needs it
+        from lib.fast.kernels import add_affine_relu  # its compiler takes a while to import, and only an attack needs it
 
         return add_affine_relu(x, other, self.scale, self.shift)
 

@@ -15,7 +15,9 @@ import pytest
 import torch
 from torch import nn
 
-from lib import attacks, certified, evaluation, experiments, grid, models, results, training
+from lib import attacks, certified, evaluation, models, training
+from lib.run import experiments
+from lib.store import grid, records
 
 SETTINGS = {"optimizer": "adam", "lr": 0.01, "schedule": "constant", "weight_decay": 0.0, "steps": 12, "batch_size": 8}
 LOSS = {"eps": 0.05, "first_eps": 0.01, "warmup": 0.5, "proj": 3}
@@ -294,10 +296,10 @@ def test_a_record_has_no_less_certified_error_than_pgd_error(run, monkeypatch):
     monkeypatch.setitem(grid._spec()["scales"]["smoke"]["evaluations"]["certified"], "test_size", 20)
     monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["small_convnet"], "epochs", 1)
     assert experiments.complete([run], "cpu") == 1
-    record = results.read(run, "certified")
+    record = records.read(run, "certified")
     for split, metrics in record["metrics"].items():
         size = record["sizes"][split]
-        outcomes = {name: results.unpack(text, size) for name, text in record["outcomes"][split].items()}
+        outcomes = {name: records.unpack(text, size) for name, text in record["outcomes"][split].items()}
         for metric in grid.evaluation_settings(run, "certified")["certificate"]:
             assert metrics[metric] >= 1 - metrics["robust_accuracy"]
             assert metrics[metric] >= 1 - metrics["clean_accuracy"]
@@ -320,8 +322,8 @@ def ramp_records():
     """Of both runs of `exact-certificate` at smoke: the record, and its outcomes on test images."""
     runs = grid.runs("exact-certificate", "smoke")
     assert experiments.complete(runs, "cpu") == 2
-    records = [results.read(run, "ramp") for run in runs]
-    return [(r["metrics"]["test"], {m: results.unpack(bits, 50) for m, bits in r["outcomes"]["test"].items()}) for r in records]
+    found = [records.read(run, "ramp") for run in runs]
+    return [(r["metrics"]["test"], {m: records.unpack(bits, 50) for m, bits in r["outcomes"]["test"].items()}) for r in found]
 
 
 def test_the_record_of_a_ramp(ramp_records):
@@ -362,7 +364,7 @@ def test_on_no_committed_record_does_an_attack_find_less_error_than_is_certified
     """Certified error ≥ the error of every attack, image by image."""
     record = json.loads(path.read_text())
     for split, size in record["sizes"].items():
-        outcomes = {metric: results.unpack(text, size) for metric, text in record["outcomes"][split].items()}
+        outcomes = {metric: records.unpack(text, size) for metric, text in record["outcomes"][split].items()}
         failing = {metric: bits for metric, bits in outcomes.items() if metric.startswith("certified_error")}
         suffix = "_ramp" if path.stem == "ramp" else ""
         right = {

@@ -9,8 +9,10 @@ from typing import NamedTuple
 import pytest
 import stored
 
-from lib import __main__, experiments, grid, results, training
-from lib.grid import Run
+from lib import __main__, training
+from lib.run import experiments
+from lib.store import grid, records
+from lib.store.grid import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = Run("mnist", "original", "lenet5", 0.125, "standard", 4000, "default", 0, "smoke")
@@ -75,7 +77,7 @@ def test_run_and_status(lib, monkeypatch):
     monkeypatch.setattr(grid, "numerics", lambda _: 99)
     evaluations = grid.evaluations(RUN)
     for name in evaluations:
-        results.path(RUN, name).unlink()
+        records.path(RUN, name).unlink()
     lines, total = statuses(lib("status", key, volume, "--scale", "smoke"))
     assert lines == [f"{key}: training stale, {of_each(key, 'missing', 1)}", f"{volume}: measured stale"]
     assert total == {"recorded": 0, "stale": 2, "failed": 0, "missing": len(evaluations)}
@@ -90,7 +92,7 @@ def test_an_exhibit_asks_for_what_it_shows_and_a_key_for_everything(lib, monkeyp
     monkeypatch.setitem(grid._spec()["exhibits"]["table-2"]["scales"], "smoke", exhibit)
     key = replace(RUN, transform="binarize", training="pgd").key
     assert lib("run", key, "--scale", "smoke", "--device", "cpu")[1] == "1 computed, the rest was recorded\n"
-    results.path(Run.parse(key, "smoke"), "pgd-worst-case").unlink()
+    records.path(Run.parse(key, "smoke"), "pgd-worst-case").unlink()
     assert lib("run", "table-2", "--scale", "smoke")[1] == "0 computed, the rest was recorded\n"
     assert statuses(lib("status", "table-2", "--scale", "smoke"))[0] == [f"{key}: training recorded, pgd recorded"]
     for name in (key, "worst-case-mnist"):
@@ -216,7 +218,7 @@ def test_what_is_wrong_is_one_line(lib, monkeypatch, tmp_path, case):
 
 @pytest.mark.parametrize("command", ["status", "run"])
 def test_a_corrupt_record_is_one_line_and_stays(lib, command):
-    path = results.path(RUN, "clean")
+    path = records.path(RUN, "clean")
     path.parent.mkdir(parents=True)
     path.write_text('{"key": "mnist/orig')
     status, _, err = lib(command, RUN.key, "--scale", "smoke")

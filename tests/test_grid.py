@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
-from lib import attacks, data, grid, models, results, theory
-from lib.grid import Measurement, Run
+from lib import attacks, data, models, theory
+from lib.store import grid, results
+from lib.store.grid import Measurement, Run
 
 MNIST = Run("mnist", "smooth-3", "lenet5", 1.0, "pgd", 60000, "default", 0, "paper")
 CIFAR10 = Run("cifar10", "saturate-8", "wide_resnet28", 4.0, "pgd", 50000, "default", 0, "paper")

@@ -30,25 +30,11 @@ from scipy.stats import binomtest
 from torch import nn
 from tqdm import tqdm
 
-from lib import (
-    attacks,
-    certified,
-    data,
-    evaluation,
-    geometry,
-    grid,
-    locks,
-    models,
-    results,
-    schema,
-    theory,
-    training,
-    transforms,
-    weights,
-)
-from lib.grid import Item, Measurement, Run
+from lib import attacks, certified, data, evaluation, files, geometry, models, theory, training, transforms
+from lib.store import grid, records, results, schema, weights
+from lib.store.grid import Item, Measurement, Run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 QUANTITIES = (
     "pixel_histogram", "log2_perturbable_volume", "inter_class_distance", "pairwise_distances", "linf_distance",
     "example_1_simulation", "half_space_simulation", "sphere_separation", "sphere_boundary", "linear_margin",
@@ -170,7 +156,7 @@ def _finished(run: Run, where: torch.device) -> nn.Module | None:
     the record tells of.
     """
     file = checkpoint_folder(run) / "weights.safetensors"
-    if results.status(run, "training") != "recorded":
+    if records.status(run, "training") != "recorded":
         return None
     if not file.exists():  # those that are kept beside the record do as well, unless they were rounded
         kept = weights.path(run).exists() and not weights.is_rounded(run)
@@ -182,7 +168,7 @@ def _finished(run: Run, where: torch.device) -> nn.Module | None:
     except RuntimeError:
         raise training.CheckpointError(f"{file} is not of this network; delete it to have it trained again") from None
     # Weights that were written and not yet recorded when the process was killed are trained again, from the checkpoint.
-    return model.eval() if results.read(run, "training").get("weights") in (None, weights.digest(model)) else None
+    return model.eval() if records.read(run, "training").get("weights") in (None, weights.digest(model)) else None
 
 
 def keep_weights(run: Run) -> bool:
@@ -192,7 +178,7 @@ def keep_weights(run: Run) -> bool:
     """
     model = _finished(run, torch.device("cpu")) if grid.keeps_weights(run) else None
     written = model is not None and weights.keep(run, model)
-    if written and results.status(run, "pgd") == "recorded":
+    if written and records.status(run, "pgd") == "recorded":
         check_kept(run)
     return written
 
@@ -204,7 +190,7 @@ def check_kept(run: Run, images: int = 500) -> None:
     not find that one side has more (p < .001). RecordError, with the numbers, where it does: these weights do not give the
     record. FileNotFoundError where no weights are kept, or no such record is.
     """
-    record = results.read(run, "pgd")
+    record = records.read(run, "pgd")
     resolved = record["settings"]["evaluation"]
     x, y, _ = _images(run, "test", record["sizes"]["test"], torch.device("cpu"))
     generator = torch.Generator().manual_seed(resolved["seed"])
@@ -213,11 +199,11 @@ def check_kept(run: Run, images: int = 500) -> None:
         weights.load(run), x[:images], y[:images], threat_model, generator=generator, description=f"{run}, attacked again"
     ).outcomes()
     for metric, outcome in found.items():
-        recorded = results.unpack(record["outcomes"]["test"][metric], record["sizes"]["test"])[:images]
+        recorded = records.unpack(record["outcomes"]["test"][metric], record["sizes"]["test"])[:images]
         more, fewer = int((outcome & ~recorded).sum()), int((recorded & ~outcome).sum())
         if more + fewer and binomtest(more, more + fewer).pvalue < CHANCE:
             ours, theirs = (f"{100 * bits.double().mean():.1f}%" for bits in (outcome, recorded))
-            raise results.RecordError(
+            raise records.RecordError(
                 f"{weights.path(run)} does not give its record: on {len(outcome)} images {metric} is {ours}, recorded "
                 f"{theirs}; {more} stand that fell, {fewer} fall that stood. The record stays; delete the file to have it "
                 f"written again"
@@ -245,14 +231,14 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
         )  # fmt: skip
     except training.TrainingFailedError as failure:
         content = {"metrics": {}, "curve": failure.curve, "failed": schema.words(failure.reason), **_solved(run)}
-        results.write(run, "training", content, seconds=failure.seconds, device=where, source=source)
+        records.write(run, "training", content, seconds=failure.seconds, device=where, source=source)
         (folder / "training.safetensors").unlink(missing_ok=True)
         raise
     training.save_tensors(folder / "weights.safetensors", model.state_dict(), {"key": run.key})
     content = {"metrics": {}, "curve": done.curve, "weights": weights.digest(model), **_solved(run)}
     if settings.get("attack", {}).get("precision") == "float32":
         content["engine"] = attacks.engine_of(model, x[:1])
-    results.write(run, "training", content, seconds=done.seconds, device=where, source=source)
+    records.write(run, "training", content, seconds=done.seconds, device=where, source=source)
     weights.keep(run, model)
     (folder / "training.safetensors").unlink(missing_ok=True)
     return model
@@ -268,14 +254,14 @@ def _evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> Non
         evaluated = _KINDS.get(kind, _evaluated)
         named = evaluated(run, name, resolved, model, x, y, f"{run}, {name} on {split}")
         metrics[split] = {metric: bits.double().mean().item() for metric, bits in named.items()}
-        outcomes[split] = {metric: results.pack(bits) for metric, bits in named.items()}
+        outcomes[split] = {metric: records.pack(bits) for metric, bits in named.items()}
         sources.add(source)
     content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights.digest(model)}
     content |= _solved(run)
     if not {"threat_model", "autoattack"}.isdisjoint(resolved):
         content["engine"] = attacks.engine_of(model, x[:1])
     seconds = time.monotonic() - began
-    results.write(run, name, content, seconds=seconds, device=where, source=", ".join(sorted(sources)))
+    records.write(run, name, content, seconds=seconds, device=where, source=", ".join(sorted(sources)))
 
 
 def _evaluated(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
@@ -397,10 +383,10 @@ def _locked_model(run: Run, where: torch.device) -> nn.Module:
     """`trained_model` of a run that is not the one in hand: no other process trains it meanwhile. What failed fails again."""
     folder = checkpoint_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
-    with locks.alone(folder / "lock"):
+    with files.alone(folder / "lock"):
         _clear(run)
-        if results.status(run, "training") == "failed":
-            record = results.read(run, "training")
+        if records.status(run, "training") == "failed":
+            record = records.read(run, "training")
             raise training.TrainingFailedError(record["failed"], record["curve"], record["seconds"])
         return trained_model(run, where)
 
@@ -417,7 +403,7 @@ def measure(item: Measurement) -> None:
         content, source = _measured_in_space(item, settings), f"simulated, uniform on the unit {item.dataset}"
     else:
         content, source = _measured_of_images(item, settings)
-    results.write(item, "measured", content, seconds=time.monotonic() - began, device=torch.device("cpu"), source=source)
+    records.write(item, "measured", content, seconds=time.monotonic() - began, device=torch.device("cpu"), source=source)
 
 
 def _measured_of_images(item: Measurement, settings: dict) -> tuple[dict, str]:
@@ -534,13 +520,13 @@ def complete_one(item: Item, where: torch.device) -> bool:
 
     A second process asked for the same run waits for the first, then finds it recorded. A dead process's lock is free.
     """
-    if not results.missing(item):
+    if not records.missing(item):
         return False
     if isinstance(item, Measurement):
-        with results.alone(item):
-            if not results.missing(item):
+        with records.alone(item):
+            if not records.missing(item):
                 return False
-            results.prepare(item)
+            records.prepare(item)
             measure(item)
         return True
     folder = checkpoint_folder(item)
@@ -549,10 +535,10 @@ def complete_one(item: Item, where: torch.device) -> bool:
     except OSError as error:
         raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
     # Two processes may share the records and not the checkpoints.
-    with results.alone(item), locks.alone(folder / "lock"):
-        missing = results.missing(item)
+    with records.alone(item), files.alone(folder / "lock"):
+        missing = records.missing(item)
         if missing:
-            results.prepare(item)
+            records.prepare(item)
             _clear(item)
             try:
                 model = trained_model(item, where)
@@ -560,7 +546,7 @@ def complete_one(item: Item, where: torch.device) -> bool:
                 log.warning("%s failed and is recorded as failed: %s", item, failure)
                 return True
             # Asked again: evaluations of weights that are gone are stale once those of today are recorded.
-            for name in results.missing(item):
+            for name in records.missing(item):
                 try:
                     _evaluate(item, name, model, where)
                 except training.TrainingFailedError as failure:
@@ -589,7 +575,7 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
             log.info("%d of %d: %s", i + 1, len(items), item)
             computed += complete_one(item, where)
         return computed
-    waiting = [item for item in items if results.missing(item)]
+    waiting = [item for item in items if records.missing(item)]
     most = min(jobs, max(1, len(waiting)), max(2, os.cpu_count() or 1))
     if most < jobs:
         log.info("%d jobs side by side, not %d: %d runs wait for %d processors", most, jobs, len(waiting), os.cpu_count())
@@ -630,7 +616,7 @@ def _start(where: torch.device | str, threads: int) -> torch.device:
     """Make this process ready to compute."""
     torch.set_num_threads(threads)
     tqdm.set_lock(threading.RLock())  # the default is a semaphore of the system's, which a terminated worker would leave behind
-    results.provenance()  # the commit of the code that runs, not of what the checkout holds hours later
+    records.provenance()  # the commit of the code that runs, not of what the checkout holds hours later
     return device(str(where))
 
 
@@ -653,7 +639,7 @@ def collect(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", devi
     if scale != "auto":
         items = grid.runs(exhibit, scale, seeds=seeds, stretches=False)
         # A run that lacks only what another exhibit takes of it stays as it is: its weights may be gone.
-        complete([item for item in items if results.missing(item, exhibit)], device)
+        complete([item for item in items if records.missing(item, exhibit)], device)
     return results.select(exhibit, scale, seeds=seeds)
 
 

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from convex_adversarial import robust_loss
 
-from lib import attacks, grid, models
-from lib.grid import Item, Run
+from lib import attacks, models
+from lib.store import grid
+from lib.store.grid import Item, Run
 
 if TYPE_CHECKING:
     from torch.utils.flop_counter import FlopCounterMode
