@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from lib import attacks, data, models, training
 from lib.fast.operations import FEATURES
-from lib.run import cost, experiments
+from lib.run import cost, devices
 from lib.store import records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -325,7 +325,7 @@ def main(
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     torch.set_num_threads(threads)
     logging.getLogger("art").setLevel(logging.ERROR)
-    where = experiments.device(device)
+    where = devices.device(device)
     rows = []
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the peers', about themselves

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lib import claims, data, scorecard, training
-from lib.run import cost, experiments
+from lib.run import cost, devices, material, processes
 from lib.store import grid, records
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
@@ -18,7 +18,7 @@ Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
 # Each is one line, with what was given and what would help.
 USERS_ERRORS = (
     ValueError, OSError, ArithmeticError, MemoryError,
-    data.DataError, records.RecordError, training.CheckpointError, experiments.WorkerDiedError,
+    data.DataError, records.RecordError, training.CheckpointError, processes.WorkerDiedError,
 )  # fmt: skip
 Names = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such as table-2, or keys; everything by default.")]
 
@@ -26,7 +26,7 @@ Names = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such
 @app.callback()
 def _checked() -> None:
     grid.cifar10_set()
-    checkpoints = experiments.checkpoints()
+    checkpoints = material.checkpoints()
     if checkpoints.exists() and not checkpoints.is_dir():
         raise ValueError(f"cannot write checkpoints to {checkpoints}: it is a file; CHECKPOINT_DIR must be a folder")
 
@@ -65,7 +65,7 @@ def run(
     try:
         # A run that lacks only what was not asked for stays as it is; one that is computed lacks nothing afterwards.
         lacking = [item for item, names in _items(keys, scale).items() if {*names} & {*records.missing(item)}]
-        computed = experiments.complete(lacking, device, jobs=jobs)
+        computed = processes.complete(lacking, device, jobs=jobs)
     except KeyboardInterrupt:  # typer would leave without a word
         typer.echo("interrupted; what was recorded is kept, and training goes on from its checkpoint", err=True)
         raise typer.Exit(130) from None
@@ -128,7 +128,7 @@ def cost_(
     grid.check_scale(scale)
     if tflops is not None and not 0 < tflops < math.inf:
         raise ValueError(f"--tflops must be > 0 and finite, given {tflops:g}")
-    where = experiments.device(device)
+    where = devices.device(device)
     declared = [name for name in grid.exhibits() if scale in grid.exhibit(name)["scales"]]
     listed = {name: _items([name], scale) for name in names or []}
     listed = listed or {name: grid.runs(name, scale, stretches=False) for name in declared}
@@ -145,7 +145,7 @@ def cost_(
 @app.command("weights")
 def weights_(names: Names = None, scale: Scale = "laptop") -> None:
     """Keep the weights of narrow networks beside their records, of runs that were trained here: `run` does so by itself."""
-    kept = [run for run in _items(names, scale) if isinstance(run, grid.Run) and experiments.keep_weights(run)]
+    kept = [run for run in _items(names, scale) if isinstance(run, grid.Run) and material.keep_weights(run)]
     for run in kept:
         typer.echo(run.key)
     typer.echo(f"{scale}: {len(kept)} written, the rest was kept, is not kept, or was not trained here")

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from lib import attacks, certified, evaluation, models, training
-from lib.run import experiments
+from lib.run import evaluations, processes
 from lib.store import grid, records
 
 SETTINGS = {"optimizer": "adam", "lr": 0.01, "schedule": "constant", "weight_decay": 0.0, "steps": 12, "batch_size": 8}
@@ -295,7 +295,7 @@ def test_eps_grows_over_the_warm_up(examples, monkeypatch):
 def test_a_record_has_no_less_certified_error_than_pgd_error(run, monkeypatch):
     monkeypatch.setitem(grid._spec()["scales"]["smoke"]["evaluations"]["certified"], "test_size", 20)
     monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["small_convnet"], "epochs", 1)
-    assert experiments.complete([run], "cpu") == 1
+    assert processes.complete([run], "cpu") == 1
     record = records.read(run, "certified")
     for split, metrics in record["metrics"].items():
         size = record["sizes"][split]
@@ -314,14 +314,14 @@ def test_a_broken_certificate_is_not_recorded(monkeypatch, examples):
     found = evaluation.Evaluation(*(torch.tensor([True, False]) for _ in range(3)))
     threat_model = attacks.ThreatModel(0.1, 0.01, 1)
     with pytest.raises(ArithmeticError, match=r"certified images \[1\]; nothing recorded"):
-        experiments._certify(run, convnet(), *(t[:2] for t in examples), found, threat_model, ["certified_error"])
+        evaluations._certify(run, convnet(), *(t[:2] for t in examples), found, threat_model, ["certified_error"])
 
 
 @pytest.fixture
 def ramp_records():
     """Of both runs of `exact-certificate` at smoke: the record, and its outcomes on test images."""
     runs = grid.runs("exact-certificate", "smoke")
-    assert experiments.complete(runs, "cpu") == 2
+    assert processes.complete(runs, "cpu") == 2
     found = [records.read(run, "ramp") for run in runs]
     return [(r["metrics"]["test"], {m: records.unpack(bits, 50) for m, bits in r["outcomes"]["test"].items()}) for r in found]
 
@@ -351,7 +351,7 @@ def test_a_broken_certificate_of_a_ramp_is_not_recorded(monkeypatch, trained, di
     threat_model = attacks.ThreatModel(0.3, 0.05, 10)
     found = evaluation.evaluate(trained, x, y, threat_model)
     with pytest.raises(ArithmeticError, match=r"certified_error_ramp: \S+ \S+ changes the class|\w+ changes the class"):
-        experiments._behind_a_ramp(run, trained, x, y, found, threat_model, slope=10.0, queries=3, seed=0)
+        evaluations._behind_a_ramp(run, trained, x, y, found, threat_model, slope=10.0, queries=3, seed=0)
 
 
 RECORDS = sorted((Path(__file__).parents[1] / "results").rglob("*/certified.json")) + sorted(

@@ -10,7 +10,7 @@ import pytest
 import stored
 
 from lib import __main__, training
-from lib.run import experiments
+from lib.run import material, processes
 from lib.store import grid, records
 from lib.store.grid import Run
 
@@ -229,7 +229,7 @@ def test_a_corrupt_record_is_one_line_and_stays(lib, command):
 
 
 def test_a_corrupt_checkpoint_is_one_line(lib):
-    folder = experiments.checkpoint_folder(RUN)
+    folder = material.checkpoint_folder(RUN)
     folder.mkdir(parents=True)
     (folder / "training.safetensors").write_bytes(b"half of it")
     status, _, err = lib("run", RUN.key, "--scale", "smoke")
@@ -241,7 +241,7 @@ def test_an_interrupt_says_that_nothing_is_lost(lib, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "complete_one", interrupted)
+    monkeypatch.setattr(processes, "complete_one", interrupted)
     status, _, err = lib("run", RUN.key, "--scale", "smoke")
     assert status == 130
     assert "Traceback" not in err

@@ -26,12 +26,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DRIVER = """
 import sys, torch
 from lib import training
-from lib.run import experiments
+from lib.run import processes
 from lib.store import grid
 torch.set_num_threads(1)
 training.CHECKPOINT_SECONDS = 0.02
 print("ready", flush=True)
-experiments.complete([grid.Run.parse(sys.argv[1], "smoke")], "cpu")
+processes.complete([grid.Run.parse(sys.argv[1], "smoke")], "cpu")
 """
 KEYS = [
     "mnist/original/lenet5-w0.125/pgd/n4000/default/seed0",
@@ -107,7 +107,7 @@ FORKS = """
 import os, signal, sys, torch
 from pathlib import Path
 from lib import data, evaluation, training
-from lib.run import experiments
+from lib.run import processes
 from lib.store import grid
 torch.set_num_threads(1)
 for split in data.SPLITS:
@@ -137,7 +137,7 @@ for moment in sys.argv[2:]:
         folder, call, name = moment.split(":")
         os.environ |= {"RESULTS_DIR": f"{folder}/results", "CHECKPOINT_DIR": f"{folder}/checkpoints"}
         arm(call, name)
-        experiments.complete([run], "cpu")
+        processes.complete([run], "cpu")
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """
@@ -174,7 +174,7 @@ SMOKE = ["--scale", "smoke", "--device", "cpu"]
 STUCK = """
 import sys
 from lib import training
-from lib.run import experiments
+from lib.run import processes
 from lib.store import grid
 
 def train(*_, **__):
@@ -182,7 +182,7 @@ def train(*_, **__):
     sys.stdin.read()
 
 training.train = train
-experiments.complete([grid.Run.parse(sys.argv[1], "smoke")], "cpu")
+processes.complete([grid.Run.parse(sys.argv[1], "smoke")], "cpu")
 """
 
 

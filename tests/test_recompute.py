@@ -3,7 +3,7 @@
 import pytest
 
 from lib.intervals import estimate, pooled
-from lib.run import experiments
+from lib.run import processes
 from lib.store import grid, records, results
 
 RUN = grid.Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/short/seed0", "laptop")
@@ -27,7 +27,7 @@ def test_a_record_computed_again_lies_within_its_interval(committed, real_data):
     around the mean of the others.
     """
     assert records.missing(RUN) == ["training", "pgd"]
-    assert experiments.complete([RUN]) == 1
+    assert processes.complete([RUN]) == 1
     again = records.read(RUN, "pgd")
     assert again["sizes"]["test"] == set(committed["n"]).pop()
     for metric in METRICS:

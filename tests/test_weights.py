@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lib import attacks, data, models, training
-from lib.run import experiments
+from lib.run import evaluations, material
 from lib.store import grid, records, weights
 from lib.store.grid import Run
 
@@ -94,12 +94,12 @@ def test_unknown_changes_are_refused():
 
 def test_kept_weights_do_for_a_later_evaluation(recorded):
     """The checkpoints are gone; what is kept beside the record is the network itself, unless it was rounded."""
-    assert experiments._finished(RUN, torch.device("cpu")) is None
+    assert material.finished(RUN, torch.device("cpu")) is None
     weights.keep(RUN, recorded)
-    found = experiments.trained_model(RUN, torch.device("cpu"))
+    found = material.trained_model(RUN, torch.device("cpu"))
     assert weights.digest(found) == weights.digest(recorded)
     _rounded(recorded)
-    assert experiments._finished(RUN, torch.device("cpu")) is None
+    assert material.finished(RUN, torch.device("cpu")) is None
 
 
 def test_half_precision_hides_the_gradient_of_the_network_it_was_found_on(monkeypatch, real_data):
@@ -132,18 +132,18 @@ def test_what_is_kept_is_not_written_again(recorded):
 
 
 def test_a_run_keeps_its_weights_when_it_is_found_trained(recorded):
-    assert not experiments.keep_weights(RUN)  # there is no checkpoint
-    folder = experiments.checkpoint_folder(RUN)
+    assert not material.keep_weights(RUN)  # there is no checkpoint
+    folder = material.checkpoint_folder(RUN)
     training.save_tensors(folder / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
-    assert experiments.keep_weights(RUN)
-    assert not experiments.keep_weights(RUN)
+    assert material.keep_weights(RUN)
+    assert not material.keep_weights(RUN)
     assert weights.path(RUN).exists()
 
 
 def test_weights_of_another_training_are_not_kept(recorded):
-    folder = experiments.checkpoint_folder(RUN)
+    folder = material.checkpoint_folder(RUN)
     training.save_tensors(folder / "weights.safetensors", models.build("lenet5", 0.25).state_dict(), {"key": RUN.key})
-    assert not experiments.keep_weights(RUN)
+    assert not material.keep_weights(RUN)
 
 
 @pytest.mark.parametrize(
@@ -266,9 +266,9 @@ def test_all_that_is_to_be_kept_is_at_most_forty_megabytes():
 def _attacked(model, digits, monkeypatch, images=200) -> None:
     """A record of `RUN` as if `model` had been attacked on made-up MNIST: the digits at hand."""
     x, y = (part[:images] for part in digits)
-    monkeypatch.setattr(experiments, "_images", lambda *_: (x, y, "digits"))
+    monkeypatch.setattr(material, "images_of", lambda *_: (x, y, "digits"))
     monkeypatch.setattr(grid, "evaluation_settings", _fewer(grid.evaluation_settings, images))
-    experiments._evaluate(RUN, "pgd", model, torch.device("cpu"))
+    evaluations.evaluate(RUN, "pgd", model, torch.device("cpu"))
 
 
 def _fewer(settings, images):
@@ -278,7 +278,7 @@ def _fewer(settings, images):
 def test_kept_weights_are_attacked_again_and_must_find_their_record(recorded, digits, monkeypatch):
     _attacked(recorded, digits, monkeypatch)
     weights.keep(RUN, recorded)
-    experiments.check_kept(RUN)
+    material.check_kept(RUN)
     file = records.path(RUN, "pgd")
     record = json.loads(file.read_text())
     clean, robust = (records.unpack(record["outcomes"]["test"][name], 200) for name in ("clean_accuracy", "robust_accuracy"))
@@ -292,19 +292,19 @@ def test_kept_weights_are_attacked_again_and_must_find_their_record(recorded, di
             with pytest.raises(
                 records.RecordError, match=r"on 200 images robust_accuracy is .*; 0 stand that fell, 15 fall that stood"
             ):
-                experiments.check_kept(RUN)
+                material.check_kept(RUN)
         else:
-            experiments.check_kept(RUN)
+            material.check_kept(RUN)
     assert file.exists()
 
 
 def test_weights_that_are_written_later_are_attacked_too(recorded, digits, monkeypatch):
     _attacked(recorded, digits, monkeypatch)
-    training.save_tensors(experiments.checkpoint_folder(RUN) / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
+    training.save_tensors(material.checkpoint_folder(RUN) / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
     asked = []
-    monkeypatch.setattr(experiments, "check_kept", asked.append)
-    assert experiments.keep_weights(RUN)
-    assert not experiments.keep_weights(RUN)
+    monkeypatch.setattr(material, "check_kept", asked.append)
+    assert material.keep_weights(RUN)
+    assert not material.keep_weights(RUN)
     assert asked == [RUN]
 
 
@@ -336,7 +336,7 @@ def test_committed_weights_give_their_records(run, monkeypatch, request):
     """Attacked anew, on some of the images: predictions and outcomes are those of the record, but for rounding."""
     request.getfixturevalue("real_jpeg" if run.dataset == "cifar10-jpeg" else "real_data")
     monkeypatch.setenv("RESULTS_DIR", str(COMMITTED.parent))
-    experiments.check_kept(run, images=100 if run.dataset.startswith("cifar10") else 300)
+    material.check_kept(run, images=100 if run.dataset.startswith("cifar10") else 300)
 
 
 def test_the_books_attack_on_them_works_as_written(committed, real_data):
