@@ -37,6 +37,7 @@ import typer
 from torch import Tensor, nn
 
 from lib import attacks, data, models, training
+from lib.fast import adapters
 from lib.fast.operations import FEATURES
 from lib.run import cost, devices
 from lib.store import records
@@ -81,7 +82,7 @@ def plain_loop(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: di
 
 def advertorch(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
     """The steps of AdverTorch's LinfPGDAttack, parameters frozen as its authors do."""
-    attacks.import_advertorch()
+    adapters.import_advertorch()
     from advertorch.attacks.iterative_projected_gradient import perturb_iterative
 
     start = (x + delta).clamp(0, 1) - x
