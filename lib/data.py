@@ -11,7 +11,6 @@ import os
 import socket
 import tarfile
 import time
-import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -415,15 +414,9 @@ def _kept(file: Path, compute: Callable[[], bytes]) -> bytes:
         if hashlib.sha256(content).digest() == digest:
             return content
     content = compute()
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        for other in file.parent.glob(f".{file.name}.*"):  # what a killed process was writing, long ago
-            if time.time() - other.stat().st_mtime > 3600:
-                other.unlink()
-        part.write_bytes(hashlib.sha256(content).digest() + content)
-        part.replace(file)
-    except OSError:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with suppress(OSError):
+        for left in file.parent.glob(f".{file.name}.*"):  # what a killed process was writing, long ago
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
+        files.write_whole(file, hashlib.sha256(content).digest() + content)
     return content

@@ -1,7 +1,9 @@
-"""Locks between processes."""
+"""Files that several processes share: one process at a time, and whole or not there."""
 
+import os
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -25,3 +27,19 @@ def alone(file: Path, timeout: float = -1) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write `file` atomically: whatever happens, it is the earlier one or the whole new one. OSError where neither can be."""
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        part.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise

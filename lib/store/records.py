@@ -9,9 +9,8 @@ import os
 import platform
 import subprocess
 import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -113,21 +112,10 @@ def write(item: Item, name: str, content: dict, *, seconds: float, device: torch
         **provenance(),
     }
     _checked(schema.parsed(json.dumps(record, allow_nan=False)), item, name)
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(record, file, indent=1, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    except BaseException as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(f"cannot write the record {target}: {error.strerror}; nothing recorded before is lost") from None
-        raise
+        files.write_whole(target, f"{json.dumps(record, indent=1, allow_nan=False)}\n".encode())
+    except OSError as error:
+        raise OSError(f"cannot write the record {target}: {error.strerror}; nothing recorded before is lost") from None
     return target
 
 
