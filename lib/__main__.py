@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lib import claims, data, scorecard, training
+from lib import claims, data, files, scorecard, training
 from lib.run import cost, devices, material, processes
 from lib.store import grid, records
 
@@ -26,7 +26,7 @@ Names = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such
 @app.callback()
 def _checked() -> None:
     grid.cifar10_set()
-    checkpoints = material.checkpoints()
+    checkpoints = files.checkpoints()
     if checkpoints.exists() and not checkpoints.is_dir():
         raise ValueError(f"cannot write checkpoints to {checkpoints}: it is a file; CHECKPOINT_DIR must be a folder")
 

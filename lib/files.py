@@ -1,12 +1,21 @@
 """Files that several processes share: one process at a time, and whole or not there."""
 
+import hashlib
 import os
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def checkpoints() -> Path:
+    """Where checkpoints lie: `CHECKPOINT_DIR`, relative to the repository, or `checkpoints/`."""
+    return ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
 
 
 @contextmanager
@@ -43,3 +52,29 @@ def write_whole(file: Path, content: bytes) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def place(kind: str, about: str, source: bytes | memoryview) -> Path:
+    """Where what is made of `source` is kept: under `CHECKPOINT_DIR`, named by it and by what makes it, `about`."""
+    digest = hashlib.sha256(about.encode())
+    digest.update(source)
+    return checkpoints() / kind / digest.hexdigest()[:32]
+
+
+def kept(file: Path, compute: Callable[[], bytes]) -> bytes:
+    """What `compute` gives, looked up in `file`, or computed and kept there.
+
+    The file is a sha256 of the content, then the content; one that does not agree with itself is computed again. Where it
+    cannot be written nothing is kept.
+    """
+    with suppress(OSError):
+        digest, content = (whole := file.read_bytes())[:32], whole[32:]
+        if hashlib.sha256(content).digest() == digest:
+            return content
+    content = compute()
+    with suppress(OSError):
+        for left in file.parent.glob(f".{file.name}.*"):  # what a killed process was writing, long ago
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
+        write_whole(file, hashlib.sha256(content).digest() + content)
+    return content

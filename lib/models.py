@@ -112,10 +112,11 @@ class WideResNet(nn.Module):
         return specialized_wide_resnet(self)
 
 
-def wide_resnet28(widen_factor: float = 4.0, *, in_channels: int = 3, classes: int = 10) -> WideResNet:
+def wide_resnet28(widen_factor: float = 4.0, *, in_channels: int = 3, classes: int = 10, image_size: int = 32) -> WideResNet:
     """WRN-28-k (Zagoruyko and Komodakis, 2016): four blocks a stage, widths 16·k, 32·k and 64·k, the stem 16.
 
-    k = `widen_factor`; the paper takes 4, and .25, 1 and 4 in Section 5.3. Raises ValueError where a layer is empty.
+    k = `widen_factor`; the paper takes 4, and .25, 1 and 4 in Section 5.3. Images of any `image_size` will do.
+    Raises ValueError where a layer is empty.
     """
     _check_width(widen_factor, 1 / 16)
     return WideResNet(28, widen_factor, in_channels, classes).to(memory_format=torch.channels_last)

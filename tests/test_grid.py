@@ -337,7 +337,7 @@ def test_settings_are_plain_json_and_name_what_exists(items):
     for item in items:
         settings = grid.settings(item)
         assert json.loads(json.dumps(settings, allow_nan=False)) == settings
-        assert settings["data"]["source"] in (*data._LOADERS, *grid.spaces())
+        assert settings["data"]["source"] in (*data.DATASETS, *grid.spaces())
         if isinstance(item, Run):
             assert settings["model"]["name"] in models.BUILDERS
             assert settings["training"]["batch_size"] <= item.train_size

@@ -14,13 +14,7 @@ from lib import attacks, certified, data, evaluation, files, geometry, models, t
 from lib.store import grid, records, schema, weights
 from lib.store.grid import Run
 
-ROOT = Path(__file__).resolve().parents[2]
 CHANCE = 0.001  # an outcome less likely than this is none of chance's
-
-
-def checkpoints() -> Path:
-    """Where checkpoints lie: `CHECKPOINT_DIR`, relative to the repository, or `checkpoints/`."""
-    return ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
 
 
 def checkpoint_folder(run: Run) -> Path:
@@ -29,7 +23,7 @@ def checkpoint_folder(run: Run) -> Path:
     The folder's name holds a digest of the settings: weights trained with other settings are never taken for these.
     """
     identity = json.dumps([grid.settings(run), grid.numerics(run)], sort_keys=True)
-    return checkpoints() / run.scale / run.key / hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return files.checkpoints() / run.scale / run.key / hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
 def scale_factor(source: str, transform: str, size: int) -> float | None:
@@ -83,7 +77,7 @@ def new_model(run: Run, where: torch.device) -> nn.Module:
     """The run's network with its initial weights, which its seed decides."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        return models.build(**grid.settings(run)["model"]).to(where)
+        return models.build(**grid.network(run)).to(where)
 
 
 def finished(run: Run, where: torch.device) -> nn.Module | None:

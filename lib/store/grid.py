@@ -16,7 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from lib import transforms
+from lib import data, transforms
+from lib.store import schema
 
 # Raised by hand when a change of code can move a number: older records then count as stale. By network, so that a change to
 # one leaves the others' records alone; a measurement, in which no network takes part, goes by "measured".
@@ -27,8 +28,7 @@ TRAININGS = ("standard", "pgd", "lp")
 _NOT_AXES = {"title", "where", "scales", "evaluations", "also", "stretch"}  # what else an exhibit's block may hold
 # The data sets that may stand for a `cifar10` block, in the order in which `auto` prefers them.
 CIFAR10_SETS = ("cifar10", "cifar10-jpeg")
-# As a reader reads them.
-SET_NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR10", "cifar10-jpeg": "CIFAR10 (JPEG)"}
+SET_NAMES = {name: known.label for name, known in data.DATASETS.items() if known.label}  # as a reader reads them
 
 
 @cache
@@ -136,6 +136,7 @@ class Measurement:
         check_scale(self.scale)
         _one_of("dataset", self.dataset, [*_spec()["datasets"], *spaces()])
         _check_transform(self.transform)
+        _one_of("quantity", self.quantity, schema.QUANTITIES)
         of = _spec()["quantities"].get(self.quantity)
         if of is not None and self.dataset not in of:
             raise ValueError(f"{self.quantity} is not measured of {self.dataset!r}; allowed: {', '.join(of)}")
@@ -305,7 +306,15 @@ def numerics(item: Item) -> int:
 
 def _shape(run: Run) -> dict:
     """The shape of the images, where the network is used for more than one."""
-    return _dataset(run.dataset, run.scale)["image"] if run.model == "small_convnet" else {}
+    channels, size, _ = data.DATASETS[_dataset(run.dataset, run.scale)["source"]].shape
+    return {"in_channels": channels, "image_size": size} if run.model == "small_convnet" else {}
+
+
+def network(run: Run) -> dict:
+    """The keyword arguments of `models.build`: the settings of the model, and what its images and classes ask for."""
+    known = data.DATASETS[_dataset(run.dataset, run.scale)["source"]]
+    shape = {"in_channels": known.shape[0], "image_size": known.shape[1], "classes": known.classes}
+    return {**settings(run)["model"], **shape}
 
 
 def settings(item: Item) -> dict:
@@ -317,14 +326,14 @@ def settings(item: Item) -> dict:
     spec = _spec()
     space = item.dataset in spaces()
     dataset = {"source": item.dataset} if space else _dataset(item.dataset, item.scale)
-    data = {"source": dataset["source"], "transform": item.transform}
+    about = {"source": dataset["source"], "transform": item.transform}
     if isinstance(item, Measurement):
         if item.quantity in spec["quantities"]:
             overrides = spec["scales"][item.scale].get("quantities", {}).get(item.quantity, {})
             chosen = _merged(spec["quantities"][item.quantity][item.dataset], overrides.get(item.dataset))
-            return {"data": data, "quantity": item.quantity, **_numbers(chosen)}
-        data["test_size"] = dataset["test_size"]
-        return {"data": data, "quantity": item.quantity, "eps": dataset["threat_model"]["eps"]}
+            return {"data": about, "quantity": item.quantity, **_numbers(chosen)}
+        about["test_size"] = dataset["test_size"]
+        return {"data": about, "quantity": item.quantity, "eps": dataset["threat_model"]["eps"]}
     training = _numbers(
         _merged(
             spec["models"][item.model],
@@ -338,7 +347,7 @@ def settings(item: Item) -> dict:
     if "length" in training:
         training = _lengthened(training, training.pop("length"))
     resolved = {
-        "data": {**data, "train_size": item.train_size},
+        "data": {**about, "train_size": item.train_size},
         "model": {"name": item.model, "widen_factor": item.widen_factor, **_shape(item)},
         "training": {**training, "seed": item.seed},
     }

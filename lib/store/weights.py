@@ -117,7 +117,7 @@ def load(run: Run) -> nn.Module:
     if about.get("weights") != records.read(run, "training").get("weights"):
         raise records.RecordError(f"{path(run)} is of another training than the record of {run}; delete it, or restore both")
     with torch.random.fork_rng(devices=[]):
-        model = models.build(**grid.settings(run)["model"])
+        model = models.build(**grid.network(run))
     if what := _unlike(tensors, model.state_dict()):
         raise records.RecordError(f"{path(run)} does not hold the weights of {run} ({what}); delete it, or restore it")
     model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
