@@ -168,7 +168,7 @@ def _cifar10(split: str) -> ImageSet:
 def _jpeg_archive() -> Path | None:
     """The archive of the re-encoded images, or None where they lie in a folder. DataError where there is neither."""
     base = data_dir()
-    folder, archive = base / "cifar10-jpeg", base / "cifar10-jpeg.tar.gz"
+    folder, archive = base / "cifar10-jpeg", base / _ARCHIVE
     if folder.is_dir():
         return None
     if archive.is_file():
@@ -314,15 +314,13 @@ def _idx_set(kind: str, label: str) -> DataSet:
     return DataSet(partial(_idx, kind), label=label, files=(tuple(f"{kind}/raw/{name}" for name in _MD5[kind]),))
 
 
-_COLOUR = (3, 32, 32)
+_COLOUR, _ARCHIVE = (3, 32, 32), "cifar10-jpeg.tar.gz"
 _BATCHES = tuple(f"cifar-10-batches-py/{name}" for name in ("test_batch", *(f"data_batch_{i + 1}" for i in range(5))))
 DATASETS = {
     "mnist": _idx_set("MNIST", "MNIST"),
     "fashion_mnist": _idx_set("FashionMNIST", "Fashion-MNIST"),
     "cifar10": DataSet(_cifar10, _COLOUR, label="CIFAR10", files=(_BATCHES,)),
-    "cifar10-jpeg": DataSet(
-        _cifar10_jpeg, _COLOUR, label="CIFAR10 (JPEG)", files=(("cifar10-jpeg",), ("cifar10-jpeg.tar.gz",))
-    ),
+    "cifar10-jpeg": DataSet(_cifar10_jpeg, _COLOUR, label="CIFAR10 (JPEG)", files=(("cifar10-jpeg",), (_ARCHIVE,))),
     "mnist-5000": DataSet(_mnist_5000),
     "colour-patches": DataSet(_colour_patches, _COLOUR),
     "grey-patches": DataSet(_grey_patches),
