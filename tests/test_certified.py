@@ -293,8 +293,8 @@ def test_eps_grows_over_the_warm_up(examples, monkeypatch):
 
 @pytest.mark.parametrize("run", [*grid.runs("section-2.2", "smoke"), *grid.runs("section-2.2-cifar10", "smoke")], ids=str)
 def test_a_record_has_no_less_certified_error_than_pgd_error(run, monkeypatch):
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["evaluations"]["certified"], "test_size", 20)
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["small_convnet"], "epochs", 1)
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["evaluations"]["certified"], "test_size", 20)
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["small_convnet"], "epochs", 1)
     assert processes.complete([run], "cpu") == 1
     record = records.read(run, "certified")
     for split, metrics in record["metrics"].items():

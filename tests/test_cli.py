@@ -65,7 +65,7 @@ def statuses(called) -> tuple[list[str], dict[str, int]]:
 
 
 def test_run_and_status(lib, monkeypatch):
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
     key = RUN.key
     volume = "measured/log2_perturbable_volume/mnist/original"
     lines, total = statuses(lib("status", key, "--scale", "smoke"))
@@ -84,12 +84,12 @@ def test_run_and_status(lib, monkeypatch):
 
 
 def test_an_exhibit_asks_for_what_it_shows_and_a_key_for_everything(lib, monkeypatch):
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
     monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 0.0)
     for name in ("pgd", "pgd-worst-case"):
-        monkeypatch.setitem(grid._spec()["evaluations"][name]["attack"], "num_steps", 2)
+        monkeypatch.setitem(grid.spec()["evaluations"][name]["attack"], "num_steps", 2)
     exhibit = {"widen_factor": 0.125, "transform": ["binarize"], "training": ["pgd"]}
-    monkeypatch.setitem(grid._spec()["exhibits"]["table-2"]["scales"], "smoke", exhibit)
+    monkeypatch.setitem(grid.spec()["exhibits"]["table-2"]["scales"], "smoke", exhibit)
     key = replace(RUN, transform="binarize", training="pgd").key
     assert lib("run", key, "--scale", "smoke", "--device", "cpu")[1] == "1 computed, the rest was recorded\n"
     records.path(Run.parse(key, "smoke"), "pgd-worst-case").unlink()
@@ -119,7 +119,7 @@ def test_without_a_scale_the_totals_are_those_of_the_book(lib, monkeypatch, comm
 
 def test_status_tells_of_stretches_and_misses_none(lib, monkeypatch):
     exhibit = {"widen_factor": 0.125, "transform": ["binarize"], "stretch": {"training": ["pgd"]}}
-    monkeypatch.setitem(grid._spec()["exhibits"]["footprints"]["scales"], "smoke", exhibit)
+    monkeypatch.setitem(grid.spec()["exhibits"]["footprints"]["scales"], "smoke", exhibit)
     monkeypatch.setattr(grid, "exhibits", lambda: ["footprints"])
     monkeypatch.setattr("lib.__main__._summary", lambda scale: "totals")
     standard, pgd = grid.runs("footprints", "smoke")
@@ -134,7 +134,7 @@ def test_status_tells_of_stretches_and_misses_none(lib, monkeypatch):
 
 
 def test_status_of_a_failed_run(lib, monkeypatch):
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 1e30)
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 1e30)
     assert lib("run", RUN.key, "--scale", "smoke")[0] == 0
     lines, total = statuses(lib("status", RUN.key, "--scale", "smoke"))
     assert lines == [f"{RUN.key}: {of_each(RUN.key, 'failed')}"]

@@ -28,7 +28,7 @@ STANDARD = replace(PGD, training="standard")
 @pytest.fixture
 def tiny(monkeypatch):
     """Scale smoke, smaller still: a run takes a fraction of a second, and may end at chance."""
-    spec = grid._spec()
+    spec = grid.spec()
     smoke = spec["scales"]["smoke"]
     for mapping, changed in (
         (smoke["models"]["lenet5"], {"steps": 12, "batch_size": 32}),
@@ -39,9 +39,9 @@ def tiny(monkeypatch):
         for name, value in changed.items():
             monkeypatch.setitem(mapping, name, value)
     monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 0.0)
-    grid._dataset.cache_clear()
+    grid.dataset_settings.cache_clear()
     yield
-    grid._dataset.cache_clear()
+    grid.dataset_settings.cache_clear()
 
 
 def forbid_training(patch) -> None:
@@ -207,7 +207,7 @@ def test_a_stale_run_is_trained_again_from_the_start(monkeypatch):
 @pytest.mark.usefixtures("tiny")
 def test_a_stale_evaluation_needs_the_weights_only(monkeypatch):
     processes.complete([PGD], "cpu")
-    monkeypatch.setitem(grid._spec()["evaluations"]["pgd"]["attack"], "num_steps", 2)
+    monkeypatch.setitem(grid.spec()["evaluations"]["pgd"]["attack"], "num_steps", 2)
     assert records.missing(PGD) == ["pgd"]
     forbid_training(monkeypatch)
     assert processes.complete([PGD], "cpu") == 1
@@ -292,7 +292,7 @@ def test_a_digest_tells_weights_apart(trained):
 @pytest.mark.usefixtures("tiny")
 def test_a_training_stuck_at_chance_is_recorded_with_its_curve(monkeypatch):
     monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 1.2)
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 0.0)
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 0.0)
     assert processes.complete([PGD], "cpu") == 1
     assert [records.status(PGD, name) for name in grid.records(PGD)] == ["failed", "failed"]
     record = records.read(PGD, "training")
@@ -325,7 +325,7 @@ def test_a_failed_training_is_recorded_and_the_others_go_on(monkeypatch):
 def attacked(monkeypatch, tiny) -> Run:
     """A run of which a transferred attack, the paper's on the same images, and a curve against eps are asked for."""
     suite = {"pgd": ["reference", "transfer"]}
-    monkeypatch.setitem(grid._spec()["exhibits"]["strength-mnist"]["scales"]["smoke"], "evaluations", suite)
+    monkeypatch.setitem(grid.spec()["exhibits"]["strength-mnist"]["scales"]["smoke"], "evaluations", suite)
     return replace(PGD, transform="smooth-8")
 
 
@@ -392,7 +392,7 @@ def test_checkpoints_of_other_settings_are_never_taken_for_these(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(grid, "numerics", lambda _: 99)
         folders.append(material.checkpoint_folder(PGD))
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 13)
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 13)
     folders.append(material.checkpoint_folder(PGD))
     assert len(set(folders)) == 4
     monkeypatch.setenv("CHECKPOINT_DIR", "elsewhere")
@@ -461,7 +461,7 @@ def test_measurements():
 @pytest.fixture
 def few_samples(monkeypatch):
     """The simulations of scale smoke with a handful of points."""
-    quantities = grid._spec()["scales"]["smoke"]["quantities"]
+    quantities = grid.spec()["scales"]["smoke"]["quantities"]
     for of in quantities.values():
         for space in grid.spaces():
             if space in of:
@@ -591,7 +591,7 @@ def test_a_rescaled_run_sees_the_rescaled_images(monkeypatch):
 
 @pytest.mark.usefixtures("tiny")
 def test_collect_computes_at_a_scale_by_name_and_reads_for_auto(monkeypatch):
-    exhibit = grid._spec()["exhibits"]["footprints"]["scales"]
+    exhibit = grid.spec()["exhibits"]["footprints"]["scales"]
     monkeypatch.setitem(exhibit, "smoke", {"widen_factor": 0.125, "transform": ["smooth-3"], "training": ["standard"]})
     with monkeypatch.context() as patch:
         forbid_training(patch)
@@ -605,7 +605,7 @@ def test_collect_computes_at_a_scale_by_name_and_reads_for_auto(monkeypatch):
 
 @pytest.mark.usefixtures("tiny")
 def test_collect_leaves_a_stretch_to_be_asked_for_by_name(monkeypatch):
-    exhibit = grid._spec()["exhibits"]["footprints"]["scales"]
+    exhibit = grid.spec()["exhibits"]["footprints"]["scales"]
     axes = {"widen_factor": 0.125, "transform": ["smooth-3"], "stretch": {"training": ["pgd"]}}
     monkeypatch.setitem(exhibit, "smoke", axes)
     found = experiments.collect("footprints", "smoke", device="cpu")
@@ -616,7 +616,7 @@ def test_collect_leaves_a_stretch_to_be_asked_for_by_name(monkeypatch):
 
 @pytest.mark.usefixtures("tiny")
 def test_collect_trains_nothing_again_for_what_another_exhibit_shows(monkeypatch):
-    exhibit = grid._spec()["exhibits"]["table-2"]["scales"]
+    exhibit = grid.spec()["exhibits"]["table-2"]["scales"]
     monkeypatch.setitem(exhibit, "smoke", {"widen_factor": 0.125, "transform": ["binarize"], "training": ["pgd"]})
     processes.complete([WITH_WORST_CASE], "cpu")
     records.path(WITH_WORST_CASE, "pgd-worst-case").unlink()

@@ -140,7 +140,7 @@ def test_a_stretch_is_computed_by_name_alone():
 
 def test_a_stretch_that_another_exhibit_asks_for_is_computed_like_any_run(monkeypatch):
     name = "figure-4-capacity-mnist"
-    monkeypatch.setitem(grid._spec()["exhibits"][name]["scales"]["laptop"], "stretch", {"training": ["pgd"]})
+    monkeypatch.setitem(grid.spec()["exhibits"][name]["scales"]["laptop"], "stretch", {"training": ["pgd"]})
     left_out = {*grid.runs(name, "laptop")} - {*grid.runs(name, "laptop", stretches=False)}
     assert {run.training for run in left_out} == {"pgd"}
     asked_for = {*grid.runs("table-4", "laptop")} & left_out
@@ -432,7 +432,7 @@ def test_the_worst_case_needs_no_run_of_its_own(exhibit, table, scale):
 def test_only_the_papers_attack_has_the_papers_names():
     """What is recorded under a plain name was attacked by the paper's attack; every other one has names of its own."""
     plain = {"clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"}
-    spec = grid._spec()["evaluations"]
+    spec = grid.spec()["evaluations"]
     recorded = {name: set(grid.metrics(name).values()) for name in spec}
     assert recorded.pop("clean") == {"clean_accuracy"}
     for name in ("pgd", "certified"):  # the second takes exact certificates of the same images besides

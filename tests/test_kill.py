@@ -113,8 +113,8 @@ torch.set_num_threads(1)
 for split in data.SPLITS:
     data.load("mnist-5000", split)
 training.CHECKPOINT_SECONDS, training.NO_BETTER_THAN_CHANCE = 0.0, 0.0
-grid._spec()["scales"]["smoke"]["models"]["lenet5"]["steps"] = 12
-grid._spec()["evaluations"]["pgd"]["attack"]["num_steps"] = 3
+grid.spec()["scales"]["smoke"]["models"]["lenet5"]["steps"] = 12
+grid.spec()["evaluations"]["pgd"]["attack"]["num_steps"] = 3
 run = grid.Run.parse(sys.argv[1], "smoke")
 
 def armed(function, about):

@@ -182,9 +182,9 @@ def test_a_record_of_earlier_numerics_is_stale(monkeypatch):
 
 def test_a_record_of_other_settings_is_stale(monkeypatch):
     write_all([RUN, VOLUME])
-    monkeypatch.setitem(grid._spec()["evaluations"]["pgd"]["attack"], "num_steps", 41)
+    monkeypatch.setitem(grid.spec()["evaluations"]["pgd"]["attack"], "num_steps", 41)
     assert records.missing(RUN) == ["pgd"]  # the training is the same
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 121)
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 121)
     assert records.missing(RUN) == ["training", "pgd"]
     assert records.missing(VOLUME) == []
 
