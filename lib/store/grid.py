@@ -252,6 +252,10 @@ def metrics(evaluation: str) -> dict[str, str]:
     return {metric: metric for metric in (*recorded, *chosen.get("certificate", []))}
 
 
+# What a declared evaluation holds for these settings to be made of; all else is passed on to the kind of evaluation.
+_RESOLVED = ("attack", "autoattack", "curve", "metrics", "surrogate", "test_size", "train_subset")
+
+
 def evaluation_settings(run: Run, evaluation: str) -> dict:
     """What is taken of the trained model: `sizes` of the splits and, where it is attacked, the `threat_model`.
 
@@ -274,7 +278,7 @@ def evaluation_settings(run: Run, evaluation: str) -> dict:
         if "step_over_eps" in threat_model:
             threat_model["step_size"] = threat_model.pop("step_over_eps") * threat_model["eps"]
         resolved["threat_model"] = threat_model
-    resolved |= {name: chosen[name] for name in ("suffix", "certificate", "ramp", "against", "changes") if name in chosen}
+    resolved |= {name: value for name, value in chosen.items() if name not in _RESOLVED}
     if "against" in chosen:
         resolved["sizes"] = {"test": dataset["curve_size" if chosen.get("curve") else "suite_size"]}
     if chosen.get("curve"):
