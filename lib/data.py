@@ -92,8 +92,8 @@ def _download(make: Callable[[], object], name: str, folder: Path, there: Callab
             if not there():
                 make()
     except (OSError, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
-        said = str(error).splitlines()
-        reason = f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+        lines = str(error).splitlines()
+        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         raise DataError(
             f"{name} is not in {folder} and could not be downloaded ({reason}); "
             f"set DATA_DIR to a folder that holds it in torchvision's layout"

@@ -12,13 +12,13 @@ from lib.store import grid, records, weights
 from lib.store.grid import Run
 
 
-def evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> None:
+def evaluate(run: Run, name: str, model: nn.Module, device: torch.device) -> None:
     """Take the evaluation `name` of the trained `model` of `run`, and record it. Raises what its attacks raise."""
     resolved = grid.evaluation_settings(run, name)
     began = time.monotonic()
     metrics, outcomes, sources = {}, {}, set()
     for split, size in resolved["sizes"].items():
-        x, y, source = material.images_of(run, split, size, where)
+        x, y, source = material.images_of(run, split, size, device)
         kind = next((kind for kind in _KINDS if kind in resolved), "")
         evaluated = _KINDS.get(kind, _evaluated)
         named = evaluated(run, name, resolved, model, x, y, f"{run}, {name} on {split}")
@@ -30,7 +30,7 @@ def evaluate(run: Run, name: str, model: nn.Module, where: torch.device) -> None
     if not {"threat_model", "autoattack"}.isdisjoint(resolved):
         content["engine"] = attacks.engine_of(model, x[:1])
     seconds = time.monotonic() - began
-    records.write(run, name, content, seconds=seconds, device=where, source=", ".join(sorted(sources)))
+    records.write(run, name, content, seconds=seconds, device=device, source=", ".join(sorted(sources)))
 
 
 def _evaluated(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:

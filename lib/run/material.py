@@ -73,14 +73,14 @@ def images_of(run: Run, split: str, size: int, device: torch.device) -> tuple[to
     return x.to(device), y.to(device), source
 
 
-def new_model(run: Run, where: torch.device) -> nn.Module:
+def new_model(run: Run, device: torch.device) -> nn.Module:
     """The run's network with its initial weights, which its seed decides."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        return models.build(**grid.network(run)).to(where)
+        return models.build(**grid.network(run)).to(device)
 
 
-def finished(run: Run, where: torch.device) -> nn.Module | None:
+def finished(run: Run, device: torch.device) -> nn.Module | None:
     """The network with the final weights of its checkpoint folder, or kept beside its record; None unless they are those that
     the record tells of.
     """
@@ -89,8 +89,8 @@ def finished(run: Run, where: torch.device) -> nn.Module | None:
         return None
     if not file.exists():  # those that are kept beside the record do as well, unless they were rounded
         kept = weights.path(run).exists() and not weights.is_rounded(run)
-        return weights.load(run).to(where) if kept else None
-    model = new_model(run, where)
+        return weights.load(run).to(device) if kept else None
+    model = new_model(run, device)
     tensors, _ = training.load_tensors(file, "cpu")
     try:
         model.load_state_dict(tensors)
@@ -139,20 +139,20 @@ def check_kept(run: Run, images: int = 500) -> None:
             )
 
 
-def trained_model(run: Run, where: torch.device) -> nn.Module:
+def trained_model(run: Run, device: torch.device) -> nn.Module:
     """The run's network with its final weights: from its checkpoint folder, or trained now and recorded.
 
     A training that fails is recorded as such, with its curve, and raises TrainingFailedError.
     """
     folder = checkpoint_folder(run)
-    model = finished(run, where)
+    model = finished(run, device)
     if model is not None:
         weights.keep(run, model)
         return model
-    model = new_model(run, where)
+    model = new_model(run, device)
     settings = grid.settings(run)
     robust_loss = certified.training_loss(**settings["certificate"]) if "certificate" in settings else None
-    x, y, source = images_of(run, "train", run.train_size, where)
+    x, y, source = images_of(run, "train", run.train_size, device)
     try:
         done = training.train(
             model, x, y, **settings["training"], attack=settings.get("attack"), robust_loss=robust_loss,
@@ -160,14 +160,14 @@ def trained_model(run: Run, where: torch.device) -> nn.Module:
         )  # fmt: skip
     except training.TrainingFailedError as failure:
         content = {"metrics": {}, "curve": failure.curve, "failed": schema.words(failure.reason), **solved(run)}
-        records.write(run, "training", content, seconds=failure.seconds, device=where, source=source)
+        records.write(run, "training", content, seconds=failure.seconds, device=device, source=source)
         (folder / "training.safetensors").unlink(missing_ok=True)
         raise
     training.save_tensors(folder / "weights.safetensors", model.state_dict(), {"key": run.key})
     content = {"metrics": {}, "curve": done.curve, "weights": weights.digest(model), **solved(run)}
     if settings.get("attack", {}).get("precision") == "float32":
         content["engine"] = attacks.engine_of(model, x[:1])
-    records.write(run, "training", content, seconds=done.seconds, device=where, source=source)
+    records.write(run, "training", content, seconds=done.seconds, device=device, source=source)
     weights.keep(run, model)
     (folder / "training.safetensors").unlink(missing_ok=True)
     return model
@@ -180,7 +180,7 @@ def clear(run: Run) -> None:
         part.unlink(missing_ok=True)
 
 
-def locked_model(run: Run, where: torch.device) -> nn.Module:
+def locked_model(run: Run, device: torch.device) -> nn.Module:
     """`trained_model` of a run that is not the one in hand: no other process trains it meanwhile. What failed fails again."""
     folder = checkpoint_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,4 +189,4 @@ def locked_model(run: Run, where: torch.device) -> nn.Module:
         if records.status(run, "training") == "failed":
             record = records.read(run, "training")
             raise training.TrainingFailedError(record["failed"], record["curve"], record["seconds"])
-        return trained_model(run, where)
+        return trained_model(run, device)

@@ -27,7 +27,7 @@ class WorkerDiedError(RuntimeError):
     """A process of `complete`'s was killed from outside."""
 
 
-def complete_one(item: Item, where: torch.device) -> bool:
+def complete_one(item: Item, device: torch.device) -> bool:
     """Compute what `item` lacks. Returns whether there was anything to do.
 
     A second process asked for the same run waits for the first, then finds it recorded. A dead process's lock is free.
@@ -53,14 +53,14 @@ def complete_one(item: Item, where: torch.device) -> bool:
             records.prepare(item)
             material.clear(item)
             try:
-                model = material.trained_model(item, where)
+                model = material.trained_model(item, device)
             except training.TrainingFailedError as failure:
                 log.warning("%s failed and is recorded as failed: %s", item, failure)
                 return True
             # Asked again: evaluations of weights that are gone are stale once those of today are recorded.
             for name in records.missing(item):
                 try:
-                    evaluations.evaluate(item, name, model, where)
+                    evaluations.evaluate(item, name, model, device)
                 except training.TrainingFailedError as failure:
                     log.warning("%s lacks %s: the model that its attack is crafted on failed: %s", item, name, failure)
             if grid.keeps_weights(item):
@@ -68,7 +68,7 @@ def complete_one(item: Item, where: torch.device) -> bool:
         return bool(missing)
 
 
-def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs: int = 1) -> int:
+def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs: int = 1) -> int:
     """Compute whatever is missing or stale among `items`, in order; returns how many were computed.
 
     `jobs` runs go side by side, each in a process of its own with its share of the processor's threads: for narrow
@@ -80,12 +80,12 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
     items = list(items)
     # More processes than processors or runs would only take memory.
     jobs = min(jobs, max(os.cpu_count() or 1, 2), max(len(items), 1))
-    where = _start(where, torch.get_num_threads())
+    device = _start(device, torch.get_num_threads())
     if jobs == 1:
         computed = 0
         for i, item in enumerate(items):
             log.info("%d of %d: %s", i + 1, len(items), item)
-            computed += complete_one(item, where)
+            computed += complete_one(item, device)
         return computed
     waiting = [item for item in items if records.missing(item)]
     most = min(jobs, max(1, len(waiting)), max(2, os.cpu_count() or 1))
@@ -95,10 +95,10 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
     bars = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"  # for the processes started here: their bars would overwrite one another
     others = active_children()
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker, initargs=(where, threads)) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker, initargs=(device, threads)) as pool:
         # The workers inherit this: an interrupt from the keyboard, which all of them get, is this process's to handle.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        futures = {pool.submit(complete_one, item, where): item for item in waiting}
+        futures = {pool.submit(complete_one, item, device): item for item in waiting}
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             for i, future in enumerate(as_completed(futures)):
@@ -124,17 +124,17 @@ def complete(items: Iterable[Item], where: torch.device | str = "auto", *, jobs:
     return len(waiting)
 
 
-def _start(where: torch.device | str, threads: int) -> torch.device:
+def _start(device: torch.device | str, threads: int) -> torch.device:
     """Make this process ready to compute."""
     torch.set_num_threads(threads)
     tqdm.set_lock(threading.RLock())  # the default is a semaphore of the system's, which a terminated worker would leave behind
     records.provenance()  # the commit of the code that runs, not of what the checkout holds hours later
-    return devices.device(str(where))
+    return devices.device(str(device))
 
 
-def _start_worker(where: torch.device | str, threads: int) -> None:
+def _start_worker(device: torch.device | str, threads: int) -> None:
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    _start(where, threads)
+    _start(device, threads)
 
 
 def _end_with_the_parent() -> None:

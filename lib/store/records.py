@@ -47,7 +47,7 @@ def git(*command: str) -> str | None:
     # GIT_DIR and its kin would lead to another repository, as would one that this folder lies in.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
-    def said(*words: str) -> str | None:
+    def answer(*words: str) -> str | None:
         try:
             done = subprocess.run(
                 ["git", "-C", str(ROOT), *words], env=environment, capture_output=True, text=True, check=False
@@ -56,8 +56,8 @@ def git(*command: str) -> str | None:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    top = said("rev-parse", "--show-toplevel")
-    return said(*command) if top and Path(top).resolve() == ROOT else None
+    top = answer("rev-parse", "--show-toplevel")
+    return answer(*command) if top and Path(top).resolve() == ROOT else None
 
 
 @cache
