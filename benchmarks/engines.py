@@ -17,8 +17,10 @@ import numpy as np
 import torch
 import typer
 
-from lib import attacks, data, evaluation, exhibits, experiments, grid, results, training
-from lib.grid import Run
+from lib import attacks, data, evaluation, exhibits, training
+from lib.run import devices, material
+from lib.store import grid, records
+from lib.store.grid import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGINES = ("compiled", "framework")
@@ -28,7 +30,7 @@ def trained(run: Run, engine: str, test_size: int) -> tuple[float, float]:
     """Robust accuracy on test images, in percent, of a run whose attacks the named engine computes, and seconds of training."""
     settings = grid.settings(run)
     images = data.transformed(settings["data"]["source"], "train", run.transform, size=run.train_size, seed=run.seed)
-    model = experiments.new_model(run, torch.device("cpu"))
+    model = material.new_model(run, torch.device("cpu"))
     # Without a program `pgd` takes the framework's way.
     with mock.patch.object(attacks, "_program", attacks._program if engine == "compiled" else lambda model, x: None):
         found = attacks.engine_of(model, images[0][:1])
@@ -54,7 +56,7 @@ def main(
     if seeds < 2:
         raise typer.BadParameter(f"seeds must be ≥ 2: an interval needs several; given {seeds}")
     torch.set_num_threads(1)
-    experiments.device("cpu")
+    devices.device("cpu")
     rows = json.loads(output.read_text(encoding="utf-8"))["rows"] if output.exists() else []
     names = transform or ["original", "smooth-5"]
     for seed in range(seeds):
@@ -68,9 +70,9 @@ def main(
             rows.append(row)
             record = {
                 "rows": rows,
-                "device": results.device_name(torch.device("cpu")),
+                "device": records.device_name(torch.device("cpu")),
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                **results.provenance(),
+                **records.provenance(),
             }
             part = output.with_suffix(".part")
             part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

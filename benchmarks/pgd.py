@@ -36,8 +36,11 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
-from lib import attacks, cost, data, experiments, models, results, training
+from lib import attacks, data, models, training
+from lib.fast import adapters
 from lib.fast.operations import FEATURES
+from lib.run import cost, devices
+from lib.store import records
 
 ROOT = Path(__file__).resolve().parents[1]
 BEFORE = "before"  # the engine of an earlier commit
@@ -79,7 +82,7 @@ def plain_loop(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: di
 
 def advertorch(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
     """The steps of AdverTorch's LinfPGDAttack, parameters frozen as its authors do."""
-    attacks.import_advertorch()
+    adapters.import_advertorch()
     from advertorch.attacks.iterative_projected_gradient import perturb_iterative
 
     start = (x + delta).clamp(0, 1) - x
@@ -323,7 +326,7 @@ def main(
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     torch.set_num_threads(threads)
     logging.getLogger("art").setLevel(logging.ERROR)
-    where = experiments.device(device)
+    where = devices.device(device)
     rows = []
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the peers', about themselves
@@ -335,10 +338,10 @@ def main(
     record = {
         "rows": rows,
         "before": commit,
-        "device": results.device_name(where),
+        "device": records.device_name(where),
         "platform": platform.platform(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **results.provenance(),
+        **records.provenance(),
     }
     several = f"-{threads}-threads" if where.type == "cpu" and threads > 1 else ""
     target = output or ROOT / "results" / "benchmarks" / f"pgd-{where.type}{several}.json"

@@ -9,14 +9,16 @@ from typing import Annotated
 
 import typer
 
-from lib import claims, cost, data, experiments, grid, results, scorecard, training
+from lib import claims, data, files, scorecard, training
+from lib.run import cost, devices, material, processes
+from lib.store import grid, records
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
 # Each is one line, with what was given and what would help.
 USERS_ERRORS = (
     ValueError, OSError, ArithmeticError, MemoryError,
-    data.DataError, results.RecordError, training.CheckpointError, experiments.WorkerDiedError,
+    data.DataError, records.RecordError, training.CheckpointError, processes.WorkerDiedError,
 )  # fmt: skip
 Names = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such as table-2, or keys; everything by default.")]
 
@@ -24,7 +26,7 @@ Names = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such
 @app.callback()
 def _checked() -> None:
     grid.cifar10_set()
-    checkpoints = experiments.checkpoints()
+    checkpoints = files.checkpoints()
     if checkpoints.exists() and not checkpoints.is_dir():
         raise ValueError(f"cannot write checkpoints to {checkpoints}: it is a file; CHECKPOINT_DIR must be a folder")
 
@@ -62,8 +64,8 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         # A run that lacks only what was not asked for stays as it is; one that is computed lacks nothing afterwards.
-        lacking = [item for item, names in _items(keys, scale).items() if {*names} & {*results.missing(item)}]
-        computed = experiments.complete(lacking, device, jobs=jobs)
+        lacking = [item for item, names in _items(keys, scale).items() if {*names} & {*records.missing(item)}]
+        computed = processes.complete(lacking, device, jobs=jobs)
     except KeyboardInterrupt:  # typer would leave without a word
         typer.echo("interrupted; what was recorded is kept, and training goes on from its checkpoint", err=True)
         raise typer.Exit(130) from None
@@ -83,7 +85,7 @@ def status(
     items = _items(names, listed)
     beyond = [] if names else [item for item in grid.all_runs(listed, stretches=True) if item not in items]
     for item, asked in {**items, **{item: grid.records(item) for item in beyond}}.items():
-        found = {name: results.status(item, name) for name in asked}
+        found = {name: records.status(item, name) for name in asked}
         for state in found.values():
             counts["left" if state == "missing" and item in beyond else state] += 1
         typer.echo(f"{item.key}: {', '.join(f'{name} {state}' for name, state in found.items())}")
@@ -103,7 +105,7 @@ def _recorded_of_other_sets(scale: str) -> dict[str, int]:
     for cifar10 in set(grid.CIFAR10_SETS) - {grid.cifar10_set()}:
         for item in grid.all_runs(scale, cifar10=cifar10):
             if item.dataset == cifar10:
-                recorded = sum(results.status(item, name) == "recorded" for name in grid.records(item))
+                recorded = sum(records.status(item, name) == "recorded" for name in grid.records(item))
                 counts[cifar10] = counts.get(cifar10, 0) + recorded
     return {cifar10: number for cifar10, number in counts.items() if number}
 
@@ -126,7 +128,7 @@ def cost_(
     grid.check_scale(scale)
     if tflops is not None and not 0 < tflops < math.inf:
         raise ValueError(f"--tflops must be > 0 and finite, given {tflops:g}")
-    where = experiments.device(device)
+    where = devices.device(device)
     declared = [name for name in grid.exhibits() if scale in grid.exhibit(name)["scales"]]
     listed = {name: _items([name], scale) for name in names or []}
     listed = listed or {name: grid.runs(name, scale, stretches=False) for name in declared}
@@ -134,7 +136,7 @@ def cost_(
     said = (
         f"{tflops:g}·10¹² operations a second, as given"
         if tflops
-        else f"the throughput measured just now on {results.device_name(where)} (a busy machine is a slow one)"
+        else f"the throughput measured just now on {records.device_name(where)} (a busy machine is a slow one)"
     )
     typer.echo(f"scale {scale}, at {said}")
     typer.echo(table.to_markdown(index=False, floatfmt=("", ".0f", ".2e", ".2f", ".2f")))
@@ -143,7 +145,7 @@ def cost_(
 @app.command("weights")
 def weights_(names: Names = None, scale: Scale = "laptop") -> None:
     """Keep the weights of narrow networks beside their records, of runs that were trained here: `run` does so by itself."""
-    kept = [run for run in _items(names, scale) if isinstance(run, grid.Run) and experiments.keep_weights(run)]
+    kept = [run for run in _items(names, scale) if isinstance(run, grid.Run) and material.keep_weights(run)]
     for run in kept:
         typer.echo(run.key)
     typer.echo(f"{scale}: {len(kept)} written, the rest was kept, is not kept, or was not trained here")

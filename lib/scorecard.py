@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from lib import claims, grid, results, theory
+from lib import claims, theory
 from lib.claims import COMPARABLE
 from lib.intervals import Estimate, Spread, estimate, spread_of
+from lib.store import grid, records, results
 
 # The blocks of the grid that compute an exhibit's numbers, each of one length of training, the first perhaps of several widths;
 # of the others below no block does.
@@ -337,7 +338,7 @@ def compute_spent() -> pd.DataFrame:
     """Hours behind the records that lie in the results folder, of the grid or not, by scale, device and kind of record."""
     rows = []
     for scale in grid.SCALES:
-        for record in results.every(scale):
+        for record in records.every(scale):
             kind = {"training": "training", "measured": "measurement"}.get(record["evaluation"], "evaluation")
             rows.append({"scale": scale, "device": record["device"], "kind": kind, "hours": record["seconds"] / 3600})
     found = pd.DataFrame(rows, columns=["scale", "device", "kind", "hours"])

@@ -135,7 +135,7 @@ def parse(name: str, factor: float | None = None) -> Callable[[Images], Images]:
 
     `parse("smooth-3")`, `parse("saturate-inf")`, `parse("binarize+rescale-0.821")`. A last step `rescale-to-TRANSFORM`
     names the set whose inter-class distance is to be reached (Table 1); its `factor` depends on the data, is solved
-    for by `experiments.scale_factor`, and is given here.
+    for by `run.material.scale_factor`, and is given here.
 
     Raises ValueError, listing what is allowed, for any other name, and for a level that its transform refuses.
     """

@@ -12,7 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib import data, grid, models
+from lib import data, models
+from lib.store import grid
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK_OPTIONS = ["--all", "-W", "--keep-going", "-n"]

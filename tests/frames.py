@@ -1,9 +1,9 @@
-"""Frames as `lib.results` gives them, and what figures say without them: for the tests of the exhibits."""
+"""Frames as `lib.store.results` gives them, and what figures say without them: for the tests of the exhibits."""
 
 import numpy as np
 import pandas as pd
 
-from lib import results
+from lib.store import results
 
 ATTRS = {"exhibit": "table-2", "scale": "laptop", "expected": 54, "complete": 1, "command": "python -m lib run table-2"}
 PAPER = results.published("table-2")

@@ -2,8 +2,8 @@
 
 import torch
 
-from lib import grid, results
-from lib.grid import Item, Measurement
+from lib.store import grid, records
+from lib.store.grid import Item, Measurement
 
 _TABLES = {
     "pairwise_distances": {"d": 784, "left": 1.0, "right": 2.0, "count": 3},
@@ -29,7 +29,7 @@ def _of_evaluation(item: Item, name: str, metrics: dict) -> dict:
     return {
         "metrics": {split: {m: b.double().mean().item() for m, b in found.items()} for split, found in bits.items()},
         "sizes": sizes,
-        "outcomes": {split: {m: results.pack(b) for m, b in found.items()} for split, found in bits.items()},
+        "outcomes": {split: {m: records.pack(b) for m, b in found.items()} for split, found in bits.items()},
     }
 
 
@@ -62,4 +62,4 @@ def write(item: Item, name: str, metrics: dict | float = 0.5, **content):
                 asked = [f"{metric}_{budget:g}" for metric in asked for budget in eps]
             metrics = {"test": dict.fromkeys(asked, metrics)}
         own = _of_evaluation(item, name, metrics)
-    return results.write(item, name, {**own, **content}, seconds=1.234, device=torch.device("cpu"), source="somewhere")
+    return records.write(item, name, {**own, **content}, seconds=1.234, device=torch.device("cpu"), source="somewhere")

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib import attacks, data, models
+from lib.fast import adapters, forms
 
 MNIST = {"eps": 0.3, "step_size": 0.01, "num_steps": 40}
 CIFAR10 = {"eps": 8 / 255, "step_size": 2 / 255, "num_steps": 10}
@@ -53,7 +54,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.network}-{'boxed' if c.bounds else 'unboxed'}-{c.target}")
 def test_same_iterates_as_advertorch_from_the_same_start(case, trained, digits, wide_resnet):
     """AdverTorch draws δ₀ from the global generator: seeded alike, its own `rand_init_delta` tells it beforehand."""
-    advertorch = attacks.import_advertorch()
+    advertorch = adapters.import_advertorch()
     from advertorch.attacks.utils import rand_init_delta
 
     if case.network == "lenet5":
@@ -396,11 +397,11 @@ def test_a_threat_model_is_the_arguments_of_an_attack(trained, digits):
 
 @pytest.fixture
 def captured(monkeypatch):
-    monkeypatch.setattr(attacks, "_captures", lambda model, x: True)
-    monkeypatch.setattr(attacks, "_program", lambda model, x: None)
-    monkeypatch.setattr(attacks, "_capture", lambda function: function)
-    monkeypatch.setattr(attacks, "_CAPTURED", type(attacks._CAPTURED)())
-    return attacks._CAPTURED
+    monkeypatch.setattr(forms, "captures", lambda model, x: True)
+    monkeypatch.setattr(forms, "program_of", lambda model, x: None)
+    monkeypatch.setattr(forms, "_capture", lambda function: function)
+    monkeypatch.setattr(forms, "_CAPTURED", type(forms._CAPTURED)())
+    return forms._CAPTURED
 
 
 @pytest.mark.parametrize("precision", attacks.PRECISIONS)

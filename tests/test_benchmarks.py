@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib import exhibits, results
+from lib import exhibits
 from lib.fast.operations import FEATURES
+from lib.store import results
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from conftest import BOOK_OPTIONS
 
-from lib import results
 from lib.book import behind
+from lib.store import results
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -15,7 +15,9 @@ import pytest
 import torch
 from torch import nn
 
-from lib import attacks, certified, evaluation, experiments, grid, models, results, training
+from lib import attacks, certified, evaluation, models, training
+from lib.run import evaluations, processes
+from lib.store import grid, records
 
 SETTINGS = {"optimizer": "adam", "lr": 0.01, "schedule": "constant", "weight_decay": 0.0, "steps": 12, "batch_size": 8}
 LOSS = {"eps": 0.05, "first_eps": 0.01, "warmup": 0.5, "proj": 3}
@@ -291,13 +293,13 @@ def test_eps_grows_over_the_warm_up(examples, monkeypatch):
 
 @pytest.mark.parametrize("run", [*grid.runs("section-2.2", "smoke"), *grid.runs("section-2.2-cifar10", "smoke")], ids=str)
 def test_a_record_has_no_less_certified_error_than_pgd_error(run, monkeypatch):
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["evaluations"]["certified"], "test_size", 20)
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["small_convnet"], "epochs", 1)
-    assert experiments.complete([run], "cpu") == 1
-    record = results.read(run, "certified")
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["evaluations"]["certified"], "test_size", 20)
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["small_convnet"], "epochs", 1)
+    assert processes.complete([run], "cpu") == 1
+    record = records.read(run, "certified")
     for split, metrics in record["metrics"].items():
         size = record["sizes"][split]
-        outcomes = {name: results.unpack(text, size) for name, text in record["outcomes"][split].items()}
+        outcomes = {name: records.unpack(text, size) for name, text in record["outcomes"][split].items()}
         for metric in grid.evaluation_settings(run, "certified")["certificate"]:
             assert metrics[metric] >= 1 - metrics["robust_accuracy"]
             assert metrics[metric] >= 1 - metrics["clean_accuracy"]
@@ -312,16 +314,16 @@ def test_a_broken_certificate_is_not_recorded(monkeypatch, examples):
     found = evaluation.Evaluation(*(torch.tensor([True, False]) for _ in range(3)))
     threat_model = attacks.ThreatModel(0.1, 0.01, 1)
     with pytest.raises(ArithmeticError, match=r"certified images \[1\]; nothing recorded"):
-        experiments._certify(run, convnet(), *(t[:2] for t in examples), found, threat_model, ["certified_error"])
+        evaluations._certify(run, convnet(), *(t[:2] for t in examples), found, threat_model, ["certified_error"])
 
 
 @pytest.fixture
 def ramp_records():
     """Of both runs of `exact-certificate` at smoke: the record, and its outcomes on test images."""
     runs = grid.runs("exact-certificate", "smoke")
-    assert experiments.complete(runs, "cpu") == 2
-    records = [results.read(run, "ramp") for run in runs]
-    return [(r["metrics"]["test"], {m: results.unpack(bits, 50) for m, bits in r["outcomes"]["test"].items()}) for r in records]
+    assert processes.complete(runs, "cpu") == 2
+    found = [records.read(run, "ramp") for run in runs]
+    return [(r["metrics"]["test"], {m: records.unpack(bits, 50) for m, bits in r["outcomes"]["test"].items()}) for r in found]
 
 
 def test_the_record_of_a_ramp(ramp_records):
@@ -349,7 +351,7 @@ def test_a_broken_certificate_of_a_ramp_is_not_recorded(monkeypatch, trained, di
     threat_model = attacks.ThreatModel(0.3, 0.05, 10)
     found = evaluation.evaluate(trained, x, y, threat_model)
     with pytest.raises(ArithmeticError, match=r"certified_error_ramp: \S+ \S+ changes the class|\w+ changes the class"):
-        experiments._behind_a_ramp(run, trained, x, y, found, threat_model, slope=10.0, queries=3, seed=0)
+        evaluations._behind_a_ramp(run, trained, x, y, found, threat_model, slope=10.0, queries=3, seed=0)
 
 
 RECORDS = sorted((Path(__file__).parents[1] / "results").rglob("*/certified.json")) + sorted(
@@ -362,7 +364,7 @@ def test_on_no_committed_record_does_an_attack_find_less_error_than_is_certified
     """Certified error ≥ the error of every attack, image by image."""
     record = json.loads(path.read_text())
     for split, size in record["sizes"].items():
-        outcomes = {metric: results.unpack(text, size) for metric, text in record["outcomes"][split].items()}
+        outcomes = {metric: records.unpack(text, size) for metric, text in record["outcomes"][split].items()}
         failing = {metric: bits for metric, bits in outcomes.items() if metric.startswith("certified_error")}
         suffix = "_ramp" if path.stem == "ramp" else ""
         right = {

@@ -9,8 +9,10 @@ from typing import NamedTuple
 import pytest
 import stored
 
-from lib import __main__, experiments, grid, results, training
-from lib.grid import Run
+from lib import __main__, training
+from lib.run import material, processes
+from lib.store import grid, records
+from lib.store.grid import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = Run("mnist", "original", "lenet5", 0.125, "standard", 4000, "default", 0, "smoke")
@@ -63,7 +65,7 @@ def statuses(called) -> tuple[list[str], dict[str, int]]:
 
 
 def test_run_and_status(lib, monkeypatch):
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
     key = RUN.key
     volume = "measured/log2_perturbable_volume/mnist/original"
     lines, total = statuses(lib("status", key, "--scale", "smoke"))
@@ -75,22 +77,22 @@ def test_run_and_status(lib, monkeypatch):
     monkeypatch.setattr(grid, "numerics", lambda _: 99)
     evaluations = grid.evaluations(RUN)
     for name in evaluations:
-        results.path(RUN, name).unlink()
+        records.path(RUN, name).unlink()
     lines, total = statuses(lib("status", key, volume, "--scale", "smoke"))
     assert lines == [f"{key}: training stale, {of_each(key, 'missing', 1)}", f"{volume}: measured stale"]
     assert total == {"recorded": 0, "stale": 2, "failed": 0, "missing": len(evaluations)}
 
 
 def test_an_exhibit_asks_for_what_it_shows_and_a_key_for_everything(lib, monkeypatch):
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
     monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 0.0)
     for name in ("pgd", "pgd-worst-case"):
-        monkeypatch.setitem(grid._spec()["evaluations"][name]["attack"], "num_steps", 2)
+        monkeypatch.setitem(grid.spec()["evaluations"][name]["attack"], "num_steps", 2)
     exhibit = {"widen_factor": 0.125, "transform": ["binarize"], "training": ["pgd"]}
-    monkeypatch.setitem(grid._spec()["exhibits"]["table-2"]["scales"], "smoke", exhibit)
+    monkeypatch.setitem(grid.spec()["exhibits"]["table-2"]["scales"], "smoke", exhibit)
     key = replace(RUN, transform="binarize", training="pgd").key
     assert lib("run", key, "--scale", "smoke", "--device", "cpu")[1] == "1 computed, the rest was recorded\n"
-    results.path(Run.parse(key, "smoke"), "pgd-worst-case").unlink()
+    records.path(Run.parse(key, "smoke"), "pgd-worst-case").unlink()
     assert lib("run", "table-2", "--scale", "smoke")[1] == "0 computed, the rest was recorded\n"
     assert statuses(lib("status", "table-2", "--scale", "smoke"))[0] == [f"{key}: training recorded, pgd recorded"]
     for name in (key, "worst-case-mnist"):
@@ -117,7 +119,7 @@ def test_without_a_scale_the_totals_are_those_of_the_book(lib, monkeypatch, comm
 
 def test_status_tells_of_stretches_and_misses_none(lib, monkeypatch):
     exhibit = {"widen_factor": 0.125, "transform": ["binarize"], "stretch": {"training": ["pgd"]}}
-    monkeypatch.setitem(grid._spec()["exhibits"]["footprints"]["scales"], "smoke", exhibit)
+    monkeypatch.setitem(grid.spec()["exhibits"]["footprints"]["scales"], "smoke", exhibit)
     monkeypatch.setattr(grid, "exhibits", lambda: ["footprints"])
     monkeypatch.setattr("lib.__main__._summary", lambda scale: "totals")
     standard, pgd = grid.runs("footprints", "smoke")
@@ -132,7 +134,7 @@ def test_status_tells_of_stretches_and_misses_none(lib, monkeypatch):
 
 
 def test_status_of_a_failed_run(lib, monkeypatch):
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 1e30)
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 1e30)
     assert lib("run", RUN.key, "--scale", "smoke")[0] == 0
     lines, total = statuses(lib("status", RUN.key, "--scale", "smoke"))
     assert lines == [f"{RUN.key}: {of_each(RUN.key, 'failed')}"]
@@ -216,7 +218,7 @@ def test_what_is_wrong_is_one_line(lib, monkeypatch, tmp_path, case):
 
 @pytest.mark.parametrize("command", ["status", "run"])
 def test_a_corrupt_record_is_one_line_and_stays(lib, command):
-    path = results.path(RUN, "clean")
+    path = records.path(RUN, "clean")
     path.parent.mkdir(parents=True)
     path.write_text('{"key": "mnist/orig')
     status, _, err = lib(command, RUN.key, "--scale", "smoke")
@@ -227,7 +229,7 @@ def test_a_corrupt_record_is_one_line_and_stays(lib, command):
 
 
 def test_a_corrupt_checkpoint_is_one_line(lib):
-    folder = experiments.checkpoint_folder(RUN)
+    folder = material.checkpoint_folder(RUN)
     folder.mkdir(parents=True)
     (folder / "training.safetensors").write_bytes(b"half of it")
     status, _, err = lib("run", RUN.key, "--scale", "smoke")
@@ -239,7 +241,7 @@ def test_an_interrupt_says_that_nothing_is_lost(lib, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "complete_one", interrupted)
+    monkeypatch.setattr(processes, "complete_one", interrupted)
     status, _, err = lib("run", RUN.key, "--scale", "smoke")
     assert status == 130
     assert "Traceback" not in err

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from lib import cost, grid, models
+from lib import models
+from lib.run import cost
+from lib.store import grid
 
 
 def lenet5_products(w: float) -> tuple[int, int]:

@@ -239,9 +239,9 @@ def test_data_dir_is_not_a_folder(tmp_path, monkeypatch, name, kind):
 def test_data_dir_is_relative_to_the_repository(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_DIR", "lib")
-    assert data.data_dir() == data.ROOT / "lib"
+    assert data.data_dir() == data.files.ROOT / "lib"
     monkeypatch.delenv("DATA_DIR")
-    assert data.data_dir() == data.ROOT / "data"
+    assert data.data_dir() == data.files.ROOT / "data"
 
 
 class _Response(io.BytesIO):

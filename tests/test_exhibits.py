@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from frames import ATTRS, PAPER, ROBUST, TABLE_4, along, frame
 
-from lib import exhibits, results
+from lib import exhibits
+from lib.store import results
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from frames import ATTRS, ROBUST, TABLE_4, frame
 
-from lib import exhibits, grid, results
+from lib import exhibits
 from lib.exhibits import length
 from lib.intervals import Spread, interval
+from lib.store import grid, results
 
 
 def trained(exhibit: str, *points) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 import numpy as np
 from frames import CLEAN, ROBUST, TRAINED, frame, is_empty
 
-from lib import exhibits, results
+from lib import exhibits
+from lib.store import results
 
 GAMMAS = ["gamma-0.6", "original", "gamma-1.4"]
 FASHION_PAPER = results.published("figure-3b")

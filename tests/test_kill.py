@@ -18,18 +18,20 @@ from pathlib import Path
 
 import pytest
 
-from lib import grid, results
-from lib.grid import Measurement, Run
+from lib.store import grid, records
+from lib.store.grid import Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 # A checkpoint at nearly every step: most kills fall into a write.
 DRIVER = """
 import sys, torch
-from lib import experiments, grid, training
+from lib import training
+from lib.run import processes
+from lib.store import grid
 torch.set_num_threads(1)
 training.CHECKPOINT_SECONDS = 0.02
 print("ready", flush=True)
-experiments.complete([grid.Run.parse(sys.argv[1], "smoke")], "cpu")
+processes.complete([grid.Run.parse(sys.argv[1], "smoke")], "cpu")
 """
 KEYS = [
     "mnist/original/lenet5-w0.125/pgd/n4000/default/seed0",
@@ -104,13 +106,15 @@ def test_killed_twenty_times(tmp_path, key):
 FORKS = """
 import os, signal, sys, torch
 from pathlib import Path
-from lib import data, evaluation, experiments, grid, training
+from lib import data, evaluation, training
+from lib.run import processes
+from lib.store import grid
 torch.set_num_threads(1)
 for split in data.SPLITS:
     data.load("mnist-5000", split)
 training.CHECKPOINT_SECONDS, training.NO_BETTER_THAN_CHANCE = 0.0, 0.0
-grid._spec()["scales"]["smoke"]["models"]["lenet5"]["steps"] = 12
-grid._spec()["evaluations"]["pgd"]["attack"]["num_steps"] = 3
+grid.spec()["scales"]["smoke"]["models"]["lenet5"]["steps"] = 12
+grid.spec()["evaluations"]["pgd"]["attack"]["num_steps"] = 3
 run = grid.Run.parse(sys.argv[1], "smoke")
 
 def armed(function, about):
@@ -133,7 +137,7 @@ for moment in sys.argv[2:]:
         folder, call, name = moment.split(":")
         os.environ |= {"RESULTS_DIR": f"{folder}/results", "CHECKPOINT_DIR": f"{folder}/checkpoints"}
         arm(call, name)
-        experiments.complete([run], "cpu")
+        processes.complete([run], "cpu")
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """
@@ -169,14 +173,16 @@ LIB = [sys.executable, "-m", "lib", "run"]
 SMOKE = ["--scale", "smoke", "--device", "cpu"]
 STUCK = """
 import sys
-from lib import experiments, grid, training
+from lib import training
+from lib.run import processes
+from lib.store import grid
 
 def train(*_, **__):
     print("training", flush=True)
     sys.stdin.read()
 
 training.train = train
-experiments.complete([grid.Run.parse(sys.argv[1], "smoke")], "cpu")
+processes.complete([grid.Run.parse(sys.argv[1], "smoke")], "cpu")
 """
 
 
@@ -192,7 +198,7 @@ def test_a_dead_process_blocks_nobody():
             first.kill()
             said, _ = second.communicate()
             assert (second.returncode, said) == (0, "1 computed, the rest was recorded\n")
-    assert results.missing(Run.parse(STANDARD, "smoke")) == []
+    assert records.missing(Run.parse(STANDARD, "smoke")) == []
 
 
 @pytest.fixture
@@ -207,19 +213,19 @@ def interruptible():
 def _side_by_side(jobs: str) -> Iterator[tuple[subprocess.Popen, list[Run]]]:
     """A process that computes runs, the first of which is recorded, in a session of its own; and the runs."""
     listed = [run for run in grid.runs("table-2", "smoke") if run.training == "standard"]
-    records = [[results.path(run, name) for name in grid.records(run)] for run in listed]
+    found = [[records.path(run, name) for name in grid.records(run)] for run in listed]
     command = [*LIB, *(run.key for run in listed), *SMOKE, "--jobs", jobs]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        while not any(all(path.exists() for path in paths) for paths in records):
+        while not any(all(path.exists() for path in paths) for paths in found):
             assert process.poll() is None
             time.sleep(0.01)
         yield process, listed
 
 
 def _are_whole_and_not_all_there(runs: list[Run]) -> None:
-    states = [results.missing(run) for run in runs]  # which reads every record there is
+    states = [records.missing(run) for run in runs]  # which reads every record there is
     assert [] in states
     assert any(states)
 
@@ -256,7 +262,7 @@ def test_a_killed_worker_is_one_line():
     assert (process.returncode, out) == (1, "")
     assert "Traceback" not in err
     assert re.search("error: a process that computed one of these .*: smoke: mnist/", err.splitlines()[-1])
-    assert results.missing(listed[0]) == [] or any(results.missing(run) == [] for run in listed)
+    assert records.missing(listed[0]) == [] or any(records.missing(run) == [] for run in listed)
 
 
 @pytest.mark.usefixtures("interruptible")
@@ -273,8 +279,9 @@ def test_an_interrupt_during_the_imports_is_one_line():
 # No file may grow beyond so many bytes: the system refuses the write that would, as it does on a full disk.
 FULL = """
 import resource, sys
-from lib import __main__, results, training
-results.provenance()
+from lib import __main__, training
+from lib.store import records
+records.provenance()
 training.CHECKPOINT_SECONDS = 0.0
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
 __main__.main()
@@ -298,7 +305,7 @@ def test_a_full_disk(tmp_path, key, limit, message):
     assert {path for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"} == set(earlier)
     assert all(path.read_bytes() == content for path, content in earlier.items())
     assert subprocess.run([*LIB, key, *SMOKE], cwd=ROOT, capture_output=True).returncode == 0
-    assert results.missing(grid.parse(key, "smoke")) == []
+    assert records.missing(grid.parse(key, "smoke")) == []
 
 
 @pytest.mark.parametrize("folder", ["results", "checkpoints"])
@@ -323,7 +330,7 @@ def test_a_folder_that_is_read_only(tmp_path, folder):
 def _earlier_record() -> dict[Path, bytes]:
     """A record of another run, which must stay as it is."""
     other = Measurement("inter_class_distance", "mnist", "original", "smoke")
-    path = results.path(other, "measured")
+    path = records.path(other, "measured")
     path.parent.mkdir(parents=True)
     path.write_text("{}")
     return {path: path.read_bytes()}

@@ -12,8 +12,9 @@ import yaml
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from lib import book, exhibits, grid, results
+from lib import book, exhibits
 from lib.book import behind, pdf, picture
+from lib.store import grid, results
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.md")])

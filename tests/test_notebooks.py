@@ -11,7 +11,8 @@ import nbformat
 import pytest
 from IPython.display import Markdown
 
-from lib import claims, grid, results
+from lib import claims
+from lib.store import grid, records
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -130,7 +131,7 @@ def test_papermill_trains_and_draws_at_smoke(tmp_path, page, variant, shown, abs
     assert {"stamp", f"claims-{page.removeprefix('sec').removeprefix('app')}"} <= names
     assert not absent & names
     for exhibit in shown:
-        assert [item.key for item in grid.runs(exhibit, "smoke") if results.missing(item, exhibit)] == []
+        assert [item.key for item in grid.runs(exhibit, "smoke") if records.missing(item, exhibit)] == []
     if variant == "all":
         assert names == _declared(nbformat.read(ROOT / "notebooks" / f"{page}.ipynb", as_version=4))
 

@@ -18,10 +18,11 @@ from frames import ATTRS, frame
 from matplotlib.figure import Figure
 from payloads import payloads
 
-from lib import exhibits, grid, results, schema
+from lib import exhibits
 from lib.book import write_records
 from lib.book.behind import cells
 from lib.exhibits.cells import as_csv, words
+from lib.store import grid, records, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAYLOADS = payloads(Path("/nowhere/file"))
@@ -200,9 +201,9 @@ def everywhere(monkeypatch):
     monkeypatch.setattr(schema, "parsed", parsed)
     for name in ("check", "check_benchmark"):
         monkeypatch.setattr(schema, name, lambda record: None)
-    results._parsed.cache_clear()
+    records._parsed.cache_clear()
     yield text
-    results._parsed.cache_clear()
+    records._parsed.cache_clear()
 
 
 def exhibits_of(page: Path, monkeypatch) -> dict[str, str]:

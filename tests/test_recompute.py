@@ -2,8 +2,9 @@
 
 import pytest
 
-from lib import experiments, grid, results
 from lib.intervals import estimate, pooled
+from lib.run import processes
+from lib.store import grid, records, results
 
 RUN = grid.Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/short/seed0", "laptop")
 METRICS = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")
@@ -13,7 +14,7 @@ METRICS = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")
 def committed(monkeypatch):
     """The accuracies of the record and of its twins with other seeds, in percent, by metric, on test images."""
     with monkeypatch.context() as patch:
-        patch.setenv("RESULTS_DIR", str(results.ROOT / "results"))
+        patch.setenv("RESULTS_DIR", str(records.ROOT / "results"))
         frame = results.select("precision", "laptop")
     rows = frame[(frame["transform"] == RUN.transform) & (frame["recipe"] == RUN.recipe) & (frame["split"] == "test")]
     assert set(rows["status"]) == {"recorded"}
@@ -25,9 +26,9 @@ def test_a_record_computed_again_lies_within_its_interval(committed, real_data):
     """Another processor rounds otherwise, which is one more seed: it lies within one training's interval
     around the mean of the others.
     """
-    assert results.missing(RUN) == ["training", "pgd"]
-    assert experiments.complete([RUN]) == 1
-    again = results.read(RUN, "pgd")
+    assert records.missing(RUN) == ["training", "pgd"]
+    assert processes.complete([RUN]) == 1
+    again = records.read(RUN, "pgd")
     assert again["sizes"]["test"] == set(committed["n"]).pop()
     for metric in METRICS:
         rows = committed[committed["metric"] == metric]

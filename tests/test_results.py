@@ -14,8 +14,8 @@ import pytest
 import stored
 import torch
 
-from lib import grid, results
-from lib.grid import Measurement, Run
+from lib.store import grid, records, results
+from lib.store.grid import Measurement, Run
 
 RUN = Run("mnist", "original", "lenet5", 0.125, "pgd", 4000, "default", 0, "smoke")
 VOLUME = Measurement("log2_perturbable_volume", "mnist", "original", "smoke")
@@ -39,7 +39,7 @@ def write_all(items) -> None:
 
 
 def files(folder=None) -> list[str]:
-    folder = folder or results.folder()
+    folder = folder or records.folder()
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
@@ -49,10 +49,10 @@ def files(folder=None) -> list[str]:
 def test_a_record_comes_back_as_it_was_written():
     path = write()
     assert files() == [f"smoke/{RUN.key}/pgd.json"]
-    assert path == results.folder() / files()[0]
-    record = results.read(RUN, "pgd")
+    assert path == records.folder() / files()[0]
+    record = records.read(RUN, "pgd")
     assert record["metrics"] == METRICS
-    assert results.unpack(record["outcomes"]["test"]["clean_accuracy"], 200).sum() == 197
+    assert records.unpack(record["outcomes"]["test"]["clean_accuracy"], 200).sum() == 197
     assert record["settings"] == json.loads(json.dumps(grid.record_settings(RUN, "pgd")))
     assert (record["key"], record["scale"], record["evaluation"]) == (RUN.key, "smoke", "pgd")
     assert (record["numerics"], record["seconds"], record["source"]) == (grid.numerics(RUN), 1.23, "somewhere")
@@ -65,17 +65,17 @@ def test_a_record_comes_back_as_it_was_written():
 def test_a_measurement_has_a_record_of_its_own():
     stored.write(VOLUME, "measured")
     assert files() == ["smoke/measured/log2_perturbable_volume/mnist/original.json"]
-    assert results.status(VOLUME, "measured") == "recorded"
+    assert records.status(VOLUME, "measured") == "recorded"
 
 
 def test_the_folder_is_relative_to_the_repository(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RESULTS_DIR", "elsewhere/deep")
-    assert results.folder() == results.ROOT / "elsewhere" / "deep"
+    assert records.folder() == records.ROOT / "elsewhere" / "deep"
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    assert results.folder() == tmp_path
+    assert records.folder() == tmp_path
     monkeypatch.delenv("RESULTS_DIR")
-    assert results.folder() == results.ROOT / "results"
+    assert records.folder() == records.ROOT / "results"
 
 
 @pytest.mark.parametrize("moment", ["dump", "sync", "rename"])
@@ -124,39 +124,39 @@ def test_a_file_in_place_of_the_folder(tmp_path, in_the_way):
     with pytest.raises(OSError, match="cannot write the record .*pgd.json: .*; nothing recorded before is lost"):
         write()
     with pytest.raises(OSError, match="cannot write records to .*; nothing recorded before is lost"):
-        results.prepare(RUN)
+        records.prepare(RUN)
     assert blocked.read_text() == "not a folder"
 
 
 def test_a_file_in_place_of_the_folder_is_told_when_reading(tmp_path):
     (tmp_path / "results").write_text("not a folder")
     message = f"^{tmp_path}/results is a file where a folder of records should be; move it, or set RESULTS_DIR$"
-    for read in (lambda: results.read(RUN, "pgd"), lambda: results.missing(RUN), lambda: results.frame([VOLUME])):
-        with pytest.raises(results.RecordError, match=message):
+    for read in (lambda: records.read(RUN, "pgd"), lambda: records.missing(RUN), lambda: results.frame([VOLUME])):
+        with pytest.raises(records.RecordError, match=message):
             read()
 
 
 def test_a_record_is_parsed_once_and_again_when_it_is_replaced(monkeypatch):
     write()
-    first = results.read(RUN, "pgd")
+    first = records.read(RUN, "pgd")
     with monkeypatch.context() as patch:
-        patch.setattr(results.json, "loads", None)
-        assert results.read(RUN, "pgd") == first
+        patch.setattr(records.json, "loads", None)
+        assert records.read(RUN, "pgd") == first
     write(metrics={"test": {**METRICS["test"], "clean_accuracy": 0.6}})
-    assert results.read(RUN, "pgd")["metrics"]["test"]["clean_accuracy"] == 0.6
+    assert records.read(RUN, "pgd")["metrics"]["test"]["clean_accuracy"] == 0.6
 
 
 def test_a_folder_in_place_of_a_record():
-    path = results.path(RUN, "pgd")
+    path = records.path(RUN, "pgd")
     path.mkdir(parents=True)
-    with pytest.raises(results.RecordError, match=f"^cannot read the record {path}: Is a directory$"):
-        results.read(RUN, "pgd")
+    with pytest.raises(records.RecordError, match=f"^cannot read the record {path}: Is a directory$"):
+        records.read(RUN, "pgd")
 
 
 def test_prepare_clears_what_a_killed_process_left():
     path = write()
     (path.parent / ".pgd.json.0123").write_text('{"key": "half of')
-    results.prepare(RUN)
+    records.prepare(RUN)
     assert files() == [f"smoke/{RUN.key}/pgd.json"]
 
 
@@ -164,29 +164,29 @@ def test_prepare_clears_what_a_killed_process_left():
 
 
 def test_status():
-    assert results.status(RUN, "pgd") == "missing"
-    assert results.missing(RUN) == ["training", "pgd"]
+    assert records.status(RUN, "pgd") == "missing"
+    assert records.missing(RUN) == ["training", "pgd"]
     write()
-    assert results.status(RUN, "pgd") == "recorded"
-    assert results.missing(RUN) == ["training"]
+    assert records.status(RUN, "pgd") == "recorded"
+    assert records.missing(RUN) == ["training"]
     write(name="training", metrics={})
-    assert results.missing(RUN) == []
+    assert records.missing(RUN) == []
 
 
 def test_a_record_of_earlier_numerics_is_stale(monkeypatch):
     write_all([RUN])
     monkeypatch.setattr(grid, "numerics", lambda _: 99)
-    assert results.status(RUN, "pgd") == "stale"
-    assert results.missing(RUN) == ["training", "pgd"]
+    assert records.status(RUN, "pgd") == "stale"
+    assert records.missing(RUN) == ["training", "pgd"]
 
 
 def test_a_record_of_other_settings_is_stale(monkeypatch):
     write_all([RUN, VOLUME])
-    monkeypatch.setitem(grid._spec()["evaluations"]["pgd"]["attack"], "num_steps", 41)
-    assert results.missing(RUN) == ["pgd"]  # the training is the same
-    monkeypatch.setitem(grid._spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 121)
-    assert results.missing(RUN) == ["training", "pgd"]
-    assert results.missing(VOLUME) == []
+    monkeypatch.setitem(grid.spec()["evaluations"]["pgd"]["attack"], "num_steps", 41)
+    assert records.missing(RUN) == ["pgd"]  # the training is the same
+    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 121)
+    assert records.missing(RUN) == ["training", "pgd"]
+    assert records.missing(VOLUME) == []
 
 
 def test_a_failed_training_fails_its_evaluations_and_is_not_run_again():
@@ -196,9 +196,9 @@ def test_a_failed_training_fails_its_evaluations_and_is_not_run_again():
         failed="non-finite loss between steps 1 and 1",
         curve=NO_CURVE,
     )
-    assert results.status(RUN, "training") == "failed"
-    assert results.status(RUN, "pgd") == "failed"
-    assert results.missing(RUN) == []
+    assert records.status(RUN, "training") == "failed"
+    assert records.status(RUN, "pgd") == "failed"
+    assert records.missing(RUN) == []
     rows = results.frame([RUN])
     assert set(rows["status"]) == {"failed"}
     assert set(rows["metric"]) == set(grid.metrics("pgd"))
@@ -230,35 +230,35 @@ def test_a_damaged_record_is_an_error_wherever_it_is_read(damage):
     path = write()
     content = DAMAGES[damage](json.loads(path.read_text()))
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    for read in (lambda: results.read(RUN, "pgd"), lambda: results.status(RUN, "pgd"), lambda: results.frame([RUN])):
-        with pytest.raises(results.RecordError, match=f"{path} is not a valid record .*; restore it, or delete it") as error:
+    for read in (lambda: records.read(RUN, "pgd"), lambda: records.status(RUN, "pgd"), lambda: results.frame([RUN])):
+        with pytest.raises(records.RecordError, match=f"{path} is not a valid record .*; restore it, or delete it") as error:
             read()
         assert "\n" not in str(error.value)
 
 
 def test_a_record_that_is_not_there():
     with pytest.raises(FileNotFoundError):
-        results.read(RUN, "pgd")
+        records.read(RUN, "pgd")
 
 
 def test_a_later_evaluation_of_other_weights_is_stale():
     """A run whose weights are gone is trained again for it; an evaluation of the earlier weights is believed no more."""
     write()
     write(name="training", metrics={})
-    assert results.missing(RUN) == []  # without a digest nothing can be told
+    assert records.missing(RUN) == []  # without a digest nothing can be told
     write(name="training", metrics={}, weights="0123456789ab")
-    assert results.missing(RUN) == ["pgd"]
+    assert records.missing(RUN) == ["pgd"]
     assert set(results.frame([RUN])["status"]) == {"stale"}
     write(weights="0123456789ab")
-    assert results.missing(RUN) == []
+    assert records.missing(RUN) == []
     write(weights="ba9876543210")
-    assert results.status(RUN, "pgd") == "stale"
+    assert records.status(RUN, "pgd") == "stale"
 
 
 def test_a_training_that_fails_at_last_leaves_no_accuracy_of_earlier_weights():
     write()
     write(name="training", metrics={}, failed="it ended at chance", curve=NO_CURVE)
-    assert results.missing(RUN) == []
+    assert records.missing(RUN) == []
     rows = results.frame([RUN])
     assert rows["value"].isna().all()
     assert sorted(rows["metric"]) == sorted(grid.metrics("pgd"))
@@ -281,7 +281,7 @@ def test_a_frame_is_tidy_and_in_percent():
         "smoke", "mnist", "original", "lenet5", 0.125, "pgd",
     )  # fmt: skip
     assert (row["train_size"], row["recipe"], row["seed"], row["n"], row["status"]) == (4000, "default", 0, 200, "recorded")
-    assert (row["source"], row["commit"]) == ("somewhere", results.provenance()["commit"])
+    assert (row["source"], row["commit"]) == ("somewhere", records.provenance()["commit"])
     volume = rows[rows["evaluation"] == "measured"].iloc[0]
     assert (volume["metric"], volume["value"], volume["model"]) == ("log2_perturbable_volume", -1.5, "")
     assert pd.isna(volume["seed"])
@@ -333,8 +333,8 @@ def test_an_exhibit_neither_shows_nor_misses_what_others_ask_for():
     for run in runs:
         write(run, "training", {})
         stored.write(run, grid.evaluations(run)[0])
-    assert results.missing(STRONGER) == ["pgd-worst-case"]
-    assert results.missing(STRONGER, "table-2") == []
+    assert records.missing(STRONGER) == ["pgd-worst-case"]
+    assert records.missing(STRONGER, "table-2") == []
     before = results.select("table-2")
     assert (before.attrs["scale"], before.attrs["complete"], before.attrs["expected"]) == ("smoke", len(runs), len(runs))
     assert results.select("worst-case-mnist", "smoke").attrs["complete"] == 0
@@ -440,7 +440,7 @@ def test_select_says_what_the_frame_is_out_of():
     assert results.select("section-2.2-cifar10").attrs["command"] == "python -m lib run section-2.2-cifar10 --scale paper"
     laptop = grid.runs("footprints", "laptop")
     write_all(laptop[:3])
-    results.path(laptop[2], "clean").unlink()  # this one is not complete
+    records.path(laptop[2], "clean").unlink()  # this one is not complete
     found = results.select("footprints")
     assert found.attrs == {
         "exhibit": "footprints",
@@ -476,7 +476,7 @@ def test_tables_are_tidy():
         ["cube", 3, 8, "smoke", "recorded"],
     ]
     assert (found.attrs["expected"], found.attrs["complete"]) == (2, 1)
-    assert results.status(ball, "measured") == "missing"
+    assert records.status(ball, "measured") == "missing"
 
 
 def test_a_stale_table_is_left_out(monkeypatch):
@@ -495,16 +495,16 @@ def test_a_stale_table_is_left_out(monkeypatch):
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 200, 10000])
 def test_outcomes_are_packed_and_unpacked(size):
     outcome = torch.rand(size, generator=torch.Generator().manual_seed(size)) < 0.5
-    text = results.pack(outcome)
+    text = records.pack(outcome)
     assert isinstance(text, str)
     assert len(text) <= 4 * (size // 24 + 1)
-    assert torch.equal(results.unpack(text, size), outcome)
+    assert torch.equal(records.unpack(text, size), outcome)
 
 
 def test_outcomes_are_packed_as_numpy_does():
     outcome = torch.tensor([True, False, False, False, False, False, True, True, True])
-    assert results.pack(outcome) == "g4A="  # 1000 0011, 1 and seven zeros
-    assert results.unpack("g4A=", 9).tolist() == outcome.tolist()
+    assert records.pack(outcome) == "g4A="  # 1000 0011, 1 and seven zeros
+    assert records.unpack("g4A=", 9).tolist() == outcome.tolist()
 
 
 def test_the_papers_numbers_are_733():
@@ -574,10 +574,10 @@ def repository(monkeypatch, tmp_path) -> Path:
     git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
         subprocess.run([*git, *command], check=True)
-    monkeypatch.setattr(results, "ROOT", folder)
-    results.provenance.cache_clear()
+    monkeypatch.setattr(records, "ROOT", folder)
+    records.provenance.cache_clear()
     yield folder
-    results.provenance.cache_clear()
+    records.provenance.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -591,17 +591,17 @@ def repository(monkeypatch, tmp_path) -> Path:
     ],
 )
 def test_a_commit_is_dirty_where_code_has_changed(repository, changed, dirty):
-    assert re.fullmatch(r"[0-9a-f]{12}", results.provenance()["commit"])
-    results.provenance.cache_clear()
+    assert re.fullmatch(r"[0-9a-f]{12}", records.provenance()["commit"])
+    records.provenance.cache_clear()
     (repository / changed).write_text("second\n")
-    assert results.provenance()["commit"].endswith("-dirty") == dirty
+    assert records.provenance()["commit"].endswith("-dirty") == dirty
 
 
 def test_a_folder_without_git_has_no_commit(monkeypatch, tmp_path):
-    monkeypatch.setattr(results, "ROOT", tmp_path)
-    results.provenance.cache_clear()
-    assert results.provenance()["commit"] == "unknown"
-    results.provenance.cache_clear()
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    records.provenance.cache_clear()
+    assert records.provenance()["commit"] == "unknown"
+    records.provenance.cache_clear()
 
 
 def test_both_conventions_of_robust_accuracy_come_of_the_outcomes(committed_records):
@@ -641,15 +641,15 @@ def test_where_git_cannot_tell_the_commit_is_unknown_and_a_line_says_why(reposit
     if case == "no git":
         monkeypatch.setenv("PATH", "/nowhere")
     else:
-        monkeypatch.setattr(results, "ROOT", repository / "lib")
-    assert results.provenance()["commit"] == "unknown"
+        monkeypatch.setattr(records, "ROOT", repository / "lib")
+    assert records.provenance()["commit"] == "unknown"
     assert "the commit is recorded as unknown" in caplog.text
-    assert results.git("config", "--get", "core.bare") is None
+    assert records.git("config", "--get", "core.bare") is None
 
 
 def test_git_dir_does_not_lead_to_another_repository(repository, monkeypatch, tmp_path):
-    expected = results.provenance()["commit"]
+    expected = records.provenance()["commit"]
     subprocess.run(["git", "init", "-q", str(tmp_path / "other")], check=True)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
-    results.provenance.cache_clear()
-    assert results.provenance()["commit"] == expected
+    records.provenance.cache_clear()
+    assert records.provenance()["commit"] == expected

@@ -8,8 +8,8 @@ import pytest
 import stored
 from payloads import payloads
 
-from lib import grid, results
-from lib.grid import Measurement, Run
+from lib.store import grid, records, results
+from lib.store.grid import Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = Run("mnist", "original", "lenet5", 0.125, "pgd", 4000, "default", 0, "smoke")
@@ -38,11 +38,11 @@ def refused(kind: str, file: Path, text: str | bytes, *, everywhere: bool = Fals
     """What is said of the damaged file where it is read: one line, with its name."""
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     item, name = KINDS[kind], name_of(kind)
-    reads = [lambda: results.read(item, name)]
+    reads = [lambda: records.read(item, name)]
     if everywhere:
-        reads += [lambda: results.status(item, name), lambda: results.frame([item]), lambda: list(results.every("smoke"))]
+        reads += [lambda: records.status(item, name), lambda: results.frame([item]), lambda: list(records.every("smoke"))]
     for read in reads:
-        with pytest.raises(results.RecordError) as error:
+        with pytest.raises(records.RecordError) as error:
             read()
         said = str(error.value)
         assert said.startswith(f"{file} is not a valid record (")
@@ -66,7 +66,7 @@ def changed(record: dict, *path: str, value) -> dict:
 
 def test_every_committed_record_is_one(monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(ROOT / "results"))
-    found = [record for scale in grid.SCALES if scale != "smoke" for record in results.every(scale)]
+    found = [record for scale in grid.SCALES if scale != "smoke" for record in records.every(scale)]
     assert len(found) >= 560
     assert results.benchmarks()
     for name in results.benchmarks():
@@ -76,8 +76,8 @@ def test_every_committed_record_is_one(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_good_record_is_read(kind):
     _, record = written(kind)
-    assert list(results.every("smoke")) == [record]
-    assert results.read(KINDS[kind], name_of(kind)) == record
+    assert list(records.every("smoke")) == [record]
+    assert records.read(KINDS[kind], name_of(kind)) == record
 
 
 TEXTS = ("key", "scale", "evaluation", "device", "source", "date", "commit")
@@ -229,23 +229,23 @@ def test_metrics_other_than_the_grids():
     for field in ("metrics", "outcomes"):
         del record[field]["test"]["robust_accuracy"]
     file.write_text(json.dumps(record))
-    with pytest.raises(results.RecordError, match="the metrics of test must be clean_accuracy, robust_accuracy, robustness"):
-        results.read(RUN, "pgd")
+    with pytest.raises(records.RecordError, match="the metrics of test must be clean_accuracy, robust_accuracy, robustness"):
+        records.read(RUN, "pgd")
 
 
 def test_a_record_in_another_place():
     file, _ = written("pgd")
     file.rename(file.with_name("clean.json"))
-    with pytest.raises(results.RecordError, match=r"clean.json is not a valid record \(it is the record pgd of smoke: mnist"):
-        list(results.every("smoke"))
+    with pytest.raises(records.RecordError, match=r"clean.json is not a valid record \(it is the record pgd of smoke: mnist"):
+        list(records.every("smoke"))
 
 
 def test_a_stray_file_with_a_name_of_several_lines():
-    stray = results.folder() / "smoke" / "a\n::error::b.json"
+    stray = records.folder() / "smoke" / "a\n::error::b.json"
     stray.parent.mkdir(parents=True)
     stray.write_text("{}")
-    with pytest.raises(results.RecordError) as error:
-        list(results.every("smoke"))
+    with pytest.raises(records.RecordError) as error:
+        list(records.every("smoke"))
     assert str(error.value).isprintable()
 
 
@@ -268,7 +268,7 @@ def test_what_would_be_refused_is_not_written():
     ],
 )
 def test_the_name_of_a_device_is_words(monkeypatch, given, kept):
-    monkeypatch.setattr(results, "_processor", lambda: given)
+    monkeypatch.setattr(records, "_processor", lambda: given)
     _, record = written("volume")
     assert record["device"] == f"{kept}, 1 thread"
 
@@ -278,7 +278,7 @@ def benchmark(monkeypatch, tmp_path) -> tuple[Path, dict]:
     """A benchmark's file in a folder of its own, and what stands in it."""
     (tmp_path / "results" / "benchmarks").mkdir(parents=True)
     text = (ROOT / "results" / "benchmarks" / "pgd-cpu.json").read_text(encoding="utf-8")
-    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(records, "ROOT", tmp_path)
     return tmp_path / "results" / "benchmarks" / "pgd-cpu.json", json.loads(text)
 
 
@@ -295,7 +295,7 @@ def test_no_text_of_a_benchmark_is_more_than_words(benchmark, payload):
     damaged += [{**record, "rows": [{**row, text: 1} for row in rows]}, {**record, "rows": [rows[0], {"case": "a"}]}]
     for each in damaged:
         file.write_text(json.dumps(each))
-        with pytest.raises(results.RecordError) as error:
+        with pytest.raises(records.RecordError) as error:
             results.benchmark("pgd-cpu")
         assert str(error.value).startswith(f"{file} is not a valid benchmark (")
         assert str(error.value).isprintable()
@@ -305,6 +305,6 @@ def test_no_text_of_a_benchmark_is_more_than_words(benchmark, payload):
 def test_a_stray_file_is_no_benchmark(benchmark, name):
     file, record = benchmark
     file.with_name(f"{name}.json").write_text(json.dumps(record))
-    with pytest.raises(results.RecordError, match="is no benchmark's name; rename or delete it") as error:
+    with pytest.raises(records.RecordError, match="is no benchmark's name; rename or delete it") as error:
         results.benchmarks()
     assert str(error.value).isprintable()

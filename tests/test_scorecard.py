@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import claims, exhibits, grid, results, scorecard
-from lib.grid import Run
+from lib import claims, exhibits, scorecard
+from lib.store import grid, records, results
+from lib.store.grid import Run
 
 BLOCKS = [name for blocks in scorecard._BLOCKS.values() for name in blocks]
 
@@ -353,15 +354,15 @@ def test_the_tables_and_the_figure(store):
     numbers, marks = scorecard.numbers(), scorecard.marks()
     table = exhibits.numbers_table(numbers)
     assert len(table) == 733
-    as_printed = pd.read_csv(results.ROOT / "results" / "published.csv", dtype=str)
+    as_printed = pd.read_csv(records.ROOT / "results" / "published.csv", dtype=str)
     assert table["paper"].tolist() == as_printed["value"].tolist()
     assert (table["ours"] == exhibits.MISSING).sum() == numbers["ours"].isna().sum()
     assert len(exhibits.totals_table(scorecard.totals(numbers))) == numbers["exhibit"].nunique() + 1
     assert len(exhibits.marks_table(marks)) == len(marks)
-    records = results.select("table-2").assign(device="made up")
-    records.attrs |= {"complete": 18, "expected": 18, "command": ""}
-    records["recipe"] = "default"
-    (axes,) = exhibits.agreement_figure(numbers, [records]).axes
+    rows = results.select("table-2").assign(device="made up")
+    rows.attrs |= {"complete": 18, "expected": 18, "command": ""}
+    rows["recipe"] = "default"
+    (axes,) = exhibits.agreement_figure(numbers, [rows]).axes
     dots = sum(len(container.lines[0].get_xdata()) for container in axes.containers)
     shown = numbers["ours"].notna() & numbers["training"].isin(["standard", "pgd"])
     shown &= numbers["metric"].isin({metric for _, metric in exhibits.QUANTITIES})
@@ -369,23 +370,23 @@ def test_the_tables_and_the_figure(store):
 
 
 def test_hours_are_those_of_the_records(monkeypatch, tmp_path):
-    source = results.ROOT / "results" / "laptop" / "measured" / "pixel_histogram"
+    source = records.ROOT / "results" / "laptop" / "measured" / "pixel_histogram"
     shutil.copytree(source, tmp_path / "laptop" / "measured" / "pixel_histogram")
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    seconds = [record["seconds"] for record in results.every("laptop")]
+    seconds = [record["seconds"] for record in records.every("laptop")]
     found = scorecard.compute_spent()
     assert found["records"].sum() == len(seconds) > 5
     assert found["hours"].sum() * 3600 == pytest.approx(sum(seconds))
     assert len(exhibits.compute_table(found)) == len(found)
     (tmp_path / "laptop" / "broken.json").write_text("{}")
-    with pytest.raises(results.RecordError, match="broken.json"):
+    with pytest.raises(records.RecordError, match="broken.json"):
         scorecard.compute_spent()
 
 
 def test_the_readme_tells_the_state_of_the_records(committed_records):
     verdicts = claims.verdicts("", claims.recorded())
     said = scorecard.summary(scorecard.like_with_like(), scorecard.numbers(), scorecard.marks(), verdicts)
-    assert f"<!-- state -->\n{said}\n<!-- /state -->" in (results.ROOT / "README.md").read_text(), "run: make state"
+    assert f"<!-- state -->\n{said}\n<!-- /state -->" in (records.ROOT / "README.md").read_text(), "run: make state"
 
 
 def verdicts(*rows) -> pd.DataFrame:
@@ -420,7 +421,7 @@ def test_claims_are_counted_and_the_failing_named():
 
 def test_what_readme_and_section_3_say_in_words_is_what_the_records_show(monkeypatch):
     """The sentences are typed: which footprint the filter has, what short training does, where the attack is strong enough."""
-    monkeypatch.setenv("RESULTS_DIR", str(results.ROOT / "results"))
+    monkeypatch.setenv("RESULTS_DIR", str(records.ROOT / "results"))
     volumes, distances = results.select("footprint-volumes"), results.select("footprint-distances")
     published = results.published("table-6"), results.published("table-1")
     assert set(exhibits.footprint_table(volumes, distances, *published)["nearer"]) == {"column"}

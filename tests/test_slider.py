@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import exhibits, results
+from lib import exhibits
+from lib.store import results
 
 PAPER = results.published("table-2")
 LEVELS = list(PAPER["transform"].unique())

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import grid
+from lib.store import grid
 from tests.test_workflow import Checkout, only, records_of
 
 pytestmark = pytest.mark.slurm

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib import attacks, evaluation, models
-from lib.fast import operations
+from lib.fast import forms, operations
 
 WEAK = {"eps": 0.1, "step_size": 0.03, "num_steps": 3, "random_start": False}
 
@@ -226,11 +226,11 @@ def test_a_compiled_attack_sees_a_nan_gradient(name, monkeypatch):
     torch.manual_seed(0)
     model = models.build(name, 0.125 if name == "lenet5" else 0.25).eval()
     x, y = torch.rand(20, *((1, 28, 28) if name == "lenet5" else (3, 32, 32))), torch.arange(20) % 10
-    program = attacks._program(model, x)
+    program = forms.program_of(model, x)
     last = max(operations.KINDS.index("unpool" if name == "lenet5" else "convolve") == row[0] and row[operations.W]
                for row in program.table.rows[program.table.forward :].tolist())  # fmt: skip
     program.weights[last] = torch.nan
-    monkeypatch.setattr(attacks, "_program", lambda model, x: program)
+    monkeypatch.setattr(forms, "program_of", lambda model, x: program)
     with pytest.raises(FloatingPointError, match="non-finite loss on a batch of 20 images: the batch, or its gradient, during"):
         attacks.pgd(model, x, y, **{**WEAK, "num_steps": 1})
 

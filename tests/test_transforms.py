@@ -10,7 +10,8 @@ import scipy.ndimage
 import torch
 from skimage.feature import canny
 
-from lib import data, geometry, grid, transforms
+from lib import data, geometry, transforms
+from lib.store import grid
 
 NAMES = (
     "original", "binarize", "smooth-2", "smooth-3", "smooth-square-4", "saturate-1", "saturate-8", "saturate-inf",

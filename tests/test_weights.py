@@ -10,11 +10,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lib import attacks, data, experiments, grid, models, results, training, weights
-from lib.grid import Run
+from lib import attacks, data, models, training
+from lib.run import evaluations, material
+from lib.store import grid, records, weights
+from lib.store.grid import Run
 
 RUN = Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop")
-COMMITTED = results.ROOT / "results" / "weights"
+COMMITTED = records.ROOT / "results" / "weights"
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def test_weights_that_were_damaged_are_refused(recorded):
     tensors, about = training.load_tensors(weights.path(RUN), "cpu")
     tensors["0.weight"][0] += 1e-6
     training.save_tensors(weights.path(RUN), tensors, about)
-    with pytest.raises(results.RecordError, match=r"is damaged: its weights are not those that it names"):
+    with pytest.raises(records.RecordError, match=r"is damaged: its weights are not those that it names"):
         weights.load(RUN)
 
 
@@ -92,12 +94,12 @@ def test_unknown_changes_are_refused():
 
 def test_kept_weights_do_for_a_later_evaluation(recorded):
     """The checkpoints are gone; what is kept beside the record is the network itself, unless it was rounded."""
-    assert experiments._finished(RUN, torch.device("cpu")) is None
+    assert material.finished(RUN, torch.device("cpu")) is None
     weights.keep(RUN, recorded)
-    found = experiments.trained_model(RUN, torch.device("cpu"))
+    found = material.trained_model(RUN, torch.device("cpu"))
     assert weights.digest(found) == weights.digest(recorded)
     _rounded(recorded)
-    assert experiments._finished(RUN, torch.device("cpu")) is None
+    assert material.finished(RUN, torch.device("cpu")) is None
 
 
 def test_half_precision_hides_the_gradient_of_the_network_it_was_found_on(monkeypatch, real_data):
@@ -130,18 +132,18 @@ def test_what_is_kept_is_not_written_again(recorded):
 
 
 def test_a_run_keeps_its_weights_when_it_is_found_trained(recorded):
-    assert not experiments.keep_weights(RUN)  # there is no checkpoint
-    folder = experiments.checkpoint_folder(RUN)
+    assert not material.keep_weights(RUN)  # there is no checkpoint
+    folder = material.checkpoint_folder(RUN)
     training.save_tensors(folder / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
-    assert experiments.keep_weights(RUN)
-    assert not experiments.keep_weights(RUN)
+    assert material.keep_weights(RUN)
+    assert not material.keep_weights(RUN)
     assert weights.path(RUN).exists()
 
 
 def test_weights_of_another_training_are_not_kept(recorded):
-    folder = experiments.checkpoint_folder(RUN)
+    folder = material.checkpoint_folder(RUN)
     training.save_tensors(folder / "weights.safetensors", models.build("lenet5", 0.25).state_dict(), {"key": RUN.key})
-    assert not experiments.keep_weights(RUN)
+    assert not material.keep_weights(RUN)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_weights_that_are_not_the_records_are_refused(recorded):
     weights.keep(RUN, recorded)
     stored.write(RUN, "training", weights="0123456789ab")
     with pytest.raises(
-        results.RecordError, match=r"is of another training than the record of laptop: mnist/original/.*; delete it"
+        records.RecordError, match=r"is of another training than the record of laptop: mnist/original/.*; delete it"
     ):
         weights.load(RUN)
 
@@ -209,7 +211,7 @@ def test_altered_weights_are_refused_in_one_line(recorded, damage, digest):
         del metadata["digest"]
     changed = {**ALTERED, **LIKELY}[damage](tensors)
     save_file({name: value.contiguous() for name, value in changed.items()}, file, metadata)
-    with pytest.raises(results.RecordError, match=re.escape(str(file))) as error:
+    with pytest.raises(records.RecordError, match=re.escape(str(file))) as error:
         weights.load(RUN)
     assert str(error.value).isprintable()
     assert "delete it" in str(error.value)
@@ -219,7 +221,7 @@ def test_altered_weights_are_refused_in_one_line(recorded, damage, digest):
 def test_a_file_that_holds_no_weights_is_refused_in_one_line(recorded, content):
     weights.keep(RUN, recorded)
     weights.path(RUN).write_bytes(content)
-    with pytest.raises(results.RecordError, match="is not a readable checkpoint") as error:
+    with pytest.raises(records.RecordError, match="is not a readable checkpoint") as error:
         weights.load(RUN)
     assert str(error.value).isprintable()
 
@@ -264,9 +266,9 @@ def test_all_that_is_to_be_kept_is_at_most_forty_megabytes():
 def _attacked(model, digits, monkeypatch, images=200) -> None:
     """A record of `RUN` as if `model` had been attacked on made-up MNIST: the digits at hand."""
     x, y = (part[:images] for part in digits)
-    monkeypatch.setattr(experiments, "_images", lambda *_: (x, y, "digits"))
+    monkeypatch.setattr(material, "images_of", lambda *_: (x, y, "digits"))
     monkeypatch.setattr(grid, "evaluation_settings", _fewer(grid.evaluation_settings, images))
-    experiments._evaluate(RUN, "pgd", model, torch.device("cpu"))
+    evaluations.evaluate(RUN, "pgd", model, torch.device("cpu"))
 
 
 def _fewer(settings, images):
@@ -276,33 +278,33 @@ def _fewer(settings, images):
 def test_kept_weights_are_attacked_again_and_must_find_their_record(recorded, digits, monkeypatch):
     _attacked(recorded, digits, monkeypatch)
     weights.keep(RUN, recorded)
-    experiments.check_kept(RUN)
-    file = results.path(RUN, "pgd")
+    material.check_kept(RUN)
+    file = records.path(RUN, "pgd")
     record = json.loads(file.read_text())
-    clean, robust = (results.unpack(record["outcomes"]["test"][name], 200) for name in ("clean_accuracy", "robust_accuracy"))
+    clean, robust = (records.unpack(record["outcomes"]["test"][name], 200) for name in ("clean_accuracy", "robust_accuracy"))
     for changed, refused in ((5, False), (15, True)):  # a sign test: 5 of 5 is chance, 15 of 15 is not
         outcome = robust.clone()
         outcome[(clean & ~robust).nonzero().flatten()[:changed]] = True
-        record["outcomes"]["test"]["robust_accuracy"] = results.pack(outcome)
+        record["outcomes"]["test"]["robust_accuracy"] = records.pack(outcome)
         record["metrics"]["test"]["robust_accuracy"] = outcome.double().mean().item()
         file.write_text(json.dumps(record))
         if refused:
             with pytest.raises(
-                results.RecordError, match=r"on 200 images robust_accuracy is .*; 0 stand that fell, 15 fall that stood"
+                records.RecordError, match=r"on 200 images robust_accuracy is .*; 0 stand that fell, 15 fall that stood"
             ):
-                experiments.check_kept(RUN)
+                material.check_kept(RUN)
         else:
-            experiments.check_kept(RUN)
+            material.check_kept(RUN)
     assert file.exists()
 
 
 def test_weights_that_are_written_later_are_attacked_too(recorded, digits, monkeypatch):
     _attacked(recorded, digits, monkeypatch)
-    training.save_tensors(experiments.checkpoint_folder(RUN) / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
+    training.save_tensors(material.checkpoint_folder(RUN) / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
     asked = []
-    monkeypatch.setattr(experiments, "check_kept", asked.append)
-    assert experiments.keep_weights(RUN)
-    assert not experiments.keep_weights(RUN)
+    monkeypatch.setattr(material, "check_kept", asked.append)
+    assert material.keep_weights(RUN)
+    assert not material.keep_weights(RUN)
     assert asked == [RUN]
 
 
@@ -325,7 +327,7 @@ def test_committed_weights_are_those_of_committed_records(committed):
     assert committed
     assert sum(weights.path(run).stat().st_size for run in committed) <= 40e6
     for run in committed:
-        assert results.status(run, "training") == "recorded", run
+        assert records.status(run, "training") == "recorded", run
         weights.load(run)
 
 
@@ -334,13 +336,13 @@ def test_committed_weights_give_their_records(run, monkeypatch, request):
     """Attacked anew, on some of the images: predictions and outcomes are those of the record, but for rounding."""
     request.getfixturevalue("real_jpeg" if run.dataset == "cifar10-jpeg" else "real_data")
     monkeypatch.setenv("RESULTS_DIR", str(COMMITTED.parent))
-    experiments.check_kept(run, images=100 if run.dataset.startswith("cifar10") else 300)
+    material.check_kept(run, images=100 if run.dataset.startswith("cifar10") else 300)
 
 
 def test_the_books_attack_on_them_works_as_written(committed, real_data):
-    page = (results.ROOT / "book" / "reproduce.md").read_text(encoding="utf-8")
+    page = (records.ROOT / "book" / "reproduce.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(from lib import attacks.*?)```", page, re.DOTALL)
     found = {}
     exec(code, found)
-    recorded = results.read(found["run"], "pgd")["metrics"]["test"]["robust_accuracy"]
+    recorded = records.read(found["run"], "pgd")["metrics"]["test"]["robust_accuracy"]
     assert abs(found["survived"].item() - recorded) < 0.06  # 500 images, and 100 steps in place of 40

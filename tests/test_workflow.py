@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib import cost, grid
+from lib.run import cost
+from lib.store import grid
 
 ROOT = Path(__file__).resolve().parents[1]
 STANDARD = "mnist/original/lenet5-w0.125/standard/n4000/default/seed0"
@@ -33,8 +34,8 @@ class Checkout:
         for name in ("lib", "workflow"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)  # by which `lib` knows its repository
-        self.change("lib/experiments.yml", "steps: 120\n", "steps: 40\n")
-        self.change("lib/experiments.yml", "pgd: {attack: {}}  # the paper's", "pgd: {attack: {num_steps: 2}}  #")
+        self.change("lib/store/experiments.yml", "steps: 120\n", "steps: 40\n")
+        self.change("lib/store/experiments.yml", "pgd: {attack: {}}  # the paper's", "pgd: {attack: {num_steps: 2}}  #")
         self.change("lib/training.py", "NO_BETTER_THAN_CHANCE = ", "NO_BETTER_THAN_CHANCE = 0 * ")
         hidden = ("RESULTS_DIR", "CHECKPOINT_DIR", "PYTHONPATH")
         self.environment = {name: value for name, value in os.environ.items() if name not in hidden}
@@ -111,7 +112,7 @@ def test_killed_continued_and_asked_again_for_what_is_stale(checkout):
     training = store / STANDARD / "training.json"
     os.utime(training, ns=(0, 0))
     (store / PGD / "pgd.json").unlink()
-    checkout.change("lib/grid.py", '"measured": ', '"measured": 100 + ')
+    checkout.change("lib/store/grid.py", '"measured": ', '"measured": 100 + ')
     status, said = checkout.run(*asked)
     assert status == 0, said
     assert "3 runs and measurements, 2 of them lack records" in said
@@ -129,7 +130,7 @@ def test_a_stale_record_of_tomorrow_is_computed_again(checkout):
     record = checkout.folder / "results" / "smoke" / f"{VOLUME}.json"
     os.utime(record, (time.time() + 86400,) * 2)
     before = record.read_text()
-    checkout.change("lib/grid.py", '"measured": ', '"measured": 100 + ')
+    checkout.change("lib/store/grid.py", '"measured": ', '"measured": 100 + ')
     status, said = checkout.run(*only(VOLUME))
     assert status == 0, said
     assert record.read_text() != before
@@ -200,7 +201,7 @@ def test_a_failed_job_takes_no_record_along(checkout):
 @pytest.mark.long
 def test_a_training_that_fails_is_recorded_and_not_repeated(checkout):
     checkout.change(
-        "lib/experiments.yml",
+        "lib/store/experiments.yml",
         "        lr: 0.004\n        schedule: one-cycle\n        steps: 40",
         "        lr: 1.0e+30\n        steps: 40",
     )

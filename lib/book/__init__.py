@@ -19,9 +19,10 @@ from pygments.lexers import PythonLexer
 from sphinx.application import Sphinx
 from sphinx.util.osutil import relative_uri
 
-from lib import exhibits, grid, results
+from lib import exhibits
 from lib.book.behind import labels, origins
 from lib.exhibits.cells import as_csv
+from lib.store import grid, records, results
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = "records"  # the folder of the CSV files in the built book
@@ -133,7 +134,7 @@ def site(page: str | None) -> str:
 
 
 def _git(*command: str) -> str:
-    return results.git(*command) or ""
+    return records.git(*command) or ""
 
 
 def _configure(app: Sphinx, config) -> None:
@@ -142,7 +143,7 @@ def _configure(app: Sphinx, config) -> None:
     A clone without a remote on GitHub or GitLab has no button that leads there.
     """
     page = repository(_git("config", "--get", "remote.origin.url"))
-    commit, date = results.provenance()["commit"], _git("show", "-s", "--format=%cs")
+    commit, date = records.provenance()["commit"], _git("show", "-s", "--format=%cs")
     built = f"Built from commit <code>{commit}</code>{f' of {date}' if date else ''}."
     options = config.html_theme_options
     options["extra_footer"] = f'<p class="built">{built}</p>'

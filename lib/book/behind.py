@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import grid, results
+from lib.store import grid, results
 
-# Of `lib.experiments` and `lib.results`: what reads the records of an exhibit that is named.
+# Of `lib.run.experiments` and `lib.store.results`: what reads the records of an exhibit that is named.
 _READERS = ("collect", "collect_histograms", "collect_tables", "select", "histograms", "tables", "outcomes", "benchmark")
 
 

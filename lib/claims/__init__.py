@@ -27,10 +27,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import grid, results
 from lib.claims.checks import CLAIMS, Claim
 from lib.claims.evidence import COMPARABLE, PUBLISHED, AbsentError, Finding, Records
 from lib.intervals import Spreads, pooled
+from lib.store import grid, results
 
 __all__ = [
     "CERTAIN",

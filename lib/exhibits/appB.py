@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import cost, grid, models
+from lib import models
 from lib.exhibits.cells import budget_label, number, our_cell, over_seeds, paper_values, to_compute, transform_label
+from lib.run import cost
+from lib.store import grid
 
 # What the grid calls a thing, and what a reader does.
 _WORDS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, spearmanr
 
-from lib import geometry, grid
+from lib import geometry
 from lib.exhibits.cells import (
     BOXED,
     MISSING,
@@ -23,6 +23,7 @@ from lib.exhibits.cells import (
     to_compute,
     transform_label,
 )
+from lib.store import grid
 
 
 def perturbable_volume_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> pd.DataFrame:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib import grid, schema
 from lib.intervals import Estimate, estimate, interval, spread_of
+from lib.store import grid, schema
 
 PALETTE = sns.color_palette("colorblind")
 # (training, metric): label, heading in tables, and colour of the four columns of Tables 2 and 3.

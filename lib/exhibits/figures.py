@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import linspace
 
-from lib import cost, geometry, grid, models, theory
+from lib import geometry, models, theory
 from lib.exhibits import length
 from lib.exhibits.appD import correlation_label
 from lib.exhibits.cells import (
@@ -42,6 +42,8 @@ from lib.exhibits.cells import (
 from lib.exhibits.sec2 import distance_moments, set_label
 from lib.exhibits.sec4 import FASHION
 from lib.exhibits.strength import eps_curve
+from lib.run import cost
+from lib.store import grid
 
 _STYLE = {
     "figure.dpi": 100,

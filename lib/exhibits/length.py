@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lib import grid
 from lib.exhibits.cells import (
     BOXED,
     budget_label,
@@ -19,6 +18,7 @@ from lib.exhibits.cells import (
     transform_label,
 )
 from lib.intervals import Estimate
+from lib.store import grid
 
 _CLEAN = ("pgd", "clean_accuracy")
 _BY_WIDTH = ["transform", "widen_factor"]

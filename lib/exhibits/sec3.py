@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lib import grid
 from lib.exhibits.cells import (
     BOXED,
     MISSING,
@@ -22,6 +21,7 @@ from lib.exhibits.cells import (
     to_compute,
     transform_label,
 )
+from lib.store import grid
 
 
 def at_our_width(ours: pd.DataFrame, widths: pd.DataFrame, quantity: tuple[str, str]) -> pd.Series:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lib import grid
 from lib.exhibits.cells import (
     ACCURACIES,
     BOXED,
@@ -24,6 +23,7 @@ from lib.exhibits.cells import (
     to_compute,
     transform_label,
 )
+from lib.store import grid
 
 
 def capacity_tables(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, spearmanr
 
-from lib import grid
 from lib.exhibits.cells import MISSING, extent, paper_eps, to_compute, transform_label
 from lib.intervals import interval
+from lib.store import grid
 
 # The attacks of the suite, by their metric's suffix, from the weakest in kind to the strongest.
 ATTACKS = {

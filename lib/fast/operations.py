@@ -21,7 +21,7 @@ from numba import cfunc, njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
 
-from lib import compiled as compiling
+from lib.fast import cache as compiling
 
 FEATURES = binding.get_host_cpu_features()
 _WIDE = bool(FEATURES.get("avx512f") and FEATURES.get("avx512vl"))

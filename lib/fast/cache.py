@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from lib import locks
+from lib import files
 
 SECONDS = 120.0  # that a process waits for another one's compilation before it compiles for itself
 
@@ -70,7 +70,7 @@ def cached() -> Iterator[bool]:
         held = False
         if place is not None:
             with suppress(OSError, Timeout):
-                stack.enter_context(locks.alone(place / "lock", SECONDS))
+                stack.enter_context(files.alone(place / "lock", SECONDS))
                 held = True
         if not held:
             yield False

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from lib import compiled, locks
+from lib import files
+from lib.fast import cache
 
 ROOT = Path(__file__).resolve().parents[1]
 # Says what the kernel gives, and how many of its functions came from the cache.
 PASS = """
 import torch
 from numba.core.caching import CompileResultCacheImpl, IndexDataCacheFile
-from lib import kernels
+from lib.fast import kernels
 loaded = []
 load = IndexDataCacheFile.load
 IndexDataCacheFile.load = lambda self, key: loaded.append(load(self, key)) or loaded[-1]
@@ -57,24 +58,24 @@ def test_without_a_folder_that_can_be_written_nothing_is_kept(tmp_path, variable
 
 def test_one_process_compiles_at_a_time(monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(compiled, "SECONDS", 0.1)
-    compiled.folder.cache_clear()
-    with compiled.cached() as keep:
+    monkeypatch.setattr(cache, "SECONDS", 0.1)
+    cache.folder.cache_clear()
+    with cache.cached() as keep:
         assert keep
-    with locks.alone(tmp_path / "lock"), compiled.cached() as keep:
+    with files.alone(tmp_path / "lock"), cache.cached() as keep:
         assert not keep
-    compiled.folder.cache_clear()
+    cache.folder.cache_clear()
 
 
 def test_any_decorator_of_numbas(monkeypatch, tmp_path):
     from numba import njit, types
 
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    compiled.folder.cache_clear()
+    cache.folder.cache_clear()
 
     def twice(x):
         return 2 * x
 
-    assert compiled.function(njit, types.int64(types.int64))(twice)(21) == 42
+    assert cache.function(njit, types.int64(types.int64))(twice)(21) == 42
     assert list(tmp_path.rglob("*.nbi"))
-    compiled.folder.cache_clear()
+    cache.folder.cache_clear()

@@ -4,207 +4,48 @@ grid.runs("table-2", scale="laptop")    # the models an exhibit needs
 grid.settings(run)                      # everything that decides a run's numbers
 """
 
-import copy
-import math
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
-from fractions import Fraction
+from dataclasses import fields, replace
 from functools import cache
 from itertools import product
-from pathlib import Path
 
-import yaml
+from lib import data
+from lib.store.items import (
+    SCALES,
+    Item,
+    Measurement,
+    Run,
+    check_scale,
+    dataset_settings,
+    merged,
+    numbers,
+    one_of,
+    parse,
+    spaces,
+    spec,
+)
 
-from lib import transforms
+__all__ = ["SCALES", "Item", "Measurement", "Run", "check_scale", "parse", "spaces"]  # of an item, and asked of the grid
+
 
 # Raised by hand when a change of code can move a number: older records then count as stale. By network, so that a change to
 # one leaves the others' records alone; a measurement, in which no network takes part, goes by "measured".
 NUMERICS = {"measured": 2, "lenet5": 2, "small_convnet": 2, "wide_resnet28": 4}
-
-SCALES = ("paper", "laptop", "smoke")  # the highest first
-TRAININGS = ("standard", "pgd", "lp")
 _NOT_AXES = {"title", "where", "scales", "evaluations", "also", "stretch"}  # what else an exhibit's block may hold
 # The data sets that may stand for a `cifar10` block, in the order in which `auto` prefers them.
 CIFAR10_SETS = ("cifar10", "cifar10-jpeg")
-# As a reader reads them.
-SET_NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR10", "cifar10-jpeg": "CIFAR10 (JPEG)"}
-
-
-@cache
-def _spec() -> dict:
-    with (Path(__file__).parent / "experiments.yml").open(encoding="utf-8") as file:
-        return yaml.safe_load(file)
-
-
-def _one_of(kind: str, given: object, allowed: Iterable) -> None:
-    allowed = list(allowed)
-    if given not in allowed:
-        raise ValueError(f"unknown {kind} {given!r}; allowed: {', '.join(map(str, allowed))}")
-
-
-def check_scale(scale: str) -> None:
-    """ValueError, naming the scales, for any other."""
-    _one_of("scale", scale, SCALES)
-
-
-def spaces() -> list[str]:
-    """The uniform distributions that stand where a data set may: simulated, without images."""
-    return list(_spec()["spaces"])
-
-
-@cache
-def _check_transform(name: str) -> None:
-    transforms.parse(name, factor=1.0)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One trained model. `key` is its name everywhere: record, checkpoint, log, command line, cluster job."""
-
-    dataset: str
-    transform: str
-    model: str
-    widen_factor: float
-    training: str
-    train_size: int
-    recipe: str
-    seed: int
-    scale: str
-
-    def __post_init__(self) -> None:
-        check_scale(self.scale)
-        _one_of("dataset", self.dataset, _spec()["datasets"])
-        _one_of("model", self.model, _spec()["models"])
-        _one_of("training", self.training, TRAININGS)
-        _one_of("recipe", self.recipe, _spec()["recipes"])
-        _check_transform(self.transform)
-        if not 0 < self.widen_factor < math.inf:
-            raise ValueError(f"widen_factor must be > 0 and finite, given {self.widen_factor!r}")
-        largest = _dataset(self.dataset, self.scale)["train_size"]
-        if not 1 <= self.train_size <= largest:
-            raise ValueError(
-                f"train_size must be from 1 to {largest} for {self.dataset} at {self.scale}, given {self.train_size}"
-            )
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be from 0 to 2**32 - 1, given {self.seed}")
-
-    @property
-    def key(self) -> str:
-        """E.g. `mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0`."""
-        short = f"{self.widen_factor:g}"
-        width = short if float(short) == self.widen_factor else repr(self.widen_factor)
-        return (
-            f"{self.dataset}/{self.transform}/{self.model}-w{width}/{self.training}"
-            f"/n{self.train_size}/{self.recipe}/seed{self.seed}"
-        )
-
-    def __str__(self) -> str:
-        return f"{self.scale}: {self.key}"
-
-    @staticmethod
-    def parse(key: str, scale: str) -> "Run":
-        """The run called `key`. ValueError, saying what a key looks like, for anything else."""
-        try:
-            dataset, transform, network, training, size, recipe, seed = key.strip("/").split("/")
-            model, _, widen_factor = network.rpartition("-w")
-            # A digit of another script would pass for one of ours, in `int`, and name a run of its own.
-            if (size[:1], seed[:4]) != ("n", "seed") or not key.isascii():
-                raise ValueError
-            values = (float(widen_factor), int(size[1:]), int(seed[4:]))
-        except ValueError:
-            raise ValueError(
-                f"{key!r} is not a run's key; a key is DATASET/TRANSFORM/MODEL-wWIDEN_FACTOR/TRAINING/nTRAIN_SIZE/RECIPE/"
-                f"seedSEED, such as mnist/smooth-3/lenet5-w1/pgd/n60000/default/seed0"
-            ) from None
-        run = Run(dataset, transform, model, values[0], training, values[1], recipe, values[2], scale)
-        if run.key != key.strip("/"):
-            raise ValueError(f"{key!r} is not a run's key as it is written; {run.key} is meant")
-        return run
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A quantity of a data set or of a space, measured without training; it has a record of its own."""
-
-    quantity: str
-    dataset: str
-    transform: str
-    scale: str
-
-    def __post_init__(self) -> None:
-        check_scale(self.scale)
-        _one_of("dataset", self.dataset, [*_spec()["datasets"], *spaces()])
-        _check_transform(self.transform)
-        of = _spec()["quantities"].get(self.quantity)
-        if of is not None and self.dataset not in of:
-            raise ValueError(f"{self.quantity} is not measured of {self.dataset!r}; allowed: {', '.join(of)}")
-        if of is None and self.dataset in spaces():
-            raise ValueError(f"{self.quantity!r} is not measured of {self.dataset!r}, which has no images")
-        if self.dataset in spaces() and self.transform != "original":
-            raise ValueError(f"the uniform {self.dataset} is not transformed; allowed: original; given {self.transform!r}")
-
-    @property
-    def key(self) -> str:
-        """E.g. `measured/log2_perturbable_volume/mnist/smooth-3`."""
-        return f"measured/{self.quantity}/{self.dataset}/{self.transform}"
-
-    def __str__(self) -> str:
-        return f"{self.scale}: {self.key}"
-
-
-Item = Run | Measurement
-
-
-def parse(key: str, scale: str) -> Item:
-    """The run or measurement called `key`. ValueError, saying what a key looks like, for anything else."""
-    if not key.startswith("measured/"):
-        return Run.parse(key, scale)
-    parts = key.split("/")
-    if len(parts) != 4:
-        raise ValueError(f"{key!r} is not a measurement's key; a key is measured/QUANTITY/DATASET/TRANSFORM")
-    return Measurement(*parts[1:], scale=scale)
-
-
-def _merged(base: dict, *overrides: dict | None) -> dict:
-    """`base` with overrides laid over it, mapping by mapping."""
-    result = copy.deepcopy(base)
-    for override in overrides:
-        for name, value in (override or {}).items():
-            both = isinstance(value, dict) and isinstance(result.get(name), dict) and name != "schedule"
-            result[name] = _merged(result[name], value) if both else copy.deepcopy(value)
-    return result
-
-
-def _numbers(value):
-    """Fractions such as '8/255' as floats, anywhere in the settings."""
-    if isinstance(value, dict):
-        return {str(name): _numbers(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_numbers(inner) for inner in value]
-    if isinstance(value, str) and value.replace("/", "", 1).isdigit():
-        return float(Fraction(value))
-    return value
-
-
-@cache
-def _dataset(name: str, scale: str) -> dict:
-    spec = _spec()
-    overrides = spec["scales"][scale].get("datasets", {})
-    if overrides and name not in overrides:
-        raise ValueError(f"dataset {name!r} has no settings at scale {scale}; allowed: {', '.join(overrides)}")
-    return _numbers(_merged(spec["datasets"][name], overrides.get(name)))
+SET_NAMES = {name: known.label for name, known in data.DATASETS.items() if known.label}  # as a reader reads them
 
 
 def exhibits() -> list[str]:
     """The names of the exhibits, in the order of `experiments.yml`."""
-    return list(_spec()["exhibits"])
+    return list(spec()["exhibits"])
 
 
 def exhibit(name: str) -> dict:
     """The block of the exhibit `name`; ValueError, listing the names, for any other."""
-    _one_of("exhibit", name, exhibits())
-    return _spec()["exhibits"][name]
+    one_of("exhibit", name, exhibits())
+    return spec()["exhibits"][name]
 
 
 def cifar10_set() -> str:
@@ -227,7 +68,7 @@ def _block(name: str, scale: str) -> dict:
 def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
     block = _block(name, scale)
     if cifar10 is not None:
-        _one_of("CIFAR10 set", cifar10, CIFAR10_SETS)
+        one_of("CIFAR10 set", cifar10, CIFAR10_SETS)
     axes = {key: value if isinstance(value, list) else [value] for key, value in block.items() if key not in _NOT_AXES}
     # The built-in set has no JPEG twin: scale smoke keeps the name cifar10.
     stand_in = "cifar10" if scale == "smoke" else cifar10 or cifar10_set()
@@ -257,7 +98,7 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
         chosen = dict(zip(names, values, strict=True))
         chosen["widen_factor"] = float(chosen["widen_factor"])
         if chosen["train_size"] == "all":
-            chosen["train_size"] = _dataset(chosen["dataset"], scale)["train_size"]
+            chosen["train_size"] = dataset_settings(chosen["dataset"], scale)["train_size"]
         if stretches or not beyond or any(chosen[axis] not in values for axis, values in beyond.items()):
             expanded.append(Run(**chosen, scale=scale))
     for other in _block(name, scale).get("also", []):
@@ -305,7 +146,15 @@ def numerics(item: Item) -> int:
 
 def _shape(run: Run) -> dict:
     """The shape of the images, where the network is used for more than one."""
-    return _dataset(run.dataset, run.scale)["image"] if run.model == "small_convnet" else {}
+    channels, size, _ = data.DATASETS[dataset_settings(run.dataset, run.scale)["source"]].shape
+    return {"in_channels": channels, "image_size": size} if run.model == "small_convnet" else {}
+
+
+def network(run: Run) -> dict:
+    """The keyword arguments of `models.build`: the settings of the model, and what its images and classes ask for."""
+    known = data.DATASETS[dataset_settings(run.dataset, run.scale)["source"]]
+    shape = {"in_channels": known.shape[0], "image_size": known.shape[1], "classes": known.classes}
+    return {**settings(run)["model"], **shape}
 
 
 def settings(item: Item) -> dict:
@@ -314,22 +163,22 @@ def settings(item: Item) -> dict:
     For a run: `data` (source and sizes), `model`, `training` (the keyword arguments of `training.train`) and, for PGD
     training, `attack` (the threat model it trains against), for LP training `certificate` (what its bounds are for).
     """
-    spec = _spec()
+    declared = spec()
     space = item.dataset in spaces()
-    dataset = {"source": item.dataset} if space else _dataset(item.dataset, item.scale)
-    data = {"source": dataset["source"], "transform": item.transform}
+    dataset = {"source": item.dataset} if space else dataset_settings(item.dataset, item.scale)
+    about = {"source": dataset["source"], "transform": item.transform}
     if isinstance(item, Measurement):
-        if item.quantity in spec["quantities"]:
-            overrides = spec["scales"][item.scale].get("quantities", {}).get(item.quantity, {})
-            chosen = _merged(spec["quantities"][item.quantity][item.dataset], overrides.get(item.dataset))
-            return {"data": data, "quantity": item.quantity, **_numbers(chosen)}
-        data["test_size"] = dataset["test_size"]
-        return {"data": data, "quantity": item.quantity, "eps": dataset["threat_model"]["eps"]}
-    training = _numbers(
-        _merged(
-            spec["models"][item.model],
-            spec["scales"][item.scale].get("models", {}).get(item.model),
-            spec["recipes"][item.recipe],
+        if item.quantity in declared["quantities"]:
+            overrides = declared["scales"][item.scale].get("quantities", {}).get(item.quantity, {})
+            chosen = merged(declared["quantities"][item.quantity][item.dataset], overrides.get(item.dataset))
+            return {"data": about, "quantity": item.quantity, **numbers(chosen)}
+        about["test_size"] = dataset["test_size"]
+        return {"data": about, "quantity": item.quantity, "eps": dataset["threat_model"]["eps"]}
+    training = numbers(
+        merged(
+            declared["models"][item.model],
+            declared["scales"][item.scale].get("models", {}).get(item.model),
+            declared["recipes"][item.recipe],
         )
     )
     attack, certificate = training.pop("attack", {}), training.pop("certificate", {})
@@ -338,7 +187,7 @@ def settings(item: Item) -> dict:
     if "length" in training:
         training = _lengthened(training, training.pop("length"))
     resolved = {
-        "data": {**data, "train_size": item.train_size},
+        "data": {**about, "train_size": item.train_size},
         "model": {"name": item.model, "widen_factor": item.widen_factor, **_shape(item)},
         "training": {**training, "seed": item.seed},
     }
@@ -359,7 +208,7 @@ def _lengthened(training: dict, times: float) -> dict:
 
 def keeps_weights(run: Run) -> bool:
     """Whether the final weights of `run` are kept beside its records: of PGD training, narrow networks, the first seed."""
-    kept = _spec()["weights"]
+    kept = spec()["weights"]
     return (
         (run.training, run.seed) == ("pgd", 0)
         and run.widen_factor <= kept["widen_factor"]
@@ -372,7 +221,7 @@ def evaluations(run: Run, shown_by: str | None = None) -> list[str]:
 
     `shown_by` an exhibit: those that this one shows, and no other's.
     """
-    needed = dict.fromkeys(_spec()["needs"][run.training])
+    needed = dict.fromkeys(spec()["needs"][run.training])
     for name in exhibits_of(run) if shown_by is None else [shown_by]:
         asked = _block(name, run.scale).get("evaluations", {})
         needed.update(dict.fromkeys(asked.get(run.training, [])))
@@ -387,8 +236,8 @@ def metrics(evaluation: str) -> dict[str, str]:
     against the label. An evaluation of another kind lists its own `metrics`; an `eps-curve` records robust_accuracy_eps_EPS
     for each eps, `changed-weights` robust_accuracy_weights_CHANGE for each change.
     """
-    _one_of("evaluation", evaluation, _spec()["evaluations"])
-    chosen = _spec()["evaluations"][evaluation]
+    one_of("evaluation", evaluation, spec()["evaluations"])
+    chosen = spec()["evaluations"][evaluation]
     if "metrics" in chosen:
         return {metric: metric for metric in chosen["metrics"]}
     if "changes" in chosen:
@@ -403,6 +252,10 @@ def metrics(evaluation: str) -> dict[str, str]:
     return {metric: metric for metric in (*recorded, *chosen.get("certificate", []))}
 
 
+# What a declared evaluation holds for these settings to be made of; all else is passed on to the kind of evaluation.
+_RESOLVED = ("attack", "autoattack", "curve", "metrics", "surrogate", "test_size", "train_subset")
+
+
 def evaluation_settings(run: Run, evaluation: str) -> dict:
     """What is taken of the trained model: `sizes` of the splits and, where it is attacked, the `threat_model`.
 
@@ -413,19 +266,19 @@ def evaluation_settings(run: Run, evaluation: str) -> dict:
     is crafted on. `changes`: what is done to the network's weights before each attack. `autoattack`: the keyword arguments of
     `attacks.autoattack`, in place of a threat model.
     """
-    _one_of("evaluation", evaluation, _spec()["evaluations"])
-    spec = _spec()
-    chosen = _merged(spec["evaluations"][evaluation], spec["scales"][run.scale].get("evaluations", {}).get(evaluation))
-    dataset = _dataset(run.dataset, run.scale)
+    one_of("evaluation", evaluation, spec()["evaluations"])
+    declared = spec()
+    chosen = merged(declared["evaluations"][evaluation], declared["scales"][run.scale].get("evaluations", {}).get(evaluation))
+    dataset = dataset_settings(run.dataset, run.scale)
     test, train = (chosen.get(name, dataset[name]) for name in ("test_size", "train_subset"))
     sizes = {"test": test, "train": min(train, run.train_size)}
     resolved = {"sizes": sizes, "seed": run.seed}
     if "attack" in chosen:
-        threat_model = _numbers(_merged(dataset["threat_model"], chosen["attack"]))
+        threat_model = numbers(merged(dataset["threat_model"], chosen["attack"]))
         if "step_over_eps" in threat_model:
             threat_model["step_size"] = threat_model.pop("step_over_eps") * threat_model["eps"]
         resolved["threat_model"] = threat_model
-    resolved |= {name: chosen[name] for name in ("suffix", "certificate", "ramp", "against", "changes") if name in chosen}
+    resolved |= {name: value for name, value in chosen.items() if name not in _RESOLVED}
     if "against" in chosen:
         resolved["sizes"] = {"test": dataset["curve_size" if chosen.get("curve") else "suite_size"]}
     if chosen.get("curve"):
@@ -439,7 +292,7 @@ def evaluation_settings(run: Run, evaluation: str) -> dict:
 
 def surrogate(run: Run, evaluation: str) -> Run | None:
     """The run on whose model the evaluation's attack is crafted, where that is another: the same but for the training."""
-    training = _spec()["evaluations"][evaluation].get("surrogate")
+    training = spec()["evaluations"][evaluation].get("surrogate")
     return replace(run, training=training) if training else None
 
 

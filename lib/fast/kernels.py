@@ -18,7 +18,7 @@ from numba.extending import overload
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lib import compiled as compiling
+from lib.fast import cache as compiling
 
 # What the elements are to the compiler: numbers, or their bits where it does not know them.
 _NUMBERS = {torch.bfloat16: types.int16, torch.float32: types.float32, torch.float64: types.float64}

@@ -115,6 +115,7 @@ _COLUMNS = {
     },
     "linear_margin": {"eps": POSITIVE, "margin": _number(), "largest_margin": _number(), "d": SIZE, "n": SIZE},
 }  # fmt: skip
+QUANTITIES = ("pixel_histogram", *_METRICS, *_COLUMNS)
 _COUNTS_OF_N = ("axis", "diagonal", "diagonal_in_cube", "bayes", "inside")
 HISTOGRAM = _object({"edges": _list(SHARE, 2), "counts": _list(COUNT, 1)})
 
@@ -134,12 +135,12 @@ def _measured(quantity: str) -> dict:
     factor = {"scale_factor": SHARE}
     if quantity in _METRICS:
         metrics, own = _object({"test": _object(_METRICS[quantity], **factor)}), {}
-    elif quantity in ("pixel_histogram", *_COLUMNS):
+    elif quantity in QUANTITIES:
         metrics = _object({}, test=_object({}, **factor))
         histogram = quantity == "pixel_histogram"
         own = {"histogram": HISTOGRAM} if histogram else {"table": _list(_object(_COLUMNS[quantity]), 1)}
     else:
-        raise ValueError(f"unknown quantity {quantity!r}; allowed: pixel_histogram, {', '.join([*_METRICS, *_COLUMNS])}")
+        raise ValueError(f"unknown quantity {quantity!r}; allowed: {', '.join(QUANTITIES)}")
     sizes = _object({}, test=SIZE) if quantity in _COLUMNS else _object({"test": SIZE})
     return _record({"metrics": metrics, "sizes": sizes, **own})
 

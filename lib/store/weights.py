@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lib import grid, models, results, training
-from lib.grid import Run
+from lib import models, training
+from lib.store import grid, records
+from lib.store.grid import Run
 
 
 def path(run: Run) -> Path:
     """The file of the kept weights of `run`: `RESULTS_DIR/weights/<scale>/<key>.safetensors`."""
-    return results.folder() / "weights" / run.scale / f"{run.key}.safetensors"
+    return records.folder() / "weights" / run.scale / f"{run.key}.safetensors"
 
 
 def digest(model: nn.Module) -> str:
@@ -103,7 +104,7 @@ def _read(run: Run) -> tuple[dict[str, torch.Tensor], dict]:
     try:
         return training.load_tensors(file, "cpu")
     except training.CheckpointError as error:
-        raise results.RecordError(str(error)) from None
+        raise records.RecordError(str(error)) from None
 
 
 def load(run: Run) -> nn.Module:
@@ -113,15 +114,15 @@ def load(run: Run) -> nn.Module:
     weights of it are kept; RecordError where they are not those that the record is of, or not this network's.
     """
     tensors, about = _read(run)
-    if about.get("weights") != results.read(run, "training").get("weights"):
-        raise results.RecordError(f"{path(run)} is of another training than the record of {run}; delete it, or restore both")
+    if about.get("weights") != records.read(run, "training").get("weights"):
+        raise records.RecordError(f"{path(run)} is of another training than the record of {run}; delete it, or restore both")
     with torch.random.fork_rng(devices=[]):
-        model = models.build(**grid.settings(run)["model"])
+        model = models.build(**grid.network(run))
     if what := _unlike(tensors, model.state_dict()):
-        raise results.RecordError(f"{path(run)} does not hold the weights of {run} ({what}); delete it, or restore it")
+        raise records.RecordError(f"{path(run)} does not hold the weights of {run} ({what}); delete it, or restore it")
     model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
     if not _is_rounded(tensors) and digest(model) != about["weights"]:
-        raise results.RecordError(f"{path(run)} is damaged: its weights are not those that it names; restore it, or delete it")
+        raise records.RecordError(f"{path(run)} is damaged: its weights are not those that it names; restore it, or delete it")
     return model.eval()
 
 

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from convex_adversarial import robust_loss
 
-from lib import attacks, grid, models
-from lib.grid import Item, Run
+from lib import attacks, models
+from lib.store import grid
+from lib.store.grid import Item, Run
 
 if TYPE_CHECKING:
     from torch.utils.flop_counter import FlopCounterMode
@@ -142,7 +143,7 @@ def throughput(
     model: str,
     widen_factor: float,
     precision: str,
-    where: torch.device,
+    device: torch.device,
     *,
     batch_size: int = 128,
     seconds: float = 1.0,
@@ -150,9 +151,9 @@ def throughput(
 ) -> float:
     """Operations a second that `attacks.pgd` reaches on this machine with the network, measured over `seconds`."""
     with torch.random.fork_rng(devices=[]):
-        network = models.build(model, widen_factor, **shape).to(where)
-        x = torch.rand(batch_size, *image_shape(model, **shape)).to(where)
-    y = torch.zeros(batch_size, dtype=torch.long, device=where)
+        network = models.build(model, widen_factor, **shape).to(device)
+        x = torch.rand(batch_size, *image_shape(model, **shape)).to(device)
+    y = torch.zeros(batch_size, dtype=torch.long, device=device)
     attack = {"eps": 0.1, "step_size": 0.01, "num_steps": 4, "precision": precision}
     attacks.pgd(network, x[:8], y[:8], **attack)  # warm-up
     steps, began = 0, time.perf_counter()
@@ -162,10 +163,10 @@ def throughput(
     return steps * batch_size * per_image(model, widen_factor, **shape).image_step / (time.perf_counter() - began)
 
 
-def table(exhibits: Mapping[str, Iterable[Item]], where: torch.device, speed: float | None = None) -> pd.DataFrame:
+def table(exhibits: Mapping[str, Iterable[Item]], device: torch.device, speed: float | None = None) -> pd.DataFrame:
     """Runs, operations and hours of each exhibit and of all of them, with attacks in float32 and in bfloat16.
 
-    `speed` in operations a second; None measures each network's on `where`. A run that two exhibits share is counted
+    `speed` in operations a second; None measures each network's on `device`. A run that two exhibits share is counted
     with the first.
     """
     measured = cache(throughput)
@@ -176,7 +177,9 @@ def table(exhibits: Mapping[str, Iterable[Item]], where: torch.device, speed: fl
         counted |= {item.key for item in runs}
         row = {"exhibit": name, "runs": len(runs), "operations": sum(flops(run) for run in runs)}
         for precision in attacks.PRECISIONS:
-            hours = (flops(run) / (speed or measured(precision=precision, where=where, **_network(run))) / 3600 for run in runs)
+            hours = (
+                flops(run) / (speed or measured(precision=precision, device=device, **_network(run))) / 3600 for run in runs
+            )
             row[f"hours, {precision}"] = sum(hours)
         rows.append(row)
     found = pd.DataFrame(rows)

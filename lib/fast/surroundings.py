@@ -1,0 +1,121 @@
+"""What an attack finds when it begins, and leaves as it was: modes, gradients, devices and random states."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+Images = Float[Tensor, "n c h w"]
+Labels = Int[Tensor, " n"]
+
+_FREEZING = threading.Lock()
+_HELD: dict[int, list] = {}  # by id: how many blocks hold a module or parameter, the thing itself, and how it was before
+
+
+def _hold(thing: nn.Module | nn.Parameter, name: str) -> None:
+    """Set `training` or `requires_grad` to False until as many calls of `_release`."""
+    with _FREEZING:
+        entry = _HELD.setdefault(id(thing), [0, thing, getattr(thing, name)])
+        entry[0] += 1
+        setattr(thing, name, False)
+
+
+def _release(thing: nn.Module | nn.Parameter, name: str) -> None:
+    with _FREEZING:
+        entry = _HELD[id(thing)]
+        entry[0] -= 1
+        if not entry[0]:
+            setattr(thing, name, entry[2])
+            del _HELD[id(thing)]
+
+
+@contextmanager
+def frozen(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Eval mode and no parameter gradients inside the block; every module and parameter as before after it.
+
+    Blocks of several threads may overlap: the last one to end restores. Of a callable that is not a module itself, the
+    modules that it calls inside the block are in eval mode, and their parameters without gradients.
+    """
+    module = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
+    held = []
+    if isinstance(module, nn.Module):
+        held += [(part, "training") for part in module.modules()]
+        held += [(parameter, "requires_grad") for parameter in module.parameters()]
+    for thing, name in held:
+        _hold(thing, name)
+    with ExitStack() as stack:
+        if not isinstance(model, nn.Module):
+            stack.callback(_evaluating(held).remove)
+        try:
+            yield
+        finally:
+            for thing, name in held:
+                _release(thing, name)
+
+
+def _evaluating(held: list[tuple[nn.Module | nn.Parameter, str]]) -> RemovableHandle:
+    """A hook that puts each module into eval mode when this thread calls it, and notes it in `held`."""
+    thread = threading.get_ident()
+
+    def evaluate(module: nn.Module, _) -> None:
+        if threading.get_ident() != thread:
+            return
+        parts = [(module, "training")] if module.training else []
+        # AdverTorch would leave gradients in the parameters.
+        parts += [(own, "requires_grad") for own in module.parameters(recurse=False) if own.requires_grad]
+        held.extend(parts)
+        for thing, name in parts:
+            _hold(thing, name)
+
+    return nn.modules.module.register_module_forward_pre_hook(evaluate)
+
+
+def usable(x: Tensor) -> Tensor:
+    """x without its history; a copy where it was made in inference mode, since autograd takes no such tensor."""
+    return x.detach().clone() if x.is_inference() else x.detach()
+
+
+@contextmanager
+def settled(x: Tensor) -> Iterator[None]:
+    """Gradients on, no autocast and x's device as the default inside the block, whatever the caller has set."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autocast(x.device.type, enabled=False))
+        if torch.get_default_device() != x.device:
+            stack.enter_context(x.device)
+        yield
+
+
+_CLASSES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how many logits a model gave
+
+
+def classes_of(model: Callable[[Tensor], Tensor], x: Images, y: Labels | None = None) -> int:
+    """The number of classes of a model that is frozen, told from its logits; asked for again only where a label is beyond."""
+    known = _CLASSES.get(model, 0) if isinstance(model, nn.Module) else 0
+    if known and (y is None or not len(y) or int(y.max()) < known):
+        return known
+    with torch.no_grad():
+        logits = model(x[:1])
+    if logits.ndim != 2:
+        raise ValueError(f"the model must give logits N×classes, given shape {tuple(logits.shape)} for one image")
+    if isinstance(model, nn.Module):
+        _CLASSES[model] = logits.shape[1]
+    return logits.shape[1]
+
+
+@contextmanager
+def numpy_seeded(seed: int) -> Iterator[None]:
+    """numpy's global random state begins at `seed` inside the block and is as before after it."""
+    state = np.random.get_state()  # noqa: NPY002 - the one that the toolbox draws from
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002

@@ -1,0 +1,141 @@
+"""What is taken of a trained model: one function a kind of evaluation."""
+
+import time
+from functools import partial
+
+import torch
+from torch import nn
+
+from lib import attacks, certified, evaluation, models
+from lib.run import material
+from lib.store import grid, records, weights
+from lib.store.grid import Run
+
+
+def evaluate(run: Run, name: str, model: nn.Module, device: torch.device) -> None:
+    """Take the evaluation `name` of the trained `model` of `run`, and record it. Raises what its attacks raise."""
+    resolved = grid.evaluation_settings(run, name)
+    began = time.monotonic()
+    metrics, outcomes, sources = {}, {}, set()
+    for split, size in resolved["sizes"].items():
+        x, y, source = material.images_of(run, split, size, device)
+        kind = next((kind for kind in _KINDS if kind in resolved), "")
+        evaluated = _KINDS.get(kind, _evaluated)
+        named = evaluated(run, name, resolved, model, x, y, f"{run}, {name} on {split}")
+        metrics[split] = {metric: bits.double().mean().item() for metric, bits in named.items()}
+        outcomes[split] = {metric: records.pack(bits) for metric, bits in named.items()}
+        sources.add(source)
+    content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights.digest(model)}
+    content |= material.solved(run)
+    if not {"threat_model", "autoattack"}.isdisjoint(resolved):
+        content["engine"] = attacks.engine_of(model, x[:1])
+    seconds = time.monotonic() - began
+    records.write(run, name, content, seconds=seconds, device=device, source=", ".join(sorted(sources)))
+
+
+def _evaluated(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
+    """By metric, the outcome for each image of the paper's kind of evaluation."""
+    threat_model = attacks.ThreatModel(**resolved["threat_model"]) if "threat_model" in resolved else None
+    found = evaluation.evaluate(
+        model, x, y, threat_model, generator=torch.Generator(x.device).manual_seed(resolved["seed"]), description=description
+    )
+    each = found.outcomes()
+    if "certificate" in resolved:
+        each |= _certify(run, model, x, y, found, threat_model, resolved["certificate"])
+    if "ramp" in resolved:
+        each |= _behind_a_ramp(run, model, x, y, found, threat_model, **resolved["ramp"], seed=resolved["seed"])
+    return {own: each[metric] for metric, own in grid.metrics(name).items()}
+
+
+def _certify(run, model, x, y, found, threat_model, metrics) -> dict[str, torch.Tensor]:
+    """By metric, whether each image is *not* certified. ArithmeticError where an attack broke a certificate."""
+    failing = {}
+    for metric in metrics:
+        box = None if metric == "certified_error_unboxed" else threat_model.bounds
+        lower = certified.margins(model, x, y, eps=threat_model.eps, bounds=box, description=f"{run}, {metric}")
+        failing[metric] = ~certified.certified(lower)
+        _check_certificates(run, metric, ~failing[metric], {"PGD": found.correct & found.robust})
+    return failing
+
+
+def _check_certificates(run, metric, certain, robust: dict[str, torch.Tensor]) -> None:
+    for attack, outcome in robust.items():
+        broken = (certain & ~outcome).nonzero().flatten().tolist()
+        if broken:
+            raise ArithmeticError(
+                f"{run}, {metric}: {attack} changes the class of certified images {broken[:5]}; nothing recorded"
+            )
+
+
+def _behind_a_ramp(run, model, x, y, found, threat_model, *, slope, queries, seed) -> dict[str, torch.Tensor]:
+    """By metric, what becomes of each image with the classifier behind a ramp; `bare` is the classifier without it.
+
+    ArithmeticError where an attack broke a certificate.
+    """
+    bare, ramped = model, models.Ramped(model, slope)
+    certain = certified.certified_by_ramp(model, x, y, eps=threat_model.eps, slope=slope)
+
+    def keywords(attack: str) -> dict:
+        # Every attack begins with the same starts.
+        return {"generator": torch.Generator(x.device).manual_seed(seed), "description": f"{run}, {attack}"}
+
+    pgd = evaluation.evaluate(ramped, x, y, threat_model, **keywords("ramp, PGD"))
+    bpda = evaluation.evaluate(models.Ramped(model, slope, straight_through=True), x, y, threat_model, **keywords("ramp, BPDA"))
+    square = {
+        name: evaluation.robust_to_square(network, x, y, threat_model, queries=queries, **keywords(f"{name}, Square"))
+        for name, network in (("bare", bare), ("ramp", ramped))
+    }
+    robust = {"PGD": pgd.robust, "BPDA": bpda.robust, "Square": square["ramp"]}
+    _check_certificates(run, "certified_error_ramp", certain, {"no attack": pgd.correct, **robust})
+    return {
+        "clean_accuracy_ramp": pgd.correct,
+        "certified_error_ramp": ~certain,
+        **{f"robust_accuracy_ramp_{attack.lower()}": outcome for attack, outcome in robust.items()},
+        "robust_accuracy_bare_pgd": found.robust,
+        "robust_accuracy_bare_square": square["bare"],
+        "moved_by_pgd_ramp": evaluation.moved_by_pgd(ramped, x, y, threat_model, generator=keywords("")["generator"]),
+    }
+
+
+def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
+    """By metric, which images are still classified as their label under an attack against it."""
+    (metric,) = grid.metrics(name).values()
+    if "autoattack" in resolved:
+        craft = partial(attacks.autoattack, model, seed=resolved["seed"], **resolved["autoattack"])
+        return {metric: evaluation.survives(model, x, y, craft, eps=resolved["autoattack"]["eps"], description=description)}
+    surrogate = grid.surrogate(run, name)
+    attacked = material.locked_model(surrogate, x.device) if surrogate else model
+    threat_models = {metric: resolved["threat_model"]}
+    if "eps" in resolved:
+        threat_models = {f"{metric}_{eps:g}": _scaled(resolved["threat_model"], eps) for eps in resolved["eps"]}
+    found = {}
+    for own, settings in threat_models.items():
+        threat_model = attacks.ThreatModel(**settings)
+        # Every attack begins with the same starts.
+        generator = torch.Generator(x.device).manual_seed(resolved["seed"])
+        craft = partial(attacks.pgd, attacked, generator=generator, **threat_model.attack())
+        found[own] = evaluation.survives(
+            model, x, y, craft, eps=threat_model.eps, bounds=threat_model.bounds, description=f"{description}, {own}"
+        )
+    return found
+
+
+def _with_changed_weights(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
+    """By metric, which images withstand the attack on the network with its weights changed, one metric a change."""
+    threat_model, found = attacks.ThreatModel(**resolved["threat_model"]), {}
+    for change, metric in zip(resolved["changes"], grid.metrics(name).values(), strict=True):
+        network = weights.changed(model, change)
+        generator = torch.Generator(x.device).manual_seed(resolved["seed"])  # every attack begins with the same starts
+        craft = partial(attacks.pgd, network, generator=generator, **threat_model.attack())
+        found[metric] = evaluation.survives(network, x, y, craft, eps=threat_model.eps, description=f"{description}, {change}")
+    return found
+
+
+# By what tells an evaluation's kind from the paper's; the first that is there counts.
+_KINDS = {"changes": _with_changed_weights, "against": _surviving}
+
+
+def _scaled(threat_model: dict, eps: float) -> dict:
+    """The threat model with another budget, and its step in proportion; without a budget, without steps."""
+    step_size = threat_model["step_size"] * eps / threat_model["eps"]
+    return {**threat_model, "eps": eps, "step_size": step_size, "num_steps": threat_model["num_steps"] if eps else 0}

@@ -1,0 +1,87 @@
+"""What a page asks for: the records of an exhibit, computed first where the page names a scale.
+
+experiments.collect("table-2", scale="auto")
+"""
+
+import ast
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib import data, transforms
+from lib.run import devices, processes
+from lib.store import grid, records, results
+
+
+def collect(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", device: str = "auto") -> pd.DataFrame:
+    """The records that the exhibit shows. `auto` reads what there is; a scale by name first computes what is missing at it.
+
+    Not a stretch: that takes longer than a page may, and `python -m lib run` computes it.
+    """
+    if scale != "auto":
+        items = grid.runs(exhibit, scale, seeds=seeds, stretches=False)
+        # A run that lacks only what another exhibit takes of it stays as it is: its weights may be gone.
+        processes.complete([item for item in items if records.missing(item, exhibit)], device)
+    return results.select(exhibit, scale, seeds=seeds)
+
+
+def collect_histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:
+    """As `collect`, for an exhibit of pixel histograms: one row a bin."""
+    if scale != "auto":
+        processes.complete(grid.runs(exhibit, scale))
+    return results.histograms(exhibit, scale)
+
+
+def collect_tables(exhibit: str, scale: str = "auto") -> pd.DataFrame:
+    """As `collect`, for an exhibit of measurements that leave a table each: simulations, distances."""
+    if scale != "auto":
+        processes.complete(grid.runs(exhibit, scale))
+    return results.tables(exhibit, scale)
+
+
+def pictures(*datasets: str, names: Iterable[str], count: int = 2) -> tuple[dict[str, np.ndarray], str]:
+    """The test image of most contrast in each of the last `count` classes, under each transform, and where they come from.
+
+    They are drawn from the first of `datasets` that is at hand. Each transform gives `count×H×W×C`, values in [0, 1].
+    """
+    source = data.at_hand(*datasets)
+    loaded = data.load(source, "test")
+    x = loaded.batch()
+    contrast = x.flatten(1).std(1)
+    classes = loaded.labels.unique()[-count:]
+    chosen = x[[int(torch.where(loaded.labels == label, contrast, -1).argmax()) for label in classes]]
+    return {name: transforms.parse(name)(chosen).permute(0, 2, 3, 1).numpy() for name in names}, loaded.source
+
+
+def _injected(namespace: Mapping[str, object]) -> set[str]:
+    """The names that papermill's cell assigns; the notebook's cells so far are IPython's `In`."""
+    names = set()
+    for cell in namespace.get("In", []):
+        if cell.startswith("# Parameters\n"):
+            statements = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+            names |= {target.id for node in statements for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def check_parameters(namespace: Mapping[str, object], **allowed: Iterable[str]) -> None:
+    """Refuse a notebook's parameters that are wrong or misspelt, before anything is computed.
+
+    `namespace`: the notebook's globals; `allowed`: the values of its own parameters, `variant=("all", …)`. Every
+    notebook has `scale`, `seeds` and `device` besides. papermill only warns of a parameter it does not know; here it
+    is an error. What the reader or the notebook itself has named is no parameter.
+
+    Raises ValueError that says what was given and what is allowed.
+    """
+    allowed = {**allowed, "scale": ("auto", *grid.SCALES)}
+    known = {*allowed, "seeds", "device"}
+    for name in sorted(_injected(namespace) - known):
+        raise ValueError(f"unknown parameter {name!r}; allowed: {', '.join(sorted(known))}")
+    for name, values in allowed.items():
+        if namespace[name] not in tuple(values):
+            raise ValueError(f"unknown {name} {namespace[name]!r}; allowed: {', '.join(values)}")
+    seeds = namespace["seeds"]
+    if seeds != "all" and (isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1):
+        raise ValueError(f"seeds must be 'all' or a number ≥ 1, given {seeds!r}")
+    devices.device(str(namespace["device"]))

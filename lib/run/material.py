@@ -1,0 +1,192 @@
+"""What is computed with: a run's images, its checkpoint, and its network with the weights that training gives it."""
+
+import hashlib
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+import torch
+from scipy.stats import binomtest
+from torch import nn
+
+from lib import attacks, certified, data, evaluation, files, geometry, models, training, transforms
+from lib.store import grid, records, schema, weights
+from lib.store.grid import Run
+
+CHANCE = 0.001  # an outcome less likely than this is none of chance's
+
+
+def checkpoint_folder(run: Run) -> Path:
+    """Where a run's checkpoint and weights lie: `CHECKPOINT_DIR`, by default `checkpoints/`.
+
+    The folder's name holds a digest of the settings: weights trained with other settings are never taken for these.
+    """
+    identity = json.dumps([grid.settings(run), grid.numerics(run)], sort_keys=True)
+    return files.checkpoints() / run.scale / run.key / hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+
+def scale_factor(source: str, transform: str, size: int) -> float | None:
+    """The factor that gives the set the inter-class distance of the one its `rescale-to-…` names (Section 5.2).
+
+    Distances scale with the factor, so it is the ratio of two distances, both taken on `size` test images. None for a
+    transform without such a step. ValueError where the target is farther apart: scaling up would leave the unit cube.
+    """
+    target = transforms.rescale_target(transform)
+    if target is None:
+        return None
+    base = transform.rpartition("+")[0] or "original"
+    aim, reached = (_distance(source, name, size, os.environ.get("DATA_DIR")) for name in (target, base))
+    if aim > reached:
+        raise ValueError(
+            f"{transform}: {target} is farther apart ({aim:.3f}) than {base} ({reached:.3f}); no scale factor ≤ 1 reaches it"
+        )
+    return aim / reached
+
+
+@cache
+def _distance(source: str, transform: str, size: int, folder: str | None) -> float:
+    """The inter-class distance of test images; several seconds on 10,000, and each run needs it several times."""
+    x, y, _ = data.transformed(source, "test", transform, size=size)
+    return geometry.inter_class_distance(x, y)
+
+
+def factor_of(run: Run) -> float | None:
+    """The `scale_factor` of a run's transform."""
+    sizes = grid.evaluation_settings(run, "clean")["sizes"]
+    return scale_factor(grid.settings(run)["data"]["source"], run.transform, sizes["test"])
+
+
+def solved(run: Run) -> dict[str, float]:
+    """What the records of a run say of the scale factor that was solved for, if one was."""
+    factor = factor_of(run)
+    return {} if factor is None else {"scale_factor": factor}
+
+
+def images_of(run: Run, split: str, size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, str]:
+    """(images in [0, 1] after the run's transform, labels, source) of a class-balanced part of the split, on `device`."""
+    resolved = grid.settings(run)["data"]
+    factor = factor_of(run)
+    # A smaller subset is a prefix of a larger one: the training images evaluated are among those trained on.
+    seed = run.seed if split == "train" else 0
+    x, y, source = data.transformed(resolved["source"], split, run.transform, size=size, seed=seed, factor=factor)
+    return x.to(device), y.to(device), source
+
+
+def new_model(run: Run, device: torch.device) -> nn.Module:
+    """The run's network with its initial weights, which its seed decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        return models.build(**grid.network(run)).to(device)
+
+
+def finished(run: Run, device: torch.device) -> nn.Module | None:
+    """The network with the final weights of its checkpoint folder, or kept beside its record; None unless they are those that
+    the record tells of.
+    """
+    file = checkpoint_folder(run) / "weights.safetensors"
+    if records.status(run, "training") != "recorded":
+        return None
+    if not file.exists():  # those that are kept beside the record do as well, unless they were rounded
+        kept = weights.path(run).exists() and not weights.is_rounded(run)
+        return weights.load(run).to(device) if kept else None
+    model = new_model(run, device)
+    tensors, _ = training.load_tensors(file, "cpu")
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError:
+        raise training.CheckpointError(f"{file} is not of this network; delete it to have it trained again") from None
+    # Weights that were written and not yet recorded when the process was killed are trained again, from the checkpoint.
+    return model.eval() if records.read(run, "training").get("weights") in (None, weights.digest(model)) else None
+
+
+def keep_weights(run: Run) -> bool:
+    """Keep the weights of a run that was trained here before, if its are kept at all. Returns whether any were written.
+
+    They are attacked again, as `check_kept` does, and raise what it raises.
+    """
+    model = finished(run, torch.device("cpu")) if grid.keeps_weights(run) else None
+    written = model is not None and weights.keep(run, model)
+    if written and records.status(run, "pgd") == "recorded":
+        check_kept(run)
+    return written
+
+
+def check_kept(run: Run, images: int = 500) -> None:
+    """Attack the kept weights of `run` as its record `pgd` says, on the first so many test images, and compare image by image.
+
+    Another processor's rounding tips images either way. So of those on which the two outcomes differ, an exact sign test must
+    not find that one side has more (p < .001). RecordError, with the numbers, where it does: these weights do not give the
+    record. FileNotFoundError where no weights are kept, or no such record is.
+    """
+    record = records.read(run, "pgd")
+    resolved = record["settings"]["evaluation"]
+    x, y, _ = images_of(run, "test", record["sizes"]["test"], torch.device("cpu"))
+    generator = torch.Generator().manual_seed(resolved["seed"])
+    threat_model = attacks.ThreatModel(**resolved["threat_model"])
+    found = evaluation.evaluate(
+        weights.load(run), x[:images], y[:images], threat_model, generator=generator, description=f"{run}, attacked again"
+    ).outcomes()
+    for metric, outcome in found.items():
+        recorded = records.unpack(record["outcomes"]["test"][metric], record["sizes"]["test"])[:images]
+        more, fewer = int((outcome & ~recorded).sum()), int((recorded & ~outcome).sum())
+        if more + fewer and binomtest(more, more + fewer).pvalue < CHANCE:
+            ours, theirs = (f"{100 * bits.double().mean():.1f}%" for bits in (outcome, recorded))
+            raise records.RecordError(
+                f"{weights.path(run)} does not give its record: on {len(outcome)} images {metric} is {ours}, recorded "
+                f"{theirs}; {more} stand that fell, {fewer} fall that stood. The record stays; delete the file to have it "
+                f"written again"
+            )
+
+
+def trained_model(run: Run, device: torch.device) -> nn.Module:
+    """The run's network with its final weights: from its checkpoint folder, or trained now and recorded.
+
+    A training that fails is recorded as such, with its curve, and raises TrainingFailedError.
+    """
+    folder = checkpoint_folder(run)
+    model = finished(run, device)
+    if model is not None:
+        weights.keep(run, model)
+        return model
+    model = new_model(run, device)
+    settings = grid.settings(run)
+    robust_loss = certified.training_loss(**settings["certificate"]) if "certificate" in settings else None
+    x, y, source = images_of(run, "train", run.train_size, device)
+    try:
+        done = training.train(
+            model, x, y, **settings["training"], attack=settings.get("attack"), robust_loss=robust_loss,
+            checkpoint=folder / "training.safetensors", description=str(run),
+        )  # fmt: skip
+    except training.TrainingFailedError as failure:
+        content = {"metrics": {}, "curve": failure.curve, "failed": schema.words(failure.reason), **solved(run)}
+        records.write(run, "training", content, seconds=failure.seconds, device=device, source=source)
+        (folder / "training.safetensors").unlink(missing_ok=True)
+        raise
+    training.save_tensors(folder / "weights.safetensors", model.state_dict(), {"key": run.key})
+    content = {"metrics": {}, "curve": done.curve, "weights": weights.digest(model), **solved(run)}
+    if settings.get("attack", {}).get("precision") == "float32":
+        content["engine"] = attacks.engine_of(model, x[:1])
+    records.write(run, "training", content, seconds=done.seconds, device=device, source=source)
+    weights.keep(run, model)
+    (folder / "training.safetensors").unlink(missing_ok=True)
+    return model
+
+
+def clear(run: Run) -> None:
+    """Delete what a killed process was writing of a run's checkpoint and weights. To be called by who holds its lock."""
+    kept = weights.path(run)
+    for part in (*checkpoint_folder(run).glob(".*.safetensors.*"), *kept.parent.glob(f".{kept.name}.*")):
+        part.unlink(missing_ok=True)
+
+
+def locked_model(run: Run, device: torch.device) -> nn.Module:
+    """`trained_model` of a run that is not the one in hand: no other process trains it meanwhile. What failed fails again."""
+    folder = checkpoint_folder(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.alone(folder / "lock"):
+        clear(run)
+        if records.status(run, "training") == "failed":
+            record = records.read(run, "training")
+            raise training.TrainingFailedError(record["failed"], record["curve"], record["seconds"])
+        return trained_model(run, device)

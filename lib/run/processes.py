@@ -1,0 +1,143 @@
+"""What is missing is computed, by one process or by several side by side. What is recorded is never computed again.
+
+processes.complete(grid.runs("table-2", "laptop"))
+"""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context, parent_process
+
+import torch
+from tqdm import tqdm
+
+from lib import files, training
+from lib.run import devices, evaluations, material, measurements
+from lib.store import grid, records
+from lib.store.grid import Item, Measurement
+
+log = logging.getLogger(__name__)
+
+
+class WorkerDiedError(RuntimeError):
+    """A process of `complete`'s was killed from outside."""
+
+
+def complete_one(item: Item, device: torch.device) -> bool:
+    """Compute what `item` lacks. Returns whether there was anything to do.
+
+    A second process asked for the same run waits for the first, then finds it recorded. A dead process's lock is free.
+    """
+    if not records.missing(item):
+        return False
+    if isinstance(item, Measurement):
+        with records.alone(item):
+            if not records.missing(item):
+                return False
+            records.prepare(item)
+            measurements.measure(item)
+        return True
+    folder = material.checkpoint_folder(item)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
+    # Two processes may share the records and not the checkpoints.
+    with records.alone(item), files.alone(folder / "lock"):
+        missing = records.missing(item)
+        if missing:
+            records.prepare(item)
+            material.clear(item)
+            try:
+                model = material.trained_model(item, device)
+            except training.TrainingFailedError as failure:
+                log.warning("%s failed and is recorded as failed: %s", item, failure)
+                return True
+            # Asked again: evaluations of weights that are gone are stale once those of today are recorded.
+            for name in records.missing(item):
+                try:
+                    evaluations.evaluate(item, name, model, device)
+                except training.TrainingFailedError as failure:
+                    log.warning("%s lacks %s: the model that its attack is crafted on failed: %s", item, name, failure)
+            if grid.keeps_weights(item):
+                material.check_kept(item)
+        return bool(missing)
+
+
+def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs: int = 1) -> int:
+    """Compute whatever is missing or stale among `items`, in order; returns how many were computed.
+
+    `jobs` runs go side by side, each in a process of its own with its share of the processor's threads: for narrow
+    networks that is more than one run with all threads. More processes than there are runs or processors (two at least) are
+    not begun. Raises ValueError for jobs < 1, and what a run raises.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be ≥ 1, given {jobs}")
+    items = list(items)
+    # More processes than processors or runs would only take memory.
+    jobs = min(jobs, max(os.cpu_count() or 1, 2), max(len(items), 1))
+    device = _start(device, torch.get_num_threads())
+    if jobs == 1:
+        computed = 0
+        for i, item in enumerate(items):
+            log.info("%d of %d: %s", i + 1, len(items), item)
+            computed += complete_one(item, device)
+        return computed
+    waiting = [item for item in items if records.missing(item)]
+    most = min(jobs, max(1, len(waiting)), max(2, os.cpu_count() or 1))
+    if most < jobs:
+        log.info("%d jobs side by side, not %d: %d runs wait for %d processors", most, jobs, len(waiting), os.cpu_count())
+    jobs, threads = most, max(1, torch.get_num_threads() // most)
+    bars = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"  # for the processes started here: their bars would overwrite one another
+    others = active_children()
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker, initargs=(device, threads)) as pool:
+        # The workers inherit this: an interrupt from the keyboard, which all of them get, is this process's to handle.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        futures = {pool.submit(complete_one, item, device): item for item in waiting}
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            for i, future in enumerate(as_completed(futures)):
+                try:
+                    future.result()
+                except BrokenProcessPool:
+                    running = ", ".join(str(item) for f, item in futures.items() if not f.done() or f.exception() is not None)
+                    raise WorkerDiedError(
+                        f"a process that computed one of these ended without a word, killed perhaps for want of memory: "
+                        f"{running}; what was recorded is kept, and the same command goes on from there"
+                    ) from None
+                log.info("%d of %d done: %s", i + 1, len(waiting), futures[future])
+        except BaseException as error:
+            if not isinstance(error, Exception):  # an interrupt: the runs in hand are not waited for, nor those queued up
+                for worker in set(active_children()) - set(others):
+                    worker.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
+        finally:
+            os.environ.pop("TQDM_DISABLE")
+            if bars is not None:
+                os.environ["TQDM_DISABLE"] = bars
+    return len(waiting)
+
+
+def _start(device: torch.device | str, threads: int) -> torch.device:
+    """Make this process ready to compute."""
+    torch.set_num_threads(threads)
+    tqdm.set_lock(threading.RLock())  # the default is a semaphore of the system's, which a terminated worker would leave behind
+    records.provenance()  # the commit of the code that runs, not of what the checkout holds hours later
+    return devices.device(str(device))
+
+
+def _start_worker(device: torch.device | str, threads: int) -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    _start(device, threads)
+
+
+def _end_with_the_parent() -> None:
+    """A worker whose parent was killed would go on with its run, then wait for ever for the next one."""
+    parent_process().join()
+    os._exit(1)

@@ -1,0 +1,298 @@
+"""Numbers as tidy frames: our records, and the paper's. Accuracies are in percent, as in the paper's tables."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache, lru_cache
+
+import numpy as np
+import pandas as pd
+
+from lib import intervals
+from lib.store import grid, records, schema
+from lib.store.grid import Item, Measurement, Run
+from lib.store.records import RecordError
+
+# Also with the suffix of an evaluation.
+IN_PERCENT = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions", "certified_error", "moved_by_pgd")
+COLUMNS = (
+    "scale", "dataset", "transform", "model", "widen_factor", "training", "train_size", "recipe", "seed",
+    "evaluation", "split", "metric", "value", "n", "status", "source", "device", "commit", "date",
+)  # fmt: skip
+
+
+def _rows(item: Item, name: str, shown_by: str | None) -> list[dict]:
+    try:
+        record = records.read(item, name)
+    except FileNotFoundError:
+        return []
+    state = records.status(item, name)
+    run = isinstance(item, Run)
+    base = {
+        "scale": item.scale,
+        "dataset": item.dataset,
+        "transform": item.transform,
+        "model": item.model if run else "",
+        "widen_factor": item.widen_factor if run else np.nan,
+        "training": item.training if run else "",
+        "train_size": item.train_size if run else pd.NA,
+        "recipe": item.recipe if run else "",
+        "seed": item.seed if run else pd.NA,
+        "evaluation": name,
+        "status": state,
+        **{field: record[field] for field in ("source", "device", "commit", "date")},
+    }
+    if state == "failed":
+        if name != "training":
+            return []  # taken of earlier weights
+        # A failed training has no accuracy, and the exhibits say so in the place of each.
+        metrics = {metric for evaluation in grid.evaluations(item, shown_by) for metric in grid.metrics(evaluation).values()}
+        return [{**base, "split": "test", "metric": metric, "value": np.nan, "n": 0} for metric in sorted(metrics)]
+    rows = []
+    for split, metrics in record.get("metrics", {}).items():
+        for metric, value in metrics.items():
+            # A stale value is never shown: its row says only that there is one.
+            shown = value * (100 if metric.startswith(IN_PERCENT) else 1) if state == "recorded" else np.nan
+            rows.append({**base, "split": split, "metric": metric, "value": shown, "n": record["sizes"][split]})
+    return rows
+
+
+def frame(items: list[Item], shown_by: str | None = None) -> pd.DataFrame:
+    """The records of `items`, tidy: one row a (run, split, metric), with the columns `COLUMNS`; accuracies in percent.
+
+    `shown_by` an exhibit: without the evaluations that others ask for. Rows of a stale record have status `stale`, those of a
+    failed run `failed`; neither has a value. RecordError for a record that is not whole.
+    """
+    rows = [row for item in items for name in grid.records(item, shown_by) for row in _rows(item, name, shown_by)]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"train_size": "Int64", "seed": "Int64", "value": "float64"})
+
+
+def load(scale: str) -> pd.DataFrame:
+    """Everything recorded at `scale` that the grid asks for, as `frame` gives it; for every CIFAR10 set there is."""
+    grid.check_scale(scale)
+    items = {item.key: item for name in grid.CIFAR10_SETS for item in grid.all_runs(scale, cifar10=name, stretches=True)}
+    return frame(list(items.values()))
+
+
+def spreads(scale: str) -> intervals.Spreads:
+    """How far trainings of `scale` lie apart that differ in their seed alone, by quantity: `intervals.pooled`.
+
+    Pooled over the runs of the grid that several seeds are recorded of. Of a scale without any, `paper`, those of `laptop`
+    stand in: the same networks and data, trained for less long. `smoke` has its own or none.
+    """
+    own = _spreads(scale, _states(scale))
+    return own or (_spreads("laptop", _states("laptop")) if scale == "paper" else {})
+
+
+@cache
+def _of_several_seeds(scale: str) -> list[Run]:
+    groups: dict[Run, list[Run]] = {}
+    for cifar10 in grid.CIFAR10_SETS:
+        for item in grid.all_runs(scale, cifar10=cifar10, stretches=True):
+            if isinstance(item, Run) and item.recipe == "default":
+                groups.setdefault(replace(item, seed=0), []).append(item)
+    return list(dict.fromkeys(run for group in groups.values() if len(group) > 1 for run in group))
+
+
+def _states(scale: str) -> tuple:
+    """Which records of the runs of several seeds there are, and when each was written."""
+    states = []
+    for run in _of_several_seeds(scale):
+        for name in grid.records(run):
+            with suppress(OSError):
+                file = records.path(run, name)
+                states.append((file, file.stat().st_mtime_ns))
+    return tuple(states)
+
+
+@lru_cache(maxsize=8)
+def _spreads(scale: str, states: tuple) -> intervals.Spreads:
+    return intervals.pooled(frame(_of_several_seeds(scale))) if states else {}
+
+
+def choose(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", cifar10: str | None = None) -> list[Item]:
+    """What the exhibit shows: its runs at `scale`, or, for `auto`, at the highest complete scale, else the most complete one.
+
+    `auto` looks at every CIFAR10 set as well, and never mixes two; a scale takes `cifar10`, by default `grid.cifar10_set()`.
+    ValueError for an unknown exhibit or scale.
+    """
+    if scale != "auto":
+        return grid.runs(exhibit, scale, seeds=seeds, cifar10=cifar10)
+    if seeds != "all" and (not isinstance(seeds, int) or seeds < 1):
+        raise ValueError(f"seeds must be 'all' or a number ≥ 1, given {seeds!r}")
+    candidates = {}
+    for name in grid.SCALES:
+        if name in grid.exhibit(exhibit)["scales"]:
+            for cifar10 in grid.CIFAR10_SETS:
+                # A number of seeds beyond what a scale declares takes what that scale has.
+                items = grid.runs(exhibit, name, cifar10=cifar10)
+                candidates[tuple(i.key for i in items), name] = _first_seeds(items, seeds)
+    # The first of equals: the highest scale, the exact set.
+    return max(candidates.values(), key=lambda items: _completeness(items, exhibit))
+
+
+def _first_seeds(items: list[Item], seeds: int | str) -> list[Item]:
+    if seeds == "all" or isinstance(items[0], Measurement):
+        return items
+    allowed = sorted({item.seed for item in items})[:seeds]
+    return [item for item in items if item.seed in allowed]
+
+
+def _completeness(items: list[Item], exhibit: str) -> float:
+    needed = [(item, name) for item in items for name in grid.records(item, exhibit)]
+    return sum(records.status(item, name) == "recorded" for item, name in needed) / len(needed)
+
+
+def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd.DataFrame:
+    """The records that the exhibit shows, as `frame` gives them, one scale and one CIFAR10 set only.
+
+    Evaluations that other exhibits take of the same runs are left out, and not missed. `attrs` says what the records are
+    out of: `exhibit`, `scale`, `expected` and `complete` (numbers of runs), `command`, which computes what is missing, and
+    `spreads`, how far trainings lie apart.
+    """
+    items = choose(exhibit, scale, seeds=seeds)
+    ours = frame(items, exhibit)
+    complete = sum(not records.missing(item, exhibit) for item in items)
+    declared = grid.exhibit(exhibit)["scales"]
+    first = "laptop" if "laptop" in declared else next(iter(declared))  # the scale to begin with
+    ours.attrs = {
+        "exhibit": exhibit,
+        "scale": items[0].scale,
+        "expected": len(items),
+        "complete": complete,
+        "command": f"python -m lib run {exhibit} --scale {items[0].scale if complete else first}",
+        "spreads": spreads(items[0].scale),
+    }
+    return ours
+
+
+def histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:
+    """The pixel histograms that the exhibit shows: one row a bin, with `transform`, `left`, `right` and `count`.
+
+    The columns of provenance and the `attrs` are those of `select`; stale histograms are left out.
+    """
+    rows = []
+    for base, record in _measured(exhibit, scale):
+        edges, counts = record["histogram"]["edges"], record["histogram"]["counts"]
+        bins = zip(edges, edges[1:], counts, strict=False)
+        rows += [{**base, "left": left, "right": right, "count": count} for left, right, count in bins]
+    return _with_attrs(rows, ["left", "right", "count"], exhibit, scale)
+
+
+def tables(exhibit: str, scale: str = "auto", *, cifar10: str | None = None) -> pd.DataFrame:
+    """The tables that the exhibit's measurements left, one below the other, with the columns of `histograms` about them.
+
+    The other columns are the measurement's own; stale tables are left out. `cifar10` as in `choose`.
+    """
+    rows = [{**base, **row} for base, record in _measured(exhibit, scale, cifar10) for row in record["table"]]
+    return _with_attrs(rows, [], exhibit, scale)
+
+
+_ABOUT = ("dataset", "transform", "model", "source", "device", "commit", "date", "scale", "status")
+
+
+def _measured(exhibit: str, scale: str, cifar10: str | None = None) -> Iterator[tuple[dict, dict]]:
+    """(what a row says of it, the record) of each measurement that is recorded."""
+    for item in choose(exhibit, scale, cifar10=cifar10):
+        if records.status(item, "measured") == "recorded":
+            record = records.read(item, "measured")
+            about = {field: record[field] for field in ("source", "device", "commit", "date", "scale")}
+            yield {"dataset": item.dataset, "transform": item.transform, "model": "", **about, "status": "recorded"}, record
+
+
+def _with_attrs(rows: list[dict], own: list[str], exhibit: str, scale: str) -> pd.DataFrame:
+    found = pd.DataFrame(rows, columns=None if rows else [*_ABOUT, *own])
+    found.attrs = select(exhibit, scale).attrs
+    return found
+
+
+def outcomes(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd.DataFrame:
+    """What became of each image under the attacks of the exhibit that are against the label alone: one row an image.
+
+    Columns `transform`, `seed`, `metric`, `image` (its place among the images attacked, the same for every attack of one
+    size) and `held`: still classified as its label. Stale and failed records are left out. `attrs` as `select` has them.
+    """
+    rows = []
+    for item in choose(exhibit, scale, seeds=seeds):
+        for name in grid.evaluations(item, exhibit):
+            if "against" not in grid.evaluation_settings(item, name) or records.status(item, name) != "recorded":
+                continue
+            record = records.read(item, name)
+            size = record["sizes"]["test"]
+            about = {"transform": item.transform, "seed": item.seed, "image": range(size)}
+            rows += [
+                pd.DataFrame({**about, "metric": metric, "held": records.unpack(packed, size).numpy()})
+                for metric, packed in record["outcomes"]["test"].items()
+            ]
+    columns = ["transform", "seed", "metric", "image", "held"]
+    found = pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
+    found.attrs = select(exhibit, scale, seeds=seeds).attrs
+    return found
+
+
+def lucky(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd.DataFrame:
+    """Robust accuracy under the paper's attack by both conventions: one row a PGD-trained model, test images, in percent.
+
+    Columns `dataset`, `transform`, `seed`, `robust_accuracy` (right after the attack, which is what is recorded), `both` (right
+    before and after it) and `lucky`, the difference: wrong before, and right once attacked. `attrs` as `select` has them.
+    """
+    rows = []
+    for item in choose(exhibit, scale, seeds=seeds):
+        if isinstance(item, Run) and "pgd" in grid.records(item, exhibit) and records.status(item, "pgd") == "recorded":
+            record = records.read(item, "pgd")
+            packed, size = record.get("outcomes", {}).get("test", {}), record["sizes"]["test"]
+            if {"clean_accuracy", "robust_accuracy"} <= packed.keys():
+                clean, robust = (records.unpack(packed[name], size) for name in ("clean_accuracy", "robust_accuracy"))
+                shares = [100 * bits.double().mean().item() for bits in (robust, robust & clean, robust & ~clean)]
+                rows.append([item.dataset, item.transform, item.seed, *shares])
+    found = pd.DataFrame(rows, columns=["dataset", "transform", "seed", "robust_accuracy", "both", "lucky"])
+    found.attrs = select(exhibit, scale, seeds=seeds).attrs
+    return found
+
+
+def benchmarks() -> list[str]:
+    """The names of the committed benchmarks. RecordError for a file whose name is none: lower-case letters, digits, hyphens."""
+    names = sorted(file.stem for file in (records.ROOT / "results" / "benchmarks").glob("*.json"))
+    for name in names:
+        if not re.fullmatch("[a-z0-9-]+", name):
+            raise RecordError(f"results/benchmarks/{schema.one_line(name)}.json is no benchmark's name; rename or delete it")
+    return names
+
+
+def benchmark(name: str) -> pd.DataFrame:
+    """The committed record of a benchmark, `results/benchmarks/<name>.json`: one row a (case, batch, engine).
+
+    `attrs`: `device`, `date`, `commit` and, where an earlier commit's engine was measured as well, `before`. FileNotFoundError
+    where it was never measured, RecordError where it is damaged.
+    """
+    file = records.ROOT / "results" / "benchmarks" / f"{name}.json"
+    try:
+        record = schema.parsed(file.read_text(encoding="utf-8"))
+        schema.check_benchmark(record)
+    except ValueError as error:
+        raise RecordError(f"{file} is not a valid benchmark ({schema.one_line(error)}); restore it, or delete it") from None
+    found = pd.DataFrame(record["rows"])
+    found.attrs = {field: record.get(field) for field in ("device", "date", "commit", "before")}
+    return found
+
+
+@cache
+def _published() -> pd.DataFrame:
+    return pd.read_csv(
+        records.ROOT / "results" / "published.csv", keep_default_na=False, na_values={"widen_factor": "", "value": ""}
+    )
+
+
+def published(exhibit: str | None = None) -> pd.DataFrame:
+    """The paper's numbers of one exhibit, or all 733: accuracies in percent, as printed.
+
+    ValueError, listing the exhibits, for an unknown one.
+    """
+    every = _published()
+    if exhibit is None:
+        return every.copy()
+    known = every["exhibit"].unique()
+    if exhibit not in known:
+        raise ValueError(f"the paper has no numbers for {exhibit!r}; allowed: {', '.join(known)}")
+    return every[every["exhibit"] == exhibit].reset_index(drop=True)
