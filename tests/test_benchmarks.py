@@ -58,10 +58,10 @@ def test_the_record_covers_peers_batches_and_networks():
     assert set(rows["engine"]) >= {"lib, float32", "before", "AdverTorch", "torchattacks", "Foolbox", "ART"}
     assert set(rows["batch"]) == {50, 128}
     assert rows["rounds"].min() >= 7
-    table = exhibits.speed_table(rows)
+    table = exhibits.speed_table(rows).text
     assert len(table) == rows["case"].nunique() * 2
     assert not (table == exhibits.MISSING).any(axis=None)
-    assert len(exhibits.agreement_table(rows)) == rows["case"].nunique() * rows["engine"].nunique()
+    assert len(exhibits.agreement_table(rows).rows) == rows["case"].nunique() * rows["engine"].nunique()
     assert exhibits.speed_figure(rows).axes
     (narrow,) = rows[
         (rows["case"] == "wide_resnet28-w0.25") & (rows["batch"] == 128) & (rows["engine"] == "lib, float32")

@@ -35,7 +35,7 @@ NOTHING = {name: trained(name) for name in ("under-training", "published-setting
 
 
 def test_the_gap_by_length_of_training():
-    table = exhibits.length_table(LONGER, OWN, TABLE_4)
+    table = exhibits.length_table(LONGER, OWN, TABLE_4).text
     assert table["training"].tolist() == [
         "5,628 (12 epochs), attacks of 10 steps of 0.06",
         "11,256 (24 epochs), attacks of 10 steps of 0.06",
@@ -111,7 +111,7 @@ def test_the_papers_scale_is_its_own_training():
     """Its recipe has the name of laptop's, and is not taken for it."""
     own = trained("published-settings")
     own.attrs = {**own.attrs, "scale": "paper"}
-    table = exhibits.length_table(LONGER, own, TABLE_4)
+    table = exhibits.length_table(LONGER, own, TABLE_4).text
     assert [row.partition(" (")[0] for row in table["training"]] == [
         *("5,628", "11,256", "22,512", "the paper's own: 100,000", "the paper's numbers, w=0.125")
     ]
@@ -145,7 +145,7 @@ COLOUR = trained("tuning-cifar10", ("third", "original", 25.0))
 
 
 def test_the_tuning_is_beside_the_papers_column():
-    table = exhibits.tuning_table({"MNIST": (SHORT, TABLE_4), "CIFAR10": (COLOUR, results.published("table-5"))})
+    table = exhibits.tuning_table({"MNIST": (SHORT, TABLE_4), "CIFAR10": (COLOUR, results.published("table-5"))}).text
     assert table["data set"].tolist() == ["MNIST"] * 3 + ["CIFAR10"] * 2
     assert table["steps"].tolist()[1] == "**5,628 (12 epochs)**"
     assert table["attack in training"].tolist()[:2] == ["5 steps of 0.12", "10 steps of 0.06"]
@@ -164,6 +164,6 @@ def test_what_is_said_of_the_tuning():
 
 def test_a_paper_without_that_width_is_not_compared():
     paper = TABLE_4.assign(widen_factor=np.where(TABLE_4["widen_factor"] == 0.25, 16.0, TABLE_4["widen_factor"]))
-    table = exhibits.tuning_table({"MNIST": (SHORT, paper)})
+    table = exhibits.tuning_table({"MNIST": (SHORT, paper)}).text
     assert table["robust: ours (Δ)"].tolist()[0] == "80.0"
     assert "from the paper" not in exhibits.tuning_seen({"MNIST": (SHORT, paper)})

@@ -44,7 +44,7 @@ def test_sentences_of_section_2_without_records_say_how_to_compute_them():
         exhibits.example_2_seen(tables()),
     ):
         assert text.startswith("Not computed yet; compute it with `python -m lib run example-1`")
-    for table in (exhibits.example_1_table(tables()), exhibits.distance_table(tables(), tables())):
+    for table in (exhibits.example_1_table(tables()).text, exhibits.distance_table(tables(), tables()).text):
         assert set(table.to_numpy().flatten()) == {exhibits.MISSING}
 
 
@@ -98,7 +98,7 @@ def test_example_1_is_drawn_at_its_values():
     ],
 )
 def test_cells_of_example_1(row, column, cell):
-    assert exhibits.example_1_table(tables(row)).loc[0, column] == cell
+    assert exhibits.example_1_table(tables(row)).text.loc[0, column] == cell
 
 
 def test_example_1_seen_counts():
@@ -130,7 +130,7 @@ def test_a_half_space_below_its_bound_is_told():
 
 
 def test_example_2_stands_beside_the_paper():
-    table = exhibits.example_2_table(results.published("example-2"))
+    table = exhibits.example_2_table(results.published("example-2")).text
     assert table.to_numpy().tolist() == [
         ["cube, any d, ε = 0.5", "94", "94.38", "≤0", "≤0", ""],
         ["ball, d = 3072, ε = 0.09", "97", "97.81", "97.80", "86.96", "97.79"],
@@ -163,14 +163,14 @@ def test_distances_apart_are_the_shift_and_the_shape():
 
 
 def test_distances_to_a_space_that_is_not_computed_are_blank():
-    table = exhibits.distance_table(tables(*spike(10.0, 400, "cube")), tables(*spike(5.0, 100, "mnist", "binarize")))
+    table = exhibits.distance_table(tables(*spike(10.0, 400, "cube")), tables(*spike(5.0, 100, "mnist", "binarize"))).text
     assert table["points"].tolist() == ["cube, d = 400", "MNIST, binarized"]
     assert table.iloc[1].tolist() == ["MNIST, binarized", "100", "5.00", "0.500", "0.0%", "", "", "", ""]
 
 
 def test_distances_stand_beside_the_papers_robustness():
     images = tables(*spike(7.0, 100, "mnist", width=0.7), *spike(6.0, 100, "cifar10-jpeg", "binarize"))
-    table = exhibits.distance_and_robustness_table(images, results.published())
+    table = exhibits.distance_and_robustness_table(images, results.published()).text
     assert table.to_numpy().tolist() == [
         ["CIFAR10 (JPEG), binarized", "0.600", "0.0%", "79.7"],
         ["MNIST", "0.700", "10.0%", "95.1"],

@@ -29,7 +29,7 @@ def test_figure_without_records_says_how_to_compute_them():
 
 def test_sensitivity_takes_both_ranges_over_the_same_variants():
     ours = frame(("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0))
-    table = exhibits.sensitivity_table({"MNIST": (ours, PAPER, TABLE_4)})
+    table = exhibits.sensitivity_table({"MNIST": (ours, PAPER, TABLE_4)}).text
     row = table[table["quantity"].str.startswith("robust accuracy")].iloc[0]
     assert (row["ours"], row["paper, variants computed"], row["paper, all variants"]) == ("7.5", "3.0", "15.0")
     assert row["paper, our width"] == "6.6"  # Table 4: 89.9 and 96.5
@@ -70,14 +70,14 @@ def test_footprints_name_the_nearer_filter():
     rows = [("original", 10.0), ("smooth-3", 9.7), ("smooth-square-3", 9.1)]
     measured = pd.DataFrame(rows, columns=["transform", "value"])
     volumes = pd.DataFrame([("smooth-3", -1250.0), ("smooth-square-3", -1266.0)], columns=["transform", "value"])
-    table = exhibits.footprint_table(volumes, measured, results.published("table-6"), results.published("table-1"))
+    table = exhibits.footprint_table(volumes, measured, results.published("table-6"), results.published("table-1")).text
     assert list(table["nearer"]) == ["square", "–", "column", "–", "–"]
 
 
 def test_both_footprints_stand_beside_the_papers_numbers_at_the_same_width():
     ours = frame(("smooth-5", *ROBUST, 77.0, 0), ("smooth-square-5", *ROBUST, 78.2, 0), ("smooth-8", *ROBUST, 76.0, 0))
     ours.attrs = {**ours.attrs, "exhibit": "footprints"}
-    table = exhibits.footprint_robustness_table(ours, TABLE_4).set_index("variant")
+    table = exhibits.footprint_robustness_table(ours, TABLE_4).text.set_index("variant")
     assert list(table.loc["smooth 5"]) == ["77.1", "77.0 (-0.1)", "78.2 (+1.1)", "column"]
     assert list(table.loc["smooth 8"]) == ["73.2", "76.0 (+2.8)", "–", "–"]
     said = exhibits.footprints_seen(ours, TABLE_4)
@@ -86,7 +86,7 @@ def test_both_footprints_stand_beside_the_papers_numbers_at_the_same_width():
     nothing = frame()
     nothing.attrs = ours.attrs
     assert exhibits.footprints_seen(nothing, TABLE_4).startswith("Not computed yet: no size of the filter")
-    assert set(exhibits.footprint_robustness_table(nothing, TABLE_4)["nearer"]) == {"–"}
+    assert set(exhibits.footprint_robustness_table(nothing, TABLE_4).text["nearer"]) == {"–"}
 
 
 def test_cifar10_says_what_its_images_are():
@@ -113,7 +113,7 @@ def test_lucky_images_are_counted_apart():
 
 def test_a_transform_that_the_paper_lacks_is_shown():
     ours = frame(("smooth-3", *ROBUST, 90.0, 0), ("smooth-9", *ROBUST, 80.0, 0))
-    table = sec3.robustness_table(ours, PAPER).set_index("variant")
+    table = sec3.robustness_table(ours, PAPER).text.set_index("variant")
     assert list(table.index)[-1] == "smooth 9"
     assert table.loc["smooth 9", "robust: paper"] == "n/a"
     assert table.loc["smooth 9", "robust: ours (Δ)"] == "80.0"

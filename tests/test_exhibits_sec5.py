@@ -23,7 +23,7 @@ from lib import exhibits
 def test_cells_of_tables_4_and_5(points, cell):
     tables = exhibits.capacity_tables(along("widen_factor", *points), TABLE_4)
     assert list(tables) == ["clean, standard", "clean, PGD", "robust"]
-    table = tables["robust"].set_index(["images", "variant"])
+    table = tables["robust"].text.set_index(["images", "variant"])
     assert table.loc[("test", "original"), "w=.25 ours"] == cell
     assert table.loc[("test", "original"), "w=.25 paper"] == "89.9"
     assert table.loc[("training", "original"), "w=.25 paper"] == "90.8"
@@ -32,7 +32,7 @@ def test_cells_of_tables_4_and_5(points, cell):
 
 def test_a_blank_of_our_copy_and_a_width_the_paper_has_not():
     ours = along("widen_factor", ("original", *CLEAN, 94.0, "test", 0.0625))
-    table = exhibits.capacity_tables(ours, TABLE_4)["clean, standard"].set_index(["images", "variant"])
+    table = exhibits.capacity_tables(ours, TABLE_4)["clean, standard"].text.set_index(["images", "variant"])
     assert table.loc[("test", "binarized"), "w=.125 paper"] == "n/a"
     assert table.loc[("training", "binarized"), "w=.125 paper"] == "99.9"
     assert list(table.loc[("test", "original"), ["w=.0625 paper", "w=.0625 ours"]]) == ["n/a", "94.0"]
@@ -46,8 +46,8 @@ def test_table_1_has_a_row_a_set_with_the_solved_factor():
             measured("scale_factor", {"rescale-to-smooth-3": 0.96945}),
         ]
     )
-    ours = frame(("smooth-3", *ROBUST, 80.0, 0), ("rescale-to-smooth-3", *ROBUST, 90.0, 0))
-    table = exhibits.equal_distance_table(distances, ours, TABLE_1)
+    ours = frame(("smooth-3", *ROBUST, 80.0, 0), ("rescale-to-smooth-3", *ROBUST, 90.0, 0), exhibit="table-1")
+    table = exhibits.equal_distance_table(distances, ours, TABLE_1).text
     assert len(table) == 9
     smoothed, original, binarized = (list(table.iloc[i, 1:]) for i in range(3))
     assert smoothed == ["7.12", "7.08", "", "", "91.3", "80.0 (-11.3)"]
@@ -64,7 +64,7 @@ SAME_DISTANCE = [
 
 def test_distance_seen_needs_all_sets_of_a_distance():
     distances = measured("inter_class_distance", {"smooth-3": 7.085})
-    text = exhibits.equal_distance_seen(distances, frame(*SAME_DISTANCE), TABLE_1)
+    text = exhibits.equal_distance_seen(distances, frame(*SAME_DISTANCE, exhibit="table-1"), TABLE_1)
     assert "smooth 3 (7.08)" in text
     assert "**17.0 points**" in text
     assert "in the paper 7.3" in text
@@ -74,7 +74,7 @@ def test_distance_seen_needs_all_sets_of_a_distance():
 
 def test_distance_figure_draws_the_three_families():
     distances = measured("inter_class_distance", {"smooth-3": 7.085, "rescale-to-smooth-3": 7.085})
-    (ax,) = exhibits.equal_distance_figure(distances, frame(*SAME_DISTANCE), TABLE_1).axes
+    (ax,) = exhibits.equal_distance_figure(distances, frame(*SAME_DISTANCE, exhibit="table-1"), TABLE_1).axes
     dashed = [line for line in ax.lines if line.get_linestyle() == "--" and len(line.get_xdata()) == 3]
     assert [list(line.get_ydata()) for line in dashed] == [[91.3, 90.3, 89.6], [94.6, 95.5, 94.9], [98.6, 98.6, 98.5]]
     assert list(dashed[0].get_xdata()) == [7.12, 7.01, 6.85]

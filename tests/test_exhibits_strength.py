@@ -30,7 +30,7 @@ def curve(transform="original", **values: float) -> pd.DataFrame:
 
 def test_the_suite_is_compared_image_by_image():
     outcomes = held(reference="hhhhhh..", fgsm="hhhhhhh.", autoattack="hhhh.h..", margin="hhhhh.h.")
-    table = exhibits.strength_table(outcomes).set_index("attack")["original"]
+    table = exhibits.strength_table(outcomes).text.set_index("attack")["original"]
     assert table["**the paper's PGD**"] == "75.0"
     assert table["FGSM: one step of ε"] == "87.5 (+12.5)"
     assert table["AutoAttack"] == "62.5 (-12.5)"
@@ -45,7 +45,7 @@ def test_the_suite_is_compared_image_by_image():
     ):
         assert part in text
     assert exhibits.strength_seen(held(reference="h.")) == "Not computed yet; compute it with `python -m lib run table-2`."
-    assert exhibits.strength_table(held())["original"].eq("–").all()
+    assert exhibits.strength_table(held()).text["original"].eq("–").all()
 
 
 def test_what_the_suite_does_to_the_range_over_variants():
@@ -58,7 +58,7 @@ def test_what_the_suite_does_to_the_range_over_variants():
     said = exhibits.strength_seen(both)
     assert "the attacks that are computed together take **10.0 to 30.0 points** off" in said
     assert said.endswith("stays**; they span 10.0 points under the paper's attack, and **30.0** under these together.")
-    assert exhibits.strength_table(held(reference="hh"))["original"].iloc[-1] == "–"
+    assert exhibits.strength_table(held(reference="hh")).text["original"].iloc[-1] == "–"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_the_suite_does_to_the_range_over_variants():
     ids=["stronger", "as strong", "weaker by chance", "weaker"],
 )
 def test_a_stronger_attack_that_does_less_fails_the_check(weaker, stronger, verdict):
-    table = exhibits.masking_table(held(fgsm=weaker, reference=stronger), curve()).set_index("check")["original"]
+    table = exhibits.masking_table(held(fgsm=weaker, reference=stronger), curve()).text.set_index("check")["original"]
     assert table["one step does less than many"] == verdict
     assert table["AutoAttack does no less than the paper's"] == "–"
 
@@ -88,9 +88,9 @@ def test_a_stronger_attack_that_does_less_fails_the_check(weaker, stronger, verd
     ids=["all hold", "grey fails", "the end fails", "nothing"],
 )
 def test_a_curve_that_stays_up_fails_the_check(values, verdicts):
-    table = exhibits.masking_table(held(), curve(**values))
+    table = exhibits.masking_table(held(), curve(**values)).text
     assert tuple(table["original"].iloc[-3:]) == verdicts
-    text = exhibits.masking_seen(table)
+    text = exhibits.masking_seen(held(), curve(**values))
     failing = sum("fails" in verdict for verdict in verdicts)
     computed = sum(verdict != "–" for verdict in verdicts)
     assert text.startswith(
@@ -100,7 +100,7 @@ def test_a_curve_that_stays_up_fails_the_check(values, verdicts):
 
 
 def test_curve_table_has_the_budgets_around_the_papers():
-    table = exhibits.curve_table(curve(e_0=99.0, e_0_15=97.0, e_0_3=90.0, e_0_4=60.0, e_0_45=40.0)).set_index("variant")
+    table = exhibits.curve_table(curve(e_0=99.0, e_0_15=97.0, e_0_3=90.0, e_0_4=60.0, e_0_45=40.0)).text.set_index("variant")
     assert list(table.columns) == ["ε = 0 (clean)", "ε = 0.15", "ε = 0.3", "ε = 0.45", "half fall at ε ="]
     assert list(table.loc["original"]) == ["99.0", "97.0", "90.0", "40.0", "0.425"]
     assert list(table.loc["smooth 8"]) == ["–"] * 5
@@ -170,7 +170,7 @@ def test_what_half_precision_does_is_parted():
     found = _changed(
         as_trained=own, half=more, tiny_zero=more, half_but_tiny=own, tiny_shrunk=own, tiny_flipped=[True, True, True, False]
     )
-    table = exhibits.half_table(found).set_index("weights")
+    table = exhibits.half_table(found).text.set_index("weights")
     assert list(table.loc["as trained (float32)"]) == ["50.0", "0", "0"]
     assert list(table.loc["all in half precision"]) == ["75.0", "1", "0"]
     assert list(table.loc["only those, with the other sign"]) == ["75.0", "2", "1"]
@@ -181,9 +181,9 @@ def test_what_half_precision_does_is_parted():
 
 def test_half_precision_without_records():
     assert exhibits.half_seen(_changed()).startswith("Not computed yet")
-    assert set(exhibits.half_table(_changed())["robust accuracy"]) == {"–"}
+    assert set(exhibits.half_table(_changed()).text["robust accuracy"]) == {"–"}
     failed = _changed()
     failed.attrs = {**failed.attrs, "complete": 1, "expected": 1}
     assert exhibits.half_seen(failed) == "The training failed at this scale: there is no network to attack."
     some = _changed(as_trained=[True], half=[True])
-    assert exhibits.half_table(some)["robust accuracy"].tolist() == ["100.0", "100.0", "–", "–", "–", "–"]
+    assert exhibits.half_table(some).text["robust accuracy"].tolist() == ["100.0", "100.0", "–", "–", "–", "–"]

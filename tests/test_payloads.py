@@ -21,8 +21,8 @@ from payloads import payloads
 from lib import exhibits
 from lib.book import write_records
 from lib.book.behind import cells
-from lib.exhibits.cells import as_csv, words
-from lib.store import grid, records, schema
+from lib.exhibits.cells import words
+from lib.exhibits.table import Column, Table, as_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 PAYLOADS = payloads(Path("/nowhere/file"))
@@ -36,7 +36,7 @@ SHOWN = {
     "hours": "exhibits.compute_table(pd.DataFrame([dict(scale='laptop', device=text, kind='training', records=1, hours=1.0)]))",
     "claims": "exhibits.claims_table(pd.DataFrame([dict(sentence='A.', claim='a', paper_verdict='holds', paper_evidence=text,"
     " verdict='fails', evidence=text, reason='')]))",
-    "downloads": "exhibits.downloads('a', rows, rows)",
+    "downloads": "exhibits.downloads('a', as_table(rows), rows)",
 }
 PAGE = """---
 jupytext:
@@ -58,7 +58,7 @@ sys.path[:0] = [TESTS, ROOT]
 from frames import frame
 from payloads import payloads
 from lib import exhibits
-from test_payloads import of_benchmark, of_record
+from test_payloads import as_table, of_benchmark, of_record
 for kind, text in payloads(Path(TARGET)).items():
     rows, speed, kind = of_record(text), of_benchmark(text), kind.replace(" ", "-")
 SHOW
@@ -72,6 +72,10 @@ def of_record(text: str) -> pd.DataFrame:
     for field in ("source", "device", "commit", "date"):
         rows[field] = text
     return rows
+
+
+def as_table(rows: pd.DataFrame) -> Table:
+    return Table([Column(str(heading)) for heading in rows], rows.astype(object).to_numpy().tolist())
 
 
 def of_benchmark(text: str) -> pd.DataFrame:
@@ -168,7 +172,7 @@ def test_words_are_one_line_that_reads_as_the_text(kind):
 def test_no_cell_of_a_csv_file_is_a_formula(kind):
     """In the downloads of a page, and in a table whose heading is the payload."""
     rows = of_record(PAYLOADS[kind]).assign(**{PAYLOADS[kind]: PAYLOADS[kind]})
-    (links,) = re.findall(r"base64,([A-Za-z0-9+/=]+)\">a-records.csv", exhibits.downloads("a", rows, rows))
+    (links,) = re.findall(r"base64,([A-Za-z0-9+/=]+)\">a-records.csv", exhibits.downloads("a", as_table(rows), rows))
     for line in csv.reader(io.StringIO(base64.b64decode(links).decode())):
         for cell in line:
             assert not re.match(r"\s*[=@]", cell)
@@ -217,8 +221,8 @@ def exhibits_of(page: Path, monkeypatch) -> dict[str, str]:
 
 
 def _text(exhibit) -> str:
-    if isinstance(exhibit, pd.DataFrame):
-        return exhibit.to_markdown(index=False, disable_numparse=True)
+    if isinstance(exhibit, Table):
+        return exhibit.markdown()
     if isinstance(exhibit, Figure):
         file = io.StringIO()
         exhibit.savefig(file, format="svg")  # a formula that is none would raise

@@ -21,8 +21,7 @@ from sphinx.util.osutil import relative_uri
 
 from lib import exhibits
 from lib.book.behind import labels, origins
-from lib.exhibits.cells import as_csv
-from lib.store import grid, records, results
+from lib.exhibits.table import as_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = "records"  # the folder of the CSV files in the built book

@@ -4,7 +4,6 @@ An exhibit never loads, trains or saves. `ours` is what `results.select` gives, 
 Figures are shown as vector graphics.
 """
 
-import pandas as pd
 from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
@@ -22,7 +21,7 @@ from lib.exhibits.appD import (
     unboxed_seen,
     unboxed_table,
 )
-from lib.exhibits.cells import MISSING, QUANTITIES, badge, budget_label, downloads, stamp, transform_label
+from lib.exhibits.cells import QUANTITIES, badge, budget_label, downloads, listed, stamp, transform_label
 from lib.exhibits.figures import (
     boundary_figure,
     claim_figure,
@@ -108,6 +107,7 @@ from lib.exhibits.strength import (
     strength_seen,
     strength_table,
 )
+from lib.exhibits.table import MISSING, Table
 from lib.intervals import interval
 
 __all__ = [
@@ -172,6 +172,7 @@ __all__ = [
     "linear_margin_seen",
     "linf_seen",
     "linf_table",
+    "listed",
     "lucky_seen",
     "marks_seen",
     "marks_table",
@@ -224,7 +225,7 @@ __all__ = [
 ]
 
 
-def show(name: str, exhibit: Figure | pd.DataFrame | HTML | str) -> None:
+def show(name: str, exhibit: Figure | Table | HTML | str) -> None:
     """Display an exhibit in the notebook and hand it, under `name`, to the page that refers to it."""
     from matplotlib_inline.backend_inline import set_matplotlib_formats
     from myst_nb import glue
@@ -232,9 +233,7 @@ def show(name: str, exhibit: Figure | pd.DataFrame | HTML | str) -> None:
     if isinstance(exhibit, (Figure, HTML)):
         set_matplotlib_formats("svg")
         glue(name, exhibit)
-    elif isinstance(exhibit, pd.DataFrame):
-        words = r"\b(?!stale\b|failed\b)[A-Za-z]{4}"  # a number that is not there does not make a column of words
-        alignment = ["left" if exhibit.iloc[:, i].str.contains(words).any() else "right" for i in range(exhibit.shape[1])]
-        glue(name, Markdown(exhibit.to_markdown(index=False, colalign=alignment, disable_numparse=True)))
+    elif isinstance(exhibit, Table):
+        glue(name, Markdown(exhibit.markdown()))
     else:
         glue(name, Markdown(exhibit))

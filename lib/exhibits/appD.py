@@ -9,51 +9,49 @@ from scipy.stats import rankdata, spearmanr
 from lib import geometry
 from lib.exhibits.cells import (
     BOXED,
-    MISSING,
     UNBOXED,
+    accuracy,
     from_to,
+    listed,
     measured_values,
-    number,
-    our_cell,
+    our_number,
     out_of_the_box,
     over_seeds,
     paper_eps,
     paper_values,
+    printed,
     set_name,
     to_compute,
     transform_label,
 )
-from lib.store import grid
+from lib.exhibits.table import NOT_IN_PAPER, Column, Table
 
 
-def perturbable_volume_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> pd.DataFrame:
+def perturbable_volume_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> Table:
     """Table 6: mean log2 perturbable volume of test images, in bits, with the range that is possible.
 
     `sets`: from the paper's name of a data set, or `fashion_mnist`, to what was measured of its variants. The paper's values
     are whole bits, truncated toward zero: of ours, "truncated" is what it would have printed. The range is that of d pixels:
     d·log2(eps) in a corner of the cube to d·log2(2·eps) where no face is near.
     """
+    columns = [
+        Column("data set"), Column("variant"), Column("paper", ".0f", absent=""), Column("ours", ".2f"),
+        Column("truncated", ".0f"), Column("possible", write=lambda ends: f"{ends[0]:.1f} to {ends[1]:.1f}", left=False),
+    ]  # fmt: skip
     rows = []
     for name, measured in sets.items():
-        block = grid.exhibit(measured.attrs["exhibit"])
-        printed = paper[paper["dataset"] == name].set_index("transform")["value"]
+        theirs = paper[paper["dataset"] == name]
+        printed = theirs.set_index("transform")["value"]
         values = measured_values(measured, "log2_perturbable_volume")
         label = set_name(measured["dataset"].iloc[0] if len(measured) else name)
         eps = paper_eps(name)
         pixels = 3 * 32 * 32 if name == "cifar10" else 28 * 28
-        for transform in dict.fromkeys([*block["transform"], *printed.index]):
+        possible = pixels * np.log2(eps), pixels * np.log2(2 * eps)
+        for transform in listed(measured, theirs):
             value = values.get(transform, np.nan)
-            rows.append(
-                {
-                    "data set": label,
-                    "variant": transform_label(transform),
-                    "paper": f"{printed[transform]:.0f}" if transform in printed else "",
-                    "ours": number(value, "{:.2f}"),
-                    "truncated": number(np.trunc(value), "{:.0f}"),
-                    "possible": f"{pixels * np.log2(eps):.1f} to {pixels * np.log2(2 * eps):.1f}",
-                }
-            )
-    return pd.DataFrame(rows)
+            theirs_here = printed.get(transform, np.nan)
+            rows.append((label, transform_label(transform), theirs_here, value, np.trunc(value), possible))
+    return Table(columns, rows)
 
 
 def perturbable_volume_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
@@ -76,31 +74,33 @@ def perturbable_volume_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFram
     return " ".join(said)
 
 
-def unboxed_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> pd.DataFrame:
+def unboxed_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> Table:
     """Table 7: robust accuracy under PGD within the unit cube and under PGD that may leave it, in percent of test images.
 
     `sets`: from the paper's name of a data set to ours. The change is that from within to without, on either side.
     """
+    columns = [
+        Column("variant"), printed("within: paper"), accuracy("within: ours"), printed("without: paper"),
+        accuracy("without: ours"), Column("change: paper", "+.1f", absent=NOT_IN_PAPER), Column("change: ours", "+.1f"),
+    ]  # fmt: skip
     rows = []
     for name, ours in sets.items():
         theirs = paper[paper["dataset"] == name]
         boxed, unboxed = (paper_values(theirs, *quantity) for quantity in (BOXED, UNBOXED))
         mine = [over_seeds(ours, *quantity) for quantity in (BOXED, UNBOXED)]
         label = set_name(ours["dataset"].iloc[0] if len(ours) else name)
-        for transform in theirs["transform"].unique():
-            change = mine[1]["mean"].get(transform, np.nan) - mine[0]["mean"].get(transform, np.nan)
-            rows.append(
-                {
-                    "variant": f"{label}, {transform_label(transform)}",
-                    "within: paper": f"{boxed[transform]:.1f}",
-                    "within: ours (Δ)": our_cell(mine[0], transform, boxed[transform]),
-                    "without: paper": f"{unboxed[transform]:.1f}",
-                    "without: ours (Δ)": our_cell(mine[1], transform, unboxed[transform]),
-                    "change: paper": f"{unboxed[transform] - boxed[transform]:+.1f}",
-                    "change: ours": number(change, "{:+.1f}"),
-                }
+        for transform in listed(theirs, ours):
+            within, without = (values.get(transform, np.nan) for values in (boxed, unboxed))
+            ours_within, ours_without = (
+                our_number(found, transform, value) for found, value in zip(mine, (within, without), strict=True)
             )
-    return pd.DataFrame(rows)
+            rows.append(
+                (
+                    f"{label}, {transform_label(transform)}", within, ours_within, without, ours_without, without - within,
+                    ours_without.value - ours_within.value,
+                )
+            )  # fmt: skip
+    return Table(columns, rows)
 
 
 def unboxed_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
@@ -171,26 +171,22 @@ def distance_correlation_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFram
     return " ".join(said)
 
 
-def linf_table(sets: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def linf_table(sets: Sequence[pd.DataFrame]) -> Table:
     """Appendix D.2.1: ℓ∞ distances of all pairs of test images of different classes: how near to 1 they are."""
-    headings = {
-        "linf_distance_smallest": "smallest",
-        "linf_distance_percentile_1": "1% are below",
-        "linf_distance_median": "median",
-        "linf_distance_share_above_0.9": "share above .9",
+    quantities = {
+        "linf_distance_smallest": Column("smallest", ".3f"),
+        "linf_distance_percentile_1": Column("1% are below", ".3f"),
+        "linf_distance_median": Column("median", ".3f"),
+        "linf_distance_share_above_0.9": Column("share above .9", ".1%"),
     }
     rows = []
     for measured in sets:
-        block = grid.exhibit(measured.attrs["exhibit"])
-        label = set_name(measured["dataset"].iloc[0] if len(measured) else block["dataset"])
-        for transform in block["transform"]:
-            row = {"data set": label, "variant": transform_label(transform)}
-            for metric, heading in headings.items():
-                value = measured_values(measured, metric).get(transform, np.nan)
-                row[heading] = number(100 * value, "{:.1f}%") if "share" in metric else number(value, "{:.3f}")
-            images = measured.loc[measured["transform"] == transform, "n"]
-            rows.append({**row, "images": f"{images.iloc[0]}" if len(images) else MISSING})
-    return pd.DataFrame(rows)
+        label = set_name(measured["dataset"].iloc[0] if len(measured) else grid.exhibit(measured.attrs["exhibit"])["dataset"])
+        images = measured.groupby("transform")["n"].first()
+        for transform in listed(measured):
+            found = [measured_values(measured, metric).get(transform, np.nan) for metric in quantities]
+            rows.append((label, transform_label(transform), *found, images.get(transform, np.nan)))
+    return Table([Column("data set"), Column("variant"), *quantities.values(), Column("images", "g")], rows)
 
 
 def linf_seen(sets: Sequence[pd.DataFrame]) -> str:
@@ -214,31 +210,30 @@ def linf_seen(sets: Sequence[pd.DataFrame]) -> str:
 SEPARATED = 0.99  # of the points: what counts as separating two spheres
 
 
-def facets_table(rows: pd.DataFrame, dimension: int) -> pd.DataFrame:
+def facets_table(rows: pd.DataFrame, dimension: int) -> Table:
     """Theorem D.1 beside the networks: how many facets a polytope needs between the spheres, and how many units sufficed.
 
     `rows`: as `results.tables("figure-6")` gives them. For the data as they are, and for what an ℓ2 budget of eps leaves of the
     gap. In two dimensions the fewest sides are known exactly; else e^(n/(2d²)) is a lower bound. ">64":
     none of the widths tried, which go up to 64.
     """
+    kinds = {"clean": ("standard", "clean_accuracy"), "robust": ("pgd", "robust_accuracy")}
+    columns = [Column("gap", "g")]
+    for label in kinds:
+        columns.append(Column(f"{label}: radii 1 to", ".2f"))
+        columns.append(Column(f"{label}: sides needed", "d") if dimension == 2 else Column(f"{label}: facets, at least", ".1f"))
+        columns.append(Column(f"{label}: units that sufficed", "d"))
     shown = []
     here = rows[rows["d"] == dimension] if len(rows) else rows
     for gap, at in here.groupby("gap") if len(here) else ():
-        row = {"gap": f"{gap:g}"}
-        for label, eps, trained, metric in (
-            ("clean", 0.0, "standard", "clean_accuracy"),
-            ("robust", at["eps"].iloc[0], "pgd", "robust_accuracy"),
-        ):
-            ratio = geometry.ratio_of_radii(gap, eps)
+        row = [gap]
+        for label, (trained, metric) in kinds.items():
+            ratio = geometry.ratio_of_radii(gap, at["eps"].iloc[0] if label == "robust" else 0.0)
             enough = at[(at["training"] == trained) & (at[metric] >= SEPARATED)]["width"]
-            row[f"{label}: radii 1 to"] = f"{ratio:.2f}"
-            if dimension == 2:
-                row[f"{label}: sides needed"] = str(geometry.polygon_sides(ratio))
-            else:
-                row[f"{label}: facets, at least"] = f"{geometry.facets_needed(dimension, ratio):.1f}"
-            row[f"{label}: units that sufficed"] = str(enough.min()) if len(enough) else f">{at['width'].max()}"
+            needed = geometry.polygon_sides(ratio) if dimension == 2 else geometry.facets_needed(dimension, ratio)
+            row += [ratio, needed, int(enough.min()) if len(enough) else f">{at['width'].max()}"]
         shown.append(row)
-    return pd.DataFrame(shown or [dict.fromkeys(("gap", "needed", "units that sufficed"), MISSING)])
+    return Table(columns, shown)
 
 
 def spheres_seen(rows: pd.DataFrame) -> str:

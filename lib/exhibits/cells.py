@@ -3,12 +3,14 @@
 import base64
 import html
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from lib import grid, schema
+from lib.exhibits.table import NOT_IN_PAPER, Column, Number, Table, as_csv
 from lib.intervals import Estimate, estimate, interval, spread_of
 from lib.store import grid, schema
 
@@ -23,8 +25,6 @@ QUANTITIES = {
 # The three blocks of Tables 4 and 5, and the three columns of Figure 4.
 ACCURACIES = list(QUANTITIES)[:3]
 BOXED, UNBOXED = ("pgd", "robust_accuracy"), ("pgd", "robust_accuracy_unboxed")
-MISSING = "–"
-NOT_IN_PAPER = "n/a"
 
 
 def transform_label(name: str) -> str:
@@ -87,9 +87,21 @@ def paper_values(
     return rows.set_index(by)["value"]
 
 
-def listed(paper: pd.DataFrame, ours: pd.DataFrame) -> list[str]:
-    """The transforms of both: the paper's in its order, then those of ours that it lacks."""
-    return list(dict.fromkeys([*paper["transform"], *ours["transform"]]))
+def listed(*frames: pd.DataFrame) -> list[str]:
+    """The transforms of all: those of the first in its order, then what each of the others has besides.
+
+    Of ours these are the transforms that its exhibit declares, whether recorded or not, and those that are recorded.
+    """
+    names: list[str] = []
+    for frame in frames:
+        names += _declared(frame.attrs["exhibit"]) if "exhibit" in frame.attrs else []
+        names += list(frame["transform"])
+    return list(dict.fromkeys(names))
+
+
+def _declared(exhibit: str) -> list[str]:
+    names = grid.exhibit(exhibit)["transform"]
+    return [names] if isinstance(names, str) else names
 
 
 def measured_values(measured: pd.DataFrame, metric: str) -> pd.Series:
@@ -121,35 +133,6 @@ def extent(values: pd.Series) -> float:
 def out_of_the_box(boxed: pd.Series, unboxed: pd.Series) -> pd.Series:
     """What leaving the box changes, by transform, where both are there."""
     return (unboxed - boxed).dropna()
-
-
-def cell(found: pd.DataFrame, key: str | tuple, shown: Callable[[pd.Series], str]) -> str:
-    """`shown` of the row of `over_seeds` at `key`; its status where it has no value, "–" where there is no row."""
-    if key not in found.index:
-        return MISSING
-    row = found.loc[key]
-    return shown(row) if row["seeds"] else row["status"]
-
-
-def our_cell(found: pd.DataFrame, key: str | tuple, theirs: float = np.nan, digits: int = 1) -> str:
-    """Ours at `key` of `over_seeds`: the mean, ± half the range over several seeds, and in brackets Δ, ours minus theirs."""
-
-    def shown(row: pd.Series) -> str:
-        spread = f" ± {(row['high'] - row['low']) / 2:.{digits}f}" if row["seeds"] > 1 else ""
-        difference = f" ({row['mean'] - theirs:+.{digits}f})" if np.isfinite(theirs) else ""
-        return f"{row['mean']:.{digits}f}{spread}{difference}"
-
-    return cell(found, key, shown)
-
-
-def paper_cell(value: float) -> str:
-    """The paper's percentage or points, as it prints them; "n/a" where it prints none."""
-    return f"{value:.1f}" if np.isfinite(value) else NOT_IN_PAPER
-
-
-def number(value: float, pattern: str) -> str:
-    """`value` by the pattern; "–" where there is none."""
-    return pattern.format(value) if np.isfinite(value) else MISSING
 
 
 def percent(value: float) -> str:
@@ -233,33 +216,44 @@ def stamp(frames: Sequence[pd.DataFrame]) -> str:
     return f"{said}{dirty} Computed {days}."
 
 
-def downloads(name: str, tables: pd.DataFrame | Mapping[str, pd.DataFrame], ours: pd.DataFrame) -> str:
-    """Links to `name`.csv, what the table shows, and `name`-records.csv, the records behind it, one row a number.
+def downloads(name: str, tables: Table | Mapping[str, Table], ours: pd.DataFrame) -> str:
+    """Links to `name`.csv, the values that the table shows, and `name`-records.csv, the records behind it, one row a number.
 
     The links hold the files themselves: they work without a network, a server or JavaScript.
     """
-    if not isinstance(tables, pd.DataFrame):
-        tables = pd.concat(dict(tables), names=["quantity"]).reset_index("quantity")
+    if isinstance(tables, Table):
+        values = tables.values()
+    else:
+        each = {heading: table.values() for heading, table in tables.items()}
+        values = pd.concat(each, names=["quantity"]).reset_index("quantity")
     return (
-        f"Download: {_csv(f'{name}.csv', tables)} (the table) · "
+        f"Download: {_csv(f'{name}.csv', values)} (the table) · "
         f"{_csv(f'{name}-records.csv', ours)} (the records behind it, one row a number)"
     )
-
-
-def as_csv(rows: pd.DataFrame) -> str:
-    """The table as a CSV file. A spreadsheet takes none of its texts for a formula: one that begins like it gets a quote."""
-    texts = [column for column in rows if not pd.api.types.is_numeric_dtype(rows[column])]
-    return rows.assign(**{str(column): rows[column].map(_inert) for column in texts}).rename(columns=_inert).to_csv(index=False)
-
-
-def _inert(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    line = schema.one_line(value)
-    # A sign before a number, as in a difference, is no formula.
-    return f"'{line}" if re.match(r"\s*(=|@|[+-](?![\d.,%\s()±to+–-]*$))", line) else line
 
 
 def _csv(file: str, rows: pd.DataFrame) -> str:
     content = base64.b64encode(as_csv(rows).encode()).decode()
     return f'<a download="{file}" href="data:text/csv;charset=utf-8;base64,{content}">{file}</a>'
+
+
+def our_number(found: pd.DataFrame, key: str | tuple, theirs: float = np.nan) -> Number:
+    """Ours at `key` of `over_seeds`, with its 95% interval, half the range over several seeds, and `theirs` beside it."""
+    if key not in found.index:
+        return Number()
+    row = found.loc[key]
+    if not row["seeds"]:
+        return Number(status=row["status"])
+    about = row_estimate(row)
+    half = (row["high"] - row["low"]) / 2 if row["seeds"] > 1 else np.nan
+    return Number(float(row["mean"]), about.low, about.high, half, float(theirs))
+
+
+def accuracy(heading: str, **how) -> Column:
+    """A column of ours: a percentage, and Δ in brackets."""
+    return Column(heading, ".1f", **{"delta": True, **how})
+
+
+def printed(heading: str) -> Column:
+    """A column of the paper's percentages or points, as it prints them; "n/a" where it prints none."""
+    return Column(heading, ".1f", absent=NOT_IN_PAPER)

@@ -40,7 +40,7 @@ from lib.exhibits.cells import (
     transform_label,
 )
 from lib.exhibits.sec2 import distance_moments, set_label
-from lib.exhibits.sec4 import FASHION
+from lib.exhibits.sec4 import fashion_name
 from lib.exhibits.strength import eps_curve
 from lib.run import cost
 from lib.store import grid
@@ -56,12 +56,10 @@ _STYLE = {
 }
 
 
-def robustness_figure(
-    ours: pd.DataFrame, paper: pd.DataFrame | None, *, xlabel: str, variants: Sequence[str] | None = None
-) -> Figure:
+def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, xlabel: str) -> Figure:
     """Figures 2 and 3a: the four quantities over the variants; solid ours with its interval, dashed the paper.
 
-    `variants`: from left to right, where the paper prints no numbers (`paper` is None); else the order is its table's. The
+    The variants stand in the order of the paper's table, or, where it prints no numbers (`paper` is None), of the grid. The
     error bars are 95% intervals, of images and trainings.
     """
     with mpl.rc_context(_STYLE):
@@ -69,7 +67,7 @@ def robustness_figure(
         if paper is None and not ours["value"].notna().any():
             return _empty(figure, ours)
         ax = figure.subplots()
-        transforms = list(variants or listed(paper, ours))
+        transforms = listed(ours) if paper is None else listed(paper, ours)
         # Robustness w.r.t. predictions often lies on robust accuracy: hollow squares leave the circles visible.
         markers = dict(zip(QUANTITIES, ("o", "o", "o", "s"), strict=True))
         for quantity, (label, _, colour) in QUANTITIES.items():
@@ -228,7 +226,7 @@ def distance_bars(sets: Sequence[pd.DataFrame]) -> Figure:
         present = [rows for rows in sets if len(rows)]
         if not present:
             return _empty(figure, sets[0])
-        blocks = [grid.exhibit(rows.attrs["exhibit"])["transform"] for rows in present]
+        blocks = [listed(rows) for rows in present]
         axes = np.atleast_1d(figure.subplots(1, len(present), width_ratios=[len(names) + 3 for names in blocks]))
         for ax, rows, names in zip(axes, present, blocks, strict=True):
             values = measured_values(rows, "inter_class_distance").reindex(names)
@@ -390,7 +388,7 @@ def curve_figure(ours: pd.DataFrame) -> Figure:
         eps = paper_eps(block["dataset"])
         unit = 1 if eps > 0.05 else 1 / 255
         ax = figure.subplots()
-        for name, look in _looks(block["transform"]).items():
+        for name, look in _looks(listed(ours)).items():
             at = curve[(curve["transform"] == name) & (curve["eps"] <= 2 * eps)]
             means = at.groupby("eps")["value"].mean()
             if len(means):
@@ -558,11 +556,15 @@ def distance_figure(uniform: pd.DataFrame, images: pd.DataFrame) -> Figure:
             return _empty(figure, images)
         axes = figure.subplots(1, 2, sharey=True)
         drawn = pd.concat([frame for frame in (uniform, images) if len(frame)])
+        others = cycle(PALETTE[4:7])  # of sets that the paper does not speak of
         for (dataset, transform, d), group in drawn.groupby(["dataset", "transform", "d"], sort=False):
             if dataset in _SPACE_COLOURS:
                 colour, style = _SPACE_COLOURS[dataset], "-" if d == drawn["d"].min() else "--"
             else:
-                colour, style = _SET_COLOURS["cifar10" if dataset.startswith("cifar10") else dataset, transform], "-"
+                colour, style = (
+                    _SET_COLOURS.get(("cifar10" if dataset.startswith("cifar10") else dataset, transform), next(others)),
+                    "-",
+                )
             label = set_label(dataset, transform, d)
             # Distances of binary images are roots of whole numbers: bins as fine as the record's would show their spacing.
             first = np.arange(0, len(group), 4)
@@ -602,19 +604,19 @@ def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         ax = figure.subplots()
-        quantities, width = list(QUANTITIES)[:3], 0.26
+        variants, quantities, width = listed(paper, ours), list(QUANTITIES)[:3], 0.26
         for i, quantity in enumerate(quantities):
             label, _, colour = QUANTITIES[quantity]
-            places = [group + (i - 1) * width for group in range(len(FASHION))]
-            mine = over_seeds(ours, *quantity).reindex(list(FASHION))
+            places = [group + (i - 1) * width for group in range(len(variants))]
+            mine = over_seeds(ours, *quantity).reindex(variants)
             spans = [_bar(row) for _, row in mine.iterrows()]
             ax.bar(places, mine["mean"], width * 0.9, color=colour, label=label)
             ax.errorbar(places, mine["mean"], yerr=np.transpose(spans), fmt="none", color="black", capsize=2)
-            theirs = paper_values(paper, *quantity).reindex(list(FASHION))
+            theirs = paper_values(paper, *quantity).reindex(variants)
             ends = [place - width / 2 for place in places], [place + width / 2 for place in places]
             ax.hlines(theirs, *ends, linestyles="dashed", colors="black", linewidth=1.2)
         ax.plot([], [], "--", color="black", linewidth=1.2, label="the paper")
-        ax.set_xticks(range(len(FASHION)), FASHION.values())
+        ax.set_xticks(range(len(variants)), map(fashion_name, variants))
         ax.set(ylabel="test images (%)", ylim=(0, 101))
         ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
         _footer(figure, ours)
@@ -643,7 +645,7 @@ def length_figure(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) ->
         ax = figure.subplots()
         width = next(iter(found.attrs["settings"].values()))["model"]["widen_factor"]
         printed = paper_values(paper, *BOXED, by=["transform", "widen_factor"])
-        looks = _looks(length.variants(own))
+        looks = _looks(listed(own, ours))
         for name, look in looks.items():
             rows = found[found.index.get_level_values("transform") == name]
             apart = np.array([length.is_own(scale, recipe) for scale, recipe, _ in rows.index], dtype=bool)
@@ -677,7 +679,7 @@ def volume_figure(
     """
     with mpl.rc_context(_STYLE):
         paper, paper_volumes = (rows[rows["dataset"] == dataset] for rows in (paper, paper_volumes))
-        variants = list(paper["transform"].unique())
+        variants = listed(paper, ours)
         whole = math.prod(cost.image_shape(paper["model"].iloc[0])) * math.log2(2 * paper_eps(dataset))
         measured = whole - measured_values(volumes, "log2_perturbable_volume").dropna()
         printed = (whole - paper_volumes.set_index("transform")["value"]).reindex(variants).fillna(measured)
@@ -715,7 +717,7 @@ def volume_figure(
 def equal_distance_figure(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     """Table 1 drawn: robust accuracy over the inter-class distance, for smoothed MNIST and the sets scaled to its distances."""
     with mpl.rc_context(_STYLE):
-        targets = [name for name in paper["transform"].unique() if "rescale-to-" not in name]
+        targets = [name for name in listed(paper, ours) if "rescale-to-" not in name]
         families = {"smoothed": "", "original, scaled": "rescale-to-", "binarized, scaled": "binarize+rescale-to-"}
         measured = measured_values(distances, "inter_class_distance")
         printed = measured_values(paper, "inter_class_distance")
@@ -724,7 +726,7 @@ def equal_distance_figure(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd
         ax = figure.subplots()
         for (label, prefix), look in zip(families.items(), _looks(list(families)).values(), strict=True):
             names = [prefix + target for target in targets]
-            ax.plot(printed[targets], theirs[names], "--", linewidth=1.2, alpha=0.9, color=look["color"])
+            ax.plot(printed.reindex(targets), theirs.reindex(names), "--", linewidth=1.2, alpha=0.9, color=look["color"])
             rows = mine.reindex(names)
             spans = np.transpose([_bar(row) for _, row in rows.iterrows()])
             ax.errorbar(measured.reindex(names), rows["mean"], yerr=spans, capsize=2, linewidth=1.6, label=label, **look)
@@ -742,7 +744,7 @@ def growth_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, axis: str, 
     variants of the exhibit's block in the grid. The bars are those of Figure 2.
     """
     with mpl.rc_context(_STYLE):
-        variants = list(grid.exhibit(ours.attrs["exhibit"])["transform"])
+        variants = listed(ours)
         figure = Figure(figsize=(7.2, 5.0), layout="constrained")
         values = sorted({float(x) for x in ours[axis]} | (set(paper[axis]) if paper is not None else set()))
         if not values:
@@ -753,8 +755,8 @@ def growth_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, axis: str, 
             row[0].set_ylabel(images)
             for ax, quantity in zip(row, ACCURACIES, strict=True):
                 for name, look in _looks(variants).items():
-                    if paper is not None:
-                        theirs = paper_values(paper, *quantity, split, by)[name].sort_index()
+                    if paper is not None and (paper["transform"] == name).any():
+                        theirs = paper_values(paper, *quantity, split, by).xs(name).sort_index()
                         ax.plot(theirs.index, theirs, "--", color=look["color"], linewidth=1.2, alpha=0.9)
                     mine = over_seeds(ours, *quantity, split, by)
                     mine = mine[mine["seeds"] > 0]

@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.exhibits.cells import MISSING, QUANTITIES, number, set_name, transform_label, words
+from lib.exhibits.cells import QUANTITIES, set_name, transform_label, words
 from lib.exhibits.figures import _STYLE, _footer
+from lib.exhibits.table import Column, Number, Strong, Table
 
 _EXHIBITS = {
     "section-2.2": "Section 2.2", "example-2": "Example 2", "footnote-1": "Footnote 1", "figure-3b": "Figure 3b",
@@ -28,36 +29,45 @@ _DECIMALS = {
 }
 
 
-def numbers_table(found: pd.DataFrame) -> pd.DataFrame:
+def numbers_table(found: pd.DataFrame) -> Table:
     """Each of the paper's numbers and ours, in its unit: percent, bits, ℓ2 distance or a factor.
 
     `found`: as `scorecard.numbers` gives it. "–" marks what is not computed.
     """
+    columns = [
+        Column("of"), Column("data"), Column("variant"), Column("training"), Column("w", "g", absent=""), Column("split"),
+        Column("quantity"), Column("paper", ".1f"), Column("ours", ".2f"), Column("interval", ".1f", write=_ends),
+        Column("Δ", "+.2f"), Column("state"), Column("within 3", left=False), Column("our w", "g", absent=""),
+        Column("our recipe"), Column("seeds", "g", absent=""), Column("scale"),
+    ]  # fmt: skip
     rows = []
     for row in found.itertuples():
-        digits = 3 if row.metric == "scale_factor" else 0 if row.metric == "log2_perturbable_volume" else 2
+        form = f".{_OURS_DECIMALS.get(row.metric, 2)}f"
+        ours = Number(row.ours, row.low, row.high, form=form)
         rows.append(
-            {
-                "of": exhibit_label(row.exhibit),
-                "data": _set(row.dataset, row.our_dataset),
-                "variant": transform_label(row.transform) if row.transform else "",
-                "training": row.training,
-                "w": _plain(row.widen_factor),
-                "split": row.split,
-                "quantity": row.metric.replace("_", " "),
-                "paper": _printed(row.value, row.metric),
-                "ours": number(row.ours, f"{{:.{digits}f}}"),
-                "interval": f"{row.low:.1f} to {row.high:.1f}" if np.isfinite(row.low) else "",
-                "Δ": number(row.difference, f"{{:+.{digits}f}}"),
-                "state": row.state,
-                "within 3": "yes" if row.close is True else "",
-                "our w": _plain(row.our_width),
-                "our recipe": row.recipe if isinstance(row.recipe, str) else "",
-                "seeds": _plain(row.seeds) if row.training else "",
-                "scale": row.scale if isinstance(row.scale, str) and np.isfinite(row.ours) else "",
-            }
-        )
-    return pd.DataFrame(rows)
+            (
+                exhibit_label(row.exhibit), _set(row.dataset, row.our_dataset),
+                transform_label(row.transform) if row.transform else "", row.training, row.widen_factor, row.split,
+                row.metric.replace("_", " "), Number(row.value, form=f".{_decimals(row.value, row.metric)}f"), ours, ours,
+                Number(row.difference, form=f"+{form}"), row.state, "yes" if row.close is True else "", row.our_width,
+                row.recipe if isinstance(row.recipe, str) else "", row.seeds if row.training else np.nan,
+                row.scale if isinstance(row.scale, str) and np.isfinite(row.ours) else "",
+            )
+        )  # fmt: skip
+    return Table(columns, rows)
+
+
+# With how many decimals ours is shown, where not with two.
+_OURS_DECIMALS = {"scale_factor": 3, "log2_perturbable_volume": 0}
+
+
+def _ends(number: Number) -> str:
+    return f"{number.low:.1f} to {number.high:.1f}" if np.isfinite(number.low) else ""
+
+
+def _decimals(value: float, metric: str) -> int:
+    """With how many decimals the paper's tables have a number: an accuracy of 99.0 keeps its zero."""
+    return max(_DECIMALS.get(metric, 1), len(f"{value:g}".partition(".")[2]))
 
 
 def _set(paper: str, ours: object) -> str:
@@ -66,73 +76,61 @@ def _set(paper: str, ours: object) -> str:
     return f"{name}; ours {set_name(ours)}" if isinstance(ours, str) and ours != paper else name
 
 
-def _printed(value: float, metric: str) -> str:
-    """The paper's number as its tables have it: an accuracy of 99.0 keeps its zero."""
-    least = _DECIMALS.get(metric, 1)
-    return f"{value:.{max(least, len(_plain(value).partition('.')[2]))}f}"
-
-
-def _plain(value: float) -> str:
-    return f"{value:g}" if np.isfinite(value) else ""
-
-
-def totals_table(totals: pd.DataFrame) -> pd.DataFrame:
+def totals_table(totals: pd.DataFrame) -> Table:
     """By exhibit: how many numbers, how many computed, agreeing, differing and missing, and the differences in points."""
-    rows = []
-    for row in totals.to_dict("records"):
-        rows.append(
-            {
-                "exhibit": "all" if row["exhibit"] == "all" else exhibit_label(row["exhibit"]),
-                "scale": row["scale"],
-                "numbers": str(row["numbers"]),
-                "computed": str(row["computed"]),
-                "agree": str(row["agrees"]),
-                "differ": str(row["differs"]),
-                "within 3 points": str(row["close"]),
-                "stale or failed": str(row["stale"] + row["failed"]),
-                "missing": str(row["missing"]),
-                "not in the grid": str(row["not in the grid"]),
-                "mean Δ": number(row["mean_difference"], "{:+.2f}"),
-                "mean size of Δ": number(row["mean_absolute_difference"], "{:.2f}"),
-            }
+    counted = {
+        "numbers": "numbers", "computed": "computed", "agree": "agrees", "differ": "differs", "within 3 points": "close",
+        "stale or failed": "lacking", "missing": "missing", "not in the grid": "not in the grid",
+    }  # fmt: skip
+    totals = totals.assign(lacking=totals["stale"] + totals["failed"])
+    columns = [Column("exhibit"), Column("scale"), *(Column(heading, "d") for heading in counted)]
+    columns += [Column("mean Δ", "+.2f"), Column("mean size of Δ", ".2f")]
+    rows = [
+        (
+            "all" if row["exhibit"] == "all" else exhibit_label(row["exhibit"]), row["scale"],
+            *(row[name] for name in counted.values()), row["mean_difference"], row["mean_absolute_difference"],
         )
-    return pd.DataFrame(rows)
+        for row in totals.to_dict("records")
+    ]  # fmt: skip
+    return Table(columns, rows)
 
 
-def like_table(totals: pd.DataFrame, ranges: pd.DataFrame) -> pd.DataFrame:
+def like_table(totals: pd.DataFrame, ranges: pd.DataFrame) -> Table:
     """Like with like: how many numbers, how many agree, and the differences in points; below, how far robust accuracy ranges.
 
     `totals`, `ranges`: as `scorecard.like_totals` and `scorecard.ranges` give them.
     """
+    columns = [
+        Column("data"), Column("scale"), Column("of"), Column("numbers", "d"), Column("agree", "d"),
+        Column("within 3 points", "d"), Column("ours below", "d"), Column("mean Δ", "+.2f"), Column("mean size of Δ", ".2f"),
+        Column("range: ours", write=lambda span: f"{span.ours:.1f} (w={span.widen_factor:g}, {span.variants} variants)"),
+        Column("range: paper", write=lambda span: f"{span.paper:.1f} (its wider network: {span.headline:.1f})"),
+    ]  # fmt: skip
+    spans = {(row.scale, row.dataset): row for row in ranges.itertuples()}
     rows = []
     for row in totals.itertuples():
-        spans = ranges[(ranges["scale"] == row.scale) & (ranges["dataset"] == row.dataset)] if row.of != "all" else ranges[:0]
-        span = spans.iloc[0] if len(spans) else None
+        span = spans.get((row.scale, row.dataset)) if row.of != "all" else None
         rows.append(
-            {
-                "data": set_name(row.dataset),
-                "scale": row.scale,
-                "of": row.of,
-                "numbers": str(row.numbers),
-                "agree": str(row.agrees),
-                "within 3 points": str(row.close),
-                "ours below": str(row.below),
-                "mean Δ": number(row.mean_difference, "{:+.2f}"),
-                "mean size of Δ": number(row.mean_absolute_difference, "{:.2f}"),
-                "range: ours": "" if span is None else f"{span.ours:.1f} (w={span.widen_factor:g}, {span.variants} variants)",
-                "range: paper": "" if span is None else f"{span.paper:.1f} (its wider network: {span.headline:.1f})",
-            }
-        )
-    return pd.DataFrame(rows)
+            (
+                set_name(row.dataset), row.scale, row.of, row.numbers, row.agrees, row.close, row.below, row.mean_difference,
+                row.mean_absolute_difference, span, span,
+            )
+        )  # fmt: skip
+    return Table(columns, rows)
 
 
-def marks_table(marks: pd.DataFrame) -> pd.DataFrame:
+def marks_table(marks: pd.DataFrame) -> Table:
     """What the records should show, what they show, when that was written down, and how much was known by then."""
-    shown = marks.rename(columns={"found": "what the records show", "since": "set on"})
-    words = shown["verdict"].map(lambda word: f"**{word}**" if word in ("met", "missed") else word)
-    known = [f"{row.before} of {row.trainings}" if row.trainings else "" for row in marks.itertuples()]
-    shown = shown.assign(verdict=words, **{"known then": known})
-    return shown[["exhibit", "mark", "what the records show", "verdict", "scale", "set on", "known then"]]
+    columns = [
+        Column("exhibit"), Column("mark"), Column("what the records show"), Column("verdict"), Column("scale"),
+        Column("set on"), Column("known then", left=False),
+    ]  # fmt: skip
+    rows = []
+    for row in marks.itertuples():
+        verdict = Strong(row.verdict) if row.verdict in ("met", "missed") else row.verdict
+        known = f"{row.before} of {row.trainings}" if row.trainings else ""
+        rows.append((row.exhibit, row.mark, row.found, verdict, row.scale, row.since, known))
+    return Table(columns, rows)
 
 
 def marks_seen(marks: pd.DataFrame) -> str:
@@ -146,12 +144,11 @@ def marks_seen(marks: pd.DataFrame) -> str:
     return " ".join([said, *(f"**Missed** ({row.exhibit}): {row.mark}. It shows: {row.found}." for row in missed.itertuples())])
 
 
-def compute_table(spent: pd.DataFrame) -> pd.DataFrame:
+def compute_table(spent: pd.DataFrame) -> Table:
     """Hours behind the committed records, by scale, device and kind."""
-    if spent.empty:
-        return pd.DataFrame([dict.fromkeys(spent.columns, MISSING)])
-    hours = spent["hours"].map("{:.2f}".format)
-    return spent.assign(device=spent["device"].map(words), records=spent["records"].map(str), hours=hours)
+    columns = [Column("scale"), Column("device"), Column("kind"), Column("records", "d"), Column("hours", ".2f")]
+    rows = [(row.scale, words(row.device), row.kind, row.records, row.hours) for row in spent.itertuples()]
+    return Table(columns, rows)
 
 
 def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
@@ -182,27 +179,26 @@ def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
     return figure
 
 
-def claims_table(verdicts: pd.DataFrame) -> pd.DataFrame:
+def claims_table(verdicts: pd.DataFrame) -> Table:
     """Each claim in our words, with its name, and the verdicts on the paper's own numbers and on ours with their evidence.
 
     `verdicts`: as `claims.verdicts` gives it.
     """
-    shown = [
-        {
-            "claim": f"{row['sentence']} `{row['claim']}`",
-            "the paper's own numbers": _verdict(
-                row["paper_verdict"].replace("not computed", "no number"), row["paper_evidence"]
-            ),
-            "ours": _verdict(row["verdict"], row["evidence"]) + (f" **Why**: {row['reason']}." if row["reason"] else ""),
-        }
-        for _, row in verdicts.iterrows()
+    columns = [
+        Column("claim", write=lambda row: f"{row['sentence']} `{row['claim']}`"),
+        Column("the paper's own numbers", write=lambda row: _verdict(row["paper_verdict"], row["paper_evidence"], "no number")),
+        Column("ours", write=_judged),
     ]
-    return pd.DataFrame(shown, columns=["claim", "the paper's own numbers", "ours"])
+    return Table(columns, [(row,) * 3 for row in verdicts.to_dict("records")])
 
 
-def _verdict(verdict: str, evidence: str) -> str:
-    word = f"**{verdict}**" if verdict in ("holds", "fails") else verdict
+def _verdict(verdict: str, evidence: str, absent: str = "not computed") -> str:
+    word = f"**{verdict}**" if verdict in ("holds", "fails") else absent if verdict == "not computed" else verdict
     return f"{word}: {words(evidence)}"
+
+
+def _judged(row: dict) -> str:
+    return _verdict(row["verdict"], row["evidence"]) + (f" **Why**: {row['reason']}." if row["reason"] else "")
 
 
 def claims_seen(verdicts: pd.DataFrame) -> str:

@@ -8,49 +8,50 @@ from scipy.stats import wasserstein_distance
 
 from lib import theory
 from lib.exhibits.cells import (
-    MISSING,
     budget_label,
     paper_values,
     percent,
+    printed,
     set_name,
     share_intervals,
     to_compute,
     transform_label,
 )
+from lib.exhibits.table import Column, Number, Table
 from lib.intervals import interval
 
-_BLANK_EXAMPLE_1 = [dict.fromkeys(("ε", "d", "axis, simulated", "diagonal, simulated"), MISSING)]
 
-
-def example_1_table(rows: pd.DataFrame) -> pd.DataFrame:
+def example_1_table(rows: pd.DataFrame) -> Table:
     """Example 1 in percent of all points: exact values, bounds, and the simulation ± half of Wilson's 95% interval.
 
     `rows`: as `results.tables("example-1")` gives them; of its dimensions some are shown.
     """
+    columns = [
+        Column("ε", write=budget_label, left=False), Column("d", "d"), Column("axis: 2ε", ".2f"),
+        _simulation("axis, simulated"),
+        *(Column(heading, ".2f", write=percent) for heading in ("paper's bound", "sharper bound", "normal limit")),
+        Column("diagonal, exact", ".2f", write=percent), _simulation("diagonal, simulated"), _simulation("within the cube"),
+    ]  # fmt: skip
     shown = []
     rows = rows[rows["d"].isin((2, 10, 100, 784, 3072))].sort_values(["eps", "d"]) if len(rows) else rows
     for _, row in rows.iterrows():
         d, eps = int(row["d"]), row["eps"]
-        shown.append(
-            {
-                "ε": budget_label(eps),
-                "d": str(d),
-                "axis: 2ε": f"{100 * theory.axis_robust_error(eps):.2f}",
-                "axis, simulated": _simulated(row, "axis"),
-                "paper's bound": percent(theory.diagonal_bound(d, eps)),
-                "sharper bound": percent(theory.diagonal_bound_sharp(d, eps)),
-                "normal limit": percent(theory.diagonal_robust_error_normal(d, eps)),
-                "diagonal, exact": percent(theory.diagonal_robust_error(d, eps)),
-                "diagonal, simulated": _simulated(row, "diagonal"),
-                "within the cube": _simulated(row, "diagonal_in_cube"),
-            }
-        )
-    return pd.DataFrame(shown or _BLANK_EXAMPLE_1)
+        exact = (
+            theory.diagonal_bound(d, eps), theory.diagonal_bound_sharp(d, eps), theory.diagonal_robust_error_normal(d, eps),
+            theory.diagonal_robust_error(d, eps),
+        )  # fmt: skip
+        axis, diagonal, within = (_simulated(row, column) for column in ("axis", "diagonal", "diagonal_in_cube"))
+        shown.append((eps, d, 100 * theory.axis_robust_error(eps), axis, *exact, diagonal, within))
+    return Table(columns, shown)
 
 
-def _simulated(row: pd.Series, column: str) -> str:
-    low, high = interval(100 * row[column] / row["n"], int(row["n"]))
-    return f"{100 * row[column] / row['n']:.2f}\u00a0±\u00a0{(high - low) / 2:.2f}"
+def _simulation(heading: str) -> Column:
+    return Column(heading, ".2f", write=lambda cell: f"{cell.value:.2f}\u00a0±\u00a0{(cell.high - cell.low) / 2:.2f}")
+
+
+def _simulated(row: pd.Series, column: str) -> Number:
+    percent = 100 * row[column] / row["n"]
+    return Number(percent, *interval(percent, int(row["n"])))
 
 
 def example_1_seen(rows: pd.DataFrame) -> str:
@@ -106,31 +107,24 @@ def concentration_seen(rows: pd.DataFrame) -> str:
     return text
 
 
-def example_2_table(paper: pd.DataFrame) -> pd.DataFrame:
+def example_2_table(paper: pd.DataFrame) -> Table:
     """Example 2: the share of points that is misclassified or fooled, at least, from each form of Theorem 2.1, in percent.
 
     `paper`: `results.published("example-2")`.
     """
     theirs = {name.split("-")[1]: value for name, value in zip(paper["dataset"], paper["value"], strict=True)}
     cube, ball = theory.EXAMPLE_2["cube"], theory.EXAMPLE_2["ball"]
+    best = theory.ball_vulnerable_fraction(**ball, form="last", constant=theory.BEST_CONSTANT)
     rows = []
-    for space, setting, fraction in (
-        ("cube", f"cube, any d, ε = {cube['eps']:g}", theory.cube_vulnerable_fraction),
-        ("ball", f"ball, d = {ball['d']}, ε = {ball['eps']:g}", theory.ball_vulnerable_fraction),
+    for space, setting, fraction, sharpest in (
+        ("cube", f"cube, any d, ε = {cube['eps']:g}", theory.cube_vulnerable_fraction, None),
+        ("ball", f"ball, d = {ball['d']}, ε = {ball['eps']:g}", theory.ball_vulnerable_fraction, best),
     ):
-        forms = {form: percent(fraction(**theory.EXAMPLE_2[space], form=form)) for form in theory.FORMS}
-        best = {"form": "last", "constant": theory.BEST_CONSTANT}
-        rows.append(
-            {
-                "ten classes, ℓ2": setting,
-                "paper: at least": f"{theirs[space]:.0f}",
-                "first inequality": forms["first"],
-                "middle form": forms["middle"],
-                "last inequality": forms["last"],
-                "last, with C = 1/8": percent(fraction(**ball, **best)) if space == "ball" else "",
-            }
-        )
-    return pd.DataFrame(rows)
+        forms = {form: fraction(**theory.EXAMPLE_2[space], form=form) for form in theory.FORMS}
+        rows.append((setting, theirs[space], forms["first"], forms["middle"], forms["last"], sharpest))
+    headings = ("first inequality", "middle form", "last inequality", "last, with C = 1/8")
+    shares = [Column(heading, ".2f", write=percent) for heading in headings]
+    return Table([Column("ten classes, ℓ2"), Column("paper: at least", ".0f"), *shares], rows)
 
 
 def set_label(dataset: str, transform: str, d: int) -> str:
@@ -208,32 +202,25 @@ def example_2_seen(uniform: pd.DataFrame) -> str:
     )
 
 
-def distance_table(uniform: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+def distance_table(uniform: pd.DataFrame, images: pd.DataFrame) -> Table:
     """Pairwise distances: mean, spread, and how far from the cube's and the ball's of the same dimension.
 
     First the uniform spaces, then the images. The last four columns are `distances_apart`.
     """
-    shown = []
+    apart = ("to the cube, / √d", "to the ball, / √d", "to the cube, shape", "to the ball, shape")
+    columns = [
+        Column("points"), Column("d", "d"), Column("mean distance", ".2f"), Column("mean / √d", ".3f"), Column("spread", ".1%"),
+        *(Column(heading, ".3f", absent="") for heading in apart),
+    ]  # fmt: skip
+    rows = []
     for (space, d), group in uniform.groupby(["dataset", "d"], sort=False) if len(uniform) else ():
         mean, deviation = distance_moments(group)
-        shown.append([set_label(space, "original", d), str(d), mean, deviation / mean, *[np.nan] * 4])
+        rows.append((set_label(space, "original", d), int(d), mean, mean / np.sqrt(d), deviation / mean, *[np.nan] * 4))
     for _, row in distances_apart(uniform, images).iterrows():
-        label = set_label(row["dataset"], row["transform"], int(row["d"]))
+        label, d = set_label(row["dataset"], row["transform"], int(row["d"])), int(row["d"])
         apart = [row[name] for name in ("cube", "ball", "cube_shape", "ball_shape")]
-        shown.append([label, str(row["d"]), row["mean"], row["spread"], *apart])
-    table = [
-        {
-            "points": label,
-            "d": d,
-            "mean distance": f"{mean:.2f}",
-            "mean / √d": f"{mean / np.sqrt(int(d)):.3f}",
-            "spread": f"{100 * spread:.1f}%",
-            **dict(zip(("to the cube, / √d", "to the ball, / √d", "to the cube, shape", "to the ball, shape"),
-                       (f"{value:.3f}" if np.isfinite(value) else "" for value in apart), strict=True)),
-        }
-        for label, d, mean, spread, *apart in shown
-    ]  # fmt: skip
-    return pd.DataFrame(table or [dict.fromkeys(("points", "d", "mean distance", "spread"), MISSING)])
+        rows.append((label, d, row["mean"], row["mean"] / np.sqrt(d), row["spread"], *apart))
+    return Table(columns, rows)
 
 
 def distance_seen(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
@@ -244,24 +231,33 @@ def distance_seen(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
         return f"Not computed yet; compute it with `{images.attrs['command']}` and `{uniform.attrs['command']}`."
     row = apart.iloc[0]
     name, spreads = set_label(row["dataset"], "original", int(row["d"])), distance_spreads(uniform, int(row["d"]))
-    readings = []
-    for unit, cube, ball in (
-        ("over √d", row["cube"], row["ball"]),
-        ("each over its own mean", row["cube_shape"], row["ball_shape"]),
-    ):
-        verdict = "about as far from both" if math.isclose(cube, ball, rel_tol=0.05) else None
-        verdict = verdict or f"nearer to the {'ball' if ball < cube else 'cube'}"
-        readings.append(f"{unit}, {cube:.3f} from the cube's and {ball:.3f} from the ball's: **{verdict}**")
+    readings = {
+        "over √d": (row["cube"], row["ball"]),
+        "each over its own mean": (row["cube_shape"], row["ball_shape"]),
+    }
+    verdicts = {unit: nearer(*both) for unit, both in readings.items()}
+    said = "; ".join(
+        f"{unit}, {cube:.3f} from the cube's and {ball:.3f} from the ball's: "
+        f"**{f'nearer to the {verdicts[unit]}' if verdicts[unit] else 'about as far from both'}**"
+        for unit, (cube, ball) in readings.items()
+    )
     return (
-        f"The distances within {name} lie, {'; '.join(readings)}. Their spread is "
+        f"The distances within {name} lie, {said}. Their spread is "
         f"**{100 * row['spread']:.1f}%** of their mean; that of uniform points of the cube and the ball in as many dimensions "
         f"{100 * spreads['cube']:.1f}% and {100 * spreads['ball']:.1f}%. "
         + (
-            "So the distances give no reason to call it closer to the ball."
-            if not any("to the ball**" in reading for reading in readings)
-            else "So on one reading at least it is closer to the ball."
+            "So on one reading at least it is closer to the ball."
+            if "ball" in verdicts.values()
+            else "So the distances give no reason to call it closer to the ball."
         )
     )
+
+
+def nearer(cube: float, ball: float) -> str:
+    """Which of two distances is the smaller, that to the "cube" or that to the "ball"; "" where they are within 5%."""
+    if math.isclose(cube, ball, rel_tol=0.05):
+        return ""
+    return "ball" if ball < cube else "cube"
 
 
 # The paper's variant that has the same pixels.
@@ -273,16 +269,17 @@ _IN_THE_PAPER = {
 }
 
 
-def distance_and_robustness_table(images: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+def distance_and_robustness_table(images: pd.DataFrame, paper: pd.DataFrame) -> Table:
     """Mean distance and spread beside the paper's robust accuracy, in the order of the mean distance over √d.
 
-    `paper`: `results.published()`; binarized CIFAR10 is its saturation level ∞.
+    `paper`: `results.published()`; binarized CIFAR10 is its saturation level ∞. "n/a": the paper has no such variant.
     """
     rows = []
     for _, row in distances_apart(images.iloc[:0], images).iterrows():
-        table, variant = _IN_THE_PAPER["cifar10" if row["dataset"].startswith("cifar10") else row["dataset"], row["transform"]]
-        robust = paper_values(paper[paper["exhibit"] == table], "pgd", "robust_accuracy")[variant]
-        label, mean = set_label(row["dataset"], row["transform"], int(row["d"])), row["mean"] / np.sqrt(row["d"])
-        rows.append((label, f"{mean:.3f}", f"{100 * row['spread']:.1f}%", f"{robust:.1f}"))
-    columns = ["points", "mean / √d", "spread", "paper's robust accuracy"]
-    return pd.DataFrame(sorted(rows, key=lambda row: float(row[1])) or [[MISSING] * 4], columns=columns)
+        dataset = "cifar10" if row["dataset"].startswith("cifar10") else row["dataset"]
+        table, variant = _IN_THE_PAPER.get((dataset, row["transform"]), ("", ""))
+        robust = paper_values(paper[paper["exhibit"] == table], "pgd", "robust_accuracy").get(variant, np.nan)
+        label = set_label(row["dataset"], row["transform"], int(row["d"]))
+        rows.append((label, row["mean"] / np.sqrt(row["d"]), row["spread"], robust))
+    columns = [Column("points"), Column("mean / √d", ".3f"), Column("spread", ".1%"), printed("paper's robust accuracy")]
+    return Table(columns, sorted(rows, key=lambda row: row[1]))

@@ -1,5 +1,6 @@
 """Section 3: accuracies by variant beside the paper's Tables 2 and 3, and which filter made its data."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,21 +8,20 @@ import pandas as pd
 
 from lib.exhibits.cells import (
     BOXED,
-    MISSING,
     QUANTITIES,
+    accuracy,
     extent,
     from_to,
     listed,
-    number,
-    our_cell,
+    our_number,
     over_seeds,
-    paper_cell,
     paper_values,
+    printed,
     set_name,
     to_compute,
     transform_label,
 )
-from lib.store import grid
+from lib.exhibits.table import MISSING, NOT_IN_PAPER, Column, Number, Table
 
 
 def at_our_width(ours: pd.DataFrame, widths: pd.DataFrame, quantity: tuple[str, str]) -> pd.Series:
@@ -92,7 +92,7 @@ def lucky_seen(frames: Sequence[pd.DataFrame]) -> str:
     return " ".join(said)
 
 
-def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
     """Tables 2 and 3: accuracies in percent on test images, the paper's beside ours, and Δ, ours minus the paper's.
 
     One row a variant, in the paper's order; those that it lacks come last, with "n/a" in its place.
@@ -100,74 +100,74 @@ def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     Over several seeds ours is the mean ± half the range. "–" marks what is
     not computed at this scale, "stale" what has to be computed again, "failed" a training that found no classifier.
     """
-    found = {quantity: over_seeds(ours, *quantity) for quantity in QUANTITIES}
+    columns = [Column("variant")]
+    for _, heading, _ in QUANTITIES.values():
+        columns += [printed(f"{heading}: paper"), accuracy(f"{heading}: ours")]
+    found = {quantity: (over_seeds(ours, *quantity), paper_values(paper, *quantity)) for quantity in QUANTITIES}
     rows = []
     for transform in listed(paper, ours):
-        row = {"variant": transform_label(transform)}
-        for quantity, (_, heading, _) in QUANTITIES.items():
-            theirs = paper_values(paper, *quantity).get(transform, np.nan)
-            mine = found[quantity]
-            row[f"{heading}: paper"] = paper_cell(theirs)
-            row[f"{heading}: ours (Δ)"] = our_cell(mine, transform, theirs)
+        row = [transform_label(transform)]
+        for mine, theirs in found.values():
+            value = theirs.get(transform, np.nan)
+            row += [value, our_number(mine, transform, value)]
         rows.append(row)
-    return pd.DataFrame(rows)
+    return Table(columns, rows)
 
 
 def footprint_table(
     volumes: pd.DataFrame, distances: pd.DataFrame, paper_volumes: pd.DataFrame, paper_distances: pd.DataFrame
-) -> pd.DataFrame:
+) -> Table:
     """Which smoothing filter made the paper's data: what Tables 1 and 6 print, beside a column and a square filter.
 
     Perturbable volumes are means of log2 over test images, in bits, which the paper prints without decimals, truncated
     toward zero. Distances are ratios to the original's inter-class distance: the scale factors of Table 1.
     """
-    rows = []
     theirs = paper_volumes[paper_volumes["dataset"] == "mnist"].set_index("transform")["value"]
     mine = volumes.set_index("transform")["value"]
-    for size in (3, 5):
-        column, square = (mine.get(f"smooth-{footprint}{size}", np.nan) for footprint in ("", "square-"))
-        rows.append((f"log2 perturbable volume, smooth {size}", theirs[f"smooth-{size}"], column, square, "{:.0f}", "{:.2f}"))
+    rows = _footprint_rows("log2 perturbable volume", mine, theirs, (".0f", ".2f"))
     factors = paper_distances[paper_distances["metric"] == "scale_factor"].set_index("transform")["value"]
     mine = distances.set_index("transform")["value"]
-    mine = mine / mine.get("original", np.nan)
-    for size in (3, 4, 5):
-        column, square = (mine.get(f"smooth-{footprint}{size}", np.nan) for footprint in ("", "square-"))
-        label = f"inter-class distance over the original's, smooth {size}"
-        rows.append((label, factors[f"rescale-to-smooth-{size}"], column, square, "{:.3f}", "{:.4f}"))
-    shown = [
-        {
-            "quantity": label,
-            "paper": printed.format(paper),
-            "column s×1": number(column, computed),
-            "square s×s": number(square, computed),
-            "nearer": _nearer(paper, column, square),
-        }
-        for label, paper, column, square, printed, computed in rows
-    ]
-    return pd.DataFrame(shown)
+    ratios = mine / mine.get("original", np.nan)
+    factors = factors[factors.index.str.startswith("rescale-to-")].rename(lambda name: name.removeprefix("rescale-to-"))
+    rows += _footprint_rows("inter-class distance over the original's", ratios, factors, (".3f", ".4f"))
+    columns = [Column("quantity"), Column("paper", ".1f", absent=NOT_IN_PAPER)]
+    columns += [Column("column s×1", ".1f"), Column("square s×s", ".1f"), Column("nearer", absent=MISSING)]
+    return Table(columns, rows)
 
 
-def footprint_robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """Robust accuracy of PGD training on both footprints, beside the paper's Table 4 at the same width: which one is nearer."""
-    width, found = _both_footprints(ours, paper)
-    mine = over_seeds(ours, *BOXED)
+def _footprint_rows(label: str, ours: pd.Series, theirs: pd.Series, forms: tuple[str, str]) -> list[tuple]:
+    """A row a size of the filter that is printed or measured; the volumes of sizes that the paper does not print come last."""
+    sizes = dict.fromkeys(
+        int(name.rpartition("-")[2]) for name in [*theirs.index, *ours.index] if re.fullmatch(r"smooth(-square)?-\d+", name)
+    )
     rows = []
-    for name, (theirs, column, square) in found.items():
-        rows.append(
-            {
-                "variant": transform_label(name),
-                f"paper, w={width:g}": paper_cell(theirs),
-                "column s×1 (Δ)": our_cell(mine, name, theirs),
-                "square s×s (Δ)": our_cell(mine, _square(name), theirs),
-                "nearer": _nearer(theirs, column, square),
-            }
+    for size in sizes:
+        paper = theirs.get(f"smooth-{size}", np.nan)
+        column, square = (ours.get(f"smooth-{footprint}{size}", np.nan) for footprint in ("", "square-"))
+        numbers = (Number(paper, form=forms[0]), *(Number(value, form=forms[1]) for value in (column, square)))
+        rows.append((f"{label}, smooth {size}", *numbers, _nearer(paper, column, square)))
+    return rows
+
+
+def footprint_robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
+    """Robust accuracy of PGD training on both footprints, beside the paper's Table 4 at the same width: which one is nearer."""
+    width, found = both_footprints(ours, paper)
+    mine = over_seeds(ours, *BOXED)
+    columns = [Column("variant"), printed(f"paper, w={width:g}")]
+    columns += [accuracy("column s×1"), accuracy("square s×s"), Column("nearer")]
+    rows = [
+        (
+            transform_label(name), theirs, our_number(mine, name, theirs), our_number(mine, _square(name), theirs),
+            _nearer(theirs, column, square),
         )
-    return pd.DataFrame(rows)
+        for name, (theirs, column, square) in found.items()
+    ]  # fmt: skip
+    return Table(columns, rows)
 
 
 def footprints_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How far robust accuracies on the two footprints lie from each other and from the paper's Table 4 at the same width."""
-    width, found = _both_footprints(ours, paper)
+    width, found = both_footprints(ours, paper)
     both = {name: values for name, values in found.items() if np.isfinite(values).all()}
     if not both:
         return f"Not computed yet: no size of the filter is trained with both footprints; {to_compute(ours)}"
@@ -180,7 +180,7 @@ def footprints_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     )
 
 
-def _both_footprints(ours: pd.DataFrame, paper: pd.DataFrame) -> tuple[float, dict[str, tuple[float, float, float]]]:
+def both_footprints(ours: pd.DataFrame, paper: pd.DataFrame) -> tuple[float, dict[str, tuple[float, float, float]]]:
     """Our width, and by transform with a column robust accuracies: the paper's at that width, the column's, the square's."""
     listed = grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])
     width = listed[0].widen_factor
@@ -201,12 +201,14 @@ def _nearer(paper: float, column: float, square: float) -> str:
     return "column" if abs(column - paper) < abs(square - paper) else "square"
 
 
-def sensitivity_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
+def sensitivity_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> Table:
     """The paper's claim in one table: how far each quantity moves over the variants that are computed, in points.
 
     `sets`: from a data set's name to (ours, the paper's Table 2 or 3, its Table 4 or 5). The range is taken over the same
-    variants on both sides; a range needs at least two of them.
+    variants on both sides; a range needs at least two of them. Variants that the paper lacks are named with their numbers.
     """
+    headings = ("paper, all variants", "paper, variants computed", "paper, our width", "ours")
+    columns = [Column("data set"), Column("quantity"), *(Column(heading, ".1f") for heading in headings), Column("variants")]
     rows = []
     for name, (ours, paper, widths) in sets.items():
         for quantity, (label, _, _) in QUANTITIES.items():
@@ -214,17 +216,12 @@ def sensitivity_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Da
             mine = mine.loc[mine["seeds"] > 0, "mean"]
             theirs = paper_values(paper, *quantity)
             shared = [variant for variant in theirs.index if variant in mine.index]
-            enough = len(shared) > 1
+            beyond = [variant for variant in mine.index if variant not in theirs.index]
             narrow = at_our_width(ours, widths, quantity).reindex(shared).dropna()
-            rows.append(
-                {
-                    "data set": name,
-                    "quantity": label,
-                    "paper, all variants": f"{extent(theirs):.1f}",
-                    "paper, variants computed": f"{extent(theirs[shared]):.1f}" if enough else MISSING,
-                    "paper, our width": f"{extent(narrow):.1f}" if enough and len(narrow) == len(shared) else MISSING,
-                    "ours": f"{extent(mine[shared]):.1f}" if enough else MISSING,
-                    "variants": ", ".join(map(transform_label, shared)) or MISSING,
-                }
-            )
-    return pd.DataFrame(rows)
+            ranges = [extent(theirs[shared]), extent(narrow) if len(narrow) == len(shared) else np.nan, extent(mine[shared])]
+            ranges = ranges if len(shared) > 1 else [np.nan] * 3
+            variants = ", ".join(map(transform_label, shared)) or MISSING
+            if beyond:
+                variants += f"; not in the paper: {', '.join(f'{transform_label(each)} {mine[each]:.1f}%' for each in beyond)}"
+            rows.append((name, label, extent(theirs), *ranges, variants))
+    return Table(columns, rows)

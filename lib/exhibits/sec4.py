@@ -1,51 +1,48 @@
 """Section 4: variants that the paper prints no numbers of, and the six accuracies of Figure 3b."""
 
-from collections.abc import Sequence
+import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from lib.exhibits.cells import (
     ACCURACIES,
-    MISSING,
     QUANTITIES,
-    cell,
     extent,
+    listed,
+    our_number,
     over_seeds,
     paper_values,
-    span,
+    printed,
     to_compute,
     transform_label,
 )
+from lib.exhibits.table import Column, Number, Table
 
 
-def variants_table(ours: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
+def variants_table(ours: pd.DataFrame) -> Table:
     """The four quantities of variants that the paper prints no numbers of, in percent on test images.
 
     In brackets the 95% interval, of images and trainings.
     """
-    rows = []
-    for variant in variants:
-        row = {"variant": transform_label(variant)}
-        for quantity, (_, heading, _) in QUANTITIES.items():
-            row[heading] = _cell_with_span(over_seeds(ours, *quantity), variant)
-        rows.append(row)
-    return pd.DataFrame(rows)
+    columns = [Column(heading, ".1f", interval=True) for _, heading, _ in QUANTITIES.values()]
+    found = [over_seeds(ours, *quantity) for quantity in QUANTITIES]
+    rows = [(transform_label(name), *(_without_seeds(our_number(each, name)) for each in found)) for name in listed(ours)]
+    return Table([Column("variant"), *columns], rows)
 
 
-def _cell_with_span(found: pd.DataFrame, transform: str) -> str:
-    def shown(row: pd.Series) -> str:
-        low, high = span(row)
-        return f"{row['mean']:.1f} [{low:.1f}, {high:.1f}]"
-
-    return cell(found, transform, shown)
+def _without_seeds(number: Number) -> Number:
+    """The interval holds what several seeds say."""
+    return replace(number, half=math.nan)
 
 
-def seen_variants(ours: pd.DataFrame, variants: Sequence[str]) -> str:
+def seen_variants(ours: pd.DataFrame) -> str:
     """One sentence: how far each accuracy moves over variants that the paper prints no numbers of."""
     moved = {}
+    variants = listed(ours)
     for quantity in ACCURACIES:
-        found = over_seeds(ours, *quantity)["mean"].reindex(list(variants)).dropna()
+        found = over_seeds(ours, *quantity)["mean"].reindex(variants).dropna()
         if len(found) < 2:
             label = QUANTITIES[quantity][0]
             return f"Not computed yet: {label} needs at least two variants, {len(found)} are there; {to_compute(ours)}"
@@ -60,45 +57,48 @@ def seen_variants(ours: pd.DataFrame, variants: Sequence[str]) -> str:
     )
 
 
-FASHION = {"original": "fashion-MNIST", "edges": "edge-fashion-MNIST"}
+def fashion_name(transform: str) -> str:
+    """A variant of Fashion-MNIST as the paper calls it."""
+    return {"original": "fashion-MNIST", "edges": "edge-fashion-MNIST"}.get(
+        transform, f"fashion-MNIST, {transform_label(transform)}"
+    )
 
 
-def fashion_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+def fashion_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
     """The six numbers of Figure 3b, in percent on test images: the paper's, ours with its interval, and Δ, their difference.
 
     In brackets the 95% interval, of images and trainings.
     """
+    columns = [
+        Column("data set"),
+        Column("quantity"),
+        printed("paper"),
+        Column("ours", ".1f", interval=True),
+        Column("Δ", "+.1f"),
+    ]
     rows = []
-    for transform, name in FASHION.items():
+    for transform in listed(paper, ours):
         for quantity in ACCURACIES:
-            theirs = paper_values(paper, *quantity)[transform]
-            mine = over_seeds(ours, *quantity)
-            there = transform in mine.index and mine.loc[transform, "seeds"] > 0
-            rows.append(
-                {
-                    "data set": name,
-                    "quantity": QUANTITIES[quantity][0],
-                    "paper": f"{theirs:.1f}",
-                    "ours": _cell_with_span(mine, transform),
-                    "Δ": f"{mine.loc[transform, 'mean'] - theirs:+.1f}" if there else MISSING,
-                }
-            )
-    return pd.DataFrame(rows)
+            theirs = paper_values(paper, *quantity).get(transform, np.nan)
+            mine = _without_seeds(our_number(over_seeds(ours, *quantity), transform, theirs))
+            rows.append((fashion_name(transform), QUANTITIES[quantity][0], theirs, mine, mine.difference))
+    return Table(columns, rows)
 
 
 def seen_fashion(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """What PGD training costs and what the attack takes, of fashion-MNIST and of its edges, beside the paper's numbers."""
     said = []
-    for transform, name in FASHION.items():
+    for transform in listed(paper, ours):
+        name = fashion_name(transform)
         mine = [over_seeds(ours, *quantity)["mean"].get(transform, np.nan) for quantity in ACCURACIES]
-        theirs = [paper_values(paper, *quantity)[transform] for quantity in ACCURACIES]
+        theirs = [paper_values(paper, *quantity).get(transform, np.nan) for quantity in ACCURACIES]
         if not np.isfinite(mine).all():
             bad = ours[ours["value"].isna() & (ours["transform"] == transform)]["status"]
             why = f" (some are {', '.join(sorted(set(bad)))})" if len(bad) else ""
             return f"Not computed yet: {name} lacks some of its three accuracies{why}; {to_compute(ours)}"
+        cost, taken = (f" (the paper: {theirs[i] - theirs[i + 1]:.1f})" if np.isfinite(theirs).all() else "" for i in (0, 1))
         said.append(
-            f"On {name}, PGD training costs **{mine[0] - mine[1]:.1f} points** of clean accuracy (the paper: "
-            f"{theirs[0] - theirs[1]:.1f}), and the attack takes another **{mine[1] - mine[2]:.1f}** (the paper: "
-            f"{theirs[1] - theirs[2]:.1f})."
+            f"On {name}, PGD training costs **{mine[0] - mine[1]:.1f} points** of clean accuracy{cost}, and the attack takes "
+            f"another **{mine[1] - mine[2]:.1f}**{taken}."
         )
     return f"At scale {ours.attrs['scale']}: {' '.join(said)}"

@@ -10,29 +10,33 @@ from lib.exhibits.cells import (
     BOXED,
     QUANTITIES,
     UNBOXED,
+    accuracy,
     extent,
     from_to,
     listed,
     measured_values,
-    number,
-    our_cell,
+    our_number,
     out_of_the_box,
     over_seeds,
-    paper_cell,
     paper_values,
+    printed,
     to_compute,
     transform_label,
 )
-from lib.store import grid
+from lib.exhibits.table import NOT_IN_PAPER, Column, Table
 
 
-def capacity_tables(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def capacity_tables(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, Table]:
     """Tables 4 and 5: accuracies in percent by widen factor, the paper's beside ours; one table a quantity, by its heading.
 
     Variants on training images come first, then the same on test images; two columns a width. Over several seeds ours is the
     mean ± half the range. "–" marks what is not computed at this scale, "n/a" what the paper or our copy of it has not.
     """
     widths = sorted({*paper["widen_factor"], *ours["widen_factor"]})
+    columns = [Column("variant"), Column("images")]
+    for width in widths:
+        heading = f"w={f'{width:g}'.removeprefix('0')}"
+        columns += [printed(f"{heading} paper"), Column(f"{heading} ours", ".1f")]
     by = ["transform", "widen_factor"]
     tables = {}
     for quantity in ACCURACIES:
@@ -40,42 +44,36 @@ def capacity_tables(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, pd.Dat
         for split, images in (("train", "training"), ("test", "test")):
             mine, theirs = over_seeds(ours, *quantity, split, by), paper_values(paper, *quantity, split, by)
             for transform in listed(paper, ours):
-                row = {"variant": transform_label(transform), "images": images}
-                for width in widths:
-                    heading = f"w={f'{width:g}'.removeprefix('0')}"
-                    printed = theirs.get((transform, width), np.nan)
-                    row[f"{heading} paper"] = paper_cell(printed)
-                    row[f"{heading} ours"] = our_cell(mine, (transform, width))
+                row = [transform_label(transform), images]
+                for key in ((transform, width) for width in widths):
+                    row += [theirs.get(key, np.nan), our_number(mine, key)]
                 rows.append(row)
-        tables[QUANTITIES[quantity][1]] = pd.DataFrame(rows)
+        tables[QUANTITIES[quantity][1]] = Table(columns, rows)
     return tables
 
 
-def equal_distance_table(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+def equal_distance_table(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
     """Table 1: sets of equal inter-class distance, the factors that make them equal, and the robust accuracy on each.
 
     `distances`: measured distances and solved factors. A smoothed set has no factor. "–" marks what is not computed.
     """
     measured, factors = (measured_values(distances, metric) for metric in ("inter_class_distance", "scale_factor"))
-    printed = paper.pivot(index="transform", columns="metric", values="value")
+    theirs = {name: rows.set_index("transform")["value"] for name, rows in paper.groupby("metric")}
     robust = over_seeds(ours, "pgd", "robust_accuracy")
+    columns = [
+        Column("set"), Column("distance: paper", ".2f", absent=NOT_IN_PAPER), Column("distance: ours", ".2f"),
+        Column("factor: paper", ".3f", absent=NOT_IN_PAPER), Column("factor: ours", ".3f"), printed("robust: paper"),
+        accuracy("robust: ours"),
+    ]  # fmt: skip
     rows = []
-    for transform in paper["transform"].unique():
+    for transform in listed(paper, ours):
         target = transform.rpartition("rescale-to-")[2]
-        scaled = transform != target
-        theirs = printed.loc[transform]
-        rows.append(
-            {
-                "set": transform_label(transform),
-                "distance: paper": f"{printed.loc[target, 'inter_class_distance']:.2f}",
-                "distance: ours": number(measured.get(transform, np.nan), "{:.2f}"),
-                "factor: paper": f"{theirs['scale_factor']:.3f}" if scaled else "",
-                "factor: ours": number(factors.get(transform, np.nan), "{:.3f}") if scaled else "",
-                "robust: paper": f"{theirs['robust_accuracy']:.1f}",
-                "robust: ours (Δ)": our_cell(robust, transform, theirs["robust_accuracy"]),
-            }
-        )
-    return pd.DataFrame(rows)
+        found = (theirs["scale_factor"].get(transform, np.nan), factors.get(transform, np.nan))
+        distance = (theirs["inter_class_distance"].get(target, np.nan), measured.get(transform, np.nan))
+        value = theirs["robust_accuracy"].get(transform, np.nan)
+        scaled = found if transform != target else (None, None)
+        rows.append((transform_label(transform), *distance, *scaled, value, our_number(robust, transform, value)))
+    return Table(columns, rows)
 
 
 def equal_distance_seen(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> str:
@@ -84,16 +82,17 @@ def equal_distance_seen(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.D
     robust = robust.loc[robust["seeds"] > 0, "mean"]
     theirs, reached = paper_values(paper, "pgd", "robust_accuracy"), measured_values(distances, "inter_class_distance")
     said = []
-    for target in (name for name in paper["transform"].unique() if "rescale-to-" not in name):
+    for target in (name for name in listed(paper, ours) if "rescale-to-" not in name):
         sets = [target, f"rescale-to-{target}", f"binarize+rescale-to-{target}"]
         if not all(name in robust.index for name in sets):
             continue
         mine = robust[sets]
-        listed = ", ".join(f"{mine[name]:.1f}% ({transform_label(name)})" for name in sets)
+        each = ", ".join(f"{mine[name]:.1f}% ({transform_label(name)})" for name in sets)
+        printed = f", in the paper {extent(theirs[sets]):.1f}" if {*sets} <= {*theirs.index} else ""
         at = f" ({reached[target]:.2f})" if np.isfinite(reached.get(target, np.nan)) else ""
         said.append(
-            f"At the inter-class distance of {transform_label(target)}{at}, robust accuracy is {listed}: **{extent(mine):.1f} "
-            f"points** between sets of one distance, in the paper {extent(theirs[sets]):.1f}."
+            f"At the inter-class distance of {transform_label(target)}{at}, robust accuracy is {each}: **{extent(mine):.1f} "
+            f"points** between sets of one distance{printed}."
         )
     if not said:
         return f"Not computed yet: a target needs all three of its sets; {to_compute(ours)}"

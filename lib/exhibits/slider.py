@@ -17,7 +17,8 @@ from jaxtyping import Float
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from lib.exhibits.cells import BOXED, QUANTITIES, badge, number, over_seeds, paper_values, plain, transform_label
+from lib.exhibits.cells import BOXED, QUANTITIES, badge, over_seeds, paper_values, plain, transform_label
+from lib.exhibits.table import Column
 
 CLEAN = ("standard", "clean_accuracy")
 # Of the chart, in units of its viewBox: its size, and the four margins of what is plotted.
@@ -76,8 +77,7 @@ def _printed(paper: pd.DataFrame | None, quantity: tuple[str, str]) -> pd.Series
     return pd.Series(dtype=float) if paper is None else paper_values(paper, *quantity)
 
 
-def _percent(value: float) -> str:
-    return number(value, "{:.1f}%")
+_percent = Column("", ".1f", "%").text
 
 
 def _swatch(quantity: tuple[str, str]) -> str:
