@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import claims, exhibits, scorecard
-from lib.store import grid, records, results
-from lib.store.grid import Run
+from lib import claims, grid, results, scorecard
+from lib.grid import Run
+from lib.report import values
+from lib.report.sections import length, overview, sec3
 
 BLOCKS = [name for blocks in scorecard._BLOCKS.values() for name in blocks]
 
@@ -317,7 +318,7 @@ def test_marks_say_what_was_known_when_they_were_set(committed_records):
     assert binarized == 1
     assert (found["before"] <= found["trainings"]).all()
     assert found["before"].sum() > 8
-    assert "1 of 3" in set(exhibits.marks_table(found)["known then"])
+    assert "1 of 3" in set(overview.marks_table(found)["known then"])
 
 
 def test_marks_of_some_exhibits(store):
@@ -325,13 +326,13 @@ def test_marks_of_some_exhibits(store):
     with pytest.raises(ValueError, match="no mark is set for Table 9; there are marks for Figure 3a"):
         scorecard.marks(exhibits=["Table 9"])
     found = scorecard.marks(exhibits=["Table 2", "Figure 3a"])
-    said = exhibits.marks_seen(found)
+    said = overview.marks_seen(found)
     assert said.startswith("Of the marks that are set for this section **4 of 5** are met. **Missed** (Figure 3a): ")
     rows = _records("figure-3b")
     store["figure-3b"] = rows[rows["transform"] != "edges"]
     store["figure-3b"].attrs = rows.attrs
-    assert exhibits.marks_seen(scorecard.marks(exhibits=["Figure 3b"])).startswith("Not computed yet: what the 1 marks ask for")
-    assert "are met (1 not computed)." in exhibits.marks_seen(scorecard.marks(exhibits=["Figure 3b", "Table 1"]))
+    assert overview.marks_seen(scorecard.marks(exhibits=["Figure 3b"])).startswith("Not computed yet: what the 1 marks ask for")
+    assert "are met (1 not computed)." in overview.marks_seen(scorecard.marks(exhibits=["Figure 3b", "Table 1"]))
 
 
 def test_a_mark_waits_for_all_its_numbers(store):
@@ -352,20 +353,20 @@ def test_every_published_exhibit_is_accounted_for():
 def test_the_tables_and_the_figure(store):
     store["table-3"] = _changed("table-3", value=np.nan, status="stale")
     numbers, marks = scorecard.numbers(), scorecard.marks()
-    table = exhibits.numbers_table(numbers)
+    table = overview.numbers_table(numbers)
     assert len(table) == 733
     as_printed = pd.read_csv(records.ROOT / "results" / "published.csv", dtype=str)
     assert table["paper"].tolist() == as_printed["value"].tolist()
-    assert (table["ours"] == exhibits.MISSING).sum() == numbers["ours"].isna().sum()
-    assert len(exhibits.totals_table(scorecard.totals(numbers))) == numbers["exhibit"].nunique() + 1
-    assert len(exhibits.marks_table(marks)) == len(marks)
-    rows = results.select("table-2").assign(device="made up")
-    rows.attrs |= {"complete": 18, "expected": 18, "command": ""}
-    rows["recipe"] = "default"
-    (axes,) = exhibits.agreement_figure(numbers, [rows]).axes
+    assert (table["ours"] == table.MISSING).sum() == numbers["ours"].isna().sum()
+    assert len(overview.totals_table(scorecard.totals(numbers))) == numbers["exhibit"].nunique() + 1
+    assert len(overview.marks_table(marks)) == len(marks)
+    records = results.select("table-2").assign(device="made up")
+    records.attrs |= {"complete": 18, "expected": 18, "command": ""}
+    records["recipe"] = "default"
+    (axes,) = overview.agreement_figure(numbers, [records]).axes
     dots = sum(len(container.lines[0].get_xdata()) for container in axes.containers)
     shown = numbers["ours"].notna() & numbers["training"].isin(["standard", "pgd"])
-    shown &= numbers["metric"].isin({metric for _, metric in exhibits.QUANTITIES})
+    shown &= numbers["metric"].isin({metric for _, metric in values.QUANTITIES})
     assert dots == shown.sum()
 
 
@@ -377,7 +378,7 @@ def test_hours_are_those_of_the_records(monkeypatch, tmp_path):
     found = scorecard.compute_spent()
     assert found["records"].sum() == len(seconds) > 5
     assert found["hours"].sum() * 3600 == pytest.approx(sum(seconds))
-    assert len(exhibits.compute_table(found)) == len(found)
+    assert len(overview.compute_table(found)) == len(found)
     (tmp_path / "laptop" / "broken.json").write_text("{}")
     with pytest.raises(records.RecordError, match="broken.json"):
         scorecard.compute_spent()
@@ -402,17 +403,17 @@ def verdicts(*rows) -> pd.DataFrame:
 
 
 def test_claims_stand_with_both_verdicts_and_their_evidence():
-    table = exhibits.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds")))
-    assert exhibits.claims_table(verdicts(("c", "holds", "not computed"))).iloc[0, 1] == "no number: theirs of c"
+    table = overview.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds")))
+    assert overview.claims_table(verdicts(("c", "holds", "not computed"))).iloc[0, 1] == "no number: theirs of c"
     assert list(table["ours"]) == ["**holds**: ours of a", "not computed: ours of b"]
     assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "**holds**: theirs of b"]
     assert list(table["claim"]) == ["a is so. `a`", "b is so. `b`"]
-    assert exhibits.claims_table(verdicts(("d", "fails", "holds"))).loc[0, "ours"] == "**fails**: ours of d **Why**: so it is."
+    assert overview.claims_table(verdicts(("d", "fails", "holds"))).loc[0, "ours"] == "**fails**: ours of d **Why**: so it is."
     assert not any("|" in text for text in [*table.columns, *table.to_numpy().ravel()])
 
 
 def test_claims_are_counted_and_the_failing_named():
-    text = exhibits.claims_seen(verdicts(("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds")))
+    text = overview.claims_seen(verdicts(("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds")))
     assert text == (
         "Of 3 claims, our records say **holds: 1, fails: 1**, not computed: 1. The paper's own printed numbers say "
         "holds: 2, fails: 1 (`a`), no number to tell: 0. Fails, and so it is: `b`."
@@ -424,11 +425,11 @@ def test_what_readme_and_section_3_say_in_words_is_what_the_records_show(monkeyp
     monkeypatch.setenv("RESULTS_DIR", str(records.ROOT / "results"))
     volumes, distances = results.select("footprint-volumes"), results.select("footprint-distances")
     published = results.published("table-6"), results.published("table-1")
-    assert set(exhibits.footprint_table(volumes, distances, *published)["nearer"]) == {"column"}
-    trained = exhibits.footprint_robustness_table(results.select("footprints"), results.published("table-4"))
+    assert set(sec3.footprint_table(volumes, distances, *published)["nearer"]) == {"column"}
+    trained = sec3.footprint_robustness_table(results.select("footprints"), results.published("table-4"))
     assert set(trained["nearer"]) == {"column", "square"}, "they tell the footprints apart now: say so in the README"
     longer = results.select("under-training"), results.select("published-settings")
-    seen = exhibits.length_seen(*longer, results.published("table-4"))
+    seen = length.length_seen(*longer, results.published("table-4"))
     assert "is beyond the interval. The last lengthening still gave" in seen
     assert "do not tell where the gap ends" in seen
     held = results.outcomes("strength-mnist")

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from frames import CLEAN, PAPER, ROBUST, TABLE_1, TABLE_4, TABLE_6, TABLE_7, TRAINED, UNBOXED, along, frame, measured
 
-from lib import exhibits, results
-from lib.exhibits.table import Column, Number, Strong, Table
+from lib import results
+from lib.report.sections import appB, appD1, appD2, length, sec3, sec4, sec5, speed, strength
+from lib.report.table import Column, Number, Strong, Table
 
 NAN = float("nan")
 
@@ -51,7 +52,7 @@ def test_a_table_without_rows_says_so():
 
 def test_a_csv_file_holds_the_values():
     ours = frame(("original", *ROBUST, 94.04, 0), ("original", *ROBUST, 96.04, 1), ("binarize", *ROBUST, None, 0))
-    read = pd.read_csv(io.StringIO(exhibits.robustness_table(ours, PAPER).csv())).set_index("variant")
+    read = pd.read_csv(io.StringIO(sec3.robustness_table(ours, PAPER).csv())).set_index("variant")
     assert read.loc["original", "robust: ours"] == pytest.approx(95.04)
     assert read.loc["original", "robust: ours, half"] == pytest.approx(1.0)
     assert read.loc["original", "robust: ours, low"] < 95.04 < read.loc["original", "robust: ours, high"]
@@ -92,25 +93,25 @@ CURVE = frame(*rows(("pgd", "robust_accuracy_eps_0.3")), exhibit="curve-mnist")
 WORST = ("pgd", "robust_accuracy_worst_case")
 CERTIFIED = ("lp", "certified_error")
 TABLES = {
-    "tables 2 and 3": lambda: exhibits.robustness_table(frame(*rows(ROBUST)), PAPER),
-    "tables 4 and 5": lambda: exhibits.capacity_tables(
+    "tables 2 and 3": lambda: sec3.robustness_table(frame(*rows(ROBUST)), PAPER),
+    "tables 4 and 5": lambda: sec5.capacity_tables(
         along("widen_factor", ("original", *ROBUST, 90.0, "test", 0.25), (NEW, *ROBUST, 77.7, "test", 0.25)), TABLE_4
     )["robust"],
-    "table 1": lambda: exhibits.equal_distance_table(pair("inter_class_distance"), of("table-1", ROBUST), TABLE_1),
-    "table 6": lambda: exhibits.perturbable_volume_table({"mnist": pair("log2_perturbable_volume")}, TABLE_6),
-    "table 7": lambda: exhibits.unboxed_table({"mnist": of("table-7-mnist", ROBUST, UNBOXED)}, TABLE_7),
-    "figure 3a": lambda: exhibits.variants_table(of("figure-3a", ROBUST)),
-    "figure 3b": lambda: exhibits.fashion_table(of("figure-3b", ROBUST), results.published("figure-3b")),
-    "linf": lambda: exhibits.linf_table([with_attrs(pair("linf_distance_median"), "linf-mnist")]),
-    "ranges": lambda: exhibits.sensitivity_table({"MNIST": (frame(*rows(ROBUST)), PAPER, TABLE_4)}),
-    "strength": lambda: exhibits.strength_table(STRENGTH),
-    "masking": lambda: exhibits.masking_table(STRENGTH, CURVE),
-    "curve": lambda: exhibits.curve_table(CURVE),
-    "worst case": lambda: exhibits.worst_case_table({"MNIST": of("worst-case-mnist", ROBUST, WORST)}),
-    "precision": lambda: exhibits.precision_table(frame(*rows(ROBUST))),
-    "certified": lambda: exhibits.certified_table(of("section-2.2", CERTIFIED), results.published("section-2.2")),
-    "ramp": lambda: exhibits.ramp_table(of("exact-certificate", ("standard", "robust_accuracy_ramp_pgd"))),
-    "length": lambda: exhibits.length_table(of("under-training", ROBUST), of("published-settings", ROBUST), TABLE_4),
+    "table 1": lambda: sec5.equal_distance_table(pair("inter_class_distance"), of("table-1", ROBUST), TABLE_1),
+    "table 6": lambda: appD1.perturbable_volume_table({"mnist": pair("log2_perturbable_volume")}, TABLE_6),
+    "table 7": lambda: appD1.unboxed_table({"mnist": of("table-7-mnist", ROBUST, UNBOXED)}, TABLE_7),
+    "figure 3a": lambda: sec4.variants_table(of("figure-3a", ROBUST)),
+    "figure 3b": lambda: sec4.fashion_table(of("figure-3b", ROBUST), results.published("figure-3b")),
+    "linf": lambda: appD2.linf_table([with_attrs(pair("linf_distance_median"), "linf-mnist")]),
+    "ranges": lambda: sec3.sensitivity_table({"MNIST": (frame(*rows(ROBUST)), PAPER, TABLE_4)}),
+    "strength": lambda: strength.strength_table(STRENGTH),
+    "masking": lambda: strength.masking_table(STRENGTH, CURVE),
+    "curve": lambda: strength.curve_table(CURVE),
+    "worst case": lambda: speed.worst_case_table({"MNIST": of("worst-case-mnist", ROBUST, WORST)}),
+    "precision": lambda: speed.precision_table(frame(*rows(ROBUST))),
+    "certified": lambda: appB.certified_table(of("section-2.2", CERTIFIED), results.published("section-2.2")),
+    "ramp": lambda: appB.ramp_table(of("exact-certificate", ("standard", "robust_accuracy_ramp_pgd"))),
+    "length": lambda: length.length_table(of("under-training", ROBUST), of("published-settings", ROBUST), TABLE_4),
 }
 
 
@@ -121,10 +122,10 @@ def test_no_table_drops_a_variant_that_the_paper_lacks(name):
 
 
 FIGURES = {
-    "figures 2 and 3a": lambda: exhibits.robustness_figure(frame(*rows(ROBUST)), PAPER, xlabel="x"),
-    "without the paper": lambda: exhibits.robustness_figure(of("figure-3a", ROBUST), None, xlabel="x"),
-    "figure 3b": lambda: exhibits.fashion_figure(of("figure-3b", CLEAN, TRAINED, ROBUST), results.published("figure-3b")),
-    "figure 4": lambda: exhibits.growth_figure(
+    "figures 2 and 3a": lambda: sec3.robustness_figure(frame(*rows(ROBUST)), PAPER, xlabel="x"),
+    "without the paper": lambda: sec3.robustness_figure(of("figure-3a", ROBUST), None, xlabel="x"),
+    "figure 3b": lambda: sec4.fashion_figure(of("figure-3b", CLEAN, TRAINED, ROBUST), results.published("figure-3b")),
+    "figure 4": lambda: sec5.growth_figure(
         along(
             "widen_factor", *(("original", *ROBUST, 90.0, "test", w) for w in (0.25, 0.5)), (NEW, *ROBUST, 77.7, "test", 0.25)
         ),
@@ -132,12 +133,12 @@ FIGURES = {
         axis="widen_factor",
         xlabel="w",
     ),
-    "figure 5": lambda: exhibits.distance_bars([with_attrs(pair("inter_class_distance"), "figure-5-mnist")]),
-    "boxes": lambda: exhibits.volume_figure(
+    "figure 5": lambda: appD2.distance_bars([with_attrs(pair("inter_class_distance"), "figure-5-mnist")]),
+    "boxes": lambda: sec5.volume_figure(
         pair("log2_perturbable_volume"), of("table-7-mnist", ROBUST), TABLE_6, TABLE_7, dataset="mnist"
     ),
-    "curve": lambda: exhibits.curve_figure(CURVE),
-    "length": lambda: exhibits.length_figure(of("under-training", ROBUST), of("published-settings", ROBUST), TABLE_4),
+    "curve": lambda: strength.curve_figure(CURVE),
+    "length": lambda: length.length_figure(of("under-training", ROBUST), of("published-settings", ROBUST), TABLE_4),
 }
 
 
@@ -151,5 +152,5 @@ def test_no_figure_drops_a_variant_that_the_paper_lacks(name):
 
 def test_a_level_of_a_known_transform_is_no_exception():
     ours = frame(("saturate-32", *ROBUST, 60.0, 0), exhibit="table-3")
-    table = exhibits.robustness_table(ours, results.published("table-3")).text.set_index("variant")
+    table = sec3.robustness_table(ours, results.published("table-3")).text.set_index("variant")
     assert list(table.loc["saturate 32", ["robust: paper", "robust: ours (Δ)"]]) == ["n/a", "60.0"]

@@ -3,22 +3,17 @@
 import math
 from dataclasses import replace
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from lib.exhibits.cells import (
-    ACCURACIES,
-    QUANTITIES,
-    extent,
-    listed,
-    our_number,
-    over_seeds,
-    paper_values,
-    printed,
-    to_compute,
-    transform_label,
-)
-from lib.exhibits.table import Column, Number, Table
+from lib.report.exhibit import exhibit, published, runs
+from lib.report.plot import STYLE, error_bar, footer
+from lib.report.sections.sec3 import jpeg_seen, robustness_figure
+from lib.report.table import Column, Number, Table
+from lib.report.values import ACCURACIES, QUANTITIES, extent, listed, our_number, over_seeds, paper_values, printed
+from lib.report.words import to_compute, transform_label
 
 
 def variants_table(ours: pd.DataFrame) -> Table:
@@ -102,3 +97,39 @@ def seen_fashion(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
             f"another **{mine[1] - mine[2]:.1f}**{taken}."
         )
     return f"At scale {ours.attrs['scale']}: {' '.join(said)}"
+
+
+def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    """Figure 3b: three accuracies of fashion-MNIST and of its edges; bars ours with its interval, dashed lines the paper.
+
+    The error bars are 95% intervals, of images and trainings.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        ax = figure.subplots()
+        variants, quantities, width = listed(paper, ours), list(QUANTITIES)[:3], 0.26
+        for i, quantity in enumerate(quantities):
+            label, _, colour = QUANTITIES[quantity]
+            places = [group + (i - 1) * width for group in range(len(variants))]
+            mine = over_seeds(ours, *quantity).reindex(variants)
+            spans = [error_bar(row) for _, row in mine.iterrows()]
+            ax.bar(places, mine["mean"], width * 0.9, color=colour, label=label)
+            ax.errorbar(places, mine["mean"], yerr=np.transpose(spans), fmt="none", color="black", capsize=2)
+            theirs = paper_values(paper, *quantity).reindex(variants)
+            ends = [place - width / 2 for place in places], [place + width / 2 for place in places]
+            ax.hlines(theirs, *ends, linestyles="dashed", colors="black", linewidth=1.2)
+        ax.plot([], [], "--", color="black", linewidth=1.2, label="the paper")
+        ax.set_xticks(range(len(variants)), map(fashion_name, variants))
+        ax.set(ylabel="test images (%)", ylim=(0, 101))
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        footer(figure, ours)
+    return figure
+
+
+exhibit("figure-3a", robustness_figure, runs("figure-3a"), None, xlabel="CIFAR10 under a gamma mapping")
+exhibit("figure-3a-table", variants_table, runs("figure-3a"))
+exhibit("figure-3a-seen", seen_variants, runs("figure-3a"))
+exhibit("figure-3a-jpeg", jpeg_seen, runs("figure-3a"))
+exhibit("figure-3b", fashion_figure, runs("figure-3b"), published("figure-3b"))
+exhibit("figure-3b-table", fashion_table, runs("figure-3b"), published("figure-3b"))
+exhibit("figure-3b-seen", seen_fashion, runs("figure-3b"), published("figure-3b"))

@@ -4,12 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.stats import binomtest, t
 
-from lib.exhibits.cells import code, listed, our_number, over_seeds, to_compute, transform_label, words
-from lib.exhibits.table import MISSING, Column, Number, Table
+from lib import cost, grid
+from lib.report.exhibit import Source, benchmark, exhibit, runs
+from lib.report.plot import STYLE, wrapped
+from lib.report.table import MISSING, Column, Number, Table
+from lib.report.values import PALETTE, listed, our_number, over_seeds
+from lib.report.words import code, to_compute, transform_label, words
 
 
 def speed_table(rows: pd.DataFrame) -> Table:
@@ -267,3 +273,39 @@ def schedule_seen(rows: pd.DataFrame) -> str:
         f"longest of them, `{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than "
         f"about {enough} GPUs cannot shorten it. The pages and the book, minutes on a processor, come after."
     )
+
+
+def speed_figure(rows: pd.DataFrame, batch: int = 128) -> Figure:
+    """Speed relative to AdverTorch at one batch size, one group of bars a network."""
+    with mpl.rc_context(STYLE):
+        chosen = rows[rows["batch"] == batch]
+        engines, cases = list(chosen["engine"].unique()), list(chosen["case"].unique())
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        ax = figure.subplots()
+        width = 0.8 / len(engines)
+        for i, engine in enumerate(engines):
+            ratios = chosen[chosen["engine"] == engine].set_index("case")["ratio_to_advertorch"].reindex(cases)
+            ax.bar(np.arange(len(cases)) + (i + 0.5) * width - 0.4, ratios, width, label=engine, color=PALETTE[i])
+        ax.axhline(1, color="grey", linewidth=0.8)
+        ax.set_xticks(range(len(cases)), [case.replace("-w", "\nw=") for case in cases])
+        ax.set(ylabel="speed, AdverTorch = 1")
+        ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+        about = [f"batch {batch}", rows.attrs["device"], rows.attrs["date"][:10], f"commit {rows.attrs['commit']}"]
+        figure.supxlabel(wrapped(" · ".join(about)), fontsize=7, color="dimgrey", parse_math=False)
+    return figure
+
+
+_CPU, _WORST = benchmark("pgd-cpu"), {"MNIST": runs("worst-case-mnist"), "CIFAR10": runs("worst-case-cifar10")}
+exhibit("speed-figure", speed_figure, _CPU)
+exhibit("speed-table", speed_table, _CPU)
+exhibit("speed-agreement", agreement_table, _CPU)
+exhibit("speed-seen", speed_seen, _CPU)
+exhibit("speed-stamp", benchmark_stamp, _CPU)
+exhibit("precision", precision_table, runs("precision"))
+exhibit("precision-seeds", precision_seeds_table, runs("precision"))
+exhibit("precision-seen", precision_seen, runs("precision"))
+exhibit("worst-case", worst_case_table, _WORST)
+exhibit("worst-case-seen", worst_case_seen, _WORST)
+_SCHEDULE = Source(lambda page: cost.schedule(grid.all_runs("paper"), gpus=(1, 8, 64)), framed=False)
+exhibit("schedule", schedule_table, _SCHEDULE)
+exhibit("schedule-seen", schedule_seen, _SCHEDULE)

@@ -1,130 +1,20 @@
-"""Section 2: Examples 1 and 2, Theorem 2.1, and pairwise distances of images beside those of uniform points."""
+"""Section 2: pairwise distances of images beside those of uniform points."""
 
 import math
+from itertools import cycle
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.stats import wasserstein_distance
 
 from lib import theory
-from lib.exhibits.cells import (
-    budget_label,
-    paper_values,
-    percent,
-    printed,
-    set_name,
-    share_intervals,
-    to_compute,
-    transform_label,
-)
-from lib.exhibits.table import Column, Number, Table
-from lib.intervals import interval
-
-
-def example_1_table(rows: pd.DataFrame) -> Table:
-    """Example 1 in percent of all points: exact values, bounds, and the simulation ± half of Wilson's 95% interval.
-
-    `rows`: as `results.tables("example-1")` gives them; of its dimensions some are shown.
-    """
-    columns = [
-        Column("ε", write=budget_label, left=False), Column("d", "d"), Column("axis: 2ε", ".2f"),
-        _simulation("axis, simulated"),
-        *(Column(heading, ".2f", write=percent) for heading in ("paper's bound", "sharper bound", "normal limit")),
-        Column("diagonal, exact", ".2f", write=percent), _simulation("diagonal, simulated"), _simulation("within the cube"),
-    ]  # fmt: skip
-    shown = []
-    rows = rows[rows["d"].isin((2, 10, 100, 784, 3072))].sort_values(["eps", "d"]) if len(rows) else rows
-    for _, row in rows.iterrows():
-        d, eps = int(row["d"]), row["eps"]
-        exact = (
-            theory.diagonal_bound(d, eps), theory.diagonal_bound_sharp(d, eps), theory.diagonal_robust_error_normal(d, eps),
-            theory.diagonal_robust_error(d, eps),
-        )  # fmt: skip
-        axis, diagonal, within = (_simulated(row, column) for column in ("axis", "diagonal", "diagonal_in_cube"))
-        shown.append((eps, d, 100 * theory.axis_robust_error(eps), axis, *exact, diagonal, within))
-    return Table(columns, shown)
-
-
-def _simulation(heading: str) -> Column:
-    return Column(heading, ".2f", write=lambda cell: f"{cell.value:.2f}\u00a0±\u00a0{(cell.high - cell.low) / 2:.2f}")
-
-
-def _simulated(row: pd.Series, column: str) -> Number:
-    percent = 100 * row[column] / row["n"]
-    return Number(percent, *interval(percent, int(row["n"])))
-
-
-def example_1_seen(rows: pd.DataFrame) -> str:
-    """What the simulation says of Example 1: Bayes error, agreement with the exact values, and the largest dimension."""
-    if rows.empty:
-        return f"Not computed yet; {to_compute(rows)}"
-    exact = [100 * theory.diagonal_robust_error(int(d), eps) for d, eps in zip(rows["d"], rows["eps"], strict=True)]
-    exact += [100 * theory.axis_robust_error(eps) for eps in rows["eps"]]
-    intervals = share_intervals(rows, "diagonal") + share_intervals(rows, "axis")
-    held = sum(low - 1e-9 <= value <= high + 1e-9 for value, (low, high) in zip(exact, intervals, strict=True))
-    last = rows[rows["d"] == rows["d"].max()].sort_values("eps").iloc[0]
-    drawn, budgets = rows.drop_duplicates("d"), rows["eps"].nunique()  # the points of a dimension serve for every ε
-    again = f", each attacked with {budgets} budgets," if budgets > 1 else ""
-    return (
-        f"Moved by T, {drawn['bayes'].sum()} of {drawn['n'].sum():,} simulated points{again} lie on the wrong side: the Bayes "
-        f"error stays 0. Of the {len(exact)} simulated robust errors, {held} have the exact value inside their 95% interval. "
-        f"At d = {last['d']} and ε = {budget_label(last['eps'])}, of the same points {100 * last['axis'] / last['n']:.1f}% "
-        f"are fooled before T and **{100 * last['diagonal'] / last['n']:.1f}%** after it; "
-        f"{100 * last['diagonal_in_cube'] / last['n']:.1f}% where the attack may not leave the cube."
-    )
-
-
-def half_space_bound(row: pd.Series) -> float:
-    """The first lower bound of Theorem 2.1 for one simulated half-space, a row of `results.tables("theorem-2.1")`."""
-    if row["dataset"] == "cube":
-        return theory.cube_concentration(row["eps"], row["mass"])
-    return theory.ball_concentration(row["eps"], int(row["d"]), row["mass"])
-
-
-def concentration_seen(rows: pd.DataFrame) -> str:
-    """What the simulated half-spaces say of Theorem 2.1: how many lie above the first bound, and where it is tightest."""
-    if rows.empty:
-        return f"Not computed yet; {to_compute(rows)}"
-    bounds = np.array([half_space_bound(row) for _, row in rows.iterrows()])
-    shares = (rows["inside"] / rows["n"]).to_numpy()
-    lows = np.array([low for low, _ in share_intervals(rows, "inside")]) / 100
-    # Where all points are inside, the simulation resolves nothing.
-    told = shares < 1
-    gaps = pd.Series(shares - bounds, index=rows.index)[told]
-    text = (
-        f"Of {len(rows)} simulated half-spaces, {(shares >= bounds).sum()} lie on or above the first bound, "
-        f"{(lows > bounds).sum()} of them with their whole 95% interval"
-        f"{'' if (lows > bounds).all() else '; the sample is too small to tell for the others'}."
-    )
-    for space in theory.SPACES:
-        here = gaps[rows.loc[gaps.index, "dataset"] == space]
-        if len(here):
-            row = rows.loc[here.idxmin()]
-            text += (
-                f" In the {space} the smallest margin is {100 * here.min():.3f} points "
-                f"(d = {row['d']}, along the {row['direction']}, P(A) = {row['mass']:g}, ε = {row['eps']:g})."
-            )
-    return text
-
-
-def example_2_table(paper: pd.DataFrame) -> Table:
-    """Example 2: the share of points that is misclassified or fooled, at least, from each form of Theorem 2.1, in percent.
-
-    `paper`: `results.published("example-2")`.
-    """
-    theirs = {name.split("-")[1]: value for name, value in zip(paper["dataset"], paper["value"], strict=True)}
-    cube, ball = theory.EXAMPLE_2["cube"], theory.EXAMPLE_2["ball"]
-    best = theory.ball_vulnerable_fraction(**ball, form="last", constant=theory.BEST_CONSTANT)
-    rows = []
-    for space, setting, fraction, sharpest in (
-        ("cube", f"cube, any d, ε = {cube['eps']:g}", theory.cube_vulnerable_fraction, None),
-        ("ball", f"ball, d = {ball['d']}, ε = {ball['eps']:g}", theory.ball_vulnerable_fraction, best),
-    ):
-        forms = {form: fraction(**theory.EXAMPLE_2[space], form=form) for form in theory.FORMS}
-        rows.append((setting, theirs[space], forms["first"], forms["middle"], forms["last"], sharpest))
-    headings = ("first inequality", "middle form", "last inequality", "last, with C = 1/8")
-    shares = [Column(heading, ".2f", write=percent) for heading in headings]
-    return Table([Column("ten classes, ℓ2"), Column("paper: at least", ".0f"), *shares], rows)
+from lib.report.exhibit import exhibit, published, tables
+from lib.report.plot import STYLE, footer, not_yet
+from lib.report.table import Column, Table
+from lib.report.values import PALETTE, paper_values, printed
+from lib.report.words import percent, set_name, to_compute, transform_label
 
 
 def set_label(dataset: str, transform: str, d: int) -> str:
@@ -283,3 +173,56 @@ def distance_and_robustness_table(images: pd.DataFrame, paper: pd.DataFrame) -> 
         rows.append((label, row["mean"] / np.sqrt(row["d"]), row["spread"], robust))
     columns = [Column("points"), Column("mean / √d", ".3f"), Column("spread", ".1%"), printed("paper's robust accuracy")]
     return Table(columns, sorted(rows, key=lambda row: row[1]))
+
+
+_SPACE_COLOURS = {"cube": "black", "ball": PALETTE[7]}
+
+
+_SET_COLOURS = {
+    ("mnist", "original"): PALETTE[0],
+    ("mnist", "binarize"): PALETTE[9],
+    ("cifar10", "original"): PALETTE[3],
+    ("cifar10", "binarize"): PALETTE[1],
+}
+
+
+def distance_figure(uniform: pd.DataFrame, images: pd.DataFrame) -> Figure:
+    """Distributions of pairwise ℓ2 distances: over √d on the left, over their own mean on the right; peaks drawn alike.
+
+    `uniform`, `images`: as `results.tables` gives the two exhibits of distances.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        if uniform.empty and images.empty:
+            return not_yet(figure, images)
+        axes = figure.subplots(1, 2, sharey=True)
+        drawn = pd.concat([frame for frame in (uniform, images) if len(frame)])
+        others = cycle(PALETTE[4:7])  # of sets that the paper does not speak of
+        for (dataset, transform, d), group in drawn.groupby(["dataset", "transform", "d"], sort=False):
+            if dataset in _SPACE_COLOURS:
+                colour, style = _SPACE_COLOURS[dataset], "-" if d == drawn["d"].min() else "--"
+            else:
+                colour, style = (
+                    _SET_COLOURS.get(("cifar10" if dataset.startswith("cifar10") else dataset, transform), next(others)),
+                    "-",
+                )
+            label = set_label(dataset, transform, d)
+            # Distances of binary images are roots of whole numbers: bins as fine as the record's would show their spacing.
+            first = np.arange(0, len(group), 4)
+            heights = np.add.reduceat(group["count"].to_numpy(), first)
+            edges = np.append(group["left"].to_numpy()[first], group["right"].iloc[-1])
+            for ax, unit in zip(axes, (np.sqrt(d), distance_moments(group)[0]), strict=True):
+                ax.stairs(heights / heights.max(), edges / unit, color=colour, linestyle=style, label=label, linewidth=1.3)
+        axes[0].set(xlabel="distance / √d", ylabel="pairs (peak = 1)")
+        axes[1].set(xlabel="distance / mean distance", xlim=(0, 2))
+        figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside upper center", frameon=False)
+        footer(figure, images if len(images) else uniform)
+    return figure
+
+
+_BOTH = tables("distances-uniform"), tables("distances-images")
+exhibit("distances", distance_figure, *_BOTH)
+exhibit("distance-table", distance_table, *_BOTH)
+exhibit("distance-seen", distance_seen, *_BOTH)
+exhibit("example-2-seen", example_2_seen, tables("distances-uniform"))
+exhibit("distance-robustness", distance_and_robustness_table, tables("distances-images"), published())

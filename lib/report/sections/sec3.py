@@ -1,27 +1,20 @@
 """Section 3: accuracies by variant beside the paper's Tables 2 and 3, and which filter made its data."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from lib.exhibits.cells import (
-    BOXED,
-    QUANTITIES,
-    accuracy,
-    extent,
-    from_to,
-    listed,
-    our_number,
-    over_seeds,
-    paper_values,
-    printed,
-    set_name,
-    to_compute,
-    transform_label,
-)
-from lib.exhibits.table import MISSING, NOT_IN_PAPER, Column, Number, Table
+from lib import grid
+from lib.report.exhibit import exhibit, lucky, measurements, published, runs
+from lib.report.plot import STYLE, error_bar, footer, not_yet
+from lib.report.table import MISSING, NOT_IN_PAPER, Column, Number, Table
+from lib.report.values import BOXED, QUANTITIES, accuracy, extent, listed, our_number, over_seeds, paper_values, printed
+from lib.report.words import from_to, set_name, to_compute, transform_label
 
 
 def at_our_width(ours: pd.DataFrame, widths: pd.DataFrame, quantity: tuple[str, str]) -> pd.Series:
@@ -71,13 +64,13 @@ def jpeg_seen(ours: pd.DataFrame) -> str:
     return "These are CIFAR10's images as they were published."
 
 
-def lucky_seen(frames: Sequence[pd.DataFrame]) -> str:
+def lucky_seen(sets: Mapping[str, pd.DataFrame]) -> str:
     """How many images count as robust that are wrong without the attack, and robust accuracies without them.
 
-    `frames`: as `results.lucky` gives them, one a data set.
+    `sets`: from a data set's name to what `results.lucky` gives of it.
     """
     said = []
-    for found in frames:
+    for found in sets.values():
         if found.empty:
             said.append(f"Not computed yet; {to_compute(found)}")
             continue
@@ -225,3 +218,86 @@ def sensitivity_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Da
                 variants += f"; not in the paper: {', '.join(f'{transform_label(each)} {mine[each]:.1f}%' for each in beyond)}"
             rows.append((name, label, extent(theirs), *ranges, variants))
     return Table(columns, rows)
+
+
+def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, xlabel: str) -> Figure:
+    """Figures 2 and 3a: the four quantities over the variants; solid ours with its interval, dashed the paper.
+
+    The variants stand in the order of the paper's table, or, where it prints no numbers (`paper` is None), of the grid. The
+    error bars are 95% intervals, of images and trainings.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        if paper is None and not ours["value"].notna().any():
+            return not_yet(figure, ours)
+        ax = figure.subplots()
+        transforms = listed(ours) if paper is None else listed(paper, ours)
+        # Robustness w.r.t. predictions often lies on robust accuracy: hollow squares leave the circles visible.
+        markers = dict(zip(QUANTITIES, ("o", "o", "o", "s"), strict=True))
+        for quantity, (label, _, colour) in QUANTITIES.items():
+            if paper is not None:
+                theirs = paper_values(paper, *quantity).reindex(transforms)
+                ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
+            mine = over_seeds(ours, *quantity)
+            mine = mine[mine["seeds"] > 0].reindex(transforms)  # the line breaks where nothing is computed
+            spans = [error_bar(row) for _, row in mine.iterrows()]
+            ax.errorbar(
+                range(len(transforms)), mine["mean"], yerr=np.transpose(spans), fmt=f"{markers[quantity]}-",
+                color=colour, markersize=6 if markers[quantity] == "s" else 4, linewidth=1.6, capsize=2, label=label,
+                markerfacecolor="none" if markers[quantity] == "s" else colour,
+            )  # fmt: skip
+        if paper is not None:
+            ax.plot([], [], "--", color="grey", label="the paper")
+        ax.set_xticks(range(len(transforms)), [transform_label(name) for name in transforms], rotation=40, ha="right")
+        ax.set(xlabel=xlabel, ylabel="test images (%)")
+        ax.set_ylim(top=101)
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        footer(figure, ours)
+    return figure
+
+
+def claim_figure(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
+    """Figure 2 in brief: clean accuracy of standard training stays, robust accuracy of PGD training moves; a panel a data set.
+
+    `sets`: from a data set's name to (ours, the paper's). Solid ours with its interval, dashed the paper; the bars are those of
+    Figure 2.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(sets), sharey=True))
+        for ax, (name, (ours, paper)) in zip(axes, sets.items(), strict=True):
+            transforms = listed(paper, ours)
+            for quantity in (("standard", "clean_accuracy"), BOXED):
+                label, _, colour = QUANTITIES[quantity]
+                theirs = paper_values(paper, *quantity).reindex(transforms)
+                ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
+                mine = over_seeds(ours, *quantity).reindex(transforms)  # the line breaks where nothing is computed
+                spans = np.transpose([error_bar(row) for _, row in mine.iterrows()])
+                style = {"color": colour, "markersize": 4, "linewidth": 1.6, "capsize": 2, "label": label}
+                ax.errorbar(range(len(transforms)), mine["mean"], yerr=spans, fmt="o-", **style)
+            ax.set_xticks(range(len(transforms)), map(transform_label, transforms), rotation=60, ha="right", fontsize=8)
+            ax.set(title=name, ylim=(0, 101))
+        axes[0].set_ylabel("test images (%)")
+        handles = [*axes[0].get_legend_handles_labels()[0], Line2D([], [], linestyle="--", color="grey", label="the paper")]
+        figure.legend(handles=handles, fontsize=8, ncols=3, loc="outside upper center", frameon=False)
+        footer(figure, *(ours for ours, _ in sets.values()))
+    return figure
+
+
+_MNIST = (runs("table-2"), published("table-2"), published("table-4"))
+_CIFAR10 = (runs("table-3"), published("table-3"), published("table-5"))
+_SETS = {"MNIST": _MNIST, "CIFAR10": _CIFAR10}
+_PRINTED = published("table-6"), published("table-1")
+exhibit("footprints", footprint_table, measurements("footprint-volumes"), measurements("footprint-distances"), *_PRINTED)
+exhibit("footprints-robust", footprint_robustness_table, runs("footprints"), published("table-4"))
+exhibit("footprints-seen", footprints_seen, runs("footprints"), published("table-4"))
+exhibit("figure-2a", robustness_figure, *_MNIST[:2], xlabel="MNIST variant")
+exhibit("figure-2b", robustness_figure, *_CIFAR10[:2], xlabel="CIFAR10 variant")
+exhibit("table-2", robustness_table, *_MNIST[:2])
+exhibit("table-3", robustness_table, *_CIFAR10[:2])
+exhibit("table-2-seen", seen, *_MNIST)
+exhibit("table-3-seen", seen, *_CIFAR10)
+exhibit("table-3-jpeg", jpeg_seen, runs("table-3"))
+exhibit("sensitivity", sensitivity_table, _SETS)
+exhibit("lucky", lucky_seen, {"MNIST": lucky("table-2"), "CIFAR10": lucky("table-3")})
+exhibit("claim", claim_figure, {name: reads[:2] for name, reads in _SETS.items()})

@@ -1,14 +1,20 @@
 """Appendix B: settings, networks, and the certificates of Section 2.2."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
+from torch import linspace
 
 from lib import cost, grid, models
-from lib.exhibits.cells import accuracy, budget_label, listed, our_number, over_seeds, paper_values, to_compute, transform_label
-from lib.exhibits.table import Column, Table
+from lib.report.exhibit import Source, exhibit, published, runs
+from lib.report.plot import STYLE
+from lib.report.table import Column, Table
+from lib.report.values import PALETTE, accuracy, listed, our_number, over_seeds, paper_values
+from lib.report.words import budget_label, to_compute, transform_label
 
 # What the grid calls a thing, and what a reader does.
 _WORDS = {
@@ -230,3 +236,40 @@ def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
         f"error, BPDA **{original['ramp: BPDA']:.1f}%** and Square **{original['ramp: Square']:.1f}%**: what hides the "
         f"gradient stops only the attack that needs it."
     )
+
+
+def ramp_figure(settings: Mapping) -> Figure:
+    """The ramp of the exact certificate, drawn by the layer itself, and what a budget makes of pixels of 0 and 1.
+
+    `settings`: those of the evaluation `ramp`.
+    """
+    eps, slope = settings["threat_model"]["eps"], settings["ramp"]["slope"]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+        ax = figure.subplots()
+        for place, colour in ((0, PALETTE[0]), (1, PALETTE[3])):
+            ax.axvspan(
+                place - eps, place + eps, color=colour, alpha=0.25, label=f"a pixel of {place}, perturbed by up to {eps:g}"
+            )
+        x = linspace(-0.5, 1.5, 801).view(1, 1, 1, -1)
+        ax.plot(x.flatten(), models.Ramp(slope)(x).flatten(), color="black", linewidth=1.6, label=f"the ramp, slope {slope:g}")
+        ax.set(xlabel="pixel value", ylabel="what the classifier sees", xlim=(-0.5, 1.5), yticks=[0, 0.5, 1])
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    return figure
+
+
+_RAMP_SETTINGS = Source(
+    lambda page: grid.evaluation_settings(grid.runs("exact-certificate", "paper")[0], "ramp"),
+    ("exact-certificate",),
+    framed=False,
+)
+exhibit("networks", network_table, [("lenet5", 1.0), ("small_convnet", 1.0)])
+exhibit("settings-mnist", settings_table, "table-2", "pgd")
+exhibit("settings-cifar10", settings_table, "table-3", "pgd")
+exhibit("settings-lp", settings_table, "section-2.2", "lp")
+exhibit("section-2.2", certified_table, runs("section-2.2"), published("section-2.2"))
+exhibit("section-2.2-seen", certified_seen, runs("section-2.2"), published("section-2.2"))
+exhibit("section-2.2-cifar10", certified_table, runs("section-2.2-cifar10"), published("section-2.2"))
+exhibit("ramp", ramp_figure, _RAMP_SETTINGS)
+exhibit("exact-certificate", ramp_table, runs("exact-certificate"))
+exhibit("exact-certificate-seen", ramp_seen, runs("exact-certificate"), published("section-2.2"))

@@ -1,13 +1,20 @@
 """The scorecard's tables and its figure, and the claims' verdicts. Frames as `lib.scorecard` and `lib.claims` give them in."""
 
+from collections.abc import Callable, Mapping
+from functools import cache
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.exhibits.cells import QUANTITIES, set_name, transform_label, words
-from lib.exhibits.figures import _STYLE, _footer
-from lib.exhibits.table import Column, Number, Strong, Table
+from lib import claims, scorecard
+from lib.report.exhibit import Page, Source, computed, exhibit, published, runs
+from lib.report.plot import STYLE, footer
+from lib.report.sections.sec5 import capacity_table, capacity_tables
+from lib.report.table import Column, Number, Strong, Table
+from lib.report.values import QUANTITIES
+from lib.report.words import downloads, set_name, transform_label, words
 
 _EXHIBITS = {
     "section-2.2": "Section 2.2", "example-2": "Example 2", "footnote-1": "Footnote 1", "figure-3b": "Figure 3b",
@@ -156,7 +163,7 @@ def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
 
     `frames`: records whose badges go below.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 5.2), layout="constrained")
         ax = figure.subplots()
         for quantity, (label, _, colour) in QUANTITIES.items():
@@ -175,7 +182,7 @@ def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
         ax.plot([], [], "o", color="grey", markerfacecolor="none", label="training images")
         ax.set(xlabel="the paper (%)", ylabel="ours (%)", xlim=ends, ylim=ends, aspect="equal")
         ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-        _footer(figure, *frames)
+        footer(figure, *frames)
     return figure
 
 
@@ -220,3 +227,63 @@ def claims_seen(verdicts: pd.DataFrame) -> str:
         f"Of {len(verdicts)} claims, our records say **{counted[0]}**{certain}, not computed: {absent[0]}. The paper's own "
         f"printed numbers say {counted[1]}, no number to tell: {absent[1]}.{sorted_out}"
     )
+
+
+_RECORDED = computed(lambda page: claims.recorded(page.scale))
+_NUMBERS = computed(lambda page: scorecard.numbers(page.scale))
+_LIKE = computed(lambda page: scorecard.like_with_like(page.scale))
+
+
+@cache
+def _verdicts(*sections: str) -> Source:
+    return computed(lambda page: claims.verdicts(sections, page.value(_RECORDED)))
+
+
+@cache
+def _marks(*exhibits: str) -> Source:
+    return computed(lambda page: scorecard.marks(page.scale, exhibits))
+
+
+# By page, the sections whose claims it judges, and the exhibits whose marks.
+JUDGED = {
+    "2": ("2",), "3": ("1", "3"), "4": ("4",), "5": ("5", "6"), "D": ("D",), "strength": ("3.2",), "scorecard": ("",),
+}  # fmt: skip
+_MARKED = {"3": ("Table 2", "Table 3"), "4": ("Figure 3a", "Figure 3b"), "5": ("Table 1", "Table 7")}
+for _name, _sections in JUDGED.items():
+    exhibit(f"claims-{_name}", claims_table, _verdicts(*_sections))
+    exhibit(f"claims-{_name}-seen", claims_seen, _verdicts(*_sections))
+for _name, _exhibits in _MARKED.items():
+    exhibit(f"marks-{_name}-seen", marks_seen, _marks(*_exhibits))
+exhibit("scorecard-summary", scorecard.summary, _LIKE, _NUMBERS, _marks(), _verdicts(""))
+exhibit("scorecard-like-summary", scorecard.like_summary, _LIKE)
+_TOTALS = (computed(lambda page, make=make: make(page.value(_LIKE))) for make in (scorecard.like_totals, scorecard.ranges))
+exhibit("scorecard-like", like_table, *_TOTALS)
+exhibit("scorecard-marks", marks_table, _marks())
+exhibit("scorecard-figure", agreement_figure, _NUMBERS, [runs("table-2"), runs("table-3")])
+exhibit("scorecard-totals", totals_table, computed(lambda page: scorecard.totals(page.value(_NUMBERS))))
+exhibit("scorecard-numbers", numbers_table, _NUMBERS)
+exhibit("scorecard-spent", compute_table, computed(lambda page: scorecard.compute_spent()))
+
+
+# Files to take away, of tables that are declared elsewhere.
+def _downloads(name: str, values: Callable[[Page], Table | Mapping[str, Table]], records: Source) -> None:
+    exhibit(f"{name}-downloads", said, computed(lambda page: downloads(name, values(page), page.value(records))))
+
+
+def said(text: str) -> str:
+    """The text itself."""
+    return text
+
+
+def _capacity(name: str) -> Callable[[Page], Mapping[str, Table]]:
+    return lambda page: capacity_tables(page.value(runs(name)), page.value(published(name)))
+
+
+for _name in ("table-2", "table-3"):
+    _downloads(_name, lambda page, name=_name: page.make(name), runs(_name))
+for _name in ("table-4", "table-5"):
+    for _part in ("clean, standard", "clean, PGD", "robust"):
+        _table = f"{_name}-{_part.replace(', ', '-').lower()}"
+        exhibit(_table, capacity_table, runs(_name), published(_name), part=_part)
+    _downloads(_name, _capacity(_name), runs(_name))
+_downloads("scorecard", lambda page: page.make("scorecard-numbers"), _NUMBERS)

@@ -2,15 +2,19 @@
 
 from dataclasses import dataclass
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.stats import binomtest, spearmanr
 
 from lib import grid
-from lib.exhibits.cells import extent, listed, paper_eps, to_compute, transform_label
-from lib.exhibits.table import MISSING, Column, Number, Strong, Table
 from lib.intervals import interval
-from lib.store import grid
+from lib.report.exhibit import exhibit, outcomes, runs
+from lib.report.plot import STYLE, footer, looks_of, not_yet
+from lib.report.table import MISSING, Column, Number, Strong, Table
+from lib.report.values import extent, listed, paper_eps
+from lib.report.words import to_compute, transform_label
 
 # The attacks of the suite, by their metric's suffix, from the weakest in kind to the strongest: name, and what it is.
 ATTACKS = {
@@ -309,3 +313,39 @@ def half_seen(outcomes: pd.DataFrame) -> str:
         f"the attack leaves. Zeroing only the weights that it rounds to 0 adds {part:+.1f}, rounding all others {rest:+.1f}. A "
         f"millionth of their size changes {size:+.1f}, their other sign {sign:+.1f}."
     )
+
+
+def curve_figure(ours: pd.DataFrame) -> Figure:
+    """Robust accuracy against ε, one line a variant, up to twice the paper's budget, which is marked."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+        curve = eps_curve(ours)
+        if curve.empty:
+            return not_yet(figure, ours)
+        block = grid.exhibit(ours.attrs["exhibit"])
+        eps = paper_eps(block["dataset"])
+        unit = 1 if eps > 0.05 else 1 / 255
+        ax = figure.subplots()
+        for name, look in looks_of(listed(ours)).items():
+            at = curve[(curve["transform"] == name) & (curve["eps"] <= 2 * eps)]
+            means = at.groupby("eps")["value"].mean()
+            if len(means):
+                ax.plot(means.index / unit, means, linewidth=1.4, label=transform_label(name), **look | {"markersize": 3.5})
+        ax.axvline(eps / unit, color="grey", linewidth=0.8, linestyle=":")
+        ax.annotate("the paper's ε", (eps / unit, 101), (3, 0), textcoords="offset points", fontsize=7, color="dimgrey")
+        ax.set(xlabel="ε" if unit == 1 else "ε, in 1/255", ylabel="robust accuracy (% of test images)", ylim=(-2, 104))
+        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        footer(figure, ours)
+    return figure
+
+
+for _name in ("mnist", "cifar10"):
+    exhibit(f"strength-{_name}", strength_table, outcomes(f"strength-{_name}"))
+    exhibit(f"strength-{_name}-seen", strength_seen, outcomes(f"strength-{_name}"))
+    exhibit(f"curve-{_name}", curve_figure, runs(f"curve-{_name}"))
+    exhibit(f"curve-{_name}-table", curve_table, runs(f"curve-{_name}"))
+    exhibit(f"curve-{_name}-seen", curve_seen, runs(f"curve-{_name}"))
+    exhibit(f"masking-{_name}", masking_table, outcomes(f"strength-{_name}"), runs(f"curve-{_name}"))
+    exhibit(f"masking-{_name}-seen", masking_seen, outcomes(f"strength-{_name}"), runs(f"curve-{_name}"))
+exhibit("half-precision", half_table, outcomes("half-precision"))
+exhibit("half-precision-seen", half_seen, outcomes("half-precision"))

@@ -2,25 +2,19 @@
 
 from collections.abc import Mapping
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from lib.exhibits.cells import (
-    BOXED,
-    accuracy,
-    budget_label,
-    listed,
-    our_number,
-    over_seeds,
-    paper_values,
-    printed,
-    row_estimate,
-    to_compute,
-    transform_label,
-)
-from lib.exhibits.table import NOT_IN_PAPER, Column, Strong, Table
+from lib import grid
 from lib.intervals import Estimate
-from lib.store import grid
+from lib.report.exhibit import exhibit, published, runs
+from lib.report.plot import STYLE, error_bar, footer, looks_of, not_yet
+from lib.report.table import NOT_IN_PAPER, Column, Strong, Table
+from lib.report.values import BOXED, accuracy, listed, our_number, over_seeds, paper_values, printed, row_estimate
+from lib.report.words import budget_label, to_compute, transform_label
 
 _CLEAN = ("pgd", "clean_accuracy")
 _BY_WIDTH = ["transform", "widen_factor"]
@@ -206,3 +200,53 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
             f"prints {value:.1f}%: the {nearer} is nearer."
         )
     return " ".join(said)
+
+
+def length_figure(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    """Robust accuracy of original and of smoothed images over the steps of training; dashed, the paper's at this width.
+
+    `ours`: trained longer and longer, joined by a line; `own`: at the paper's own settings, which differ in more than steps.
+    `paper`: Table 4. The bars are those of Figure 2.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+        found = robust_by_length([ours, own])
+        found = found[found["seeds"] > 0]
+        if found.empty:
+            return not_yet(figure, ours)
+        ax = figure.subplots()
+        width = next(iter(found.attrs["settings"].values()))["model"]["widen_factor"]
+        printed = paper_values(paper, *BOXED, by=["transform", "widen_factor"])
+        looks = looks_of(listed(own, ours))
+        for name, look in looks.items():
+            rows = found[found.index.get_level_values("transform") == name]
+            apart = np.array([is_own(scale, recipe) for scale, recipe, _ in rows.index], dtype=bool)
+            for part, line in ((rows[~apart], "-"), (rows[apart], "none")):
+                if len(part):
+                    spans = np.transpose([error_bar(point) for _, point in part.iterrows()])
+                    ax.errorbar(part["steps"], part["mean"], yerr=spans, linewidth=1.6, capsize=2, linestyle=line, **look)
+            if (name, width) in printed.index:
+                ax.axhline(printed[name, width], linestyle="--", color=look["color"], linewidth=1.2, alpha=0.9)
+        steps = sorted(set(found["steps"]))
+        ax.set_xscale("log")
+        ax.set_xticks(steps, [f"{each:,}" for each in steps], fontsize=8)
+        ax.minorticks_off()
+        ax.set_xlabel("steps of PGD training")
+        ax.set_ylabel("robust accuracy (%)")
+        handles = [Line2D([], [], label=transform_label(name), **look) for name, look in looks.items()]
+        handles.append(Line2D([], [], linestyle="--", color="grey", label="the paper, at its own steps"))
+        figure.legend(handles=handles, fontsize=8, ncols=4, loc="outside upper center", frameon=False)
+        footer(figure, ours, own)
+    return figure
+
+
+_TUNING = {
+    "MNIST": (runs("tuning-mnist"), published("table-4")),
+    "CIFAR10": (runs("tuning-cifar10"), published("table-5")),
+}
+_LENGTHS = runs("under-training"), runs("published-settings"), published("table-4")
+exhibit("tuning", tuning_table, _TUNING)
+exhibit("tuning-seen", tuning_seen, _TUNING)
+exhibit("length", length_table, *_LENGTHS)
+exhibit("length-figure", length_figure, *_LENGTHS)
+exhibit("length-seen", length_seen, *_LENGTHS)
