@@ -152,13 +152,7 @@ def _named(notebook) -> set[str]:
 def _declared(notebook) -> set[str]:
     """All that a notebook hands to its page: the exhibits that it names, the badges of tables, and the stamp."""
     named = _named(notebook)
-    badges = {
-        f"{name}-badge"
-        for name in named - {"stamp"}
-        if report.EXHIBITS[name].kind is Table
-        and any(source.framed and source.records for source in report.EXHIBITS[name].sources())
-    }
-    return named | badges
+    return named | {f"{name}-badge" for name in named - {"stamp"} if report.EXHIBITS[name].badged()}
 
 
 def test_every_claim_is_on_a_page():
