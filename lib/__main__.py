@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from lib import claims, data, scorecard, training
-from lib.run import cost, experiments
-from lib.store import grid, records
+from lib import cost, data, experiments, grid, results, training
+from lib.report import claims, scorecard
+from lib.report.claims.marks import marks
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
@@ -112,7 +112,7 @@ def _recorded_of_other_sets(scale: str) -> dict[str, int]:
 
 def _summary(scale: str) -> str:
     verdicts = claims.verdicts("", claims.recorded(scale))
-    return scorecard.summary(scorecard.like_with_like(scale), scorecard.numbers(scale), scorecard.marks(scale), verdicts)
+    return scorecard.summary(scorecard.like_with_like(scale), scorecard.numbers(scale), marks(scale), verdicts)
 
 
 @app.command("cost")

@@ -12,7 +12,8 @@ import nbformat
 import pytest
 from IPython.display import Markdown
 
-from lib import claims, grid, report, results
+from lib import grid, report, results
+from lib.report import claims
 from lib.report.sections import overview
 
 ROOT = Path(__file__).resolve().parents[1]

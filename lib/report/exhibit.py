@@ -61,7 +61,6 @@ class Exhibit:
         """Whether it is read from all records there are."""
         return any(source.everything for source in self.sources())
 
-
     def badged(self) -> bool:
         """Whether it is a table of records, which a badge stands below."""
         return self.kind is Table and any(source.framed and source.records for source in self.sources())

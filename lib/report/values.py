@@ -1,5 +1,7 @@
 """What tables, figures and sentences read: quantities, and numbers by transform, ours and the paper's."""
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -105,6 +107,18 @@ def span(row: pd.Series) -> tuple[float, float]:
 def extent(values: pd.Series) -> float:
     """How far values lie apart: the largest minus the smallest."""
     return values.max() - values.min()
+
+
+def square(name: str) -> str:
+    """The variant of a square filter of the same size."""
+    return name.replace("smooth-", "smooth-square-")
+
+
+def both_footprints(names: Iterable[str], ours: Mapping | pd.Series, theirs: Mapping | pd.Series) -> pd.DataFrame:
+    """By variant of a column filter: robust accuracies `paper`, `column` and `square`; NaN for what is not there."""
+    rows = {name: [side.get(each, np.nan) for side, each in ((theirs, name), (ours, name), (ours, square(name)))]
+            for name in names if "square" not in name}  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["paper", "column", "square"], dtype=float)
 
 
 def out_of_the_box(boxed: pd.Series, unboxed: pd.Series) -> pd.Series:

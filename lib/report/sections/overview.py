@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib import claims, scorecard
+from lib.report import claims, scorecard
+from lib.report.claims.marks import marks
 from lib.report.exhibit import Page, Source, computed, exhibit, published, runs
 from lib.report.plot import STYLE, footer
 from lib.report.sections.sec5 import capacity_table, capacity_tables
@@ -241,7 +242,7 @@ def _verdicts(*sections: str) -> Source:
 
 @cache
 def _marks(*exhibits: str) -> Source:
-    return computed(lambda page: scorecard.marks(page.scale, exhibits))
+    return computed(lambda page: marks(page.scale, exhibits))
 
 
 # By page, the sections whose claims it judges, and the exhibits whose marks.

@@ -13,7 +13,19 @@ from lib import grid
 from lib.report.exhibit import exhibit, lucky, measurements, published, runs
 from lib.report.plot import STYLE, error_bar, footer, not_yet
 from lib.report.table import MISSING, NOT_IN_PAPER, Column, Number, Table
-from lib.report.values import BOXED, QUANTITIES, accuracy, extent, listed, our_number, over_seeds, paper_values, printed
+from lib.report.values import (
+    BOXED,
+    QUANTITIES,
+    accuracy,
+    both_footprints,
+    extent,
+    listed,
+    our_number,
+    over_seeds,
+    paper_values,
+    printed,
+    square,
+)
 from lib.report.words import from_to, set_name, to_compute, transform_label
 
 
@@ -144,48 +156,42 @@ def _footprint_rows(label: str, ours: pd.Series, theirs: pd.Series, forms: tuple
 
 def footprint_robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
     """Robust accuracy of PGD training on both footprints, beside the paper's Table 4 at the same width: which one is nearer."""
-    width, found = both_footprints(ours, paper)
+    width, found = _footprints(ours, paper)
     mine = over_seeds(ours, *BOXED)
     columns = [Column("variant"), printed(f"paper, w={width:g}")]
     columns += [accuracy("column s×1"), accuracy("square s×s"), Column("nearer")]
     rows = [
         (
-            transform_label(name), theirs, our_number(mine, name, theirs), our_number(mine, _square(name), theirs),
-            _nearer(theirs, column, square),
+            transform_label(name), theirs, our_number(mine, name, theirs), our_number(mine, square(name), theirs),
+            _nearer(theirs, column, other),
         )
-        for name, (theirs, column, square) in found.items()
+        for name, theirs, column, other in found.itertuples()
     ]  # fmt: skip
     return Table(columns, rows)
 
 
 def footprints_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How far robust accuracies on the two footprints lie from each other and from the paper's Table 4 at the same width."""
-    width, found = both_footprints(ours, paper)
-    both = {name: values for name, values in found.items() if np.isfinite(values).all()}
-    if not both:
+    width, found = _footprints(ours, paper)
+    both = found.dropna()
+    if both.empty:
         return f"Not computed yet: no size of the filter is trained with both footprints; {to_compute(ours)}"
-    theirs, column, square = np.transpose(list(both.values()))
-    sizes = ", ".join(name.removeprefix("smooth-") for name in both)
+    sizes = ", ".join(name.removeprefix("smooth-") for name in both.index)
+    column, square_ = ((both[kind] - both["paper"]).abs().mean() for kind in ("column", "square"))
     return (
         f"Trained on both (scale {ours.attrs['scale']}, w={width:g}, sizes {sizes}), the square gives a robust accuracy that "
-        f"is {from_to(pd.Series(square - column))} points off the column's. From the paper's at this width the column is "
-        f"**{np.abs(column - theirs).mean():.1f} points** away on average, the square **{np.abs(square - theirs).mean():.1f}**."
+        f"is {from_to(both['square'] - both['column'])} points off the column's. From the paper's at this width the column is "
+        f"**{column:.1f} points** away on average, the square **{square_:.1f}**."
     )
 
 
-def both_footprints(ours: pd.DataFrame, paper: pd.DataFrame) -> tuple[float, dict[str, tuple[float, float, float]]]:
-    """Our width, and by transform with a column robust accuracies: the paper's at that width, the column's, the square's."""
-    listed = grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])
-    width = listed[0].widen_factor
-    mine, theirs = over_seeds(ours, *BOXED)["mean"], paper_values(paper, *BOXED, by=["transform", "widen_factor"])
-    names = dict.fromkeys(run.transform for run in listed if "square" not in run.transform)
-    return width, {
-        name: (theirs.get((name, width), np.nan), mine.get(name, np.nan), mine.get(_square(name), np.nan)) for name in names
-    }
-
-
-def _square(name: str) -> str:
-    return name.replace("smooth-", "smooth-square-")
+def _footprints(ours: pd.DataFrame, paper: pd.DataFrame) -> tuple[float, pd.DataFrame]:
+    """Our width, and robust accuracies on both footprints beside the paper's at that width."""
+    runs = grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])
+    width = runs[0].widen_factor
+    theirs = paper[paper["widen_factor"] == width]
+    names = dict.fromkeys(run.transform for run in runs)
+    return width, both_footprints(names, over_seeds(ours, *BOXED)["mean"], paper_values(theirs, *BOXED))
 
 
 def _nearer(paper: float, column: float, square: float) -> str:
