@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
-from lib import cost, data, experiments, grid, results, training
+from lib import data, training
 from lib.report import claims, scorecard
 from lib.report.claims.marks import marks
+from lib.run import cost, experiments
+from lib.store import grid, records
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]

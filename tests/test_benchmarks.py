@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib import results
 from lib.fast.operations import FEATURES
 from lib.report.sections import speed
+from lib.store import results
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from conftest import BOOK_OPTIONS
 
-from lib import results
+from lib.store import results
 
 ROOT = Path(__file__).resolve().parents[1]
 

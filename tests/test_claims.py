@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import stored
 
-from lib import grid, results, theory
+from lib import theory
 from lib.report import claims
+from lib.store import grid, results
 
 NETWORK = {"mnist": ("lenet5", 1.0), "fashion_mnist": ("lenet5", 1.0), "cifar10": ("wide_resnet28", 4.0)}
 SIZE = {"mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000}

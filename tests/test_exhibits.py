@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from frames import ATTRS, PAPER, ROBUST, TABLE_4, along, frame
 
-from lib import intervals, results
+from lib import intervals
 from lib.report import words
 from lib.report.sections import pictures, sec3, sec5
+from lib.store import results
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from frames import ATTRS, frame
 
-from lib import grid, results
 from lib.report.sections import appB
+from lib.store import grid, results
 
 
 def test_settings_are_the_grids_at_every_scale():

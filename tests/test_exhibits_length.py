@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from frames import ATTRS, ROBUST, TABLE_4, frame
 
-from lib import grid, results
 from lib.intervals import Spread, interval
 from lib.report.sections import length
+from lib.store import grid, results
 
 
 def trained(exhibit: str, *points) -> pd.DataFrame:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from frames import tables
 
-from lib import results
 from lib.report.sections import sec2, sec2_distances
+from lib.store import results
 
 
 def example_1(d=2, eps=0.1, axis=200, diagonal=360, diagonal_in_cube=350, bayes=0, n=1000) -> dict:

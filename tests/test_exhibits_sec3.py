@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from frames import PAPER, ROBUST, TABLE_4, frame
 
-from lib import results
 from lib.report.sections import sec3
+from lib.store import results
 
 
 def test_figure_draws_the_paper_dashed_and_ours_solid_at_the_values():

@@ -13,9 +13,10 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lib import book, grid, report, results
+from lib import book, report
 from lib.book import directive, pdf, picture
 from lib.report.table import Table
+from lib.store import grid, results
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.md")])

@@ -12,9 +12,10 @@ import nbformat
 import pytest
 from IPython.display import Markdown
 
-from lib import grid, report, results
+from lib import report
 from lib.report import claims
 from lib.report.sections import overview
+from lib.store import grid, records
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -19,10 +19,10 @@ from frames import ATTRS, frame
 from matplotlib.figure import Figure
 from payloads import payloads
 
-from lib import grid, results, schema
 from lib.book import write_records
 from lib.report import exhibit, words
 from lib.report.table import Column, Table, as_csv
+from lib.store import grid, records, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAYLOADS = payloads(Path("/nowhere/file"))

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import grid, results
-from lib.grid import Run
 from lib.report import claims, scorecard, values
 from lib.report.claims import marks
 from lib.report.sections import length, overview, sec3
+from lib.store import grid, records, results
+from lib.store.grid import Run
 
 BLOCKS = [name for blocks in scorecard._BLOCKS.values() for name in blocks]
 
@@ -361,10 +361,10 @@ def test_the_tables_and_the_figure(store):
     assert (table["ours"] == "–").sum() == numbers["ours"].isna().sum()
     assert len(overview.totals_table(scorecard.totals(numbers)).rows) == numbers["exhibit"].nunique() + 1
     assert len(overview.marks_table(marked).rows) == len(marked)
-    records = results.select("table-2").assign(device="made up")
-    records.attrs |= {"complete": 18, "expected": 18, "command": ""}
-    records["recipe"] = "default"
-    (axes,) = overview.agreement_figure(numbers, [records]).axes
+    rows = results.select("table-2").assign(device="made up")
+    rows.attrs |= {"complete": 18, "expected": 18, "command": ""}
+    rows["recipe"] = "default"
+    (axes,) = overview.agreement_figure(numbers, [rows]).axes
     dots = sum(len(container.lines[0].get_xdata()) for container in axes.containers)
     shown = numbers["ours"].notna() & numbers["training"].isin(["standard", "pgd"])
     shown &= numbers["metric"].isin({metric for _, metric in values.QUANTITIES})
@@ -388,7 +388,7 @@ def test_hours_are_those_of_the_records(monkeypatch, tmp_path):
 def test_the_readme_tells_the_state_of_the_records(committed_records):
     verdicts = claims.verdicts("", claims.recorded())
     said = scorecard.summary(scorecard.like_with_like(), scorecard.numbers(), marks.marks(), verdicts)
-    assert f"<!-- state -->\n{said}\n<!-- /state -->" in (results.ROOT / "README.md").read_text(), "run: make state"
+    assert f"<!-- state -->\n{said}\n<!-- /state -->" in (records.ROOT / "README.md").read_text(), "run: make state"
 
 
 def verdicts(*rows) -> pd.DataFrame:

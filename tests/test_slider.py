@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import results
 from lib.report.sections import pictures
+from lib.store import results
 
 PAPER = results.published("table-2")
 LEVELS = list(PAPER["transform"].unique())

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from frames import CLEAN, PAPER, ROBUST, TABLE_1, TABLE_4, TABLE_6, TABLE_7, TRAINED, UNBOXED, along, frame, measured
 
-from lib import results
 from lib.report.sections import appB, appD1, appD2, length, sec3, sec4, sec5, speed, strength
 from lib.report.table import Column, Number, Strong, Table
+from lib.store import results
 
 NAN = float("nan")
 

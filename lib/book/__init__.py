@@ -16,9 +16,10 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 from sphinx.application import Sphinx
 
-from lib import grid, report, results
+from lib import report
 from lib.book.directive import RECORDS, ExhibitDirective
 from lib.report.table import as_csv
+from lib.store import grid, records, results
 
 ROOT = Path(__file__).resolve().parents[2]
 

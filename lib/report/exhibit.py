@@ -14,9 +14,10 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
-from lib import experiments, grid, results
 from lib.report.table import Table
 from lib.report.words import badge, stamp
+from lib.run import experiments
+from lib.store import grid, results
 
 
 @dataclass(frozen=True, eq=False)

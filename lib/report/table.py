@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lib import schema
+from lib.store import schema
 
 MISSING = "–"
 NOT_IN_PAPER = "n/a"

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from lib import grid, schema
 from lib.report.table import Table, as_csv
+from lib.store import grid, schema
 
 
 def transform_label(name: str) -> str:

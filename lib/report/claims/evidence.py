@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import grid
 from lib.intervals import Estimate, Spreads, of_records
+from lib.store import grid
 
 COMPARABLE = 3.0  # points
 PLATEAU = 1.0  # points

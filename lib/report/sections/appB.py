@@ -9,12 +9,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import linspace
 
-from lib import cost, grid, models
+from lib import models
 from lib.report.exhibit import Source, exhibit, published, runs
 from lib.report.plot import STYLE
 from lib.report.table import Column, Table
 from lib.report.values import PALETTE, accuracy, listed, our_number, over_seeds, paper_values
 from lib.report.words import budget_label, to_compute, transform_label
+from lib.run import cost
+from lib.store import grid
 
 # What the grid calls a thing, and what a reader does.
 _WORDS = {

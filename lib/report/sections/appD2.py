@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.stats import rankdata, spearmanr
 
-from lib import geometry, grid
+from lib import geometry
 from lib.report.exhibit import exhibit, measurements, published, runs, tables
 from lib.report.plot import STYLE, error_bar, footer, not_yet
 from lib.report.table import Column, Table
 from lib.report.values import PALETTE, listed, measured_values, over_seeds, paper_values
 from lib.report.words import set_name, to_compute, transform_label
+from lib.store import grid
 
 
 def rank_correlation(x: pd.Series, y: pd.Series, *, resamples: int = 10_000) -> tuple[float, float, float, int]:

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib import grid
 from lib.report.exhibit import exhibit, lucky, measurements, published, runs
 from lib.report.plot import STYLE, error_bar, footer, not_yet
 from lib.report.table import MISSING, NOT_IN_PAPER, Column, Number, Table
@@ -27,6 +26,7 @@ from lib.report.values import (
     square,
 )
 from lib.report.words import from_to, set_name, to_compute, transform_label
+from lib.store import grid
 
 
 def at_our_width(ours: pd.DataFrame, widths: pd.DataFrame, quantity: tuple[str, str]) -> pd.Series:

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib import cost, grid
 from lib.report.exhibit import exhibit, measurements, published, runs
 from lib.report.plot import STYLE, error_bar, footer, looks_of, not_yet
 from lib.report.table import NOT_IN_PAPER, Column, Table
@@ -30,6 +29,8 @@ from lib.report.values import (
     printed,
 )
 from lib.report.words import from_to, to_compute, transform_label
+from lib.run import cost
+from lib.store import grid
 
 
 def capacity_tables(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, Table]:

@@ -10,12 +10,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import binomtest, t
 
-from lib import cost, grid
 from lib.report.exhibit import Source, benchmark, exhibit, runs
 from lib.report.plot import STYLE, wrapped
 from lib.report.table import MISSING, Column, Number, Table
 from lib.report.values import PALETTE, listed, our_number, over_seeds
 from lib.report.words import code, to_compute, transform_label, words
+from lib.run import cost
+from lib.store import grid
 
 
 def speed_table(rows: pd.DataFrame) -> Table:
