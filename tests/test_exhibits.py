@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 from frames import ATTRS, PAPER, ROBUST, TABLE_4, along, frame
 
-from lib import intervals
 from lib.report import words
 from lib.report.sections import pictures, sec3, sec5
-from lib.store import results
+from lib.store import intervals, results
 
 
 @pytest.mark.parametrize(

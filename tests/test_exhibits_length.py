@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from frames import ATTRS, ROBUST, TABLE_4, frame
 
-from lib.intervals import Spread, interval
 from lib.report.sections import length
 from lib.store import grid, results
+from lib.store.intervals import Spread, interval
 
 
 def trained(exhibit: str, *points) -> pd.DataFrame:

@@ -3,9 +3,8 @@
 import numpy as np
 from frames import CLEAN, ROBUST, TRAINED, frame, is_empty
 
-from lib import intervals
 from lib.report.sections import sec3, sec4
-from lib.store import results
+from lib.store import intervals, results
 
 GAMMAS = ["gamma-0.6", "gamma-0.8", "original", "gamma-1.2", "gamma-1.4"]
 THREE = GAMMAS[::2]

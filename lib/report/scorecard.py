@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from lib import theory
-from lib.intervals import Spread, estimate, spread_of
 from lib.report import claims
 from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, declared
 from lib.report.claims.marks import MET, MISSED, SHOWN
 from lib.store import grid, records, results
+from lib.store.intervals import Spread, estimate, spread_of
 
 # The blocks of the grid that compute an exhibit's numbers, each of one length of training, the first perhaps of several widths;
 # of the others below no block does.

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib.intervals import Estimate, estimate, interval, spread_of
 from lib.report.table import NOT_IN_PAPER, Column, Number
 from lib.store import grid
+from lib.store.intervals import Estimate, estimate, interval, spread_of
 
 PALETTE = sns.color_palette("colorblind")
 # (training, metric): label, heading in tables, and colour of the four columns of Tables 2 and 3.

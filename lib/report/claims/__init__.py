@@ -28,10 +28,10 @@ from importlib import import_module
 
 import pandas as pd
 
-from lib.intervals import Spreads, pooled
 from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, PUBLISHED, Finding, Records, asked
 from lib.report.claims.judging import CLAIMS, Claim
 from lib.store import grid, results
+from lib.store.intervals import Spreads, pooled
 
 for _section in ("sec1_2", "sec3_4", "sec5_6", "appD"):
     import_module(f"{__name__}.{_section}")

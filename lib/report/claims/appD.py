@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import pandas as pd
 
-from lib.intervals import Estimate
 from lib.report.claims.evidence import (
     COMPARABLE,
     DIMENSION,
@@ -19,6 +18,7 @@ from lib.report.claims.evidence import (
 from lib.report.claims.judging import STRONG_CORRELATION, claim, each, monotone, more, share
 from lib.report.claims.sec3_4 import AT_2
 from lib.report.claims.sec5_6 import rank_correlations, unboxed_steps
+from lib.store.intervals import Estimate
 
 
 def _smoothing_enlarges(r: Records) -> Finding:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib.intervals import Estimate, Spreads, of_records
 from lib.store import grid
+from lib.store.intervals import Estimate, Spreads, of_records
 
 COMPARABLE = 3.0  # points
 PLATEAU = 1.0  # points

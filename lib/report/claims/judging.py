@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import SupportsFloat
 
-from lib.intervals import Estimate, interval
 from lib.report.claims.evidence import COMPARABLE, AbsentError, Finding, Records
+from lib.store.intervals import Estimate, interval
 
 MUCH_MORE = 2.0  # times
 STRONG_CORRELATION = 0.7

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from lib.intervals import Estimate, of_records
 from lib.report.claims.evidence import NOT_COMPUTED, AbsentError, Finding, asked, declared
 from lib.report.values import both_footprints
 from lib.store import grid, results
+from lib.store.intervals import Estimate, of_records
 
 # When the first marks entered the history. No record that stands today is older, but eight of the trainings that they judge had
 # been recorded in an earlier form, longer or with earlier numerics, and these accuracies were known: `KNOWN`.

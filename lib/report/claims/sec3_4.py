@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from lib.intervals import Estimate
 from lib.report.claims.evidence import (
     COMPARABLE,
     DIMENSION,
@@ -33,6 +32,7 @@ from lib.report.claims.judging import (
     trend,
     varies,
 )
+from lib.store.intervals import Estimate
 
 AT_2, AT_16, _AT_64 = (SATURATION.index(name) for name in ("original", "saturate-16", "saturate-64"))
 

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 from scipy.stats import spearmanr
 
-from lib.intervals import Estimate
 from lib.report.claims.evidence import (
     COMPARABLE,
     MNIST,
@@ -21,6 +20,7 @@ from lib.report.claims.evidence import (
 )
 from lib.report.claims.judging import claim, each, ends, more, pairs, trend
 from lib.report.claims.sec3_4 import AT_16, more_sensitive
+from lib.store.intervals import Estimate
 
 
 def _volume_factor(r: Records) -> Finding:

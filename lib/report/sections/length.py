@@ -8,13 +8,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib.intervals import Estimate
 from lib.report.exhibit import exhibit, published, runs
 from lib.report.plot import STYLE, error_bar, footer, looks_of, not_yet
 from lib.report.table import NOT_IN_PAPER, Column, Strong, Table
 from lib.report.values import BOXED, accuracy, listed, our_number, over_seeds, paper_values, printed, row_estimate
 from lib.report.words import budget_label, to_compute, transform_label
 from lib.store import grid
+from lib.store.intervals import Estimate
 
 _CLEAN = ("pgd", "clean_accuracy")
 _BY_WIDTH = ["transform", "widen_factor"]
@@ -240,10 +240,7 @@ def length_figure(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) ->
     return figure
 
 
-_TUNING = {
-    "MNIST": (runs("tuning-mnist"), published("table-4")),
-    "CIFAR10": (runs("tuning-cifar10"), published("table-5")),
-}
+_TUNING = {"MNIST": (runs("tuning-mnist"), published("table-4")), "CIFAR10": (runs("tuning-cifar10"), published("table-5"))}
 _LENGTHS = runs("under-training"), runs("published-settings"), published("table-4")
 exhibit("tuning", tuning_table, _TUNING)
 exhibit("tuning-seen", tuning_seen, _TUNING)

@@ -36,13 +36,7 @@ Pictures = tuple[Mapping[str, Float[np.ndarray, "n h w c"]], str]  # as `experim
 
 
 def level_slider(
-    drawn: Pictures,
-    histograms: pd.DataFrame,
-    ours: pd.DataFrame,
-    paper: pd.DataFrame | None,
-    *,
-    name: str,
-    label: str,
+    drawn: Pictures, histograms: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame | None, *, name: str, label: str
 ) -> HTML:
     """Figures 1, 2 and 3a in one: for each transform of `drawn`, in their order, its images, histogram and accuracies.
 

@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib import theory
-from lib.intervals import interval
 from lib.report.exhibit import exhibit, published, tables
 from lib.report.plot import STYLE, footer, not_yet, share_bars
 from lib.report.table import Column, Number, Table
 from lib.report.values import PALETTE, share_intervals
 from lib.report.words import budget_label, percent, to_compute
+from lib.store.intervals import interval
 
 
 def example_1_table(rows: pd.DataFrame) -> Table:

@@ -121,10 +121,7 @@ def distance_seen(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
         return f"Not computed yet; compute it with `{images.attrs['command']}` and `{uniform.attrs['command']}`."
     row = apart.iloc[0]
     name, spreads = set_label(row["dataset"], "original", int(row["d"])), distance_spreads(uniform, int(row["d"]))
-    readings = {
-        "over √d": (row["cube"], row["ball"]),
-        "each over its own mean": (row["cube_shape"], row["ball_shape"]),
-    }
+    readings = {"over √d": (row["cube"], row["ball"]), "each over its own mean": (row["cube_shape"], row["ball_shape"])}
     verdicts = {unit: nearer(*both) for unit, both in readings.items()}
     said = "; ".join(
         f"{unit}, {cube:.3f} from the cube's and {ball:.3f} from the ball's: "

@@ -8,13 +8,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import binomtest, spearmanr
 
-from lib.intervals import interval
 from lib.report.exhibit import exhibit, outcomes, runs
 from lib.report.plot import STYLE, footer, looks_of, not_yet
 from lib.report.table import MISSING, Column, Number, Strong, Table
 from lib.report.values import extent, listed, paper_eps
 from lib.report.words import to_compute, transform_label
 from lib.store import grid
+from lib.store.intervals import interval
 
 # The attacks of the suite, by their metric's suffix, from the weakest in kind to the strongest: name, and what it is.
 ATTACKS = {
