@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from lib import claims, data, files, scorecard, training
+from lib import data, files, training
+from lib.report import claims, scorecard
+from lib.report.claims.marks import marks
 from lib.run import cost, devices, material, processes
 from lib.store import grid, records
 
@@ -112,7 +114,7 @@ def _recorded_of_other_sets(scale: str) -> dict[str, int]:
 
 def _summary(scale: str) -> str:
     verdicts = claims.verdicts("", claims.recorded(scale))
-    return scorecard.summary(scorecard.like_with_like(scale), scorecard.numbers(scale), scorecard.marks(scale), verdicts)
+    return scorecard.summary(scorecard.like_with_like(scale), scorecard.numbers(scale), marks(scale), verdicts)
 
 
 @app.command("cost")

@@ -14,7 +14,7 @@ CLEAN, TRAINED = ("standard", "clean_accuracy"), ("pgd", "clean_accuracy")
 BOXES = [("original", *ROBUST, 94.0, 0), ("original", *UNBOXED, 93.5, 0), ("binarize", *ROBUST, 97.0, 0)]
 
 
-def frame(*rows) -> pd.DataFrame:
+def frame(*rows, exhibit: str = "table-2") -> pd.DataFrame:
     """Rows (transform, training, metric, value, seed) as `results.frame` gives them; None is stale."""
     columns = {
         "scale": "laptop",
@@ -44,7 +44,7 @@ def frame(*rows) -> pd.DataFrame:
         for t, g, m, v, s in rows
     ]
     found = pd.DataFrame(listed, columns=list(results.COLUMNS))
-    found.attrs = ATTRS
+    found.attrs = {**ATTRS, "exhibit": exhibit}
     return found
 
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib import exhibits
 from lib.fast.operations import FEATURES
+from lib.report.sections import speed
 from lib.store import results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,13 +58,13 @@ def test_the_record_covers_peers_batches_and_networks():
     assert set(rows["engine"]) >= {"lib, float32", "before", "AdverTorch", "torchattacks", "Foolbox", "ART"}
     assert set(rows["batch"]) == {50, 128}
     assert rows["rounds"].min() >= 7
-    table = exhibits.speed_table(rows)
+    table = speed.speed_table(rows).text
     assert len(table) == rows["case"].nunique() * 2
-    assert not (table == exhibits.MISSING).any(axis=None)
-    assert len(exhibits.agreement_table(rows)) == rows["case"].nunique() * rows["engine"].nunique()
-    assert exhibits.speed_figure(rows).axes
+    assert not (table == table.MISSING).any(axis=None)
+    assert len(speed.agreement_table(rows).rows) == rows["case"].nunique() * rows["engine"].nunique()
+    assert speed.speed_figure(rows).axes
     (narrow,) = rows[
         (rows["case"] == "wide_resnet28-w0.25") & (rows["batch"] == 128) & (rows["engine"] == "lib, float32")
     ].index
-    assert f"×{rows['ratio_to_before'][narrow]:.1f} the engine before it" in exhibits.speed_seen(rows)
-    assert rows.attrs["before"] in exhibits.benchmark_stamp(rows)
+    assert f"×{rows['ratio_to_before'][narrow]:.1f} the engine before it" in speed.speed_seen(rows)
+    assert rows.attrs["before"] in speed.benchmark_stamp(rows)

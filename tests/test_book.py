@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from conftest import BOOK_OPTIONS
 
-from lib.book import behind
 from lib.store import results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +73,7 @@ def test_no_directive_stands_in_the_open(html):
     """A fence whose first line is no directive, for a back-tick in it say, is shown as text, without a warning."""
     for page in _pages(html):
         text = _beside_listings(html, page)
-        assert not re.search(r"`{3,}|\{(table|figure|math|glue:\w+|admonition|numref|ref|doc|eq)\}", text), page.name
+        assert not re.search(r"`{3,}|\{(table|figure|exhibit|math|glue:\w+|admonition|numref|ref|doc|eq)\}", text), page.name
 
 
 def test_no_line_can_begin_with_the_comma_behind_a_formula(html):
@@ -87,7 +86,8 @@ def test_no_line_can_begin_with_the_comma_behind_a_formula(html):
 def test_every_exhibit_leads_to_its_code_and_records(html):
     for source in sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.md")]):
         page = html / ("notebooks" if source.suffix == ".ipynb" else "") / f"{source.stem}.html"
-        assert page.read_text().count('<p class="origin">') == len(behind.labels(source)), source.name
+        text = source.read_text(encoding="utf-8")
+        assert page.read_text().count('<p class="origin">') == text.count("```{exhibit} "), source.name
 
 
 def test_every_figure_has_alternative_text(html):

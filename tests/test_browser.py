@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTED = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
-PAGES = [*LISTED, "search", "genindex", "code/exhibits/figures"]
+PAGES = [*LISTED, "search", "genindex", "code/sec3"]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -270,7 +270,7 @@ def test_some_pages_hold_formulas_and_downloads(html):
     text = (html / "notebooks" / "sec3.html").read_text()
     assert 'class="math' in text
     assert 'href="../records/table-3.csv" download' in text
-    assert 'href="../code/exhibits/figures.html#line-' in text
+    assert 'href="../code/sec3.html#line-' in text
 
 
 def _open(chromium, html, name: str, **options) -> Page:

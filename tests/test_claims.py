@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import stored
 
-from lib import claims, theory
+from lib import theory
+from lib.report import claims
 from lib.store import grid, results
 
 NETWORK = {"mnist": ("lenet5", 1.0), "fashion_mnist": ("lenet5", 1.0), "cifar10": ("wide_resnet28", 4.0)}

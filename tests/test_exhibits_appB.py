@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from frames import ATTRS, frame
 
-from lib import exhibits
+from lib.report.sections import appB
 from lib.store import grid, results
 
 
 def test_settings_are_the_grids_at_every_scale():
-    table = exhibits.settings_table("table-3", "pgd").set_index("setting")
+    table = appB.settings_table("table-3", "pgd").text.set_index("setting")
     assert list(table.columns) == list(grid.SCALES)
     # The paper's, as Appendix B.1 and Section 3.2 print them.
     paper = table["paper"]
@@ -32,7 +32,7 @@ def test_settings_are_the_grids_at_every_scale():
 
 
 def test_settings_of_the_lp_robust_model():
-    table = exhibits.settings_table("section-2.2", "lp").set_index("setting")
+    table = appB.settings_table("section-2.2", "lp").text.set_index("setting")
     paper = table["paper"]  # Appendix B.2
     assert paper["steps"] == "120,000 (100 epochs)"
     assert paper["batch size"] == "50"
@@ -41,17 +41,17 @@ def test_settings_of_the_lp_robust_model():
     assert paper["bounds in training"] == "exact"
     assert all("exact bounds" in cell for cell in table.loc["evaluation `certified`"])
     assert "random projections" in table.loc["bounds in training", "laptop"]
-    assert list(exhibits.settings_table("section-2.2-cifar10", "lp").columns) == ["setting", "paper", "smoke"]
+    assert list(appB.settings_table("section-2.2-cifar10", "lp").text.columns) == ["setting", "paper", "smoke"]
 
 
 @pytest.mark.parametrize(("arguments", "error"), [(("table-9", "pgd"), ValueError), (("section-2.2", "pgd"), KeyError)])
 def test_settings_of_what_there_is_not(arguments, error):
     with pytest.raises(error):
-        exhibits.settings_table(*arguments)
+        appB.settings_table(*arguments)
 
 
 def test_networks_layer_by_layer():
-    table = exhibits.network_table([("lenet5", 1.0), ("small_convnet", 1.0)])
+    table = appB.network_table([("lenet5", 1.0), ("small_convnet", 1.0)]).text
     totals = table[table["layer"] == "all layers"].set_index("network")["parameters"]
     assert dict(totals) == {"LeNet5, w=1": "3,274,634", "ConvNet, w=1": "166,406"}
     convolutions = table[table["layer"].str.startswith("convolution")]
@@ -95,7 +95,7 @@ RAMP = {
 def test_certified_models_stand_beside_the_papers():
     paper = results.published("section-2.2")
     ours = frame(("binarize", "lp", "certified_error", 13.9, 0), ("binarize", "lp", "clean_accuracy", 87.7, 0))
-    table = exhibits.certified_table(ours, paper).set_index("variant")
+    table = appB.certified_table(ours, paper).text.set_index("variant")
     columns = ["clean accuracy: paper", "clean accuracy: ours (Δ)", "certified error: paper", "certified error: ours (Δ)"]
     assert table.loc["binarized", columns].tolist() == ["97.65", "87.7 (-10.0)", "3.00", "13.9 (+10.9)"]
     assert table.loc["original", columns].tolist() == ["–", "–", "37.70", "–"]
@@ -103,7 +103,7 @@ def test_certified_models_stand_beside_the_papers():
 
 def test_certified_table_shows_both_sides_beside_the_papers():
     published = results.published("section-2.2")
-    table = exhibits.certified_table(of_exhibit("section-2.2", "lp", **LP), published).set_index("variant")
+    table = appB.certified_table(of_exhibit("section-2.2", "lp", **LP), published).text.set_index("variant")
     assert dict(table.loc["binarized"]) == {
         "clean accuracy: paper": "97.65",
         "clean accuracy: ours (Δ)": "88.0 (-9.7)",
@@ -114,29 +114,29 @@ def test_certified_table_shows_both_sides_beside_the_papers():
     }
     assert table.loc["original", "clean accuracy: paper"] == "–"
     assert table.loc["original", "clean accuracy: ours (Δ)"] == "64.0"
-    nothing = exhibits.certified_table(of_exhibit("section-2.2-cifar10", "lp"), published)
+    nothing = appB.certified_table(of_exhibit("section-2.2-cifar10", "lp"), published).text
     assert nothing.drop(columns="variant").eq("–").all(axis=None)  # the paper's numbers are MNIST's
 
 
 def test_certified_seen_tells_contrast_and_gap():
-    text = exhibits.certified_seen(of_exhibit("section-2.2", "lp", **LP), results.published("section-2.2"))
+    text = appB.certified_seen(of_exhibit("section-2.2", "lp", **LP), results.published("section-2.2"))
     for part in ("13.5% (PGD)", "**14.0%**", "**63.7%**", "**49.7 points**", "the paper's 34.7", "0.5 points", "13.7 original"):
         assert part in text
     one = of_exhibit("section-2.2", "lp", certified_error=(14.0, None), robust_accuracy=(86.5, None))
-    assert "Not computed yet" in exhibits.certified_seen(one, results.published("section-2.2"))
+    assert "Not computed yet" in appB.certified_seen(one, results.published("section-2.2"))
 
 
 def test_ramp_table_shows_errors():
-    table = exhibits.ramp_table(of_exhibit("exact-certificate", "standard", **RAMP)).set_index("variant")
+    table = appB.ramp_table(of_exhibit("exact-certificate", "standard", **RAMP)).text.set_index("variant")
     assert list(table.loc["binarized"]) == ["99.50", "97.00", "1.00", "1.00", "1.00", "1.00", "1.00", "0.0"]
     assert list(table.loc["original"]) == ["99.75", "98.00", "1.10", "10.00", "60.00", "20.00", "100.00", "100.0"]
-    empty = exhibits.ramp_table(of_exhibit("exact-certificate", "standard"))
+    empty = appB.ramp_table(of_exhibit("exact-certificate", "standard")).text
     assert empty.drop(columns="variant").eq("–").all(axis=None)
 
 
 def test_ramp_seen_tells_what_hidden_gradients_hide():
     published = results.published("section-2.2")
-    text = exhibits.ramp_seen(of_exhibit("exact-certificate", "standard", **RAMP), published)
+    text = appB.ramp_seen(of_exhibit("exact-certificate", "standard", **RAMP), published)
     for part in (
         "**1.00%**",
         "clean error 1.00%",
@@ -148,11 +148,11 @@ def test_ramp_seen_tells_what_hidden_gradients_hide():
         "**20.0%**",
     ):
         assert part in text
-    assert "Not computed yet" in exhibits.ramp_seen(of_exhibit("exact-certificate", "standard"), published)
+    assert "Not computed yet" in appB.ramp_seen(of_exhibit("exact-certificate", "standard"), published)
 
 
 def test_ramp_figure_is_flat_wherever_eps_leads():
-    (ax,) = exhibits.ramp_figure(0.3, 10.0).axes
+    (ax,) = appB.ramp_figure({"threat_model": {"eps": 0.3}, "ramp": {"slope": 10.0}}).axes
     x, y = (np.asarray(values) for values in ax.lines[0].get_data())
     assert (y[np.abs(x) <= 0.3] == 0).all()
     assert (y[np.abs(x - 1) <= 0.3] == 1).all()

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 from frames import ATTRS, ROBUST, TABLE_4, frame
 
-from lib import exhibits
-from lib.exhibits import length
-from lib.intervals import Spread, interval
+from lib.report.sections import length
 from lib.store import grid, results
+from lib.store.intervals import Spread, interval
 
 
 def trained(exhibit: str, *points) -> pd.DataFrame:
@@ -35,7 +34,7 @@ NOTHING = {name: trained(name) for name in ("under-training", "published-setting
 
 
 def test_the_gap_by_length_of_training():
-    table = exhibits.length_table(LONGER, OWN, TABLE_4)
+    table = length.length_table(LONGER, OWN, TABLE_4).text
     assert table["training"].tolist() == [
         "5,628 (12 epochs), attacks of 10 steps of 0.06",
         "11,256 (24 epochs), attacks of 10 steps of 0.06",
@@ -50,14 +49,14 @@ def test_the_gap_by_length_of_training():
 
 
 def test_what_is_said_of_the_gap():
-    said = exhibits.length_seen(LONGER, OWN, TABLE_4)
+    said = length.length_seen(LONGER, OWN, TABLE_4)
     assert "from 5,628 to 22,512 steps the gap between original and smooth 5 goes **from 25.0 to 21.5 points**" in said
     assert "by -3.5 [-5.1, -1.9]; the paper's is 20.9." in said
     assert "exaggerates the gap. What is left of it at the longest training, +21.5 [+20.4, +22.6] points, is beyond" in said
     assert "The last lengthening still gave +2.5 points on smooth 5 and +1.0 on the original" in said
     assert "At the paper's own settings it is 21.0." in said
     assert "66.5% (column) and 50.0% (square), and the paper prints 66.2%: the column is nearer" in said
-    assert "own settings" not in exhibits.length_seen(LONGER, NOTHING["published-settings"], TABLE_4)
+    assert "own settings" not in length.length_seen(LONGER, NOTHING["published-settings"], TABLE_4)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def test_what_a_gap_comes_of(longest, told):
         *(("default", "original", 85.0), ("default", "smooth-5", 60.0)),
         *(("twice", "original", longest[0]), ("twice", "smooth-5", longest[1])),
     )
-    assert told in exhibits.length_seen(ours, NOTHING["published-settings"], TABLE_4)
+    assert told in length.length_seen(ours, NOTHING["published-settings"], TABLE_4)
 
 
 def test_one_training_s_chance_is_in_the_gap_s_interval():
@@ -90,15 +89,15 @@ def test_one_training_s_chance_is_in_the_gap_s_interval():
         ("twice", "smooth-5", 64.0),
     )
     ours = trained("under-training", *rows)
-    said = exhibits.length_seen(ours, NOTHING["published-settings"], TABLE_4)
+    said = length.length_seen(ours, NOTHING["published-settings"], TABLE_4)
     assert "So short training exaggerates the gap." in said
     ours.attrs = {**ours.attrs, "spreads": {("pgd", "robust_accuracy", "test"): Spread(0.05, 18)}}
-    assert "That is not beyond the intervals." in exhibits.length_seen(ours, NOTHING["published-settings"], TABLE_4)
+    assert "That is not beyond the intervals." in length.length_seen(ours, NOTHING["published-settings"], TABLE_4)
 
 
 def test_one_length_is_no_comparison():
     ours = trained("under-training", ("default", "original", 85.0), ("default", "smooth-5", 60.0), ("twice", "original", 86.0))
-    assert exhibits.length_seen(ours, OWN, TABLE_4).startswith("Not computed yet: two lengths at least are needed")
+    assert length.length_seen(ours, OWN, TABLE_4).startswith("Not computed yet: two lengths at least are needed")
 
 
 def test_runs_that_two_exhibits_share_count_once():
@@ -111,7 +110,7 @@ def test_the_papers_scale_is_its_own_training():
     """Its recipe has the name of laptop's, and is not taken for it."""
     own = trained("published-settings")
     own.attrs = {**own.attrs, "scale": "paper"}
-    table = exhibits.length_table(LONGER, own, TABLE_4)
+    table = length.length_table(LONGER, own, TABLE_4).text
     assert [row.partition(" (")[0] for row in table["training"]] == [
         *("5,628", "11,256", "22,512", "the paper's own: 100,000", "the paper's numbers, w=0.125")
     ]
@@ -119,7 +118,7 @@ def test_the_papers_scale_is_its_own_training():
 
 
 def test_the_figure_draws_both_variants_and_the_paper():
-    (ax,) = exhibits.length_figure(LONGER, OWN, TABLE_4).axes
+    (ax,) = length.length_figure(LONGER, OWN, TABLE_4).axes
     dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
     assert sorted(line.get_ydata()[0] for line in dashed) == [66.2, 87.1]
     solid = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "-" and len(line.get_ydata()) == 3]
@@ -127,14 +126,14 @@ def test_the_figure_draws_both_variants_and_the_paper():
 
 
 def test_the_figures_bars_are_the_intervals():
-    (ax,) = exhibits.length_figure(LONGER, OWN, TABLE_4).axes
+    (ax,) = length.length_figure(LONGER, OWN, TABLE_4).axes
     bars = [segment[:, 1].tolist() for container in ax.containers for segment in container.lines[2][0].get_segments()]
     values = [85.0, 86.0, 87.0, 87.5, 60.0, 63.0, 65.5, 66.5, 50.0]
     assert np.allclose(bars, [interval(value, 10_000) for value in values])
 
 
 def test_a_figure_without_records_says_so():
-    figure = exhibits.length_figure(*NOTHING.values(), TABLE_4)
+    figure = length.length_figure(*NOTHING.values(), TABLE_4)
     assert (
         "not computed" in " ".join(text.get_text() for text in figure.findobj(lambda each: hasattr(each, "get_text"))).lower()
     )
@@ -145,7 +144,7 @@ COLOUR = trained("tuning-cifar10", ("third", "original", 25.0))
 
 
 def test_the_tuning_is_beside_the_papers_column():
-    table = exhibits.tuning_table({"MNIST": (SHORT, TABLE_4), "CIFAR10": (COLOUR, results.published("table-5"))})
+    table = length.tuning_table({"MNIST": (SHORT, TABLE_4), "CIFAR10": (COLOUR, results.published("table-5"))}).text
     assert table["data set"].tolist() == ["MNIST"] * 3 + ["CIFAR10"] * 2
     assert table["steps"].tolist()[1] == "**5,628 (12 epochs)**"
     assert table["attack in training"].tolist()[:2] == ["5 steps of 0.12", "10 steps of 0.06"]
@@ -154,7 +153,7 @@ def test_the_tuning_is_beside_the_papers_column():
 
 
 def test_what_is_said_of_the_tuning():
-    said = exhibits.tuning_seen({"MNIST": (SHORT, TABLE_4), "CIFAR10": (COLOUR, results.published("table-5"))})
+    said = length.tuning_seen({"MNIST": (SHORT, TABLE_4), "CIFAR10": (COLOUR, results.published("table-5"))})
     assert (
         "**90.5%** with 5,628 steps, +0.6 points from the paper at this width; 80.0% with 1,407 and 94.0% with 11,256" in said
     )
@@ -164,6 +163,6 @@ def test_what_is_said_of_the_tuning():
 
 def test_a_paper_without_that_width_is_not_compared():
     paper = TABLE_4.assign(widen_factor=np.where(TABLE_4["widen_factor"] == 0.25, 16.0, TABLE_4["widen_factor"]))
-    table = exhibits.tuning_table({"MNIST": (SHORT, paper)})
+    table = length.tuning_table({"MNIST": (SHORT, paper)}).text
     assert table["robust: ours (Δ)"].tolist()[0] == "80.0"
-    assert "from the paper" not in exhibits.tuning_seen({"MNIST": (SHORT, paper)})
+    assert "from the paper" not in length.tuning_seen({"MNIST": (SHORT, paper)})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from frames import tables
 
-from lib import exhibits
+from lib.report.sections import sec2, sec2_distances
 from lib.store import results
 
 
@@ -23,9 +23,9 @@ def spike(at: float, d: int, dataset: str, transform="original", width=0.0) -> l
 
 
 EMPTY_FIGURES = [
-    lambda: exhibits.example_1_figure(tables()),
-    lambda: exhibits.concentration_figure(tables()),
-    lambda: exhibits.distance_figure(tables(), tables()),
+    lambda: sec2.example_1_figure(tables()),
+    lambda: sec2.concentration_figure(tables()),
+    lambda: sec2_distances.distance_figure(tables(), tables()),
 ]
 
 
@@ -38,22 +38,22 @@ def test_figures_of_section_2_without_records_say_how_to_compute_them(draw):
 
 def test_sentences_of_section_2_without_records_say_how_to_compute_them():
     for text in (
-        exhibits.example_1_seen(tables()),
-        exhibits.concentration_seen(tables()),
-        exhibits.distance_seen(tables(), tables()),
-        exhibits.example_2_seen(tables()),
+        sec2.example_1_seen(tables()),
+        sec2.concentration_seen(tables()),
+        sec2_distances.distance_seen(tables(), tables()),
+        sec2_distances.example_2_seen(tables()),
     ):
         assert text.startswith("Not computed yet; compute it with `python -m lib run example-1`")
-    for table in (exhibits.example_1_table(tables()), exhibits.distance_table(tables(), tables())):
-        assert set(table.to_numpy().flatten()) == {exhibits.MISSING}
+    for table in (sec2.example_1_table(tables()).text, sec2_distances.distance_table(tables(), tables()).text):
+        assert set(table.to_numpy().flatten()) == {"–"}
 
 
 def test_the_splits_are_drawn_with_the_share_that_is_fooled():
-    figure = exhibits.split_figure(0.1, pixels=200)
+    figure = sec2.split_figure(0.1, pixels=200)
     assert [ax.get_xlabel() for ax in figure.axes] == [f"fooled within ε = 0.1: {share}%" for share in (20, 36, 36)]
     for ax, share in zip(figure.axes, (0.2, 0.36, 0.36), strict=True):
         (image,) = ax.images
-        plain = exhibits.split_figure(0.0, pixels=200).axes[figure.axes.index(ax)].images[0].get_array()
+        plain = sec2.split_figure(0.0, pixels=200).axes[figure.axes.index(ax)].images[0].get_array()
         darkened = (np.asarray(image.get_array()) < np.asarray(plain) - 1e-9).any(-1)
         assert darkened.mean() == pytest.approx(share, abs=0.01)
     left, turned, slid = (np.asarray(ax.images[0].get_array()) for ax in figure.axes)
@@ -69,7 +69,7 @@ def test_the_splits_are_drawn_with_the_share_that_is_fooled():
 
 def test_example_1_is_drawn_at_its_values():
     rows = tables(example_1(), example_1(d=1, diagonal=200), example_1(eps=0.3, axis=600, diagonal=840))
-    first, second = exhibits.example_1_figure(rows).axes
+    first, second = sec2.example_1_figure(rows).axes
     assert (first.get_title(), second.get_title()) == ("ε = 0.1", "ε = 0.3")
     lines = {line.get_label(): line for line in first.lines}
     exact, bound = lines["diagonal split, exact"], lines["the paper's bound, 1 - 1/(4dε²)"]
@@ -98,11 +98,11 @@ def test_example_1_is_drawn_at_its_values():
     ],
 )
 def test_cells_of_example_1(row, column, cell):
-    assert exhibits.example_1_table(tables(row)).loc[0, column] == cell
+    assert sec2.example_1_table(tables(row)).text.loc[0, column] == cell
 
 
 def test_example_1_seen_counts():
-    text = exhibits.example_1_seen(tables(example_1(), example_1(d=10, bayes=3, diagonal=500)))
+    text = sec2.example_1_seen(tables(example_1(), example_1(d=10, bayes=3, diagonal=500)))
     assert "3 of 2,000 simulated points" in text
     assert "Of the 4 simulated robust errors, 3 have the exact value" in text  # 500 of 1000, where 72% is right
     assert "At d = 10 and ε = 0.1, of the same points 20.0% are fooled before T and **50.0%** after it; 35.0%" in text
@@ -110,7 +110,7 @@ def test_example_1_seen_counts():
 
 def test_half_spaces_are_drawn_beside_the_bounds():
     rows = tables(half_space(), half_space(direction="diagonal", inside=950), half_space(dataset="ball", d=784, eps=0.1))
-    cube, ball = exhibits.concentration_figure(rows).axes
+    cube, ball = sec2.concentration_figure(rows).axes
     assert (cube.get_title(), ball.get_title()) == ("cube, P(A) = 0.5", "ball, P(A) = 0.5")
     lines = {line.get_label(): line for line in cube.lines}
     assert lines["first inequality, any d"].get_ydata()[-1] == pytest.approx(69.193, abs=0.001)  # Φ(.2·√(2π))
@@ -121,7 +121,7 @@ def test_half_spaces_are_drawn_beside_the_bounds():
 
 
 def test_a_half_space_below_its_bound_is_told():
-    text = exhibits.concentration_seen(tables(half_space(), half_space(inside=600)))
+    text = sec2.concentration_seen(tables(half_space(), half_space(inside=600)))
     assert text.startswith(
         "Of 2 simulated half-spaces, 1 lie on or above the first bound, 1 of them with their whole 95% interval; the sample"
     )
@@ -130,7 +130,7 @@ def test_a_half_space_below_its_bound_is_told():
 
 
 def test_example_2_stands_beside_the_paper():
-    table = exhibits.example_2_table(results.published("example-2"))
+    table = sec2.example_2_table(results.published("example-2")).text
     assert table.to_numpy().tolist() == [
         ["cube, any d, ε = 0.5", "94", "94.38", "≤0", "≤0", ""],
         ["ball, d = 3072, ε = 0.09", "97", "97.81", "97.80", "86.96", "97.79"],
@@ -139,7 +139,7 @@ def test_example_2_stands_beside_the_paper():
 
 def test_example_2_in_one_unit():
     uniform = tables(*spike(20.0, 3072, "cube"), *spike(1.5, 3072, "ball"), *spike(10.0, 784, "cube"))
-    text = exhibits.example_2_seen(uniform)
+    text = sec2_distances.example_2_seen(uniform)
     assert "20.00 apart in the cube and 1.500 in the ball" in text
     assert "**2.5%** of a typical distance, and ε = 0.09 in the ball **6.0%**" in text
     assert "guarantee >99.99% for the cube, at ε = 1.2 and nothing for the ball, at ε = 0.0375." in text
@@ -148,29 +148,29 @@ def test_example_2_in_one_unit():
 def test_distances_apart_are_the_shift_and_the_shape():
     uniform = tables(*spike(10.0, 100, "cube"), *spike(2.0, 100, "ball"), *spike(2.0, 400, "ball"))
     images = tables(*spike(7.0, 100, "cifar10", width=0.7))
-    (row,) = exhibits.distances_apart(uniform, images).to_dict("records")
+    (row,) = sec2_distances.distances_apart(uniform, images).to_dict("records")
     assert (row["mean"], row["spread"]) == pytest.approx((7.0, 0.1))
     assert (row["cube"], row["ball"]) == pytest.approx((0.3, 0.5))
     assert (row["cube_shape"], row["ball_shape"]) == pytest.approx((0.1, 0.1))
-    text = exhibits.distance_seen(uniform, images)
+    text = sec2_distances.distance_seen(uniform, images)
     assert "over √d, 0.300 from the cube's and 0.500 from the ball's: **nearer to the cube**" in text
     assert "0.100 from the cube's and 0.100 from the ball's: **about as far from both**" in text
     assert text.endswith("So the distances give no reason to call it closer to the ball.")
-    near_the_ball = exhibits.distance_seen(uniform, tables(*spike(2.5, 100, "cifar10-jpeg")))
+    near_the_ball = sec2_distances.distance_seen(uniform, tables(*spike(2.5, 100, "cifar10-jpeg")))
     assert "CIFAR10 (JPEG)" in near_the_ball
     assert "**nearer to the ball**" in near_the_ball
     assert near_the_ball.endswith("So on one reading at least it is closer to the ball.")
 
 
 def test_distances_to_a_space_that_is_not_computed_are_blank():
-    table = exhibits.distance_table(tables(*spike(10.0, 400, "cube")), tables(*spike(5.0, 100, "mnist", "binarize")))
+    table = sec2_distances.distance_table(tables(*spike(10.0, 400, "cube")), tables(*spike(5.0, 100, "mnist", "binarize"))).text
     assert table["points"].tolist() == ["cube, d = 400", "MNIST, binarized"]
     assert table.iloc[1].tolist() == ["MNIST, binarized", "100", "5.00", "0.500", "0.0%", "", "", "", ""]
 
 
 def test_distances_stand_beside_the_papers_robustness():
     images = tables(*spike(7.0, 100, "mnist", width=0.7), *spike(6.0, 100, "cifar10-jpeg", "binarize"))
-    table = exhibits.distance_and_robustness_table(images, results.published())
+    table = sec2_distances.distance_and_robustness_table(images, results.published()).text
     assert table.to_numpy().tolist() == [
         ["CIFAR10 (JPEG), binarized", "0.600", "0.0%", "79.7"],
         ["MNIST", "0.700", "10.0%", "95.1"],
@@ -178,7 +178,9 @@ def test_distances_stand_beside_the_papers_robustness():
 
 
 def test_distances_are_drawn_in_both_units():
-    left, right = exhibits.distance_figure(tables(*spike(10.0, 100, "cube")), tables(*spike(7.0, 100, "mnist", width=0.7))).axes
+    left, right = sec2_distances.distance_figure(
+        tables(*spike(10.0, 100, "cube")), tables(*spike(7.0, 100, "mnist", width=0.7))
+    ).axes
     edges = [patch.get_data().edges for ax in (left, right) for patch in ax.patches]
     assert [(low, high) for low, *_, high in edges] == [
         pytest.approx(pair) for pair in ((0.999, 1.001), (0.629, 0.771), (0.999, 1.001), (6.29 / 7, 7.71 / 7))

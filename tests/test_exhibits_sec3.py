@@ -4,14 +4,13 @@ import numpy as np
 import pandas as pd
 from frames import PAPER, ROBUST, TABLE_4, frame
 
-from lib import exhibits
-from lib.exhibits import figures, sec3
+from lib.report.sections import sec3
 from lib.store import results
 
 
 def test_figure_draws_the_paper_dashed_and_ours_solid_at_the_values():
     ours = frame(("original", *ROBUST, 94.0, 0), ("binarize", *ROBUST, 97.0, 0))
-    (ax,) = exhibits.robustness_figure(ours, PAPER, xlabel="variant").axes
+    (ax,) = sec3.robustness_figure(ours, PAPER, xlabel="variant").axes
     dashed = [line for line in ax.lines if line.get_linestyle() == "--" and len(line.get_xdata()) == 9]
     assert len(dashed) == 4
     assert list(dashed[2].get_ydata())[:2] == [98.1, 95.1]
@@ -22,14 +21,14 @@ def test_figure_draws_the_paper_dashed_and_ours_solid_at_the_values():
 
 
 def test_figure_without_records_says_how_to_compute_them():
-    figure = exhibits.robustness_figure(frame(), PAPER, xlabel="variant")
+    figure = sec3.robustness_figure(frame(), PAPER, xlabel="variant")
     assert "not computed yet" in figure.get_supxlabel()
     assert "python -m lib run table-2" in figure.get_supxlabel()
 
 
 def test_sensitivity_takes_both_ranges_over_the_same_variants():
     ours = frame(("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0))
-    table = exhibits.sensitivity_table({"MNIST": (ours, PAPER, TABLE_4)})
+    table = sec3.sensitivity_table({"MNIST": (ours, PAPER, TABLE_4)}).text
     row = table[table["quantity"].str.startswith("robust accuracy")].iloc[0]
     assert (row["ours"], row["paper, variants computed"], row["paper, all variants"]) == ("7.5", "3.0", "15.0")
     assert row["paper, our width"] == "6.6"  # Table 4: 89.9 and 96.5
@@ -38,14 +37,14 @@ def test_sensitivity_takes_both_ranges_over_the_same_variants():
 
 def test_seen_speaks_only_of_what_is_computed():
     clean = ("standard", "clean_accuracy")
-    assert exhibits.seen(frame(), PAPER, TABLE_4).startswith("Not computed yet")
+    assert sec3.seen(frame(), PAPER, TABLE_4).startswith("Not computed yet")
     ours = frame(
         ("original", *ROBUST, 90.0, 0),
         ("binarize", *ROBUST, 97.5, 0),
         ("original", *clean, 99.0, 0),
         ("binarize", *clean, 98.6, 0),
     )
-    text = exhibits.seen(ours, PAPER, TABLE_4)
+    text = sec3.seen(ours, PAPER, TABLE_4)
     assert "7.5 points" in text
     assert "0.4 points" in text
     assert "networks of the same width (w=0.25) have 6.6 over the same variants, those of its own table 3.0." in text
@@ -55,45 +54,45 @@ def test_seen_speaks_only_of_what_is_computed():
 def test_seen_without_the_papers_numbers_of_our_width_takes_its_own_table():
     ours = frame(("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0)).assign(widen_factor=0.3)
     ours.attrs = frame().attrs
-    assert "a range of **7.5 points**. The paper's, over the same variants, is 3.0." in exhibits.seen(ours, PAPER, TABLE_4)
+    assert "a range of **7.5 points**. The paper's, over the same variants, is 3.0." in sec3.seen(ours, PAPER, TABLE_4)
 
 
 def test_seen_says_which_half_of_the_claim_is_lacking():
     rows = [("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0), ("original", "standard", "clean_accuracy", 99.0, 0)]
-    assert "a range of **7.5 points**" in exhibits.seen(frame(*rows), PAPER, TABLE_4)
-    assert "The clean accuracy of standard training is not computed yet;" in exhibits.seen(frame(*rows), PAPER, TABLE_4)
+    assert "a range of **7.5 points**" in sec3.seen(frame(*rows), PAPER, TABLE_4)
+    assert "The clean accuracy of standard training is not computed yet;" in sec3.seen(frame(*rows), PAPER, TABLE_4)
     rows += [(name, "standard", "clean_accuracy", value, 0) for name, value in (("smooth-2", 98.9), ("smooth-3", 98.5))]
-    assert "moves, over 3 variants, by **0.5 points**" in exhibits.seen(frame(*rows), PAPER, TABLE_4)
+    assert "moves, over 3 variants, by **0.5 points**" in sec3.seen(frame(*rows), PAPER, TABLE_4)
 
 
 def test_footprints_name_the_nearer_filter():
     rows = [("original", 10.0), ("smooth-3", 9.7), ("smooth-square-3", 9.1)]
     measured = pd.DataFrame(rows, columns=["transform", "value"])
     volumes = pd.DataFrame([("smooth-3", -1250.0), ("smooth-square-3", -1266.0)], columns=["transform", "value"])
-    table = exhibits.footprint_table(volumes, measured, results.published("table-6"), results.published("table-1"))
+    table = sec3.footprint_table(volumes, measured, results.published("table-6"), results.published("table-1")).text
     assert list(table["nearer"]) == ["square", "–", "column", "–", "–"]
 
 
 def test_both_footprints_stand_beside_the_papers_numbers_at_the_same_width():
     ours = frame(("smooth-5", *ROBUST, 77.0, 0), ("smooth-square-5", *ROBUST, 78.2, 0), ("smooth-8", *ROBUST, 76.0, 0))
     ours.attrs = {**ours.attrs, "exhibit": "footprints"}
-    table = exhibits.footprint_robustness_table(ours, TABLE_4).set_index("variant")
+    table = sec3.footprint_robustness_table(ours, TABLE_4).text.set_index("variant")
     assert list(table.loc["smooth 5"]) == ["77.1", "77.0 (-0.1)", "78.2 (+1.1)", "column"]
     assert list(table.loc["smooth 8"]) == ["73.2", "76.0 (+2.8)", "–", "–"]
-    said = exhibits.footprints_seen(ours, TABLE_4)
+    said = sec3.footprints_seen(ours, TABLE_4)
     assert "(scale laptop, w=0.25, sizes 5), the square gives a robust accuracy that is +1.2 points off the column's." in said
     assert "the column is **0.1 points** away on average, the square **1.1**." in said
     nothing = frame()
     nothing.attrs = ours.attrs
-    assert exhibits.footprints_seen(nothing, TABLE_4).startswith("Not computed yet: no size of the filter")
-    assert set(exhibits.footprint_robustness_table(nothing, TABLE_4)["nearer"]) == {"–"}
+    assert sec3.footprints_seen(nothing, TABLE_4).startswith("Not computed yet: no size of the filter")
+    assert set(sec3.footprint_robustness_table(nothing, TABLE_4).text["nearer"]) == {"–"}
 
 
 def test_cifar10_says_what_its_images_are():
     jpeg = frame(("original", *ROBUST, 28.0, 0)).assign(dataset="cifar10-jpeg")
-    assert "quality 75" in exhibits.jpeg_seen(jpeg)
-    assert exhibits.jpeg_seen(jpeg.assign(dataset="cifar10")) == "These are CIFAR10's images as they were published."
-    assert exhibits.jpeg_seen(frame()).startswith("Not computed yet")
+    assert "quality 75" in sec3.jpeg_seen(jpeg)
+    assert sec3.jpeg_seen(jpeg.assign(dataset="cifar10")) == "These are CIFAR10's images as they were published."
+    assert sec3.jpeg_seen(frame()).startswith("Not computed yet")
 
 
 def test_lucky_images_are_counted_apart():
@@ -103,22 +102,22 @@ def test_lucky_images_are_counted_apart():
         ("mnist", "smooth-3", 0, 80, 80, 0),
     ]
     found = pd.DataFrame(rows, columns=["dataset", "transform", "seed", "robust_accuracy", "both", "lucky"])
-    said = exhibits.lucky_seen([found])
+    said = sec3.lucky_seen({"MNIST": found})
     assert said.startswith("Of MNIST that is at most **0.20 points** (original).")
     assert said.endswith("robust accuracy in percent is: original 90.8, smooth 3 80.0.")
     nothing = found[:0]
     nothing.attrs = frame().attrs
-    assert exhibits.lucky_seen([nothing]).startswith("Not computed yet")
+    assert sec3.lucky_seen({"MNIST": nothing}).startswith("Not computed yet")
 
 
 def test_a_transform_that_the_paper_lacks_is_shown():
     ours = frame(("smooth-3", *ROBUST, 90.0, 0), ("smooth-9", *ROBUST, 80.0, 0))
-    table = sec3.robustness_table(ours, PAPER).set_index("variant")
+    table = sec3.robustness_table(ours, PAPER).text.set_index("variant")
     assert list(table.index)[-1] == "smooth 9"
     assert table.loc["smooth 9", "robust: paper"] == "n/a"
     assert table.loc["smooth 9", "robust: ours (Δ)"] == "80.0"
     assert "**10.0 points**" in sec3.seen(ours, PAPER, TABLE_4)
-    (ax,) = figures.robustness_figure(ours, PAPER, xlabel="x").axes
+    (ax,) = sec3.robustness_figure(ours, PAPER, xlabel="x").axes
     assert [label.get_text() for label in ax.get_xticklabels()][-1] == "smooth 9"
-    (ax,) = figures.claim_figure({"MNIST": (ours, PAPER)}).axes
+    (ax,) = sec3.claim_figure({"MNIST": (ours, PAPER)}).axes
     assert [label.get_text() for label in ax.get_xticklabels()][-1] == "smooth 9"

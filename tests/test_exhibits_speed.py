@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from frames import NO_RECORDS, PAPER, ROBUST, TABLE_4, frame
 
-from lib import exhibits
+from lib.report.sections import sec3, speed
 
 WORST = ("pgd", "robust_accuracy_worst_case")
 
@@ -15,12 +15,12 @@ def test_the_worst_case_stands_beside_the_papers_attack():
         ("original", *ROBUST, 94.0, 0), ("original", *ROBUST, 95.0, 1), ("original", *WORST, 92.5, 0),
         ("smooth-5", *ROBUST, 80.0, 0), ("binarize", *ROBUST, 97.0, 0), ("binarize", *WORST, None, 0),
     )  # fmt: skip
-    table = exhibits.worst_case_table({"MNIST": ours, "CIFAR10": NO_RECORDS}).set_index(["data set", "variant"])
+    table = speed.worst_case_table({"MNIST": ours, "CIFAR10": NO_RECORDS}).text.set_index(["data set", "variant"])
     columns = ["robust: last iterate", "robust: worst case (Δ)"]
     assert table.loc[("MNIST", "original"), columns].tolist() == ["94.5", "92.5 (-1.5)"]  # over seed 0, which has both
     assert table.loc[("MNIST", "smooth 5"), columns].tolist() == ["80.0", "–"]
     assert table.loc[("MNIST", "binarized"), columns].tolist() == ["97.0", "stale"]
-    assert table.loc[("CIFAR10", "–")].tolist() == ["–"] * 4
+    assert table.loc[("CIFAR10", "original")].tolist() == ["–"] * 4
     assert table.loc[("MNIST", "original"), "w.r.t. pred.: worst case (Δ)"] == "–"
 
 
@@ -28,13 +28,13 @@ def test_no_other_exhibit_takes_the_worst_case_for_the_papers_attack():
     plain = frame(("original", *ROBUST, 94.0, 0))
     both = frame(("original", *ROBUST, 94.0, 0), ("original", *WORST, 50.0, 0))
     alone = frame(("original", *WORST, 50.0, 0))
-    assert exhibits.robustness_table(both, PAPER).equals(exhibits.robustness_table(plain, PAPER))
-    assert exhibits.robustness_table(alone, PAPER).equals(exhibits.robustness_table(frame(), PAPER))
-    for exhibit in (exhibits.robustness_figure(both, PAPER, xlabel=""), exhibits.robustness_figure(alone, PAPER, xlabel="")):
+    assert sec3.robustness_table(both, PAPER).text.equals(sec3.robustness_table(plain, PAPER).text)
+    assert sec3.robustness_table(alone, PAPER).text.equals(sec3.robustness_table(frame(), PAPER).text)
+    for exhibit in (sec3.robustness_figure(both, PAPER, xlabel=""), sec3.robustness_figure(alone, PAPER, xlabel="")):
         drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in exhibit.axes[0].lines])
         assert 50.0 not in drawn
-    assert exhibits.sensitivity_table({"MNIST": (both, PAPER, TABLE_4)}).equals(
-        exhibits.sensitivity_table({"MNIST": (plain, PAPER, TABLE_4)})
+    assert sec3.sensitivity_table({"MNIST": (both, PAPER, TABLE_4)}).text.equals(
+        sec3.sensitivity_table({"MNIST": (plain, PAPER, TABLE_4)}).text
     )
 
 
@@ -45,13 +45,13 @@ def test_what_is_seen_of_the_worst_case(worst, order):
     names = ("binarize", "original", "smooth-5")
     last = [(name, *ROBUST, value, 0) for name, value in zip(names, (97.0, 94.0, 80.0), strict=True)]
     found = [(name, *WORST, value, 0) for name, value in zip(names, worst, strict=True)]
-    text = exhibits.worst_case_seen({"MNIST": frame(*last, *found), "CIFAR10": NO_RECORDS})
+    text = speed.worst_case_seen({"MNIST": frame(*last, *found), "CIFAR10": NO_RECORDS})
     lost = [a - b for a, b in zip((97.0, 94.0, 80.0), worst, strict=True)]
     assert f"{min(lost):.1f} points on" in text
     assert f"**{max(lost):.1f} points** on" in text
     assert f"the order of the variants {order}" in text
     assert "CIFAR10: not computed yet; compute it with `python -m lib run" in text
-    single = exhibits.worst_case_seen({"MNIST": frame(last[1], found[1])})
+    single = speed.worst_case_seen({"MNIST": frame(last[1], found[1])})
     assert single == "MNIST (scale laptop): the stronger attack takes **4.0 points** on original."
 
 
@@ -67,20 +67,20 @@ LOW, FULL = "short-bfloat16", "short"
 
 def test_an_interval_of_a_mean_is_students():
     # By hand: mean 2, s.d. 1, three values: 2 ± 4.3027 / sqrt(3).
-    mean, low, high = exhibits.mean_interval([1.0, 2.0, 3.0])
+    mean, low, high = speed.mean_interval([1.0, 2.0, 3.0])
     assert mean == 2.0
     assert (low, high) == (pytest.approx(2 - 4.302653 / 3**0.5, abs=1e-5), pytest.approx(2 + 4.302653 / 3**0.5, abs=1e-5))
-    assert exhibits.mean_interval([5.0, 5.0]) == (5.0, 5.0, 5.0)
+    assert speed.mean_interval([5.0, 5.0]) == (5.0, 5.0, 5.0)
     for values in ([], [1.0]):
         with pytest.raises(ValueError, match=f"an interval needs at least two values, given {len(values)}"):
-            exhibits.mean_interval(values)
+            speed.mean_interval(values)
 
 
 def test_the_interval_holds_the_mean_as_often_as_it_says():
     generator = np.random.default_rng(0)
     held = 0
     for _ in range(2000):
-        _, low, high = exhibits.mean_interval(list(generator.normal(0.3, 2.0, 5)))
+        _, low, high = speed.mean_interval(list(generator.normal(0.3, 2.0, 5)))
         held += low <= 0.3 <= high
     assert held / 2000 == pytest.approx(0.95, abs=0.015)
 
@@ -93,11 +93,11 @@ def test_precisions_are_compared_within_a_seed():
         *(("original", LOW, seed, value) for seed, value in other.items()),
         ("original", LOW, 3, 10.0),  # has no counterpart
     )
-    row = exhibits.precision_table(ours).set_index("quantity").loc["robust accuracy"]
+    row = speed.precision_table(ours).text.set_index(["variant", "quantity"]).loc[("original", "robust accuracy")]
     assert row["seeds"] == "3"
     assert (row["float32: mean (s.d.)"], row["bfloat16: mean (s.d.)"]) == ("88.00 (3.00)", "88.10 (3.10)")
     assert (row["difference"], row["95% interval"]) == ("+0.10", "-0.15 to +0.35")
-    seeds = exhibits.precision_seeds_table(ours)
+    seeds = speed.precision_seeds_table(ours).text
     assert seeds.to_numpy().tolist()[1:] == [
         ["original", "1", "88.00", "88.10", "+0.10"],
         ["original", "2", "91.00", "91.20", "+0.20"],
@@ -109,17 +109,17 @@ def test_what_is_seen_of_the_precision():
     rows = [("original", FULL, seed, 88.0) for seed in range(3)]
     same = [("original", LOW, seed, 88.0 + change) for seed, change in enumerate((-0.1, 0.1, 0.2))]
     other = [("original", LOW, seed, 86.0 + change) for seed, change in enumerate((-0.1, 0.1, 0.2))]
-    text = exhibits.precision_seen(trained(*rows, *same))
+    text = speed.precision_seen(trained(*rows, *same))
     assert "+0.07 points on original (95% interval -0.31 to +0.45, 3 seeds)" in text
     assert "on average" not in text  # one variant is its own average
     assert "**Every interval holds 0**" in text
     assert "in 2 of 3 pairs (two-sided sign test, if pairs were independent: p = 1)" in text
-    text = exhibits.precision_seen(trained(*rows, *other))
+    text = speed.precision_seen(trained(*rows, *other))
     assert "-1.93 points on original" in text
     assert "The interval leaves out 0 on original: there the precision **did change the result**" in text
     assert "in 0 of 3 pairs (two-sided sign test, if pairs were independent: p = 0.25)" in text
     for few in (NO_RECORDS, trained(*rows), trained(*rows, same[0])):
-        assert exhibits.precision_seen(few).startswith("Not computed yet: at least two seeds are needed in both precisions")
+        assert speed.precision_seen(few).startswith("Not computed yet: at least two seeds are needed in both precisions")
 
 
 def test_variants_are_averaged_within_a_seed():
@@ -128,13 +128,13 @@ def test_variants_are_averaged_within_a_seed():
     rows = [(name, FULL, seed, 80.0) for name in changes for seed in range(4)]
     rows += [(name, LOW, seed, 80.0 + change) for name, each in changes.items() for seed, change in enumerate(each)]
     rows.append(("original", LOW, 3, 90.0))  # its other variant is missing
-    table = exhibits.precision_table(trained(*rows)).set_index(["variant", "quantity"])
+    table = speed.precision_table(trained(*rows)).text.set_index(["variant", "quantity"])
     average = table.loc[("all, averaged", "robust accuracy")]
     half = 4.302653 / 3**0.5
     assert (average["seeds"], average["difference"]) == ("3", "+2.00")
     assert average["95% interval"] == f"{2 - half:+.2f} to {2 + half:+.2f}"
     assert table.loc[("original", "robust accuracy"), "seeds"] == "4"
-    text = exhibits.precision_seen(trained(*rows))
+    text = speed.precision_seen(trained(*rows))
     assert f"+2.00 points on average (95% interval {2 - half:+.2f} to {2 + half:+.2f}, 3 seeds)" in text
 
 
@@ -142,11 +142,11 @@ def test_what_has_no_value_is_told_and_not_counted():
     ours = trained(
         ("original", FULL, 0, 88.0), ("original", FULL, 1, None), ("original", LOW, 0, 88.5), ("original", LOW, 1, 87.0)
     )  # fmt: skip
-    row = exhibits.precision_table(ours).set_index("quantity").loc["robust accuracy"]
+    row = speed.precision_table(ours).text.set_index(["variant", "quantity"]).loc[("original", "robust accuracy")]
     assert row["seeds"] == "1 (1 stale)"
     assert (row["difference"], row["95% interval"]) == ("–", "–")
-    assert exhibits.precision_seeds_table(ours).to_numpy().tolist()[1] == ["original", "1", "stale", "87.00", "–"]
-    for empty in (exhibits.precision_table(NO_RECORDS), exhibits.precision_seeds_table(NO_RECORDS)):
+    assert speed.precision_seeds_table(ours).text.to_numpy().tolist()[1] == ["original", "1", "stale", "87.00", "–"]
+    for empty in (speed.precision_table(NO_RECORDS).text, speed.precision_seeds_table(NO_RECORDS).text):
         assert set(empty.iloc[:, 2:].to_numpy().ravel()) <= {"–", "0"}
 
 
@@ -159,10 +159,10 @@ def test_the_schedule_says_what_it_assumes():
         ]
     )
     rows.attrs = {"speed": 1e12}
-    table = exhibits.schedule_table(rows)
+    table = speed.schedule_table(rows).text
     assert table.iloc[0].tolist() == ["1", "73", "1,950", "1,950.4", "100%", "110.8"]
     assert table.iloc[1].tolist() == ["64", "73", "1,950", "110.8", "28%", "110.8"]
-    said = exhibits.schedule_seen(rows)
+    said = speed.schedule_seen(rows)
     assert "1·10¹² operations a second and GPU, which is assumed, not measured" in said
     assert "`cifar10/original/w4/seed0`, with 110.8 hours" in said
     assert "about 18 GPUs" in said  # 1950.4 / 110.84 = 17.6

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from frames import ATTRS, frame, is_empty
 
-from lib import exhibits
+from lib.report.sections import strength
 
 
 def held(**attacks: str) -> pd.DataFrame:
@@ -30,13 +30,13 @@ def curve(transform="original", **values: float) -> pd.DataFrame:
 
 def test_the_suite_is_compared_image_by_image():
     outcomes = held(reference="hhhhhh..", fgsm="hhhhhhh.", autoattack="hhhh.h..", margin="hhhhh.h.")
-    table = exhibits.strength_table(outcomes).set_index("attack")["original"]
+    table = strength.strength_table(outcomes).text.set_index("attack")["original"]
     assert table["**the paper's PGD**"] == "75.0"
     assert table["FGSM: one step of ε"] == "87.5 (+12.5)"
     assert table["AutoAttack"] == "62.5 (-12.5)"
     assert table["BIM: PGD from the image itself"] == "–"
     assert table["all of them together"] == "50.0 (-25.0)"  # images 4 and 5 each withstand one of the two
-    text = exhibits.strength_seen(outcomes)
+    text = strength.strength_seen(outcomes)
     for part in (
         "On 8 test images (scale laptop)",
         "**25.0 points**",
@@ -44,8 +44,8 @@ def test_the_suite_is_compared_image_by_image():
         "(the strongest alone: AutoAttack)",
     ):
         assert part in text
-    assert exhibits.strength_seen(held(reference="h.")) == "Not computed yet; compute it with `python -m lib run table-2`."
-    assert exhibits.strength_table(held())["original"].eq("–").all()
+    assert strength.strength_seen(held(reference="h.")) == "Not computed yet; compute it with `python -m lib run table-2`."
+    assert strength.strength_table(held()).text["original"].eq("–").all()
 
 
 def test_what_the_suite_does_to_the_range_over_variants():
@@ -55,10 +55,10 @@ def test_what_the_suite_does_to_the_range_over_variants():
     )
     both = pd.concat([original, smooth.assign(transform="smooth-8")])
     both.attrs = original.attrs
-    said = exhibits.strength_seen(both)
+    said = strength.strength_seen(both)
     assert "the attacks that are computed together take **10.0 to 30.0 points** off" in said
     assert said.endswith("stays**; they span 10.0 points under the paper's attack, and **30.0** under these together.")
-    assert exhibits.strength_table(held(reference="hh"))["original"].iloc[-1] == "–"
+    assert strength.strength_table(held(reference="hh")).text["original"].iloc[-1] == "–"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_the_suite_does_to_the_range_over_variants():
     ids=["stronger", "as strong", "weaker by chance", "weaker"],
 )
 def test_a_stronger_attack_that_does_less_fails_the_check(weaker, stronger, verdict):
-    table = exhibits.masking_table(held(fgsm=weaker, reference=stronger), curve()).set_index("check")["original"]
+    table = strength.masking_table(held(fgsm=weaker, reference=stronger), curve()).text.set_index("check")["original"]
     assert table["one step does less than many"] == verdict
     assert table["AutoAttack does no less than the paper's"] == "–"
 
@@ -88,9 +88,9 @@ def test_a_stronger_attack_that_does_less_fails_the_check(weaker, stronger, verd
     ids=["all hold", "grey fails", "the end fails", "nothing"],
 )
 def test_a_curve_that_stays_up_fails_the_check(values, verdicts):
-    table = exhibits.masking_table(held(), curve(**values))
+    table = strength.masking_table(held(), curve(**values)).text
     assert tuple(table["original"].iloc[-3:]) == verdicts
-    text = exhibits.masking_seen(table)
+    text = strength.masking_seen(held(), curve(**values))
     failing = sum("fails" in verdict for verdict in verdicts)
     computed = sum(verdict != "–" for verdict in verdicts)
     assert text.startswith(
@@ -100,7 +100,7 @@ def test_a_curve_that_stays_up_fails_the_check(values, verdicts):
 
 
 def test_curve_table_has_the_budgets_around_the_papers():
-    table = exhibits.curve_table(curve(e_0=99.0, e_0_15=97.0, e_0_3=90.0, e_0_4=60.0, e_0_45=40.0)).set_index("variant")
+    table = strength.curve_table(curve(e_0=99.0, e_0_15=97.0, e_0_3=90.0, e_0_4=60.0, e_0_45=40.0)).text.set_index("variant")
     assert list(table.columns) == ["ε = 0 (clean)", "ε = 0.15", "ε = 0.3", "ε = 0.45", "half fall at ε ="]
     assert list(table.loc["original"]) == ["99.0", "97.0", "90.0", "40.0", "0.425"]
     assert list(table.loc["smooth 8"]) == ["–"] * 5
@@ -117,7 +117,7 @@ def test_curve_table_has_the_budgets_around_the_papers():
     ids=["between", "from the start", "at a point", "never"],
 )
 def test_where_half_of_the_images_fall(means, half):
-    found = exhibits.half_eps(pd.Series(means))
+    found = strength.half_eps(pd.Series(means))
     assert found == pytest.approx(half) if half is not None else np.isnan(found)
 
 
@@ -126,15 +126,15 @@ def test_a_curve_reaches_twice_the_papers_budget():
     rows = curve(e_0=90.0, **{f"e_{k / 255:g}": value for k, value in ((8, 60.0), (16, 40.0))}, e_0_5=1.0)
     both = pd.concat([rows, rows.assign(transform="saturate-16", value=rows["value"] + rows.index)])
     both.attrs = {**rows.attrs, "exhibit": "curve-cifar10"}
-    (ax,) = exhibits.curve_figure(both).axes
+    (ax,) = strength.curve_figure(both).axes
     assert [len(line.get_xdata()) for line in ax.lines if not line.get_label().startswith("_")] == [3, 3]
-    assert "and most, **2.0**, at ε = 16/255" in exhibits.curve_seen(both)
+    assert "and most, **2.0**, at ε = 16/255" in strength.curve_seen(both)
 
 
 def test_curves_of_two_variants_are_compared_at_every_budget():
     both = pd.concat([curve(e_0=99.0, e_0_3=90.0, e_0_4=50.0), curve("smooth-8", e_0=98.0, e_0_3=70.0, e_0_4=60.0)])
     both.attrs = curve().attrs
-    text = exhibits.curve_seen(both)
+    text = strength.curve_seen(both)
     for part in (
         "2 variants",
         "10000 test images: a 95% interval of at most ±1 points",
@@ -145,11 +145,11 @@ def test_curves_of_two_variants_are_compared_at_every_budget():
         "ε = 0.4",
     ):
         assert part in text
-    (ax,) = exhibits.curve_figure(both).axes
+    (ax,) = strength.curve_figure(both).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in ax.lines if not line.get_label().startswith("_")}
     assert drawn == {"original": [99.0, 90.0, 50.0], "smooth 8": [98.0, 70.0, 60.0]}
-    assert exhibits.curve_seen(curve(e_0=99.0)).startswith("Not computed yet: at least two variants are needed, 1 are there;")
-    empty = exhibits.curve_figure(curve())
+    assert strength.curve_seen(curve(e_0=99.0)).startswith("Not computed yet: at least two variants are needed, 1 are there;")
+    empty = strength.curve_figure(curve())
     assert is_empty(empty)
 
 
@@ -170,20 +170,20 @@ def test_what_half_precision_does_is_parted():
     found = _changed(
         as_trained=own, half=more, tiny_zero=more, half_but_tiny=own, tiny_shrunk=own, tiny_flipped=[True, True, True, False]
     )
-    table = exhibits.half_table(found).set_index("weights")
+    table = strength.half_table(found).text.set_index("weights")
     assert list(table.loc["as trained (float32)"]) == ["50.0", "0", "0"]
     assert list(table.loc["all in half precision"]) == ["75.0", "1", "0"]
     assert list(table.loc["only those, with the other sign"]) == ["75.0", "2", "1"]
-    said = exhibits.half_seen(found)
+    said = strength.half_seen(found)
     assert "half precision adds **+25.0 points**" in said
     assert "adds +25.0, rounding all others +0.0. A millionth of their size changes +0.0, their other sign +25.0." in said
 
 
 def test_half_precision_without_records():
-    assert exhibits.half_seen(_changed()).startswith("Not computed yet")
-    assert set(exhibits.half_table(_changed())["robust accuracy"]) == {"–"}
+    assert strength.half_seen(_changed()).startswith("Not computed yet")
+    assert set(strength.half_table(_changed()).text["robust accuracy"]) == {"–"}
     failed = _changed()
     failed.attrs = {**failed.attrs, "complete": 1, "expected": 1}
-    assert exhibits.half_seen(failed) == "The training failed at this scale: there is no network to attack."
+    assert strength.half_seen(failed) == "The training failed at this scale: there is no network to attack."
     some = _changed(as_trained=[True], half=[True])
-    assert exhibits.half_table(some)["robust accuracy"].tolist() == ["100.0", "100.0", "–", "–", "–", "–"]
+    assert strength.half_table(some).text["robust accuracy"].tolist() == ["100.0", "100.0", "–", "–", "–", "–"]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.intervals import Estimate, Spread, estimate, interval, pooled, spread_of
+from lib.store.intervals import Estimate, Spread, estimate, interval, pooled, spread_of
 
 
 def test_the_interval_of_a_difference_is_newcombes():

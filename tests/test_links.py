@@ -3,108 +3,72 @@
 import re
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
 
 import nbformat
 import pandas as pd
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from IPython.display import HTML
+from matplotlib.figure import Figure
 from PIL import Image
 
-from lib import book, exhibits
-from lib.book import behind, pdf, picture
+from lib import book, report
+from lib.book import directive, pdf, picture
+from lib.report.table import Table
 from lib.store import grid, results
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.md")])
 
 
-def page(folder: Path, *sources: str) -> Path:
-    file = folder / "page.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources]), file)
-    return file
+def prose(page: Path) -> str:
+    """The Markdown of a page."""
+    if page.suffix != ".ipynb":
+        return page.read_text(encoding="utf-8")
+    cells = nbformat.read(page, as_version=4).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
 
 
-class Case(NamedTuple):
-    source: str
-    functions: set[str]
-    records: set[str]
-    everything: bool = False
-
-
-CASES = {
-    "at once": Case('exhibits.show("x", exhibits.seen(results.select("table-2"), 1))', {"seen"}, {"table-2"}),
-    "the paper's numbers are no records": Case(
-        'exhibits.show("x", exhibits.seen(results.select("table-2"), results.published("table-3")))', {"seen"}, {"table-2"}
-    ),
-    "over variables": Case(
-        'ours, paper = experiments.collect("table-2", scale), results.published("table-3")\n'
-        'found = exhibits.robustness_table(ours, paper)\nexhibits.show("x", found)',
-        {"robustness_table"},
-        {"table-2"},
-    ),
-    "a later value counts": Case(
-        'a = results.select("table-2")\na = results.select("table-3")\nexhibits.show("x", exhibits.badge(a))',
-        {"badge"},
-        {"table-3"},
-    ),
-    "under a condition": Case(
-        'if smooth:\n    a = results.tables("example-1")\n    exhibits.show("x", exhibits.badge(a))', {"badge"}, {"example-1"}
-    ),
-    "in a loop over names": Case(
-        'names = {"m": "volumes-mnist", "f": "volumes-fashion"}\n'
-        'a = {k: experiments.collect(name) for k, name in names.items()}\nexhibits.show("x", exhibits.badge(a["m"]))',
-        {"badge"},
-        {"volumes-mnist", "volumes-fashion"},
-    ),
-    "a name with a gap": Case(
-        'a = [experiments.collect(f"table-7-{n}") for n in ("mnist", "cifar10")]\nexhibits.show("x", exhibits.badge(*a))',
-        {"badge"},
-        {"table-7-mnist", "table-7-cifar10"},
-    ),
-    "a benchmark": Case('exhibits.show("x", exhibits.speed_table(results.benchmark("pgd-cpu")))', {"speed_table"}, {"pgd-cpu"}),
-    "claims": Case(
-        'exhibits.show("x", exhibits.claims_table(claims.verdicts("3", claims.recorded(s))))', {"claims_table"}, set(), True
-    ),
-    "nothing": Case('exhibits.show("x", exhibits.split_figure(eps=0.1))', {"split_figure"}, set()),
-}
-
-
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_origins(tmp_path, case):
-    found = behind.origins(page(tmp_path, case.source))["x"]
-    assert (found.functions, found.records, found.everything) == (case.functions, case.records, case.everything)
+@pytest.mark.parametrize("name", report.EXHIBITS)
+def test_an_exhibit_reads_what_there_is(name):
+    exhibit = report.EXHIBITS[name]
+    assert {*exhibit.records()} <= {*grid.exhibits(), *results.benchmarks()}
+    assert exhibit.kind in (Table, Figure, HTML, str)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_exhibit_of_the_book_has_a_function_that_drew_it(page):
-    made = behind.origins(page)
-    for label, name in behind.labels(page).items():
-        assert made[name].functions, f"{label}: {name}"
-        assert made[name].functions <= set(exhibits.__all__)
-        assert made[name].functions <= book.code_lines().keys()
+def test_every_directive_names_an_exhibit_and_refers_to_it_by_a_label_of_its_own(page):
+    labels = []
+    for name, label in re.findall(r"^```\{exhibit\} (\S+)\n:name: (\S+)$", prose(page), re.MULTILINE):
+        assert name in report.EXHIBITS
+        assert report.EXHIBITS[name].kind is not str, f"{name} is a sentence: {{glue:md}} shows it"
+        labels.append(label)
+    assert len(labels) == len(set(labels)) == prose(page).count("{exhibit} ")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_badge_stands_below_its_exhibit_in_small_print(page):
-    text = behind.prose(page)
-    assert text.count("{div} exhibit-badge\n```{glue:md} ") == len(re.findall(r"```\{glue:md\} \S+-badges?\n", text))
+def test_figures_have_their_words_where_authors_look_for_them():
+    for page in PAGES:
+        for name, body in re.findall(r"^```\{exhibit\} (\S+)\n(.*?)^```$", prose(page), re.MULTILINE | re.DOTALL):
+            assert (":alt: " in body) == (report.EXHIBITS[name].kind is Figure), name
 
 
 def test_exhibits_of_section_3_have_their_records():
-    notebook = ROOT / "notebooks" / "sec3.ipynb"
-    made, named = behind.origins(notebook), behind.labels(notebook)
-    assert made[named["tab-2"]].records == {"table-2"}
-    assert made[named["fig-2b"]].records == {"table-3"}
-    assert made[named["fig-slider-saturate"]].records == {"slider-saturate", "table-3"}
-    assert made[named["tab-claims-3"]].everything
+    assert report.EXHIBITS["table-2"].records() == ["table-2"]
+    assert report.EXHIBITS["figure-2b"].records() == ["table-3"]
+    assert report.EXHIBITS["slider-saturate"].records() == ["slider-saturate", "table-3"]
+    assert report.EXHIBITS["sensitivity"].records() == ["table-2", "table-3"]
+    assert report.EXHIBITS["speed-table"].records() == ["pgd-cpu"]
+    assert report.EXHIBITS["splits"].records() == []
+    assert report.EXHIBITS["claims-3"].everything()
+    assert not report.EXHIBITS["table-2"].everything()
 
 
-def test_code_lines_are_where_the_functions_begin():
-    where, line = book.code_lines()["robustness_table"]
-    assert where == "code/exhibits/sec3"
-    assert (ROOT / "lib" / "exhibits" / "sec3.py").read_text().splitlines()[line - 1].startswith("def robustness_table(")
+def test_the_code_of_an_exhibit_is_where_its_function_begins():
+    where, line = directive.code_of(report.EXHIBITS["table-2"])
+    assert where == "code/sec3"
+    file = ROOT / "lib" / "report" / "sections" / "sec3.py"
+    assert file.read_text().splitlines()[line - 1].startswith("def robustness_table(")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ import nbformat
 import pytest
 from IPython.display import Markdown
 
-from lib import claims
+from lib import report
+from lib.report import claims
+from lib.report.sections import overview
 from lib.store import grid, records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,15 +63,17 @@ def test_one_cell_of_literal_parameters_each_with_a_comment(notebook):
 
 def test_every_shown_exhibit_is_on_the_page(notebook):
     source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    for cell in _code(notebook):
-        for node in ast.walk(ast.parse(cell.source)):
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "show":
-                name = node.args[0].value
-                assert (
-                    f"{{glue:figure}} {name}\n" in source
-                    or f"{{glue:md}} {name}\n" in source
-                    or f"{{glue:md}}`{name}`" in source
-                )
+    for name in _named(notebook):
+        assert any(
+            f"{form}\n" in source or f"{form}`" in source
+            for form in (f"{{exhibit}} {name}", f"{{glue:md}} {name}", f"{{glue:md}}`{name}")
+        ), name
+
+
+def test_every_directive_shows_what_the_page_has_made(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            assert {*re.findall(r"\{exhibit\} (\S+)", cell.source)} <= _named(notebook)
 
 
 def _papermill(tmp_path, *arguments, page="sec3", **environment):
@@ -136,21 +141,26 @@ def test_papermill_trains_and_draws_at_smoke(tmp_path, page, variant, shown, abs
         assert names == _declared(nbformat.read(ROOT / "notebooks" / f"{page}.ipynb", as_version=4))
 
 
+def _calls(notebook) -> list[ast.Call]:
+    return [node for cell in _code(notebook) for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+
+
+def _named(notebook) -> set[str]:
+    """The names of the exhibits in the source of a notebook, and the stamp."""
+    calls = [call for call in _calls(notebook) if ast.unparse(call.func) == "page.show"]
+    return {argument.value for call in calls for argument in call.args} | {"stamp"}
+
+
 def _declared(notebook) -> set[str]:
-    """The names of the exhibits in the source of a notebook."""
-    calls = [node for cell in _code(notebook) for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
-    return {call.args[0].value for call in calls if getattr(call.func, "attr", "") == "show"}
+    """All that a notebook hands to its page: the exhibits that it names, the badges of tables, and the stamp."""
+    named = _named(notebook)
+    return named | {f"{name}-badge" for name in named - {"stamp"} if report.EXHIBITS[name].badged()}
 
 
 def test_every_claim_is_on_a_page():
-    sections = []
-    for path in NOTEBOOKS:
-        for cell in _code(nbformat.read(path, as_version=4)):
-            for node in ast.walk(ast.parse(cell.source)):
-                if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "verdicts":
-                    named = ast.literal_eval(node.args[0])
-                    sections += [named] if isinstance(named, str) else named
-    assert {name for section in sections for name in claims.names(section)} == {*claims.names()}
+    shown = {name for path in NOTEBOOKS for name in _named(nbformat.read(path, as_version=4))}
+    sections = [section for name, sections in overview.JUDGED.items() if f"claims-{name}" in shown for section in sections]
+    assert {name for section in sections if section for name in claims.names(section)} == {*claims.names()}
 
 
 def test_papermill_certifies_at_smoke(tmp_path):
@@ -208,7 +218,8 @@ def test_without_a_record_every_place_says_so(notebook, glued):
 
 def test_appendix_c_never_trains(glued):
     _execute(nbformat.read(ROOT / "notebooks" / "appC.ipynb", as_version=4), scale="smoke")
-    assert [glued[f"{name}-badge"].data for name in ("c-table-2", "c-table-3", "table-4", "table-5")] == [
+    shown = ("table-2", "table-3", "table-4-robust", "table-5-robust")
+    assert [glued[f"{name}-badge"].data for name in shown] == [
         f"not computed yet; compute it with: `python -m lib run {name} --scale laptop`"
         for name in ("table-2", "table-3", "table-4", "table-5")
     ]

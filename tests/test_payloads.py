@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import json
 import os
 import re
 import subprocess
@@ -18,25 +19,24 @@ from frames import ATTRS, frame
 from matplotlib.figure import Figure
 from payloads import payloads
 
-from lib import exhibits
 from lib.book import write_records
-from lib.book.behind import cells
-from lib.exhibits.cells import as_csv, words
+from lib.report import exhibit, words
+from lib.report.table import Column, Table, as_csv
 from lib.store import grid, records, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAYLOADS = payloads(Path("/nowhere/file"))
 # What shows the text of records, by name. {text} is a text, {rows} has it in each of its fields.
 SHOWN = {
-    "badge": "exhibits.badge(rows)",
-    "stamp": "exhibits.stamp([rows])",
-    "benchmark": "exhibits.benchmark_stamp(speed)",
-    "speed": "exhibits.speed_table(speed)",
-    "agreement": "exhibits.agreement_table(speed)",
-    "hours": "exhibits.compute_table(pd.DataFrame([dict(scale='laptop', device=text, kind='training', records=1, hours=1.0)]))",
-    "claims": "exhibits.claims_table(pd.DataFrame([dict(sentence='A.', claim='a', paper_verdict='holds', paper_evidence=text,"
+    "badge": "words.badge(rows)",
+    "stamp": "words.stamp([rows])",
+    "benchmark": "speed.benchmark_stamp(measured)",
+    "speed": "speed.speed_table(measured)",
+    "agreement": "speed.agreement_table(measured)",
+    "hours": "overview.compute_table(pd.DataFrame([dict(scale='laptop', device=text, kind='training', records=1, hours=1.0)]))",
+    "claims": "overview.claims_table(pd.DataFrame([dict(sentence='A.', claim='a', paper_verdict='holds', paper_evidence=text,"
     " verdict='fails', evidence=text, reason='')]))",
-    "downloads": "exhibits.downloads('a', rows, rows)",
+    "downloads": "words.downloads('a', as_table(rows), rows)",
 }
 PAGE = """---
 jupytext:
@@ -57,10 +57,12 @@ import pandas as pd
 sys.path[:0] = [TESTS, ROOT]
 from frames import frame
 from payloads import payloads
-from lib import exhibits
-from test_payloads import of_benchmark, of_record
+from lib import report
+from lib.report import words
+from lib.report.sections import overview, speed
+from test_payloads import as_table, of_benchmark, of_record
 for kind, text in payloads(Path(TARGET)).items():
-    rows, speed, kind = of_record(text), of_benchmark(text), kind.replace(" ", "-")
+    rows, measured, kind = of_record(text), of_benchmark(text), kind.replace(" ", "-")
 SHOW
 ```
 """
@@ -72,6 +74,10 @@ def of_record(text: str) -> pd.DataFrame:
     for field in ("source", "device", "commit", "date"):
         rows[field] = text
     return rows
+
+
+def as_table(rows: pd.DataFrame) -> Table:
+    return Table([Column(str(heading)) for heading in rows], rows.astype(object).to_numpy().tolist())
 
 
 def of_benchmark(text: str) -> pd.DataFrame:
@@ -97,7 +103,7 @@ def page(request, tmp_path_factory) -> tuple[BeautifulSoup, Path]:
     config["sphinx"] = {"config": {"nb_execution_raise_on_error": True, "nb_merge_streams": True}}
     (folder / "_config.yml").write_text(yaml.safe_dump(config))
     (folder / "_toc.yml").write_text("format: jb-book\nroot: index\n")
-    shows = "\n".join(f'    exhibits.show(f"{name}-{{kind}}", {call})' for name, call in SHOWN.items())
+    shows = "\n".join(f'    report.show(f"{name}-{{kind}}", {call})' for name, call in SHOWN.items())
     text = PAGE.replace("SHOW", shows)
     for name, value in {"TESTS": ROOT / "tests", "ROOT": ROOT, "TARGET": target}.items():
         text = text.replace(name, repr(str(value)))
@@ -158,7 +164,7 @@ def test_the_book_has_no_substitutions():
 @pytest.mark.parametrize("kind", PAYLOADS)
 def test_words_are_one_line_that_reads_as_the_text(kind):
     text = PAYLOADS[kind]
-    shown = words(text)
+    shown = words.words(text)
     assert "\n" not in shown
     assert unescape(shown) == schema.one_line(" ".join(text.split()))
     assert not re.search(r"[{}<>\[\]`$|*_~\\!\"^]", shown)
@@ -168,7 +174,7 @@ def test_words_are_one_line_that_reads_as_the_text(kind):
 def test_no_cell_of_a_csv_file_is_a_formula(kind):
     """In the downloads of a page, and in a table whose heading is the payload."""
     rows = of_record(PAYLOADS[kind]).assign(**{PAYLOADS[kind]: PAYLOADS[kind]})
-    (links,) = re.findall(r"base64,([A-Za-z0-9+/=]+)\">a-records.csv", exhibits.downloads("a", rows, rows))
+    (links,) = re.findall(r"base64,([A-Za-z0-9+/=]+)\">a-records.csv", words.downloads("a", as_table(rows), rows))
     for line in csv.reader(io.StringIO(base64.b64decode(links).decode())):
         for cell in line:
             assert not re.match(r"\s*[=@]", cell)
@@ -206,10 +212,19 @@ def everywhere(monkeypatch):
     records._parsed.cache_clear()
 
 
+def cells(page: Path) -> list[str]:
+    """The code cells of a page, a notebook or MyST Markdown, in their order."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".ipynb":
+        return ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    found = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [re.sub(r"\A(:[^\n]*\n)+", "", cell) for cell in found]
+
+
 def exhibits_of(page: Path, monkeypatch) -> dict[str, str]:
     """What a page's cells show, as the text that is handed to it; figures as their SVG."""
     shown = {}
-    monkeypatch.setattr(exhibits, "show", shown.__setitem__)
+    monkeypatch.setattr(exhibit, "show", shown.__setitem__)
     namespace: dict = {}
     for cell in cells(page):
         exec(cell, namespace)
@@ -217,8 +232,8 @@ def exhibits_of(page: Path, monkeypatch) -> dict[str, str]:
 
 
 def _text(exhibit) -> str:
-    if isinstance(exhibit, pd.DataFrame):
-        return exhibit.to_markdown(index=False, disable_numparse=True)
+    if isinstance(exhibit, Table):
+        return exhibit.markdown()
     if isinstance(exhibit, Figure):
         file = io.StringIO()
         exhibit.savefig(file, format="svg")  # a formula that is none would raise

@@ -2,9 +2,9 @@
 
 import pytest
 
-from lib.intervals import estimate, pooled
 from lib.run import processes
 from lib.store import grid, records, results
+from lib.store.intervals import estimate, pooled
 
 RUN = grid.Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/short/seed0", "laptop")
 METRICS = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")

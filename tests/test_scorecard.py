@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import claims, exhibits, scorecard
+from lib.report import claims, scorecard, values
+from lib.report.claims import marks
+from lib.report.sections import length, overview, sec3
 from lib.store import grid, records, results
 from lib.store.grid import Run
 
@@ -86,7 +88,7 @@ def test_an_empty_store_computes_nothing(monkeypatch, tmp_path):
     # What a scale leaves out is not missing: laptop's Table 4 has three narrow widths.
     widths = found[(found["exhibit"] == "table-4") & (found["state"] == "missing")]["widen_factor"]
     assert set(widths) == {0.125, 0.25, 0.5}
-    assert set(scorecard.marks("laptop")["verdict"]) == {"not computed"}
+    assert set(marks.marks("laptop")["verdict"]) == {"not computed"}
     assert scorecard.compute_spent().empty
 
 
@@ -169,7 +171,7 @@ def test_distances_are_compared_as_printed_rounded(shift, state, store):
 
 
 def _verdicts(store) -> dict[str, tuple[str, str]]:
-    return {row.mark: (row.verdict, row.found) for row in scorecard.marks().itertuples()}
+    return {row.mark: (row.verdict, row.found) for row in marks.marks().itertuples()}
 
 
 def test_the_papers_own_numbers_meet_the_marks(store):
@@ -214,7 +216,7 @@ def test_the_papers_own_settings_are_judged_in_their_own_column(store):
     (gap,) = (each for name, each in verdicts.items() if "gap between original and smooth-5" in name)
     assert gap == ("missed", "30.9 points, the paper's 20.9")
     assert "lack robust_accuracy" not in str(verdicts)
-    assert set(scorecard.marks("laptop", ["Table 4"])["verdict"]) == {"not computed"}
+    assert set(marks.marks("laptop", ["Table 4"])["verdict"]) == {"not computed"}
 
 
 def test_gamma_meets_its_mark_where_robust_accuracy_moves_more(store):
@@ -300,7 +302,7 @@ def test_the_committed_records_like_with_like(committed_records):
     said = scorecard.like_summary(like)
     assert "143 numbers can be compared:\n\n- MNIST: 101 numbers." in said
     # The first thing that the state says, on every page that says it.
-    assert scorecard.summary(like, scorecard.numbers(), scorecard.marks(), verdicts()).startswith(said)
+    assert scorecard.summary(like, scorecard.numbers(), marks.marks(), verdicts()).startswith(said)
 
 
 def test_table_5_counts_the_longest_training_of_a_width(committed_records):
@@ -311,27 +313,27 @@ def test_table_5_counts_the_longest_training_of_a_width(committed_records):
 
 
 def test_marks_say_what_was_known_when_they_were_set(committed_records):
-    assert len(scorecard.KNOWN) == 8
-    found = scorecard.marks()
+    assert len(marks.KNOWN) == 8
+    found = marks.marks()
     (binarized,) = found.loc[found["mark"].str.startswith("binarized MNIST"), "before"]
     assert binarized == 1
     assert (found["before"] <= found["trainings"]).all()
     assert found["before"].sum() > 8
-    assert "1 of 3" in set(exhibits.marks_table(found)["known then"])
+    assert "1 of 3" in set(overview.marks_table(found)["known then"])
 
 
 def test_marks_of_some_exhibits(store):
-    assert set(scorecard.marks(exhibits=["Table 2"])["exhibit"]) == {"Table 2"}
+    assert set(marks.marks(exhibits=["Table 2"])["exhibit"]) == {"Table 2"}
     with pytest.raises(ValueError, match="no mark is set for Table 9; there are marks for Figure 3a"):
-        scorecard.marks(exhibits=["Table 9"])
-    found = scorecard.marks(exhibits=["Table 2", "Figure 3a"])
-    said = exhibits.marks_seen(found)
+        marks.marks(exhibits=["Table 9"])
+    found = marks.marks(exhibits=["Table 2", "Figure 3a"])
+    said = overview.marks_seen(found)
     assert said.startswith("Of the marks that are set for this section **4 of 5** are met. **Missed** (Figure 3a): ")
     rows = _records("figure-3b")
     store["figure-3b"] = rows[rows["transform"] != "edges"]
     store["figure-3b"].attrs = rows.attrs
-    assert exhibits.marks_seen(scorecard.marks(exhibits=["Figure 3b"])).startswith("Not computed yet: what the 1 marks ask for")
-    assert "are met (1 not computed)." in exhibits.marks_seen(scorecard.marks(exhibits=["Figure 3b", "Table 1"]))
+    assert overview.marks_seen(marks.marks(exhibits=["Figure 3b"])).startswith("Not computed yet: what the 1 marks ask for")
+    assert "are met (1 not computed)." in overview.marks_seen(marks.marks(exhibits=["Figure 3b", "Table 1"]))
 
 
 def test_a_mark_waits_for_all_its_numbers(store):
@@ -351,21 +353,21 @@ def test_every_published_exhibit_is_accounted_for():
 
 def test_the_tables_and_the_figure(store):
     store["table-3"] = _changed("table-3", value=np.nan, status="stale")
-    numbers, marks = scorecard.numbers(), scorecard.marks()
-    table = exhibits.numbers_table(numbers)
+    numbers, marked = scorecard.numbers(), marks.marks()
+    table = overview.numbers_table(numbers).text
     assert len(table) == 733
     as_printed = pd.read_csv(records.ROOT / "results" / "published.csv", dtype=str)
     assert table["paper"].tolist() == as_printed["value"].tolist()
-    assert (table["ours"] == exhibits.MISSING).sum() == numbers["ours"].isna().sum()
-    assert len(exhibits.totals_table(scorecard.totals(numbers))) == numbers["exhibit"].nunique() + 1
-    assert len(exhibits.marks_table(marks)) == len(marks)
+    assert (table["ours"] == "–").sum() == numbers["ours"].isna().sum()
+    assert len(overview.totals_table(scorecard.totals(numbers)).rows) == numbers["exhibit"].nunique() + 1
+    assert len(overview.marks_table(marked).rows) == len(marked)
     rows = results.select("table-2").assign(device="made up")
     rows.attrs |= {"complete": 18, "expected": 18, "command": ""}
     rows["recipe"] = "default"
-    (axes,) = exhibits.agreement_figure(numbers, [rows]).axes
+    (axes,) = overview.agreement_figure(numbers, [rows]).axes
     dots = sum(len(container.lines[0].get_xdata()) for container in axes.containers)
     shown = numbers["ours"].notna() & numbers["training"].isin(["standard", "pgd"])
-    shown &= numbers["metric"].isin({metric for _, metric in exhibits.QUANTITIES})
+    shown &= numbers["metric"].isin({metric for _, metric in values.QUANTITIES})
     assert dots == shown.sum()
 
 
@@ -377,7 +379,7 @@ def test_hours_are_those_of_the_records(monkeypatch, tmp_path):
     found = scorecard.compute_spent()
     assert found["records"].sum() == len(seconds) > 5
     assert found["hours"].sum() * 3600 == pytest.approx(sum(seconds))
-    assert len(exhibits.compute_table(found)) == len(found)
+    assert len(overview.compute_table(found).rows) == len(found)
     (tmp_path / "laptop" / "broken.json").write_text("{}")
     with pytest.raises(records.RecordError, match="broken.json"):
         scorecard.compute_spent()
@@ -385,7 +387,7 @@ def test_hours_are_those_of_the_records(monkeypatch, tmp_path):
 
 def test_the_readme_tells_the_state_of_the_records(committed_records):
     verdicts = claims.verdicts("", claims.recorded())
-    said = scorecard.summary(scorecard.like_with_like(), scorecard.numbers(), scorecard.marks(), verdicts)
+    said = scorecard.summary(scorecard.like_with_like(), scorecard.numbers(), marks.marks(), verdicts)
     assert f"<!-- state -->\n{said}\n<!-- /state -->" in (records.ROOT / "README.md").read_text(), "run: make state"
 
 
@@ -402,17 +404,20 @@ def verdicts(*rows) -> pd.DataFrame:
 
 
 def test_claims_stand_with_both_verdicts_and_their_evidence():
-    table = exhibits.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds")))
-    assert exhibits.claims_table(verdicts(("c", "holds", "not computed"))).iloc[0, 1] == "no number: theirs of c"
+    table = overview.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds"))).text
+    assert overview.claims_table(verdicts(("c", "holds", "not computed"))).text.iloc[0, 1] == "no number: theirs of c"
     assert list(table["ours"]) == ["**holds**: ours of a", "not computed: ours of b"]
     assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "**holds**: theirs of b"]
     assert list(table["claim"]) == ["a is so. `a`", "b is so. `b`"]
-    assert exhibits.claims_table(verdicts(("d", "fails", "holds"))).loc[0, "ours"] == "**fails**: ours of d **Why**: so it is."
+    assert (
+        overview.claims_table(verdicts(("d", "fails", "holds"))).text.loc[0, "ours"]
+        == "**fails**: ours of d **Why**: so it is."
+    )
     assert not any("|" in text for text in [*table.columns, *table.to_numpy().ravel()])
 
 
 def test_claims_are_counted_and_the_failing_named():
-    text = exhibits.claims_seen(verdicts(("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds")))
+    text = overview.claims_seen(verdicts(("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds")))
     assert text == (
         "Of 3 claims, our records say **holds: 1, fails: 1**, not computed: 1. The paper's own printed numbers say "
         "holds: 2, fails: 1 (`a`), no number to tell: 0. Fails, and so it is: `b`."
@@ -424,11 +429,12 @@ def test_what_readme_and_section_3_say_in_words_is_what_the_records_show(monkeyp
     monkeypatch.setenv("RESULTS_DIR", str(records.ROOT / "results"))
     volumes, distances = results.select("footprint-volumes"), results.select("footprint-distances")
     published = results.published("table-6"), results.published("table-1")
-    assert set(exhibits.footprint_table(volumes, distances, *published)["nearer"]) == {"column"}
-    trained = exhibits.footprint_robustness_table(results.select("footprints"), results.published("table-4"))
+    told = set(sec3.footprint_table(volumes, distances, *published)["nearer"]) - {"–"}  # a size that the paper does not print
+    assert told == {"column"}
+    trained = sec3.footprint_robustness_table(results.select("footprints"), results.published("table-4"))
     assert set(trained["nearer"]) == {"column", "square"}, "they tell the footprints apart now: say so in the README"
     longer = results.select("under-training"), results.select("published-settings")
-    seen = exhibits.length_seen(*longer, results.published("table-4"))
+    seen = length.length_seen(*longer, results.published("table-4"))
     assert "is beyond the interval. The last lengthening still gave" in seen
     assert "do not tell where the gap ends" in seen
     held = results.outcomes("strength-mnist")

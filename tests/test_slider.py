@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import exhibits
+from lib.report.sections import pictures
 from lib.store import results
 
 PAPER = results.published("table-2")
@@ -18,7 +18,7 @@ LEVELS = list(PAPER["transform"].unique())
 CLEAN, ROBUST = ("standard", "clean_accuracy"), ("pgd", "robust_accuracy")
 
 
-def pictures(channels: int = 1) -> dict[str, np.ndarray]:
+def plate(channels: int = 1) -> dict[str, np.ndarray]:
     return {name: np.full((3, 4, 5, channels), i / 10) for i, name in enumerate(LEVELS)}
 
 
@@ -88,8 +88,8 @@ class Fragment(HTMLParser):
 
 
 def slider(ours, paper=PAPER, *, pixels=None, channels=1) -> Fragment:
-    found = exhibits.level_slider(
-        "smooth", pictures(channels), "MNIST", histograms() if pixels is None else pixels, ours, paper, label="Smoothing"
+    found = pictures.level_slider(
+        (plate(channels), "MNIST"), histograms() if pixels is None else pixels, ours, paper, name="smooth", label="Smoothing"
     )
     return Fragment(found)
 
@@ -145,12 +145,12 @@ def test_histograms_are_told_in_words_and_a_missing_one_says_so():
 
 def test_without_records_it_says_how_to_compute_them():
     ours = records()
-    data = exhibits.level_slider("smooth", pictures(), "MNIST", histograms(), ours, PAPER, label="Smoothing").data
+    data = pictures.level_slider((plate(), "MNIST"), histograms(), ours, PAPER, name="smooth", label="Smoothing").data
     assert "not computed yet; compute it with: python -m lib run table-2" in data
 
 
 def test_names_are_escaped():
-    data = exhibits.level_slider("a", pictures(), "<b>", histograms(), records(), PAPER, label='"x" & <y>').data
+    data = pictures.level_slider((plate(), "<b>"), histograms(), records(), PAPER, name="a", label='"x" & <y>').data
     assert "<b>" not in data
     assert 'data-name="&quot;x&quot; &amp; &lt;y&gt;"' in data
 
@@ -160,5 +160,5 @@ def test_names_are_escaped():
     [(None, (), True), (PAPER, (), False), (None, [("original", *CLEAN, 99.0)], False)],
 )
 def test_a_chart_without_a_number_says_so(paper, rows, said):
-    shown = exhibits.level_slider("x", pictures(), "MNIST", histograms(), records(*rows), paper, label="Smoothing").data
+    shown = pictures.level_slider((plate(), "MNIST"), histograms(), records(*rows), paper, name="x", label="Smoothing").data
     assert ("no accuracy is computed yet" in shown) == said

@@ -3,11 +3,9 @@
 `_config.yml` names this package as an extension.
 """
 
-import ast
 import re
 import zipfile
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -17,15 +15,13 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 from sphinx.application import Sphinx
-from sphinx.util.osutil import relative_uri
 
-from lib import exhibits
-from lib.book.behind import labels, origins
-from lib.exhibits.cells import as_csv
+from lib import report
+from lib.book.directive import RECORDS, ExhibitDirective
+from lib.report.table import as_csv
 from lib.store import grid, records, results
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDS = "records"  # the folder of the CSV files in the built book
 
 
 def table_of(name: str) -> pd.DataFrame:
@@ -54,53 +50,22 @@ def write_records(folder: Path) -> None:
             archive.writestr(zipfile.ZipInfo(f"records/{name}", (1980, 1, 1, 0, 0, 0)), as_csv(table))
 
 
-@cache
-def code_lines() -> dict[str, tuple[str, int]]:
-    """Where each function of `lib.exhibits` stands: its module and its first line."""
-    found = {}
-    for file in sorted((ROOT / "lib" / "exhibits").glob("*.py")):
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-                found[node.name] = (f"code/exhibits/{file.stem}", node.lineno)
-    return found
-
-
 def _code_pages(app: Sphinx) -> Iterator[tuple[str, dict, str]]:
     """The code of the exhibits as pages of the book, at the very commit the book was built from."""
-    for name in sorted({page for page, _ in code_lines().values()}):
-        file = f"lib/exhibits/{Path(name).name}.py"
+    for module in sorted({exhibit.make.__module__ for exhibit in report.EXHIBITS.values()}):
+        file = f"{module.replace('.', '/')}.py"
         formatter = HtmlFormatter(linespans="line", wrapcode=True)
         code = highlight((ROOT / file).read_text(encoding="utf-8"), PythonLexer(), formatter)
         body = f'<section><h1>{file}</h1><div class="source">{code}</div></section>'
-        yield name, {"parents": [], "title": file, "body": body, "meta": {}, "metatags": ""}, "page.html"
+        page = f"code/{module.rpartition('.')[2]}"
+        yield page, {"parents": [], "title": file, "body": body, "meta": {}, "metatags": ""}, "page.html"
 
 
-def _links(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Below each figure and table: its records as CSV, and the code that drew it."""
-    page = Path(app.env.doc2path(docname))
-    named, made = labels(page), origins(page)
-    here = app.builder.get_target_uri(docname)
-    for node in list(doctree.findall(lambda node: isinstance(node, (nodes.figure, nodes.table)))):
-        for image in node.findall(nodes.image) if isinstance(node, nodes.figure) else ():
-            image.replace_self(nodes.container("", image.deepcopy(), classes=["figure-box"]))  # it scrolls on a phone
-        label = next((name for name in named if nodes.fully_normalize_name(name) in node["names"]), None)
-        if label is None:
-            continue
-        origin = made[named[label]]
-        files = [f"{name}.csv" for name in sorted(origin.records)]
-        files += ["records.zip"] if origin.everything else []
-        links = [f'<a href="{relative_uri(here, f"{RECORDS}/{file}")}" download>{file}</a>' for file in files]
-        code = []
-        for name in sorted(origin.functions):
-            where, line = code_lines()[name]
-            target = app.builder.get_target_uri(where)
-            code.append(f'<a href="{relative_uri(here, target)}#line-{line}"><code>{name}</code></a>')
-        parts = [f"Records: {', '.join(links)}"] if links else []
-        parts.append(f"Code: {', '.join(code)}")
-        node.parent.insert(
-            node.parent.index(node) + 1,
-            nodes.raw("", f'<p class="origin">{" · ".join(parts)}</p>', format="html"),
-        )
+def _boxes(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Put each figure's image into a box that scrolls on a phone."""
+    for figure in doctree.findall(nodes.figure):
+        for image in list(figure.findall(nodes.image)):
+            image.replace_self(nodes.container("", image.deepcopy(), classes=["figure-box"]))
 
 
 def _glue(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -202,15 +167,15 @@ def _finish(app: Sphinx, error: Exception | None) -> None:
     """What stands in the built book besides its pages: the records, and the picture that a link to it is shown with."""
     if error is None and app.builder.format == "html":
         write_records(Path(app.outdir) / RECORDS)
-        card = exhibits.robustness_figure(results.select("table-3"), results.published("table-3"), xlabel="CIFAR10 variant")
-        card.savefig(Path(app.outdir) / "_static" / "card.png", dpi=160, facecolor="white")
+        report.page().make("figure-2b").savefig(Path(app.outdir) / "_static" / "card.png", dpi=160, facecolor="white")
 
 
 def setup(app: Sphinx) -> dict:
     """The extension, for Sphinx."""
     app.connect("config-inited", _configure)
     app.connect("html-collect-pages", _code_pages)
-    app.connect("doctree-resolved", _links)
+    app.add_directive("exhibit", ExhibitDirective)
+    app.connect("doctree-resolved", _boxes)
     app.connect("doctree-resolved", _glue)
     app.connect("html-page-context", _mend, priority=900)
     app.connect("build-finished", _finish)

@@ -9,8 +9,7 @@ from functools import cache, lru_cache
 import numpy as np
 import pandas as pd
 
-from lib import intervals
-from lib.store import grid, records, schema
+from lib.store import grid, intervals, records, schema
 from lib.store.grid import Item, Measurement, Run
 from lib.store.records import RecordError
 

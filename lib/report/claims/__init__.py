@@ -24,13 +24,17 @@ and it is not counted among those that hold.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 
 import pandas as pd
 
-from lib.claims.checks import CLAIMS, Claim
-from lib.claims.evidence import COMPARABLE, PUBLISHED, AbsentError, Finding, Records
-from lib.intervals import Spreads, pooled
+from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, PUBLISHED, Finding, Records, asked
+from lib.report.claims.judging import CLAIMS, Claim
 from lib.store import grid, results
+from lib.store.intervals import Spreads, pooled
+
+for _section in ("sec1_2", "sec3_4", "sec5_6", "appD"):
+    import_module(f"{__name__}.{_section}")
 
 __all__ = [
     "CERTAIN",
@@ -52,7 +56,7 @@ __all__ = [
     "verdicts",
 ]
 
-HOLDS, FAILS, CERTAIN, NOT_COMPUTED = "holds", "fails", "certain", "not computed"
+HOLDS, FAILS, CERTAIN = "holds", "fails", "certain"
 _SIMULATED = ("example_1_simulation", "sphere_separation", "linear_margin", "pairwise_distances")  # they leave tables
 # Why a claim fails on our records, as far as the same check on the paper's own numbers tells.
 THE_PAPER = "so it does on the paper's own numbers"
@@ -187,10 +191,9 @@ def _judged(claim: Claim, by_scale: Iterable[Records]) -> Verdict:
     best, most, lacking = None, (False, -1), "no record is there"
     for reader in by_scale:
         reader.read.clear()
-        try:
-            finding = claim.judge(reader)
-        except AbsentError as absent:
-            lacking = str(absent)
+        finding = asked(claim.judge, reader)
+        if finding.absent:
+            lacking = finding.evidence
             continue
         weight = (reader.scale != "smoke", len(reader.read))
         if weight > most:

@@ -2,29 +2,46 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.stats import binomtest, t
 
-from lib.exhibits.cells import MISSING, QUANTITIES, cell, code, number, over_seeds, to_compute, transform_label, words
+from lib.report.exhibit import Source, benchmark, exhibit, runs
+from lib.report.plot import STYLE, wrapped
+from lib.report.table import MISSING, Column, Number, Table
+from lib.report.values import PALETTE, listed, our_number, over_seeds
+from lib.report.words import code, to_compute, transform_label, words
+from lib.run import cost
+from lib.store import grid
 
 
-def speed_table(rows: pd.DataFrame) -> pd.DataFrame:
+def speed_table(rows: pd.DataFrame) -> Table:
     """Image-steps a second of each engine, median over rounds, and in brackets the ratio to AdverTorch in the same rounds."""
-    shown = [
-        {
-            "network": words(row["case"]).replace("-w", " w="),
-            "batch": str(row["batch"]),
-            "engine": words(row["engine"]),
-            "cell": f"{row['image_steps_per_second']:,.0f} (×{row['ratio_to_advertorch']:.1f})",
-        }
-        for _, row in rows.iterrows()
-    ]
-    wide = pd.DataFrame(shown).pivot(index=["network", "batch"], columns="engine", values="cell").reset_index()
-    width = wide["network"].str.split("=").str[1].astype(float)
-    order = sorted(range(len(wide)), key=lambda i: (wide["network"][i].split("=")[0], width[i], int(wide["batch"][i])))
-    return wide.loc[order, ["network", "batch", *map(words, rows["engine"].unique())]].fillna(MISSING).reset_index(drop=True)
+    engines = list(rows["engine"].unique())
+    speeds = {(row["case"], row["batch"], row["engine"]): row for _, row in rows.iterrows()}
+    cases = sorted({(row["case"], row["batch"]) for _, row in rows.iterrows()}, key=lambda case: (*_network(case[0]), case[1]))
+    columns = [Column("network"), Column("batch", "d"), *(Column(words(name), ",.0f", write=_speed) for name in engines)]
+    shown = [(_case(case), batch, *(speeds.get((case, batch, name), MISSING) for name in engines)) for case, batch in cases]
+    return Table(columns, shown)
+
+
+def _network(case: str) -> tuple[str, float]:
+    """A case of the benchmark, `lenet5-w0.25`, as name and widen factor."""
+    name, _, width = case.partition("-w")
+    return name, float(width)
+
+
+def _case(case: str) -> str:
+    name, width = _network(case)
+    return words(f"{name} w={width:g}")
+
+
+def _speed(row: pd.Series) -> str:
+    return f"{row['image_steps_per_second']:,.0f} (×{row['ratio_to_advertorch']:.1f})"
 
 
 def speed_seen(rows: pd.DataFrame) -> str:
@@ -52,20 +69,20 @@ def benchmark_stamp(rows: pd.DataFrame) -> str:
     return f"Measured on {words(device)}, {words(date[:10])}, commit {code(commit)}; medians of {rounds} rounds{before}."
 
 
-def agreement_table(rows: pd.DataFrame) -> pd.DataFrame:
+def agreement_table(rows: pd.DataFrame) -> Table:
     """What each engine's attack reached from the same δ₀ on the largest batch, and the share of the matrix-product ceiling."""
-    largest = rows[rows["batch"] == rows["batch"].max()]
+    columns = [
+        Column("network"), Column("engine"), Column("robust accuracy (%)", ".1f"), Column("largest perturbation", ".6f"),
+        Column("share of ceiling (%)", ".0f"),
+    ]  # fmt: skip
     shown = [
-        {
-            "network": words(row["case"]).replace("-w", " w="),
-            "engine": words(row["engine"]),
-            "robust accuracy (%)": f"{100 * row['robust_accuracy']:.1f}",
-            "largest perturbation": f"{row['max_delta']:.6f}",
-            "share of ceiling (%)": f"{100 * row['share_of_ceiling']:.0f}",
-        }
-        for _, row in largest.iterrows()
-    ]
-    return pd.DataFrame(shown)
+        (
+            _case(row["case"]), words(row["engine"]), 100 * row["robust_accuracy"], row["max_delta"],
+            100 * row["share_of_ceiling"],
+        )
+        for _, row in rows[rows["batch"] == rows["batch"].max()].iterrows()
+    ]  # fmt: skip
+    return Table(columns, shown)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -83,15 +100,18 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
 ALL_VARIANTS = "all, averaged"
 
 
-def precision_table(ours: pd.DataFrame) -> pd.DataFrame:
+def precision_table(ours: pd.DataFrame) -> Table:
     """Training with bfloat16 attacks beside training with float32 ones, evaluated alike: test images, in percent.
 
     A seed trains both from the same initial weights, with the same batches and starts, so the differences, bfloat16 minus
     float32, are paired. Seeds that have both count; the failed and stale ones are told in brackets. The last rows average
     the variants of a seed first, so that its differences count once.
     """
-    metrics = {metric: label for (training, metric), (label, _, _) in QUANTITIES.items() if training == "pgd"}
-    variants = list(ours["transform"].unique())
+    metrics = {metric: heading for (training, metric), heading in _UNDER_PGD.items() if training == "pgd"}
+    columns = [Column("variant"), Column("quantity"), Column("seeds", left=False)]
+    columns += [Column(f"{kind}: mean (s.d.)", ".2f", write=_with_deviation) for kind in ("float32", "bfloat16")]
+    columns += [Column("difference", "+.2f"), Column("95% interval", "+.2f", write=_ends)]
+    variants = listed(ours) if len(ours) else []
     rows = []
     for transform in [*variants, ALL_VARIANTS] if len(variants) > 1 else variants or [MISSING]:
         for metric, label in metrics.items():
@@ -101,30 +121,44 @@ def precision_table(ours: pd.DataFrame) -> pd.DataFrame:
                 both = [rows[rows["transform"] == transform] for rows in both]
                 without = pd.concat(both)["status"].loc[lambda status: status != "recorded"].value_counts()
                 pairs, told = _pairs(*both), "".join(f" ({count} {status})" for status, count in without.items())
-            row = {"variant": transform_label(transform), "quantity": label.split(",")[0], "seeds": f"{len(pairs)}{told}"}
-            for side, heading in (("one", "float32"), ("other", "bfloat16")):
-                spread = f" ({pairs[side].std():.2f})" if len(pairs) > 1 else ""
-                row[f"{heading}: mean (s.d.)"] = f"{pairs[side].mean():.2f}{spread}" if len(pairs) else MISSING
-            row["difference"] = row["95% interval"] = MISSING
+            sides = [(pairs[side].mean(), pairs[side].std()) for side in ("one", "other")]
+            difference = Number()
             if len(pairs) > 1:
-                mean, low, high = mean_interval(list(pairs["other"] - pairs["one"]))
-                row["difference"], row["95% interval"] = f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}"
-            rows.append(row)
-    return pd.DataFrame(rows)
+                difference = Number(*mean_interval(list(pairs["other"] - pairs["one"])))
+            rows.append((transform_label(transform), label, f"{len(pairs)}{told}", *sides, difference, difference))
+    return Table(columns, rows)
 
 
-def precision_seeds_table(ours: pd.DataFrame) -> pd.DataFrame:
+_UNDER_PGD = {
+    ("pgd", "clean_accuracy"): "clean accuracy",
+    ("pgd", "robust_accuracy"): "robust accuracy",
+    ("pgd", "robustness_wrt_predictions"): "robustness w.r.t. predictions",
+}
+
+
+def _with_deviation(found: tuple[float, float]) -> str:
+    mean, deviation = found
+    if not math.isfinite(mean):
+        return MISSING
+    return f"{mean:.2f} ({deviation:.2f})" if math.isfinite(deviation) else f"{mean:.2f}"
+
+
+def _ends(number: Number) -> str:
+    return f"{number.low:+.2f} to {number.high:+.2f}" if number.there else MISSING
+
+
+def precision_seeds_table(ours: pd.DataFrame) -> Table:
     """The robust accuracies behind `precision_table`, one row a variant and seed."""
     full, low = (rows.set_index(["transform", "seed"]) for rows in _by_precision(ours, "robust_accuracy"))
     rows = []
     for place in full.index.union(low.index, sort=False):
-        values = [found["value"].get(place, np.nan) for found in (full, low)]
-        cells = [
-            f"{value:.2f}" if np.isfinite(value) else found["status"].get(place, MISSING)
-            for value, found in zip(values, (full, low), strict=True)
+        numbers = [
+            Number(found["value"].get(place, np.nan), status=found["status"].get(place, "").removeprefix("recorded"))
+            for found in (full, low)
         ]
-        rows.append((transform_label(place[0]), str(place[1]), *cells, number(values[1] - values[0], "{:+.2f}")))
-    return pd.DataFrame(rows or [(MISSING,) * 5], columns=["variant", "seed", "float32", "bfloat16", "difference"])
+        rows.append((transform_label(place[0]), int(place[1]), *numbers, numbers[1].value - numbers[0].value))
+    columns = [Column("variant"), Column("seed", "d"), Column("float32", ".2f"), Column("bfloat16", ".2f")]
+    return Table([*columns, Column("difference", "+.2f")], rows)
 
 
 def precision_seen(ours: pd.DataFrame) -> str:
@@ -150,24 +184,31 @@ def precision_seen(ours: pd.DataFrame) -> str:
     )
 
 
-def worst_case_table(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def worst_case_table(sets: Mapping[str, pd.DataFrame]) -> Table:
     """The attack of Section 3.2 beside a stronger one, on the same models: test images, in percent, means over seeds.
 
     In the worst case an image counts as robust only if no iterate of several longer attacks is misclassified. `sets`: from a
     data set's name to ours. Δ is taken over the seeds that have both.
     """
+    columns, metrics = [Column("data set"), Column("variant")], {"robust_accuracy": "robust"}
+    metrics["robustness_wrt_predictions"] = "w.r.t. pred."
+    for heading in metrics.values():
+        columns += [Column(f"{heading}: last iterate", ".1f"), Column(f"{heading}: worst case", ".1f", delta=True)]
     rows = []
     for name, ours in sets.items():
-        for transform in ours["transform"].unique() if len(ours) else [MISSING]:
-            row = {"data set": name, "variant": transform_label(transform)}
-            for metric, heading in (("robust_accuracy", "robust"), ("robustness_wrt_predictions", "w.r.t. pred.")):
-                last, worst = (over_seeds(ours, "pgd", each) for each in (metric, f"{metric}_worst_case"))
+        for transform in listed(ours):
+            row: list[object] = [name, transform_label(transform)]
+            for metric in metrics:
+                last, worst = (_mean(over_seeds(ours, "pgd", each), transform) for each in (metric, f"{metric}_worst_case"))
                 pairs = _pairs(*_by_attack(ours, metric)).query("transform == @transform")
-                change = f" ({(pairs['other'] - pairs['one']).mean():+.1f})" if len(pairs) else ""
-                row[f"{heading}: last iterate"] = _mean_cell(last, transform)
-                row[f"{heading}: worst case (Δ)"] = _mean_cell(worst, transform) + change
+                change = (pairs["other"] - pairs["one"]).mean()
+                row += [last, replace(worst, paper=worst.value - change)]
             rows.append(row)
-    return pd.DataFrame(rows)
+    return Table(columns, rows)
+
+
+def _mean(found: pd.DataFrame, transform: str) -> Number:
+    return replace(our_number(found, transform), half=math.nan)
 
 
 def worst_case_seen(sets: Mapping[str, pd.DataFrame]) -> str:
@@ -213,22 +254,14 @@ def _averaged(pairs: pd.DataFrame) -> pd.DataFrame:
     return whole.groupby("seed")[["one", "other"]].mean()
 
 
-def _mean_cell(found: pd.DataFrame, transform: str) -> str:
-    return cell(found, transform, lambda row: f"{row['mean']:.1f}")
-
-
-def schedule_table(rows: pd.DataFrame) -> pd.DataFrame:
+def schedule_table(rows: pd.DataFrame) -> Table:
     """The simulated schedule of a grid, one row a number of GPUs: `rows` as `cost.schedule` gives them."""
-    return pd.DataFrame(
-        {
-            "GPUs": [str(row["gpus"]) for _, row in rows.iterrows()],
-            "runs": [str(row["runs"]) for _, row in rows.iterrows()],
-            "GPU-hours": [f"{row['gpu_hours']:,.0f}" for _, row in rows.iterrows()],
-            "wall time, hours": [f"{row['wall_hours']:,.1f}" for _, row in rows.iterrows()],
-            "GPUs busy": [f"{row['busy']:.0%}" for _, row in rows.iterrows()],
-            "longest run, hours": [f"{row['critical_hours']:,.1f}" for _, row in rows.iterrows()],
-        }
-    )
+    columns = {
+        "gpus": Column("GPUs", "d"), "runs": Column("runs", "d"), "gpu_hours": Column("GPU-hours", ",.0f"),
+        "wall_hours": Column("wall time, hours", ",.1f"), "busy": Column("GPUs busy", ".0%"),
+        "critical_hours": Column("longest run, hours", ",.1f"),
+    }  # fmt: skip
+    return Table(list(columns.values()), [[row[name] for name in columns] for row in rows.to_dict("records")])
 
 
 def schedule_seen(rows: pd.DataFrame) -> str:
@@ -241,3 +274,39 @@ def schedule_seen(rows: pd.DataFrame) -> str:
         f"longest of them, `{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than "
         f"about {enough} GPUs cannot shorten it. The pages and the book, minutes on a processor, come after."
     )
+
+
+def speed_figure(rows: pd.DataFrame, batch: int = 128) -> Figure:
+    """Speed relative to AdverTorch at one batch size, one group of bars a network."""
+    with mpl.rc_context(STYLE):
+        chosen = rows[rows["batch"] == batch]
+        engines, cases = list(chosen["engine"].unique()), list(chosen["case"].unique())
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        ax = figure.subplots()
+        width = 0.8 / len(engines)
+        for i, engine in enumerate(engines):
+            ratios = chosen[chosen["engine"] == engine].set_index("case")["ratio_to_advertorch"].reindex(cases)
+            ax.bar(np.arange(len(cases)) + (i + 0.5) * width - 0.4, ratios, width, label=engine, color=PALETTE[i])
+        ax.axhline(1, color="grey", linewidth=0.8)
+        ax.set_xticks(range(len(cases)), [case.replace("-w", "\nw=") for case in cases])
+        ax.set(ylabel="speed, AdverTorch = 1")
+        ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+        about = [f"batch {batch}", rows.attrs["device"], rows.attrs["date"][:10], f"commit {rows.attrs['commit']}"]
+        figure.supxlabel(wrapped(" · ".join(about)), fontsize=7, color="dimgrey", parse_math=False)
+    return figure
+
+
+_CPU, _WORST = benchmark("pgd-cpu"), {"MNIST": runs("worst-case-mnist"), "CIFAR10": runs("worst-case-cifar10")}
+exhibit("speed-figure", speed_figure, _CPU)
+exhibit("speed-table", speed_table, _CPU)
+exhibit("speed-agreement", agreement_table, _CPU)
+exhibit("speed-seen", speed_seen, _CPU)
+exhibit("speed-stamp", benchmark_stamp, _CPU)
+exhibit("precision", precision_table, runs("precision"))
+exhibit("precision-seeds", precision_seeds_table, runs("precision"))
+exhibit("precision-seen", precision_seen, runs("precision"))
+exhibit("worst-case", worst_case_table, _WORST)
+exhibit("worst-case-seen", worst_case_seen, _WORST)
+_SCHEDULE = Source(lambda page: cost.schedule(grid.all_runs("paper"), gpus=(1, 8, 64)), framed=False)
+exhibit("schedule", schedule_table, _SCHEDULE)
+exhibit("schedule-seen", schedule_seen, _SCHEDULE)

@@ -1,16 +1,17 @@
 """What a check reads: the records of one scale as numbers with intervals, and the constants of the paper's variants."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
-from lib.intervals import Estimate, Spreads, estimate, spread_of
 from lib.store import grid
+from lib.store.intervals import Estimate, Spreads, of_records
 
 COMPARABLE = 3.0  # points
 PLATEAU = 1.0  # points
+NOT_COMPUTED = "not computed"
 PUBLISHED = "published"  # the scale of the paper's own numbers
 
 SMOOTHING = ("original", *(f"smooth-{size}" for size in range(2, 9)))
@@ -39,13 +40,30 @@ class AbsentError(LookupError):
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether the records bear a claim out, and the numbers seen."""
+    """Whether the records bear a claim out, and the numbers seen; None for a question without an answer to be right or wrong.
 
-    holds: bool
+    `absent`: what is needed is not recorded, and `evidence` says what.
+    """
+
+    holds: bool | None
     evidence: str
+    absent: bool = False
 
     def __and__(self, other: "Finding") -> "Finding":
         return Finding(self.holds and other.holds, f"{self.evidence}; {other.evidence}")
+
+
+def asked(judge: Callable[..., Finding], reader: object) -> Finding:
+    """What a check finds in what a reader gives it; where a number is absent, that it is."""
+    try:
+        return judge(reader)
+    except AbsentError as absent:
+        return Finding(None, str(absent), absent=True)
+
+
+def declared(block: str, scale: str) -> bool:
+    """Whether an exhibit of the grid is declared at a scale; `auto` is one that it has."""
+    return scale == "auto" or scale in grid.exhibit(block)["scales"]
 
 
 class Records:
@@ -87,8 +105,8 @@ class Records:
         by_seed = {row.seed: row for row in rows}
         self.read.update({row.Index: row for row in by_seed.values()})
         first = next(iter(by_seed.values()))
-        spread = spread_of(self._spreads, first.training, first.metric, first.split)
-        return estimate((row.value for row in by_seed.values()), min(int(row.n) for row in by_seed.values()), spread)
+        values, sizes = zip(*((row.value, int(row.n)) for row in by_seed.values()), strict=True)
+        return of_records(values, sizes, self._spreads, first.training, first.metric, first.split)
 
     def accuracies(
         self, dataset: str, quantity: tuple[str, str], variants: Iterable[str], *, at_least: int = 2

@@ -3,18 +3,15 @@
 Of each exhibit one scale counts, the one that `results.select` chooses, as everywhere in the book.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
-from datetime import datetime
-
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
-from lib import claims, theory
-from lib.claims import COMPARABLE
-from lib.intervals import Estimate, Spread, estimate, spread_of
+from lib import theory
+from lib.report import claims
+from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, declared
+from lib.report.claims.marks import MET, MISSED, SHOWN
 from lib.store import grid, records, results
+from lib.store.intervals import Spread, estimate, spread_of
 
 # The blocks of the grid that compute an exhibit's numbers, each of one length of training, the first perhaps of several widths;
 # of the others below no block does.
@@ -59,7 +56,7 @@ def numbers(scale: str = "auto") -> pd.DataFrame:
     """
     printed = results.published()
     blocks = dict.fromkeys(name for names in _BLOCKS.values() for name in names)
-    ours = {name: _Computed(results.select(name, scale)) for name in blocks if _declared(name, scale)}
+    ours = {name: _Computed(results.select(name, scale)) for name in blocks if declared(name, scale)}
     rows = [_ours(row, [ours[name] for name in _BLOCKS.get(row.exhibit, ()) if name in ours]) for row in printed.itertuples()]
     return pd.concat([printed, pd.DataFrame(rows).reindex(columns=list(OURS))], axis=1)
 
@@ -101,10 +98,6 @@ def _like(printed: pd.DataFrame, records: pd.DataFrame, by: list[str], spreads: 
             spread = spread_of(spreads, row.training, row.metric, row.split)
             rows.append({**row._asdict(), **_accuracy(row, found, spread), "seeds": found["seed"].nunique()})
     return rows
-
-
-def _declared(block: str, scale: str) -> bool:
-    return scale == "auto" or scale in grid.exhibit(block)["scales"]
 
 
 class _Computed:
@@ -344,303 +337,3 @@ def compute_spent() -> pd.DataFrame:
     found = pd.DataFrame(rows, columns=["scale", "device", "kind", "hours"])
     grouped = found.groupby(["scale", "device", "kind"], sort=False)["hours"]
     return grouped.agg(records="size", hours="sum").reset_index()
-
-
-# --- marks: what the records should show, and when that was written down ------------------------------------------------
-
-# When the first marks entered the history. No record that stands today is older, but eight of the trainings that they judge had
-# been recorded in an earlier form, longer or with earlier numerics, and these accuracies were known: `KNOWN`.
-FIRST = datetime.fromisoformat("2026-11-22T20:25:58+00:00")
-KNOWN = {
-    (dataset, transform, training)
-    for dataset, transforms in (("mnist", ("original", "binarize")), ("cifar10-jpeg", ("original", "saturate-16")))
-    for transform in transforms
-    for training in ("standard", "pgd")
-}
-# Those for the paper's own settings on narrow networks, and for a longer training on CIFAR10; no such run had begun.
-SECOND = datetime.fromisoformat("2026-11-28T06:30:00+00:00")
-
-
-@dataclass(frozen=True)
-class Mark:
-    """One line of the list: what an exhibit should show, a function that says what it shows and whether that meets it, and when
-    the mark was set.
-    """
-
-    exhibit: str
-    mark: str
-    judge: Callable[["_Shown"], tuple[str, bool | None]]
-    since: datetime = FIRST
-
-
-class _LackingError(LookupError):
-    """A number that a mark needs is not computed."""
-
-
-class _Shown:
-    """The records of the exhibits at one scale, as estimates."""
-
-    def __init__(self, scale: str) -> None:
-        self._scale, self._frames = scale, {}
-        self.scales: set[str] = set()
-        self.trained: dict[grid.Run, datetime] = {}  # the trainings read, and when each was recorded
-
-    def _frame(self, block: str) -> pd.DataFrame:
-        if block not in self._frames:
-            if not _declared(block, self._scale):
-                raise _LackingError(f"{block} is not of scale {self._scale}")
-            self._frames[block] = results.select(block, self._scale)
-        return self._frames[block]
-
-    def estimates(self, block: str, training: str, metric: str, only: Iterable[str] | None = None) -> dict[str, Estimate]:
-        """By transform, of every variant of the block, or of those named; LackingError unless all are computed."""
-        frame = self._frame(block)
-        rows = frame[(frame["training"] == training) & (frame["metric"] == metric) & (frame["split"] == "test")]
-        rows = rows[rows["value"].notna()]
-        items = grid.runs(block, frame.attrs["scale"])
-        wanted = dict.fromkeys(only or (item.transform for item in items if item.training == training))
-        lacking = [name for name in wanted if name not in set(rows["transform"])]
-        if lacking:
-            raise _LackingError(f"{len(lacking)} of {len(wanted)} variants of {block} lack {metric} ({training} training)")
-        return self._read(rows, wanted, frame.attrs.get("spreads", {}))
-
-    def column(self, block: str, scale: str, width: float, training: str, metric: str) -> dict[str, Estimate]:
-        """By transform, of every variant of the block at one scale and width; LackingError unless all are computed."""
-        if self._scale not in ("auto", scale):
-            raise _LackingError(f"is about scale {scale}")
-        runs = [run for run in grid.runs(block, scale) if (run.widen_factor, run.training) == (width, training)]
-        rows = results.frame(runs, block)
-        rows = rows[(rows["metric"] == metric) & (rows["split"] == "test") & rows["value"].notna()]
-        wanted = dict.fromkeys(run.transform for run in runs)
-        if lacking := [name for name in wanted if name not in set(rows["transform"])]:
-            said = f"{len(lacking)} of {len(wanted)} variants of {block} lack {metric} ({training} training) at w = {width:g}"
-            raise _LackingError(f"{said}, scale {scale}")
-        return self._read(rows, wanted, results.spreads(scale))
-
-    def _read(self, rows: pd.DataFrame, wanted: Iterable[str], spreads: dict) -> dict[str, Estimate]:
-        self.scales |= set(rows["scale"])
-        by_variant = {name: rows[rows["transform"] == name] for name in wanted}
-        if "date" in rows:
-            names = [each.name for each in fields(grid.Run)]
-            for row in pd.concat(by_variant.values()).to_dict("records"):
-                self.trained[grid.Run(**{name: row[name] for name in names})] = datetime.fromisoformat(row["date"])
-        return {
-            name: estimate(
-                part["value"], int(part["n"].min()), spread_of(spreads, *part.iloc[0][["training", "metric", "split"]])
-            )
-            for name, part in by_variant.items()
-        }
-
-    def width(self, block: str) -> float:
-        """The narrowest of the block's networks at its scale."""
-        return min(item.widen_factor for item in grid.runs(block, self._frame(block).attrs["scale"]))
-
-
-def _printed(exhibit: str, training: str, metric: str, width: float) -> tuple[pd.Series, float]:
-    """The paper's column of the nearest width, by transform, and that width."""
-    rows = results.published(exhibit)
-    rows = rows[(rows["training"] == training) & (rows["metric"] == metric) & (rows["split"] == "test")]
-    nearest = min(rows["widen_factor"].unique(), key=lambda w: abs(np.log(w / width)))
-    rows = rows[rows["widen_factor"] == nearest].dropna(subset=["value"])
-    return rows.set_index("transform")["value"], nearest
-
-
-def _beside_the_paper(shown: _Shown, block: str, exhibit: str) -> tuple[pd.Series, pd.Series, float]:
-    """Robust accuracies, ours and the paper's of the nearest width, on the variants that both have."""
-    ours = {name: found.value for name, found in shown.estimates(block, "pgd", "robust_accuracy").items()}
-    paper, width = _printed(exhibit, "pgd", "robust_accuracy", shown.width(block))
-    both = [name for name in ours if name in paper.index]
-    return pd.Series(ours)[both], paper[both], width
-
-
-def _rank(shown: _Shown, block: str, exhibit: str, least: float) -> tuple[str, bool]:
-    ours, paper, width = _beside_the_paper(shown, block, exhibit)
-    if ours.nunique() < 2:
-        return f"the same on all {len(ours)} variants", False
-    rho = float(spearmanr(ours, paper).statistic)
-    return f"ρ = {rho:.3f} over {len(ours)} variants, with the paper's column of w = {width:g}", rho >= least
-
-
-def _distance_to_the_paper(shown: _Shown, block: str, exhibit: str, most: float) -> tuple[str, bool]:
-    ours, paper, width = _beside_the_paper(shown, block, exhibit)
-    mean = float((ours - paper).abs().mean())
-    return f"{mean:.2f} points over {len(ours)} variants, from the paper's column of w = {width:g}", mean <= most
-
-
-def _spread(found: dict[str, Estimate]) -> tuple[float, str]:
-    low, high = min(found, key=lambda name: found[name].value), max(found, key=lambda name: found[name].value)
-    gap = found[high].value - found[low].value
-    return gap, f"{gap:.2f} points, {found[low].value:.2f} ({low}) to {found[high].value:.2f} ({high})"
-
-
-def _clean_spread(shown: _Shown) -> tuple[str, bool]:
-    gap, said = _spread(shown.estimates("table-2", "standard", "clean_accuracy"))
-    return said, gap <= 1.5
-
-
-def _clean_minus_robust(shown: _Shown, block: str, transform: str) -> Estimate:
-    metrics = "clean_accuracy", "robust_accuracy"
-    clean, robust = (shown.estimates(block, "pgd", metric, [transform])[transform] for metric in metrics)
-    return clean.of_one_training() - robust.of_one_training()
-
-
-def _binarized(shown: _Shown) -> tuple[str, bool]:
-    gap = _clean_minus_robust(shown, "table-2", "binarize")
-    return f"{gap} points", gap.value <= 3
-
-
-def _rises(shown: _Shown) -> tuple[str, bool]:
-    found = shown.estimates("table-3", "pgd", "robust_accuracy", ["saturate-1", "saturate-16"])
-    gap = found["saturate-16"] - found["saturate-1"]
-    return f"{gap} points from level 1 to 16", gap.rises
-
-
-def _gamma(shown: _Shown) -> tuple[str, bool]:
-    ranges, orders = [], []
-    for training, metric in (("pgd", "robust_accuracy"), ("standard", "clean_accuracy")):
-        found = shown.estimates("figure-3a", training, metric)
-        ends = sorted(found.values(), key=lambda each: each.value)
-        ranges.append(ends[-1] - ends[0])
-        gammas = [1.0 if name == "original" else float(name.removeprefix("gamma-")) for name in found]
-        values = [each.value for each in found.values()]
-        orders.append(float(spearmanr(gammas, values).statistic) if len(set(values)) > 1 else 0.0)
-    robust, clean = ranges
-    said = f"robust {robust} points (ρ with gamma {orders[0]:+.1f}), clean {clean} (ρ {orders[1]:+.1f})"
-    meets = robust.low > clean.high
-    if not meets and abs(orders[0]) >= 0.9 > abs(orders[1]):
-        said += (
-            "; a likely reason: robust accuracy goes with gamma step by step and the clean accuracy of standard training up "
-            "and down, so that the latter's range is mostly the scatter from one training to the next"
-        )
-    return said, meets
-
-
-def _edges(shown: _Shown) -> tuple[str, bool]:
-    edges, plain = (_clean_minus_robust(shown, "figure-3b", name) for name in ("edges", "original"))
-    return f"edges {edges}, the photographs {plain} points", edges.value <= 4 and plain.value >= 10
-
-
-def _equal_distance(shown: _Shown) -> tuple[str, bool]:
-    found = shown.estimates("table-1", "pgd", "robust_accuracy")
-    said, ordered = [], True
-    for target in (name for name in found if "rescale-to-" not in name):
-        values = [found[name].value for name in (target, f"rescale-to-{target}", f"binarize+rescale-to-{target}")]
-        ordered &= values[0] < values[1] < values[2]
-        said.append(f"{target}: " + " < ".join(f"{value:.1f}" for value in values))
-    return "; ".join(said), ordered
-
-
-def _out_of_the_box(shown: _Shown) -> tuple[str, bool]:
-    gaps = {}
-    for block in ("table-7-mnist", "table-7-cifar10"):
-        boxed, unboxed = (shown.estimates(block, "pgd", f"robust_accuracy{suffix}") for suffix in ("", "_unboxed"))
-        gaps |= {f"{block.rpartition('-')[2]} {name}": unboxed[name].value - boxed[name].value for name in boxed}
-    worst = max(gaps, key=lambda name: abs(gaps[name]))
-    return f"at most {gaps[worst]:+.2f} points ({worst}), over {len(gaps)} sets", abs(gaps[worst]) <= 3
-
-
-def _footprints(shown: _Shown) -> tuple[str, None]:
-    found = shown.estimates("footprints", "pgd", "robust_accuracy")
-    paper, width = _printed("table-4", "pgd", "robust_accuracy", shown.width("footprints"))
-    sizes = [name.rpartition("-")[2] for name in found if "square" not in name]
-    gaps = {
-        kind: [abs(found[f"smooth-{prefix}{size}"].value - paper[f"smooth-{size}"]) for size in sizes]
-        for kind, prefix in (("column", ""), ("square", "square-"))
-    }
-    said = "; ".join(f"{kind}: {np.mean(each):.2f} points from the paper" for kind, each in gaps.items())
-    return f"{said} (mean over sizes {', '.join(sizes)}; Table 4, w = {width:g})", None
-
-
-def _own_settings(shown: _Shown) -> tuple[pd.Series, pd.Series]:
-    """Robust accuracies of Table 4's narrowest column, ours at the paper's own settings and the paper's, by variant."""
-    ours = {name: found.value for name, found in shown.column("table-4", "paper", 0.125, "pgd", "robust_accuracy").items()}
-    paper, _ = _printed("table-4", "pgd", "robust_accuracy", 0.125)
-    both = [name for name in ours if name in paper.index]
-    return pd.Series(ours)[both], paper[both]
-
-
-def _own_distance(shown: _Shown) -> tuple[str, bool]:
-    ours, paper = _own_settings(shown)
-    mean = float((ours - paper).abs().mean())
-    return f"{mean:.2f} points over {len(ours)} variants", mean <= 2
-
-
-def _own_order(shown: _Shown) -> tuple[str, bool]:
-    ours, paper = _own_settings(shown)
-    rho = float(spearmanr(ours, paper).statistic)
-    return f"ρ = {rho:.3f} over {len(ours)} variants", rho >= 0.95
-
-
-def _own_gap(shown: _Shown) -> tuple[str, bool]:
-    ours, paper = (each["original"] - each["smooth-5"] for each in _own_settings(shown))
-    return f"{ours:.1f} points, the paper's {paper:.1f}", bool(abs(ours - paper) <= 3)
-
-
-def _cifar10_distance(shown: _Shown) -> tuple[str, bool]:
-    gaps = []
-    for training, metric in (("standard", "clean_accuracy"), ("pgd", "clean_accuracy"), ("pgd", "robust_accuracy")):
-        found, (paper, width) = (
-            shown.estimates("table-3", training, metric),
-            _printed("table-5", training, metric, shown.width("table-3")),
-        )
-        gaps += [found[name].value - paper[name] for name in found if name in paper.index]
-    mean = float(np.mean(np.abs(gaps)))
-    return f"{mean:.2f} points over {len(gaps)} numbers, from the paper's column of w = {width:g}", mean <= 5
-
-
-MARKS = (
-    Mark("Table 2", "robust accuracy over the 9 variants: Spearman's ρ ≥ .9 with the paper's column of the same width",
-         lambda shown: _rank(shown, "table-2", "table-4", 0.9)),
-    Mark("Table 2", "robust accuracy: mean absolute difference from that column ≤ 5 points",
-         lambda shown: _distance_to_the_paper(shown, "table-2", "table-4", 5.0)),
-    Mark("Table 2", "clean accuracy of standard training: spread over variants ≤ 1.5 points", _clean_spread),
-    Mark("Table 2", "binarized MNIST, PGD training: clean minus robust accuracy ≤ 3 points", _binarized),
-    Mark("Table 3", "robust accuracy over levels: Spearman's ρ ≥ .95 with the paper's column of the nearest width",
-         lambda shown: _rank(shown, "table-3", "table-5", 0.95)),
-    Mark("Table 3", "three accuracies: mean absolute difference from the paper's column of the nearest width ≤ 5 points",
-         _cifar10_distance, SECOND),
-    Mark("Table 3", "robust accuracy rises from level 1 to 16 beyond its intervals", _rises),
-    Mark("Figure 3a", "the range of robust accuracy over gamma exceeds that of clean accuracy, beyond the intervals", _gamma),
-    Mark("Figure 3b", "clean minus robust accuracy: edges ≤ 4 points, Fashion-MNIST itself ≥ 10 points", _edges),
-    Mark("Table 1", "robust accuracy at equal distance: smoothed < original < binarized, in all three rows", _equal_distance),
-    Mark("Table 7", "an attack that may leave the box: within 3 points of one that may not", _out_of_the_box),
-    Mark("Tables 2 and 4", "which footprint of the filter is nearer the paper's numbers", _footprints),
-    Mark("Table 4", "the paper's own settings, w = .125, robust accuracy: mean absolute difference from its column ≤ 2 points",
-         _own_distance, SECOND),
-    Mark("Table 4", "the same: Spearman's ρ ≥ .95 with that column over the 9 variants", _own_order, SECOND),
-    Mark("Table 4", "the same: the gap between original and smooth-5 within 3 points of the paper's", _own_gap, SECOND),
-)  # fmt: skip
-
-MET, MISSED, SHOWN, NOT_COMPUTED = "met", "missed", "shown", claims.NOT_COMPUTED
-
-
-def marks(scale: str = "auto", exhibits: Iterable[str] = ()) -> pd.DataFrame:
-    """The marks, one row each: `exhibit`, `mark`, `found`, `verdict` (`met`, `missed`, `shown`, `not computed`), `scale`,
-    `since` (the day it was set), `trainings` (how many it judges) and `before` (how many of them had a record when it was set).
-
-    `exhibits`: only theirs, named as the marks do ("Table 2"); ValueError for one that has none.
-
-    A mark that an honest run misses is a result, and stands. `shown`: a question without a mark.
-    """
-    wanted, known = tuple(exhibits), {mark.exhibit for mark in MARKS}
-    if unknown := [name for name in wanted if name not in known]:
-        raise ValueError(f"no mark is set for {', '.join(unknown)}; there are marks for {', '.join(sorted(known))}")
-    rows = []
-    for mark in (mark for mark in MARKS if not wanted or mark.exhibit in wanted):
-        shown = _Shown(scale)
-        try:
-            found, meets = mark.judge(shown)
-            verdict = SHOWN if meets is None else MET if meets else MISSED
-        except _LackingError as lacking:
-            found, verdict = str(lacking), NOT_COMPUTED
-        used = ", ".join(sorted(shown.scales, key=grid.SCALES.index)) if verdict != NOT_COMPUTED else ""
-        trained = shown.trained if verdict != NOT_COMPUTED else {}
-        before = sum(date < mark.since or _was_known(run) for run, date in trained.items())
-        about = {"since": f"{mark.since:%Y-%m-%d}", "trainings": len(trained), "before": before}
-        rows.append({"exhibit": mark.exhibit, "mark": mark.mark, "found": found, "verdict": verdict, "scale": used, **about})
-    return pd.DataFrame(rows)
-
-
-def _was_known(run: grid.Run) -> bool:
-    first = (run.scale, run.recipe, run.seed) == ("laptop", "default", 0)
-    return first and (run.dataset, run.transform, run.training) in KNOWN

@@ -114,6 +114,13 @@ class Estimate:
         return f"{self.value:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
+def of_records(
+    values: Iterable[float], sizes: Iterable[float], spreads: Spreads, training: str, metric: str, split: str
+) -> Estimate:
+    """The estimate of a recorded quantity: its values over seeds, and how many images each is of, the least of which counts."""
+    return estimate(values, int(min(sizes)), spread_of(spreads, training, metric, split))
+
+
 def estimate(values: Iterable[float], n: int, spread: Spread | None = None) -> Estimate:
     """The mean over seeds, in percent, with its 95% interval: Wilson's over `n` images and, where a `spread` is known,
     Student's over trainings, added as independent errors are. Without one it holds the images' chance alone.

@@ -1,25 +1,33 @@
 """The strength of the attack: the suite, the checks for gradient masking, and robust accuracy against eps."""
 
+from dataclasses import dataclass
+
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.stats import binomtest, spearmanr
 
-from lib.exhibits.cells import MISSING, extent, paper_eps, to_compute, transform_label
-from lib.intervals import interval
+from lib.report.exhibit import exhibit, outcomes, runs
+from lib.report.plot import STYLE, footer, looks_of, not_yet
+from lib.report.table import MISSING, Column, Number, Strong, Table
+from lib.report.values import extent, listed, paper_eps
+from lib.report.words import to_compute, transform_label
 from lib.store import grid
+from lib.store.intervals import interval
 
-# The attacks of the suite, by their metric's suffix, from the weakest in kind to the strongest.
+# The attacks of the suite, by their metric's suffix, from the weakest in kind to the strongest: name, and what it is.
 ATTACKS = {
-    "transfer": "transfer: the paper's PGD, on the standardly trained twin",
-    "fgsm": "FGSM: one step of ε",
-    "reference": "**the paper's PGD**",
-    "bim": "BIM: PGD from the image itself",
-    "momentum": "PGD with momentum",
-    "margin": "PGD on the margin (CW loss)",
-    "100_steps": "PGD, 100 steps",
-    "1000_steps": "PGD, 1000 steps",
-    "restarts": "PGD, 100 steps, 10 starts, every iterate counts",
-    "autoattack": "AutoAttack",
+    "transfer": ("transfer", "the paper's PGD, on the standardly trained twin"),
+    "fgsm": ("FGSM", "one step of ε"),
+    "reference": ("the paper's PGD", ""),
+    "bim": ("BIM", "PGD from the image itself"),
+    "momentum": ("PGD with momentum", ""),
+    "margin": ("PGD on the margin (CW loss)", ""),
+    "100_steps": ("PGD, 100 steps", ""),
+    "1000_steps": ("PGD, 1000 steps", ""),
+    "restarts": ("PGD, 100 steps, 10 starts, every iterate counts", ""),
+    "autoattack": ("AutoAttack", ""),
 }
 
 
@@ -35,31 +43,46 @@ def _held(outcomes: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def strength_table(outcomes: pd.DataFrame) -> pd.DataFrame:
+def strength_table(outcomes: pd.DataFrame) -> Table:
     """Robust accuracy in percent under each attack of the suite, and in brackets its difference from the paper's attack.
 
     `outcomes`: as `results.outcomes` gives them; all attacks are on the same images. The last row is the worst case: an image
     counts only if it withstands every attack there is a record of, two at least.
     """
-    held = _held(outcomes)
-    transforms = grid.exhibit(outcomes.attrs["exhibit"])["transform"]
+    held, transforms = _held(outcomes), listed(outcomes)
     rows = []
-    for attack, label in {**ATTACKS, "together": "all of them together"}.items():
-        row = {"attack": label}
+    for attack, (name, what) in {**ATTACKS, "together": ("all of them together", "")}.items():
+        label = f"{name}: {what}" if what else name
+        row: list[object] = [Strong(label) if attack == "reference" else label]
         for transform in transforms:
             found = held.get(transform, pd.DataFrame())
             if len(found.columns) > 1:
                 found = found.assign(together=found.all(axis=1))
-            if attack not in found:
-                row[transform_label(transform)] = MISSING
-                continue
-            mean = 100 * found[attack].mean()
-            apart = (
-                f" ({mean - 100 * found['reference'].mean():+.1f})" if "reference" in found and attack != "reference" else ""
-            )
-            row[transform_label(transform)] = f"{mean:.1f}{apart}"
+            reference = 100 * found["reference"].mean() if "reference" in found and attack != "reference" else np.nan
+            row.append(Number(100 * found[attack].mean(), paper=reference) if attack in found else Number())
         rows.append(row)
-    return pd.DataFrame(rows)
+    return Table(
+        [Column("attack"), *(Column(transform_label(name), ".1f", delta=True, quiet=True) for name in transforms)], rows
+    )
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check for gradient masking found: whether it holds, and the numbers that say so. None where they are missing."""
+
+    holds: bool | None = None
+    numbers: tuple[float, ...] = ()
+    by_chance: bool = False  # an excess that chance would explain
+    rise: float = 0.0  # of a curve that may only fall, the largest step up, in points
+
+    def __str__(self) -> str:
+        if self.holds is None:
+            return MISSING
+        verdict = "holds" if self.holds else "**fails**"
+        if self.rise > 0:
+            return f"{verdict} (but for +{self.rise:.1f} points)"
+        verdict += ", within chance" if self.by_chance else ""
+        return verdict + (f" ({' → '.join(f'{number:.1f}' for number in self.numbers)})" if self.numbers else "")
 
 
 def strength_seen(outcomes: pd.DataFrame) -> str:
@@ -70,7 +93,7 @@ def strength_seen(outcomes: pd.DataFrame) -> str:
     reference = pd.Series({name: 100 * found["reference"].mean() for name, found in held.items()})
     worst = pd.Series({name: 100 * found.all(axis=1).mean() for name, found in held.items()})
     single = {name: 100 * found.drop(columns="reference").mean() for name, found in held.items()}
-    strongest = {name: ATTACKS[means.idxmin()].split(":")[0] for name, means in single.items()}
+    strongest = {name: ATTACKS[means.idxmin()][0] for name, means in single.items()}
     said = "; ".join(
         f"{transform_label(name)} {reference[name]:.1f}% to {worst[name]:.1f}% (the strongest alone: {strongest[name]})"
         for name in held
@@ -103,92 +126,94 @@ def eps_curve(ours: pd.DataFrame) -> pd.DataFrame:
     return rows[["dataset", "transform", "seed", "eps", "value", "n"]].dropna(subset="value")
 
 
-def _fallen(weaker: pd.Series, stronger: pd.Series) -> str:
+def _fallen(weaker: pd.Series, stronger: pd.Series) -> Check:
     """Whether an attack that should be the stronger one leaves no more images: both outcomes on the same images.
 
     An excess of images counts against it only if chance would not explain it: an exact one-sided sign test at 5%.
     """
     more, fewer = int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum())
+    left = (100 * weaker.mean(), 100 * stronger.mean())
     if more <= fewer:
-        return "holds"
-    chance = binomtest(more, more + fewer, alternative="greater").pvalue
-    return "holds, within chance" if chance > 0.05 else "**fails**"
+        return Check(True, left)
+    by_chance = bool(binomtest(more, more + fewer, alternative="greater").pvalue > 0.05)
+    return Check(by_chance, left, by_chance)
 
 
-def masking_table(outcomes: pd.DataFrame, curve: pd.DataFrame) -> pd.DataFrame:
+_PAIRS = {
+    "one step does less than many": ("fgsm", "reference"),
+    "a transferred attack does less than one on the model itself": ("transfer", "reference"),
+    "100 steps do no less than the paper's": ("reference", "100_steps"),
+    "1000 steps do no less than 100": ("100_steps", "1000_steps"),
+    "AutoAttack does no less than the paper's": ("reference", "autoattack"),
+}
+
+
+def _growing(means: pd.Series) -> Check:
+    """Whether robust accuracy over eps falls. By a point in a hundred two attacks from random starts may differ."""
+    rise = means.diff().max() if len(means) else np.nan
+    return Check(bool(rise <= 1), rise=max(rise, 0.0)) if np.isfinite(rise) else Check(True if len(means) else None)
+
+
+def _at_most(means: pd.Series, eps: float, allowed: float) -> Check:
+    value = means.get(eps, np.nan)
+    return Check(bool(value <= allowed), (value,)) if np.isfinite(value) else Check()
+
+
+# What robust accuracy over eps has to do, from a curve's means by eps.
+_CURVES = {
+    "a larger ε leaves no more images": _growing,
+    "at ε = ½, where all images can be made grey, at most chance is left": lambda means: _at_most(means, 0.5, 100 / 10),
+    "at ε = 1 nothing is left": lambda means: _at_most(means, 1.0, 0.0),
+}
+
+
+def masking_table(outcomes: pd.DataFrame, curve: pd.DataFrame) -> Table:
     """The checks for gradient masking (Athalye et al., 2018; Carlini et al., 2019), one column a variant of the suite.
 
     `outcomes` of the suite, `curve` the frame of robust accuracy against eps. "–" marks what is not computed.
     """
-    held, against = _held(outcomes), eps_curve(curve)
-    pairs = {
-        "one step does less than many": ("fgsm", "reference"),
-        "a transferred attack does less than one on the model itself": ("transfer", "reference"),
-        "100 steps do no less than the paper's": ("reference", "100_steps"),
-        "1000 steps do no less than 100": ("100_steps", "1000_steps"),
-        "AutoAttack does no less than the paper's": ("reference", "autoattack"),
-    }
+    held, against, transforms = _held(outcomes), eps_curve(curve), listed(outcomes)
+    means = {name: against[against["transform"] == name].groupby("eps")["value"].mean() for name in transforms}
     rows = []
-    for label, (weaker, stronger) in pairs.items():
-        row = {"check": label}
-        for transform in grid.exhibit(outcomes.attrs["exhibit"])["transform"]:
-            found = held.get(transform, pd.DataFrame())
-            cell = MISSING
-            if weaker in found and stronger in found:
-                left = " → ".join(f"{100 * found[attack].mean():.1f}" for attack in (weaker, stronger))
-                cell = f"{_fallen(found[weaker], found[stronger])} ({left})"
-            row[transform_label(transform)] = cell
-        rows.append(row)
-    growing, grey, ending = ({"check": label} for label in (
-        "a larger ε leaves no more images", "at ε = ½, where all images can be made grey, at most chance is left",
-        "at ε = 1 nothing is left",
-    ))  # fmt: skip
-    for transform in grid.exhibit(outcomes.attrs["exhibit"])["transform"]:
-        means = against[against["transform"] == transform].groupby("eps")["value"].mean()
-        variant = transform_label(transform)
-        if means.empty:
-            growing[variant] = grey[variant] = ending[variant] = MISSING
-            continue
-        rise = means.diff().max()
-        # A point in a hundred is what an attack from a random start may differ by.
-        growing[variant] = "holds" if rise <= 0 else f"{'holds' if rise <= 1 else '**fails**'} (but for +{rise:.1f} points)"
-        for row, eps, allowed in ((grey, 0.5, 100 / 10), (ending, 1.0, 0.0)):
-            value = means.get(eps, np.nan)
-            row[variant] = f"{'holds' if value <= allowed else '**fails**'} ({value:.1f})" if np.isfinite(value) else MISSING
-    table = pd.DataFrame([*rows, growing, grey, ending])
-    table.attrs["command"] = outcomes.attrs["command"]
-    return table
+    for label, (weaker, stronger) in _PAIRS.items():
+        attacked = [held.get(name, pd.DataFrame()) for name in transforms]
+        rows.append(
+            [label, *(_fallen(at[weaker], at[stronger]) if {weaker, stronger} <= {*at} else Check() for at in attacked)]
+        )
+    rows += [[label, *(check(means[name]) for name in transforms)] for label, check in _CURVES.items()]
+    return Table([Column("check"), *(Column(transform_label(name), write=str) for name in transforms)], rows)
 
 
-def masking_seen(table: pd.DataFrame) -> str:
-    """How many of the checks of a `masking_table` hold, and which fail."""
-    cells = table.set_index("check").stack()
-    told = cells[cells != MISSING]
-    failed = told[told.str.startswith("**fails**")]
-    if told.empty:
-        return f"Not computed yet; {to_compute(table)}"
-    listed = "; ".join(f"{check} ({variant})" for check, variant in failed.index)
+def masking_seen(outcomes: pd.DataFrame, curve: pd.DataFrame) -> str:
+    """How many of the checks of `masking_table` hold, and which fail."""
+    table = masking_table(outcomes, curve)
+    variants = [column.heading for column in table.columns[1:]]
+    checks = {(row[0], name): check for row in table.rows for name, check in zip(variants, row[1:], strict=True)}
+    told = {place: check for place, check in checks.items() if check.holds is not None}
+    failed = [place for place, check in told.items() if not check.holds]
+    if not told:
+        return f"Not computed yet; {to_compute(outcomes)}"
+    listed = "; ".join(f"{check} ({variant})" for check, variant in failed)
     return f"**{len(told) - len(failed)} of {len(told)} checks hold**" + (f"; those that fail: {listed}." if listed else ".")
 
 
-def curve_table(ours: pd.DataFrame) -> pd.DataFrame:
+def curve_table(ours: pd.DataFrame) -> Table:
     """Robust accuracy in percent at some budgets, and the budget at which half of the images fall, by variant."""
     curve = eps_curve(ours)
-    block = grid.exhibit(ours.attrs["exhibit"])
-    dataset = block["dataset"]
+    dataset = grid.exhibit(ours.attrs["exhibit"])["dataset"]
+    budgets = [share * paper_eps(dataset) for share in (0, 0.5, 1, 1.5)]
     rows = []
-    for transform in block["transform"]:
+    for transform in listed(ours):
         means = curve[curve["transform"] == transform].groupby("eps")["value"].mean()
-        row = {"variant": transform_label(transform)}
-        for share in (0, 0.5, 1, 1.5):
-            eps = share * paper_eps(dataset)
-            near = means[np.isclose(means.index, eps, rtol=1e-4, atol=1e-9)]
-            label = f"ε = {eps_label(eps, dataset)}{'' if eps else ' (clean)'}"
-            row[label] = f"{near.iloc[0]:.1f}" if len(near) else MISSING
-        half = half_eps(means)
-        row["half fall at ε ="] = (eps_label(half, dataset) if np.isfinite(half) else "beyond") if len(means) else MISSING
-        rows.append(row)
-    return pd.DataFrame(rows)
+        near = [means[np.isclose(means.index, eps, rtol=1e-4, atol=1e-9)] for eps in budgets]
+        half = half_eps(means) if len(means) else MISSING
+        rows.append((transform_label(transform), *(at.iloc[0] if len(at) else np.nan for at in near), half))
+    shown = [Column(f"ε = {eps_label(eps, dataset)}{'' if eps else ' (clean)'}", ".1f") for eps in budgets]
+
+    def fallen(eps: float) -> str:
+        return eps_label(eps, dataset) if np.isfinite(eps) else "beyond"
+
+    return Table([Column("variant"), *shown, Column("half fall at ε =", write=fallen, left=False)], rows)
 
 
 def eps_label(eps: float, dataset: str) -> str:
@@ -255,7 +280,7 @@ def _stands(outcomes: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot(index=["seed", "image"], columns="change", values="held").astype(bool)
 
 
-def half_table(outcomes: pd.DataFrame) -> pd.DataFrame:
+def half_table(outcomes: pd.DataFrame) -> Table:
     """Robust accuracy in percent with a network's weights changed, and how many images stand or fall beside the network itself.
 
     `outcomes`: as `results.outcomes` gives them for `half-precision`.
@@ -263,21 +288,14 @@ def half_table(outcomes: pd.DataFrame) -> pd.DataFrame:
     found = _stands(outcomes)
     rows = []
     for change, label in _CHANGED.items():
-        there = change in found and "as_trained" in found
-        more, fewer = (
-            (int((found[change] & ~found["as_trained"]).sum()), int((found["as_trained"] & ~found[change]).sum()))
-            if there
-            else (0, 0)
-        )
-        rows.append(
-            {
-                "weights": label,
-                "robust accuracy": f"{100 * found[change].mean():.1f}" if change in found else MISSING,
-                "stand that fell": str(more) if there else MISSING,
-                "fall that stood": str(fewer) if there else MISSING,
-            }
-        )
-    return pd.DataFrame(rows)
+        robust = 100 * found[change].mean() if change in found else np.nan
+        moved: tuple[float, float] = (np.nan, np.nan)
+        if change in found and "as_trained" in found:
+            stands, stood = found[change], found["as_trained"]
+            moved = int((stands & ~stood).sum()), int((stood & ~stands).sum())
+        rows.append((label, robust, *moved))
+    columns = [Column("weights"), Column("robust accuracy", ".1f")]
+    return Table([*columns, Column("stand that fell", "d"), Column("fall that stood", "d")], rows)
 
 
 def half_seen(outcomes: pd.DataFrame) -> str:
@@ -295,3 +313,39 @@ def half_seen(outcomes: pd.DataFrame) -> str:
         f"the attack leaves. Zeroing only the weights that it rounds to 0 adds {part:+.1f}, rounding all others {rest:+.1f}. A "
         f"millionth of their size changes {size:+.1f}, their other sign {sign:+.1f}."
     )
+
+
+def curve_figure(ours: pd.DataFrame) -> Figure:
+    """Robust accuracy against ε, one line a variant, up to twice the paper's budget, which is marked."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+        curve = eps_curve(ours)
+        if curve.empty:
+            return not_yet(figure, ours)
+        block = grid.exhibit(ours.attrs["exhibit"])
+        eps = paper_eps(block["dataset"])
+        unit = 1 if eps > 0.05 else 1 / 255
+        ax = figure.subplots()
+        for name, look in looks_of(listed(ours)).items():
+            at = curve[(curve["transform"] == name) & (curve["eps"] <= 2 * eps)]
+            means = at.groupby("eps")["value"].mean()
+            if len(means):
+                ax.plot(means.index / unit, means, linewidth=1.4, label=transform_label(name), **look | {"markersize": 3.5})
+        ax.axvline(eps / unit, color="grey", linewidth=0.8, linestyle=":")
+        ax.annotate("the paper's ε", (eps / unit, 101), (3, 0), textcoords="offset points", fontsize=7, color="dimgrey")
+        ax.set(xlabel="ε" if unit == 1 else "ε, in 1/255", ylabel="robust accuracy (% of test images)", ylim=(-2, 104))
+        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        footer(figure, ours)
+    return figure
+
+
+for _name in ("mnist", "cifar10"):
+    exhibit(f"strength-{_name}", strength_table, outcomes(f"strength-{_name}"))
+    exhibit(f"strength-{_name}-seen", strength_seen, outcomes(f"strength-{_name}"))
+    exhibit(f"curve-{_name}", curve_figure, runs(f"curve-{_name}"))
+    exhibit(f"curve-{_name}-table", curve_table, runs(f"curve-{_name}"))
+    exhibit(f"curve-{_name}-seen", curve_seen, runs(f"curve-{_name}"))
+    exhibit(f"masking-{_name}", masking_table, outcomes(f"strength-{_name}"), runs(f"curve-{_name}"))
+    exhibit(f"masking-{_name}-seen", masking_seen, outcomes(f"strength-{_name}"), runs(f"curve-{_name}"))
+exhibit("half-precision", half_table, outcomes("half-precision"))
+exhibit("half-precision-seen", half_seen, outcomes("half-precision"))

@@ -8,16 +8,23 @@ import base64
 import html
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 
-from lib.exhibits.cells import BOXED, QUANTITIES, badge, number, over_seeds, paper_values, plain, transform_label
+from lib.report.exhibit import Page, Source, exhibit, histograms, pictures, published, runs
+from lib.report.plot import STYLE, footer, not_yet
+from lib.report.table import Column
+from lib.report.values import BOXED, PALETTE, QUANTITIES, listed, over_seeds, paper_values
+from lib.report.words import badge, plain, transform_label
 
 CLEAN = ("standard", "clean_accuracy")
 # Of the chart, in units of its viewBox: its size, and the four margins of what is plotted.
@@ -25,22 +32,19 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 360, 180, 30, 10, 18, 22
 _GAP = 1  # pixels between two images
 
 
-def level_slider(
-    name: str,
-    pictures: Mapping[str, Float[np.ndarray, "n h w c"]],
-    source: str,
-    histograms: pd.DataFrame,
-    ours: pd.DataFrame,
-    paper: pd.DataFrame | None,
-    *,
-    label: str,
-) -> HTML:
-    """Figures 1, 2 and 3a in one: for each transform of `pictures`, in their order, its images, histogram and accuracies.
+Pictures = tuple[Mapping[str, Float[np.ndarray, "n h w c"]], str]  # as `experiments.pictures` gives them
 
-    `name`: an identifier, unique on the page; `label`: what the slider moves, in words; `pictures` and `source`: as
-    `experiments.pictures` gives them, values in [0, 1]; `histograms`: as `results.histograms` does; `paper`: None where it
-    prints no numbers. A number that is not there is "–"; of a histogram that is not there, it says so.
+
+def level_slider(
+    drawn: Pictures, histograms: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame | None, *, name: str, label: str
+) -> HTML:
+    """Figures 1, 2 and 3a in one: for each transform of `drawn`, in their order, its images, histogram and accuracies.
+
+    `name`: an identifier, unique on the page; `label`: what the slider moves, in words; `drawn`: images with values
+    in [0, 1] by transform, and where they come from; `histograms`: as `results.histograms` does; `paper`: None where it prints
+    no numbers. A number that is not there is "–"; of a histogram that is not there, it says so.
     """
+    pictures, source = drawn
     levels, frames = list(pictures), []
     theirs = {quantity: _printed(paper, quantity).reindex(levels) for quantity in (CLEAN, BOXED)}
     mine = {quantity: over_seeds(ours, *quantity)["mean"].reindex(levels) for quantity in (CLEAN, BOXED)}
@@ -76,8 +80,7 @@ def _printed(paper: pd.DataFrame | None, quantity: tuple[str, str]) -> pd.Series
     return pd.Series(dtype=float) if paper is None else paper_values(paper, *quantity)
 
 
-def _percent(value: float) -> str:
-    return number(value, "{:.1f}%")
+_percent = Column("", ".1f", "%").text
 
 
 def _swatch(quantity: tuple[str, str]) -> str:
@@ -169,3 +172,92 @@ def _histogram(histograms: pd.DataFrame, level: str, tallest: int) -> str:
         f'<path class="levels-axis" d="M0 40.5H100"/><text x="0" y="49">0</text>'
         f'<text x="50" y="49" text-anchor="middle">pixel value</text><text x="100" y="49" text-anchor="end">1</text></svg>'
     )
+
+
+def histogram_figure(histograms: pd.DataFrame) -> Figure:
+    """Figure 1, a and b: the pixel values of each variant's test images, counts on a logarithmic scale.
+
+    `histograms`: as `results.histograms` gives it, with columns `transform`, `left`, `right` (pixel value) and `count`.
+    """
+    with mpl.rc_context(STYLE):
+        names = list(histograms["transform"].unique())
+        figure = Figure(figsize=(7.2, 2.0), layout="constrained")
+        if not names:
+            return not_yet(figure, histograms)
+        axes = np.atleast_1d(figure.subplots(1, len(names), sharey=True))
+        for ax, name in zip(axes, names, strict=True):
+            rows = histograms[histograms["transform"] == name]
+            ax.stairs(rows["count"], [*rows["left"], rows["right"].iloc[-1]], fill=True, color=PALETTE[0])
+            ax.set(yscale="log", title=transform_label(name), xticks=[0, 0.5, 1])
+            ax.set_xticklabels(["0", ".5", "1"])
+        axes[0].set_ylabel("pixels")
+        axes[len(axes) // 2].set_xlabel("pixel value")
+        footer(figure, histograms)
+    return figure
+
+
+def picture_plate(drawn: Pictures, *, by_row: bool = False) -> Figure:
+    """Figures 1 and 3, the images: the same ones under each transform, one column a transform, one row an image.
+
+    `drawn`: images with values in [0, 1] by transform, and where they come from, which is printed below.
+    `by_row`: one row a transform instead, for many images under few transforms.
+    """
+    pictures, source = drawn
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
+        if by_row:
+            return _rows_plate(pictures, source)
+        rows = len(next(iter(pictures.values())))
+        figure = Figure(figsize=(7.2, 7.2 / len(pictures) * rows + 0.5), layout="constrained")
+        axes = figure.subplots(rows, len(pictures), squeeze=False)
+        for column, (name, images) in zip(axes.T, pictures.items(), strict=True):
+            column[0].set_title(transform_label(name), fontsize=8)
+            for ax, image in zip(column, images, strict=True):
+                _picture(ax, image)
+        figure.supxlabel(source, fontsize=7, color="dimgrey", parse_math=False)
+    return figure
+
+
+def _rows_plate(pictures: Mapping[str, np.ndarray], source: str) -> Figure:
+    columns = len(next(iter(pictures.values())))
+    figure = Figure(figsize=(7.2, 7.2 / columns * len(pictures) + 0.7), layout="constrained")
+    axes = figure.subplots(len(pictures), columns, squeeze=False)
+    for row, (name, images) in zip(axes, pictures.items(), strict=True):
+        row[0].set_title(transform_label(name), fontsize=8, loc="left")
+        for ax, image in zip(row, images, strict=True):
+            _picture(ax, image)
+    figure.supxlabel(source, fontsize=7, color="dimgrey", parse_math=False)
+    return figure
+
+
+def _picture(ax: Axes, image: np.ndarray) -> None:
+    ax.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_axis_off()
+
+
+_DIGITS = ("binarize", "original", "smooth-2", "smooth-3", "smooth-4", "smooth-5")
+_LEVELS = ("original", "saturate-4", "saturate-8", "saturate-16", "saturate-64", "saturate-inf")
+_CIFAR10 = ("cifar10", "cifar10-jpeg", "colour-patches")
+
+
+def _each_of(*reads: Source) -> Callable[[Page], list[str]]:
+    """The transforms of some frames."""
+    return lambda page: listed(*map(page.value, reads))
+
+
+def _slider(name: str, label: str, plate: tuple[str, ...], ours: Source, paper: Source | None) -> None:
+    names = _each_of(*([paper] if paper else []), ours)
+    six = pictures(*plate, names=names, count=6)
+    exhibit(f"slider-{name}", level_slider, six, histograms(f"slider-{name}"), ours, paper, name=name, label=label)
+
+
+exhibit("figure-1a", histogram_figure, histograms("figure-1a"))
+exhibit("figure-1b", histogram_figure, histograms("figure-1b"))
+exhibit("figure-3b-pixels", histogram_figure, histograms("figure-3b-pixels"))
+exhibit("figure-1c", picture_plate, pictures("mnist", "mnist-5000", names=lambda page: _DIGITS))
+exhibit("figure-1d", picture_plate, pictures(*_CIFAR10, names=lambda page: _LEVELS))
+exhibit("figure-3a-pictures", picture_plate, pictures(*_CIFAR10, names=_each_of(runs("figure-3a"))))
+_CLOTHES = pictures("fashion_mnist", "grey-patches", names=_each_of(runs("figure-3b")), count=10)
+exhibit("figure-3b-pictures", picture_plate, _CLOTHES, by_row=True)
+_slider("smooth", "Smoothing of MNIST", ("mnist", "mnist-5000"), runs("table-2"), published("table-2"))
+_slider("saturate", "Saturation of CIFAR10", _CIFAR10, runs("table-3"), published("table-3"))
+_slider("gamma", "Gamma mapping of CIFAR10", _CIFAR10, runs("figure-3a"), None)

@@ -1,13 +1,20 @@
 """Appendix B: settings, networks, and the certificates of Section 2.2."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
+from torch import linspace
 
 from lib import models
-from lib.exhibits.cells import budget_label, number, our_cell, over_seeds, paper_values, to_compute, transform_label
+from lib.report.exhibit import Source, exhibit, published, runs
+from lib.report.plot import STYLE
+from lib.report.table import Column, Table
+from lib.report.values import PALETTE, accuracy, listed, our_number, over_seeds, paper_values
+from lib.report.words import budget_label, to_compute, transform_label
 from lib.run import cost
 from lib.store import grid
 
@@ -18,18 +25,20 @@ _WORDS = {
 }  # fmt: skip
 
 
-def settings_table(exhibit: str, training: str) -> pd.DataFrame:
+def settings_table(exhibit: str, training: str) -> Table:
     """Appendix B: how the exhibit's models of one kind of training are trained and evaluated, at each scale, from the grid.
 
     A row a setting, a column a scale. ValueError for an unknown exhibit, KeyError for a training that it has not.
     """
-    columns = {}
+    described = {}
     for scale in grid.SCALES:
         if scale in grid.exhibit(exhibit)["scales"]:
             runs = grid.runs(exhibit, scale)
             first = {run.training: run for run in reversed(runs)}[training]
-            columns[scale] = {**_described(first, exhibit), "seeds": str(len({run.seed for run in runs}))}
-    return pd.DataFrame(columns).rename_axis("setting").reset_index()
+            described[scale] = {**_described(first, exhibit), "seeds": str(len({run.seed for run in runs}))}
+    settings = list(dict.fromkeys(name for found in described.values() for name in found))
+    rows = [(name, *(found.get(name) for found in described.values())) for name in settings]
+    return Table([Column("setting"), *map(Column, described)], rows)
 
 
 def _described(run: grid.Run, exhibit: str) -> dict[str, str]:
@@ -91,7 +100,7 @@ def _growth(first: str, settings: dict) -> str:
     return f"from {first} over the first {settings['warmup']:.0%} of the steps" if settings["warmup"] else "not"
 
 
-def network_table(networks: Sequence[tuple[str, float]]) -> pd.DataFrame:
+def network_table(networks: Sequence[tuple[str, float]]) -> Table:
     """The layers of networks on images of MNIST, each (name, widen factor) and a sequence of layers: outputs and parameters."""
     rows = []
     for name, widen_factor in networks:
@@ -101,14 +110,13 @@ def network_table(networks: Sequence[tuple[str, float]]) -> pd.DataFrame:
             x = torch.zeros(1, *cost.image_shape(name))
             for layer in model:
                 x = layer(x)
-                rows.append((label, _layer(layer), " × ".join(map(str, x.shape[1:])), _count(layer)))
+                rows.append((label, _layer(layer), " × ".join(map(str, x.shape[1:])), _count(layer) or None))
         rows.append((label, "all layers", "", _count(model)))
-    return pd.DataFrame(rows, columns=["network", "layer", "output", "parameters"])
+    return Table([Column("network"), Column("layer"), Column("output", left=False), Column("parameters", ",")], rows)
 
 
-def _count(module: torch.nn.Module) -> str:
-    count = sum(parameter.numel() for parameter in module.parameters())
-    return f"{count:,}" if count else ""
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _layer(layer: torch.nn.Module) -> str:
@@ -121,30 +129,32 @@ def _layer(layer: torch.nn.Module) -> str:
     return {torch.nn.Linear: "fully connected", torch.nn.ReLU: "ReLU", torch.nn.Flatten: "flattened"}[type(layer)]
 
 
-def certified_table(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+def certified_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
     """Section 2.2: the LP-robust model, in percent on test images; the paper's numbers beside ours, Δ ours minus the paper's.
 
     One row a variant. The robust error lies between PGD error and certified error. "–" marks what the paper does not give, or
     what is not computed.
     """
-    columns = {
+    quantities = {
         "clean accuracy": ("clean_accuracy", True),
         "certified error": ("certified_error", True),
         "certified error, no box": ("certified_error_unboxed", False),
         "PGD error": ("robust_accuracy", False),
     }
-    block = grid.exhibit(ours.attrs["exhibit"])
-    paper = paper[paper["dataset"] == block["dataset"]]
+    columns = [Column("variant")]
+    for heading, (_, is_printed) in quantities.items():
+        columns += [Column(f"{heading}: paper", ".2f")] if is_printed else []
+        columns.append(accuracy(f"{heading}: ours", delta=is_printed))
+    paper = paper[paper["dataset"] == grid.exhibit(ours.attrs["exhibit"])["dataset"]]
     rows = []
-    for transform in block["transform"]:
-        row = {"variant": transform_label(transform)}
-        for heading, (metric, printed) in columns.items():
-            mine, theirs = _as_errors(ours, "lp", metric), paper_values(paper, "lp", metric).get(transform, np.nan)
-            if printed:
-                row[f"{heading}: paper"] = number(theirs, "{:.2f}")
-            row[f"{heading}: ours{' (Δ)' if printed else ''}"] = our_cell(mine, transform, theirs)
+    for transform in listed(ours, paper):
+        row = [transform_label(transform)]
+        for metric, is_printed in quantities.values():
+            theirs = paper_values(paper, "lp", metric).get(transform, np.nan)
+            row += [theirs] if is_printed else []
+            row.append(our_number(_as_errors(ours, "lp", metric), transform, theirs))
         rows.append(row)
-    return pd.DataFrame(rows)
+    return Table(columns, rows)
 
 
 def _as_errors(ours: pd.DataFrame, training: str, metric: str) -> pd.DataFrame:
@@ -155,7 +165,8 @@ def _as_errors(ours: pd.DataFrame, training: str, metric: str) -> pd.DataFrame:
 
 def _complement(found: pd.DataFrame) -> pd.DataFrame:
     """From accuracies to errors: what `over_seeds` gives, each value subtracted from 100."""
-    return found.assign(mean=100 - found["mean"], low=100 - found["high"], high=100 - found["low"])
+    values = found["values"].map(lambda values: [100 - value for value in values])
+    return found.assign(values=values, mean=100 - found["mean"], low=100 - found["high"], high=100 - found["low"])
 
 
 def certified_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
@@ -196,18 +207,19 @@ def _ramp_errors(ours: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {**found, "clean_accuracy_ramp": _complement(found["clean_accuracy_ramp"])}
 
 
-def ramp_table(ours: pd.DataFrame) -> pd.DataFrame:
+def ramp_table(ours: pd.DataFrame) -> Table:
     """The exact certificate: errors in percent on test images, of a standardly trained classifier without a ramp and with one.
 
     One row a variant. The last column is the share of images of which PGD's first step changes a pixel.
     """
     errors = _ramp_errors(ours)
     moved = over_seeds(ours, "standard", "moved_by_pgd_ramp")
-    rows = []
-    for transform in ("binarize", "original"):
-        cells = {heading: our_cell(errors[metric], transform, digits=2) for metric, heading in _RAMP.items()}
-        rows.append({"variant": transform_label(transform), **cells, "moved by PGD": our_cell(moved, transform)})
-    return pd.DataFrame(rows)
+    columns = [Column("variant"), *(Column(heading, ".2f") for heading in _RAMP.values()), Column("moved by PGD", ".1f")]
+    rows = [
+        (transform_label(name), *(our_number(errors[metric], name) for metric in _RAMP), our_number(moved, name))
+        for name in listed(ours)
+    ]
+    return Table(columns, rows)
 
 
 def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
@@ -226,3 +238,40 @@ def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
         f"error, BPDA **{original['ramp: BPDA']:.1f}%** and Square **{original['ramp: Square']:.1f}%**: what hides the "
         f"gradient stops only the attack that needs it."
     )
+
+
+def ramp_figure(settings: Mapping) -> Figure:
+    """The ramp of the exact certificate, drawn by the layer itself, and what a budget makes of pixels of 0 and 1.
+
+    `settings`: those of the evaluation `ramp`.
+    """
+    eps, slope = settings["threat_model"]["eps"], settings["ramp"]["slope"]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+        ax = figure.subplots()
+        for place, colour in ((0, PALETTE[0]), (1, PALETTE[3])):
+            ax.axvspan(
+                place - eps, place + eps, color=colour, alpha=0.25, label=f"a pixel of {place}, perturbed by up to {eps:g}"
+            )
+        x = linspace(-0.5, 1.5, 801).view(1, 1, 1, -1)
+        ax.plot(x.flatten(), models.Ramp(slope)(x).flatten(), color="black", linewidth=1.6, label=f"the ramp, slope {slope:g}")
+        ax.set(xlabel="pixel value", ylabel="what the classifier sees", xlim=(-0.5, 1.5), yticks=[0, 0.5, 1])
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    return figure
+
+
+_RAMP_SETTINGS = Source(
+    lambda page: grid.evaluation_settings(grid.runs("exact-certificate", "paper")[0], "ramp"),
+    ("exact-certificate",),
+    framed=False,
+)
+exhibit("networks", network_table, [("lenet5", 1.0), ("small_convnet", 1.0)])
+exhibit("settings-mnist", settings_table, "table-2", "pgd")
+exhibit("settings-cifar10", settings_table, "table-3", "pgd")
+exhibit("settings-lp", settings_table, "section-2.2", "lp")
+exhibit("section-2.2", certified_table, runs("section-2.2"), published("section-2.2"))
+exhibit("section-2.2-seen", certified_seen, runs("section-2.2"), published("section-2.2"))
+exhibit("section-2.2-cifar10", certified_table, runs("section-2.2-cifar10"), published("section-2.2"))
+exhibit("ramp", ramp_figure, _RAMP_SETTINGS)
+exhibit("exact-certificate", ramp_table, runs("exact-certificate"))
+exhibit("exact-certificate-seen", ramp_seen, runs("exact-certificate"), published("section-2.2"))

@@ -2,23 +2,19 @@
 
 from collections.abc import Mapping
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from lib.exhibits.cells import (
-    BOXED,
-    budget_label,
-    number,
-    our_cell,
-    over_seeds,
-    paper_cell,
-    paper_values,
-    row_estimate,
-    to_compute,
-    transform_label,
-)
-from lib.intervals import Estimate
+from lib.report.exhibit import exhibit, published, runs
+from lib.report.plot import STYLE, error_bar, footer, looks_of, not_yet
+from lib.report.table import NOT_IN_PAPER, Column, Strong, Table
+from lib.report.values import BOXED, accuracy, listed, our_number, over_seeds, paper_values, printed, row_estimate
+from lib.report.words import budget_label, to_compute, transform_label
 from lib.store import grid
+from lib.store.intervals import Estimate
 
 _CLEAN = ("pgd", "clean_accuracy")
 _BY_WIDTH = ["transform", "widen_factor"]
@@ -36,11 +32,6 @@ def is_own(scale: str, recipe: str) -> bool:
     return recipe == "published" or scale == "paper"
 
 
-def variants(ours: pd.DataFrame) -> list[str]:
-    """The transforms of the exhibit, in the grid's order."""
-    return list(dict.fromkeys(run.transform for run in grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])))
-
-
 def _length(settings: dict) -> str:
     training = settings["training"]
     epochs = training["steps"] * training["batch_size"] / settings["data"]["train_size"]
@@ -52,29 +43,26 @@ def _attack(settings: dict) -> str:
     return f"{attack['num_steps']} steps of {budget_label(attack['step_size'])}"
 
 
-def tuning_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
+def tuning_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Table:
     """Lengths of training that were compared on the original sets, and what came of them on test images, in percent.
 
     `sets`: from a data set's name to (ours, the paper's Table 4 or 5), of which the column of our width is shown. The row in
     bold is the setting that all variants are trained with.
     """
+    columns = [Column("data set"), Column("steps"), Column("attack in training")]
+    columns += [printed("clean: paper"), accuracy("clean: ours"), printed("robust: paper"), accuracy("robust: ours")]
     rows = []
     for name, (ours, paper) in sets.items():
         for (_, recipe), settings in _trainings(ours).items():
-            bold = "**" if recipe == "default" else ""
-            row = {
-                "data set": name,
-                "steps": f"{bold}{_length(settings)}{bold}",
-                "attack in training": _attack(settings),
-            }
+            length = _length(settings)
+            row = [name, Strong(length) if recipe == "default" else length, _attack(settings)]
             width = settings["model"]["widen_factor"]
-            for heading, quantity in (("clean", _CLEAN), ("robust", BOXED)):
+            for quantity in (_CLEAN, BOXED):
                 theirs = paper_values(paper, *quantity, by=_BY_WIDTH).get(("original", width), np.nan)
                 mine = over_seeds(ours, *quantity, by=["transform", "recipe"])
-                row[f"{heading}: paper"] = paper_cell(theirs)
-                row[f"{heading}: ours (Δ)"] = our_cell(mine, ("original", recipe), theirs)
+                row += [theirs, our_number(mine, ("original", recipe), theirs)]
             rows.append(row)
-    return pd.DataFrame(rows)
+    return Table(columns, rows)
 
 
 def tuning_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
@@ -121,29 +109,27 @@ def robust_by_length(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return found
 
 
-def length_table(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+def length_table(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> Table:
     """Robust accuracy by length of training, and the gap between original and smoothed images, in percent and points.
 
     `ours`: trained longer and longer; `own`: at the paper's own settings, with both footprints; `paper`: Table 4.
     """
     found = robust_by_length([ours, own])
-    hard = [name for name in variants(own) if name != "original"]
+    hard = [name for name in listed(own, ours) if name != "original"]
+    columns = [Column("training"), *(Column(transform_label(name), ".1f") for name in ("original", *hard))]
+    columns += [Column(f"gap to {transform_label(name)}", ".1f") for name in hard]
     rows = []
     for key, settings in found.attrs["settings"].items():
         steps = f"{_length(settings)}, attacks of {_attack(settings)}"
-        row = {"training": f"the paper's own: {steps}" if is_own(*key) else steps}
-        row |= {transform_label(name): our_cell(found, (*key, name)) for name in ("original", *hard)}
-        for name in hard:
-            row[f"gap to {transform_label(name)}"] = number(_gap(found, key, name), "{:.1f}")
-        rows.append(row)
+        accuracies = [our_number(found, (*key, name)) for name in ("original", *hard)]
+        gaps = [_gap(found, key, name) for name in hard]
+        rows.append((f"the paper's own: {steps}" if is_own(*key) else steps, *accuracies, *gaps))
     width = next(iter(found.attrs["settings"].values()))["model"]["widen_factor"]
-    printed = paper_values(paper, *BOXED, by=_BY_WIDTH)
-    row = {"training": f"the paper's numbers, w={width:g}"}
-    for name in ("original", *hard):
-        row[transform_label(name)] = paper_cell(printed.get((name, width), np.nan))
-    for name in hard:
-        row[f"gap to {transform_label(name)}"] = paper_cell(_printed_gap(printed, width, name))
-    return pd.DataFrame([*rows, row])
+    theirs = paper_values(paper, *BOXED, by=_BY_WIDTH)
+    numbers = [theirs.get((name, width), np.nan) for name in ("original", *hard)]
+    numbers += [_printed_gap(theirs, width, name) for name in hard]
+    last = [value if np.isfinite(value) else NOT_IN_PAPER for value in numbers]
+    return Table(columns, [*rows, (f"the paper's numbers, w={width:g}", *last)])
 
 
 def _gap(found: pd.DataFrame, key: tuple[str, str], name: str) -> float:
@@ -174,7 +160,7 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
     """How the gap between original and smoothed images moves with the length of training, and what the paper's own gives."""
     found = robust_by_length([ours, own])
     settings = found.attrs["settings"]
-    hard = next(name for name in variants(ours) if name != "original")
+    hard = next(name for name in listed(ours) if name != "original")
     gaps = {key: gap for key in settings if np.isfinite(gap := _gap(found, key, hard))}
     longer = [key for key in gaps if not is_own(*key)]
     if len(longer) < 2:
@@ -214,3 +200,50 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
             f"prints {value:.1f}%: the {nearer} is nearer."
         )
     return " ".join(said)
+
+
+def length_figure(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    """Robust accuracy of original and of smoothed images over the steps of training; dashed, the paper's at this width.
+
+    `ours`: trained longer and longer, joined by a line; `own`: at the paper's own settings, which differ in more than steps.
+    `paper`: Table 4. The bars are those of Figure 2.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+        found = robust_by_length([ours, own])
+        found = found[found["seeds"] > 0]
+        if found.empty:
+            return not_yet(figure, ours)
+        ax = figure.subplots()
+        width = next(iter(found.attrs["settings"].values()))["model"]["widen_factor"]
+        printed = paper_values(paper, *BOXED, by=["transform", "widen_factor"])
+        looks = looks_of(listed(own, ours))
+        for name, look in looks.items():
+            rows = found[found.index.get_level_values("transform") == name]
+            apart = np.array([is_own(scale, recipe) for scale, recipe, _ in rows.index], dtype=bool)
+            for part, line in ((rows[~apart], "-"), (rows[apart], "none")):
+                if len(part):
+                    spans = np.transpose([error_bar(point) for _, point in part.iterrows()])
+                    ax.errorbar(part["steps"], part["mean"], yerr=spans, linewidth=1.6, capsize=2, linestyle=line, **look)
+            if (name, width) in printed.index:
+                ax.axhline(printed[name, width], linestyle="--", color=look["color"], linewidth=1.2, alpha=0.9)
+        steps = sorted(set(found["steps"]))
+        ax.set_xscale("log")
+        ax.set_xticks(steps, [f"{each:,}" for each in steps], fontsize=8)
+        ax.minorticks_off()
+        ax.set_xlabel("steps of PGD training")
+        ax.set_ylabel("robust accuracy (%)")
+        handles = [Line2D([], [], label=transform_label(name), **look) for name, look in looks.items()]
+        handles.append(Line2D([], [], linestyle="--", color="grey", label="the paper, at its own steps"))
+        figure.legend(handles=handles, fontsize=8, ncols=4, loc="outside upper center", frameon=False)
+        footer(figure, ours, own)
+    return figure
+
+
+_TUNING = {"MNIST": (runs("tuning-mnist"), published("table-4")), "CIFAR10": (runs("tuning-cifar10"), published("table-5"))}
+_LENGTHS = runs("under-training"), runs("published-settings"), published("table-4")
+exhibit("tuning", tuning_table, _TUNING)
+exhibit("tuning-seen", tuning_seen, _TUNING)
+exhibit("length", length_table, *_LENGTHS)
+exhibit("length-figure", length_figure, *_LENGTHS)
+exhibit("length-seen", length_seen, *_LENGTHS)

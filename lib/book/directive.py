@@ -1,0 +1,77 @@
+"""The directive that shows an exhibit on a page: its body is the caption.
+
+```{exhibit} table-2
+:name: tab-2
+
+MNIST variants: test images, in percent.
+```
+
+A table, figure or piece of HTML is told apart by what the exhibit is declared to be. The badge of a table and the links to the
+records and to the code of either follow by themselves.
+"""
+
+import inspect
+from html import escape
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.osutil import relative_uri
+
+from lib import report
+from lib.report.table import Table
+
+RECORDS = "records"  # the folder of the CSV files in the built book
+
+
+class ExhibitDirective(SphinxDirective):
+    """`{exhibit} NAME` with `name`, the label to refer to, `alt`, what a figure shows in words, and `class`."""
+
+    required_arguments = 1
+    has_content = True
+    option_spec = {  # noqa: RUF012 - as docutils declares it
+        "name": directives.unchanged_required,
+        "alt": directives.unchanged,
+        "class": directives.unchanged,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """The nodes of the exhibit; an error of the build for an unknown one or one without a label."""
+        name = self.arguments[0]
+        if name not in report.EXHIBITS or "name" not in self.options:
+            raise self.error(f"no exhibit is declared as {name!r}" if "name" in self.options else f"{name} needs a :name:")
+        exhibit = report.EXHIBITS[name]
+        options = [f":{option}: {value}" for option, value in self.options.items()]
+        caption = list(self.content)
+        if exhibit.kind is Table:
+            lines = [f"`````{{table}} {' '.join(caption)}", *options, "", *_glued(name), "`````"]
+            if exhibit.badged():
+                lines += ["", "`````{div} exhibit-badge", *_glued(f"{name}-badge"), "`````"]
+        else:
+            lines = [f"`````{{glue:figure}} {name}", *options, "", *caption, "`````"]
+        made = nodes.Element()
+        self.state.nested_parse(StringList(lines, source=self.get_source_info()[0]), self.content_offset, made)
+        place = next(i for i, node in enumerate(made.children) if isinstance(node, (nodes.table, nodes.figure)))
+        return [*made.children[: place + 1], self._origin(exhibit), *made.children[place + 1 :]]
+
+    def _origin(self, exhibit: report.Exhibit) -> nodes.raw:
+        """The line below an exhibit: its records as CSV, and the code that made it."""
+        here = self.env.app.builder.get_target_uri(self.env.docname)
+        files = [f"{name}.csv" for name in exhibit.records()] + ["records.zip"] * exhibit.everything()
+        links = [f'<a href="{relative_uri(here, f"{RECORDS}/{file}")}" download>{file}</a>' for file in files]
+        page, line = code_of(exhibit)
+        target = relative_uri(here, self.env.app.builder.get_target_uri(page))
+        parts = [f"Records: {', '.join(links)}"] if links else []
+        parts.append(f'Code: <a href="{target}#line-{line}"><code>{escape(exhibit.make.__name__)}</code></a>')
+        return nodes.raw("", f'<p class="origin">{" · ".join(parts)}</p>', format="html")
+
+
+def _glued(name: str) -> list[str]:
+    return [f"```{{glue:md}} {name}", ":format: myst", "```"]
+
+
+def code_of(exhibit: report.Exhibit) -> tuple[str, int]:
+    """Where the function that makes an exhibit stands: the page of its module, and its first line."""
+    module = exhibit.make.__module__.rpartition(".")[2]
+    return f"code/{module}", inspect.unwrap(exhibit.make).__code__.co_firstlineno

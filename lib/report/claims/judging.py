@@ -1,0 +1,119 @@
+"""What a claim is, and what the checks have in common."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import SupportsFloat
+
+from lib.report.claims.evidence import COMPARABLE, AbsentError, Finding, Records
+from lib.store.intervals import Estimate, interval
+
+MUCH_MORE = 2.0  # times
+STRONG_CORRELATION = 0.7
+# Robust accuracies under PGD itself, with other settings: not another attack.
+PGD_ITSELF = ("reference", "100_steps", "1000_steps", "restarts", "worst_case", "unboxed", "eps", "madry", "weights")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of ours that says what the paper claims in words, its section, and the check.
+
+    `certain`: why no honest record can contradict it, where none can; then the check is one of our code and not of the paper.
+    """
+
+    name: str
+    sentence: str
+    judge: Callable[[Records], Finding]
+    certain: str = ""
+
+    @property
+    def section(self) -> str:
+        """The part of the name before the first hyphen: `3.3`, `D.2.1`."""
+        return self.name.partition("-")[0]
+
+
+CLAIMS: dict[str, Claim] = {}
+
+
+def claim(name: str, sentence: str, judge: Callable[[Records], Finding], *, certain: str = "") -> None:
+    """Declare a claim."""
+    CLAIMS[name] = Claim(name, sentence, judge, certain)
+
+
+def more(first: Estimate, second: Estimate, *, large: bool = False) -> Finding:
+    """The first is above the second, beyond the interval; `large`: by more than is comparable."""
+    gap = first - second
+    said = f"{first.value:.1f} against {second.value:.1f}, {gap}"
+    return Finding(gap.rises and (gap.beyond(COMPARABLE) or not large), said)
+
+
+def ends(found: Mapping[str | float, Estimate]) -> tuple[Estimate, str]:
+    """The highest minus the lowest, and both in words."""
+    low, high = min(found, key=lambda name: found[name].value), max(found, key=lambda name: found[name].value)
+    said = f"{found[low].value:.1f} ({low}) to {found[high].value:.1f} ({high}) over {len(found)} variants"
+    return found[high] - found[low], said
+
+
+def stable(found: Mapping[str, Estimate]) -> Finding:
+    """Comparable on all variants."""
+    spread, said = ends(found)
+    return Finding(spread.within(COMPARABLE), f"{said}, {spread}")
+
+
+def varies(found: Mapping[str, Estimate]) -> Finding:
+    """Not comparable on all variants, beyond the interval."""
+    spread, said = ends(found)
+    return Finding(spread.beyond(COMPARABLE), f"{said}, {spread}")
+
+
+def trend(found: Mapping, sign: int, *, large: bool = False, start: str | None = None) -> Finding:
+    """From the first to the last it rises (`sign` 1) or falls (-1), and between neighbours it never goes the other way.
+
+    Both beyond the interval; `large`: by more than is comparable. `start`: the variant that has to be the first.
+    """
+    names = list(found)
+    if start not in (None, names[0]):
+        raise AbsentError(f"needs {start} to begin with; recorded: {', '.join(names)}")
+    total = found[names[-1]] - found[names[0]]
+    moves = (total.rises if sign > 0 else total.falls) and (total.beyond(COMPARABLE) or not large)
+    steps = {f"{before} to {after}": found[after] - found[before] for before, after in pairwise(names)}
+    against = [f"{name} {step}" for name, step in steps.items() if (step.falls if sign > 0 else step.rises)]
+    said = f"{found[names[0]].value:.1f} ({names[0]}) to {found[names[-1]].value:.1f} ({names[-1]}), {total}"
+    return Finding(moves and not against, said + (f", but {', '.join(against)}" if against else ""))
+
+
+def each(parts: Mapping[str, Finding]) -> Finding:
+    """All of them hold; the evidence names those that do not, or the first and the last."""
+    if not parts:
+        raise AbsentError("needs variants on which all the numbers compared are recorded")
+    failing = [f"{name}: {part.evidence}" for name, part in parts.items() if not part.holds]
+    if failing:
+        return Finding(False, f"not on {len(failing)} of {len(parts)}; {'; '.join(failing)}")
+    ends = dict.fromkeys((next(iter(parts)), list(parts)[-1]))
+    return Finding(True, f"on {len(parts)} of {len(parts)}; {'; '.join(f'{name}: {parts[name].evidence}' for name in ends)}")
+
+
+def share(count: SupportsFloat, n: SupportsFloat) -> Estimate:
+    """A share of n points, in percent."""
+    percent = 100 * float(count) / float(n)
+    return Estimate(percent, *interval(percent, int(n)))
+
+
+def pairs(first: Mapping[str, Estimate], second: Mapping[str, Estimate], *, one_training: bool = False) -> dict[str, Estimate]:
+    """The second minus the first, where both are; `one_training`: of the same models."""
+    if one_training:
+        first, second = ({name: found.of_one_training() for name, found in side.items()} for side in (first, second))
+    return {name: second[name] - first[name] for name in first if name in second}
+
+
+def almost_the_same(r: Records, dataset: str, first: tuple, second: tuple, variants: Sequence[str]) -> Finding:
+    """On each variant, of the same model."""
+    found = pairs(*(r.accuracies(dataset, quantity, variants, at_least=1) for quantity in (first, second)), one_training=True)
+    return each({name: Finding(pair.within(COMPARABLE), f"{pair}") for name, pair in found.items()})
+
+
+def monotone(values: Mapping[str, float], sign: int, pattern: str) -> Finding:
+    """Of measured numbers, which have no interval: each is above (`sign` 1) or below (-1) the one before."""
+    listed = list(values.values())
+    holds = all(sign * (after - before) > 0 for before, after in pairwise(listed))
+    return Finding(holds, ", ".join(f"{name} {pattern.format(value)}" for name, value in values.items()))

@@ -1,0 +1,322 @@
+"""The claims of Sections 3 and 4."""
+
+from collections.abc import Sequence
+
+from lib.report.claims.evidence import (
+    COMPARABLE,
+    DIMENSION,
+    FASHION,
+    GAMMAS,
+    MNIST,
+    PGD_CLEAN,
+    PUBLISHED,
+    ROBUST,
+    SATURATION,
+    SMOOTHING,
+    STANDARD_CLEAN,
+    TO_PREDICTIONS,
+    AbsentError,
+    Finding,
+    Records,
+)
+from lib.report.claims.judging import (
+    MUCH_MORE,
+    PGD_ITSELF,
+    almost_the_same,
+    claim,
+    each,
+    ends,
+    more,
+    pairs,
+    stable,
+    trend,
+    varies,
+)
+from lib.store.intervals import Estimate
+
+AT_2, AT_16, _AT_64 = (SATURATION.index(name) for name in ("original", "saturate-16", "saturate-64"))
+
+
+def _more_binary(r: Records) -> Finding:
+    mnist, cifar10 = (r.position(name, "original") for name in ("mnist", "cifar10"))
+    return Finding(mnist < 0.5 < cifar10, f"MNIST at {100 * mnist:.0f}% of its range, CIFAR10 at {100 * cifar10:.0f}%")
+
+
+def _on_corners(r: Records) -> Finding:
+    found = {
+        f"{dataset} {variant}": DIMENSION[dataset] * r.position(dataset, variant)
+        for dataset, variant in (("mnist", "binarize"), ("cifar10", "saturate-inf"))
+    }
+    return each({name: Finding(abs(bits) < 1, f"{bits:+.2f} bits") for name, bits in found.items()})
+
+
+def _keep_their_meaning(r: Records) -> Finding:
+    parts = {}
+    for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION[AT_2 : AT_16 + 1])):
+        found = r.accuracies(dataset, STANDARD_CLEAN, variants)
+        if "original" not in found:
+            raise AbsentError(f"needs clean_accuracy of standard training on {dataset} original")
+        gaps = {name: each - found["original"] for name, each in found.items() if name != "original"}
+        parts |= {f"{dataset} {name}": Finding(gap.within(COMPARABLE) or gap.value > 0, f"{gap}") for name, gap in gaps.items()}
+    return each(parts)
+
+
+def _strongest(r: Records) -> Finding:
+    parts = {}
+    for model, found in r.attacks().items():
+        suffixes = {name: name.removeprefix("robust_accuracy_") for name in found if name != "robust_accuracy"}
+        others = {suffix: found[name] for name, suffix in suffixes.items() if not suffix.startswith(PGD_ITSELF)}
+        # The paper's attack on the images that the other attacks were run on, where that is only a part of them.
+        pgd = found.get("robust_accuracy_reference", found.get("robust_accuracy"))
+        if others and pgd is not None:
+            best = min(others, key=lambda suffix: others[suffix].value)
+            less = others[best].of_one_training() - pgd.of_one_training()
+            said = f"{best} {less}"
+            if (restarted := found.get("robust_accuracy_restarts")) is not None:
+                said += f", of which PGD itself, longer and with restarts, {restarted.value - pgd.value:+.1f}"
+            parts[model] = Finding(not less.falls, said)
+    if not parts:
+        raise AbsentError("needs the robust accuracy of a model under PGD and under another attack")
+    return each(parts)
+
+
+def _little_cost(r: Records) -> Finding:
+    change = pairs(*(r.accuracies("mnist", quantity, MNIST, at_least=1) for quantity in (STANDARD_CLEAN, PGD_CLEAN)))
+    return each({name: Finding(step.within(COMPARABLE) or step.value > 0, f"{step}") for name, step in change.items()})
+
+
+def _rises_to_16(r: Records) -> Finding:
+    robust = r.accuracies("cifar10", ROBUST, SATURATION[AT_2 : AT_16 + 1])
+    last = list(robust)[-1]
+    rises = trend(robust, 1, large=True, start="original")
+    first_clean, last_clean = (r.accuracy("cifar10", name, PGD_CLEAN) for name in ("original", last))
+    gain, loss = robust[last] - robust["original"], first_clean - last_clean
+    return rises & Finding(gain.value >= MUCH_MORE * loss.value, f"clean accuracy loses {loss}")
+
+
+def _numbers_before_16(r: Records) -> Finding:
+    r.paper_settings("cifar10")
+    parts = {}
+    for quantity, printed in ((ROBUST, (43.2, 79.7)), (PGD_CLEAN, (85.4, 80.0))):
+        for variant, said in zip(("original", "saturate-16"), printed, strict=True):
+            found = r.accuracy("cifar10", variant, quantity)
+            holds = abs(found.value - said) < 0.05 if r.scale == PUBLISHED else found.low <= said <= found.high
+            parts[f"{quantity[1]} of {variant}"] = Finding(
+                holds, f"{found.value:.1f}, not {said:.1f}" if not holds else f"{said}"
+            )
+    return each(parts)
+
+
+def _below_level_2(r: Records, quantity: tuple[str, str]) -> dict[str, Estimate]:
+    r.accuracy("cifar10", "original", quantity)  # without it there is nothing to compare with
+    return r.accuracies("cifar10", quantity, SATURATION[: AT_2 + 1])
+
+
+def _saturated_losses(r: Records) -> Finding:
+    quantities = (PGD_CLEAN, ROBUST, TO_PREDICTIONS)
+    clean, robust, stable = (r.accuracies("cifar10", quantity, SATURATION[_AT_64:], at_least=1) for quantity in quantities)
+    parts = {}
+    for name, lacking in pairs(robust, stable).items():
+        if name in clean:
+            wrong = 100 - clean[name].value
+            holds = round(abs(lacking.value - wrong), 6) <= COMPARABLE
+            parts[name] = Finding(holds, f"lacks {lacking.value:.1f}, misclassified {wrong:.1f}")
+    return each(parts)
+
+
+def more_sensitive(r: Records, dataset: str, variants: Sequence[str], *, large: bool = False) -> Finding:
+    """Robust accuracy varies, and at least twice as far as clean accuracy."""
+    clean, robust = (r.accuracies(dataset, quantity, variants) for quantity in (STANDARD_CLEAN, ROBUST))
+    shared = [name for name in clean if name in robust]
+    if len(shared) < 2:
+        raise AbsentError(f"needs clean accuracy of standard and robust accuracy of PGD training on 2 variants of {dataset}")
+    (steady, said), (moved, told) = (ends({name: found[name] for name in shared}) for found in (clean, robust))
+    holds = (moved - steady).rises and moved.value >= MUCH_MORE * steady.value and (moved.beyond(COMPARABLE) or not large)
+    return Finding(holds, f"robust {told}, {moved}; clean {said}, {steady}")
+
+
+claim(
+    "3.1-mnist-is-more-binary-than-cifar10",
+    "MNIST's pixels are more binary, CIFAR10's more continuous: within its valid range the perturbable volume of MNIST is in "
+    "the lower half (corners of the cube), that of CIFAR10 in the upper half.",
+    _more_binary,
+)
+claim(
+    "3.1-binarized-images-lie-on-corners",
+    "Binarized MNIST and CIFAR10 saturated to ∞ lie on the corners of the cube: their perturbable volume is the least "
+    "possible, to within the bit to which the paper prints it.",
+    _on_corners,
+    certain="both round every pixel to 0 or 1",
+)
+claim(
+    "3.1-the-variants-keep-their-meaning",
+    "The variants keep what the images show. A proxy, as no person was asked: a network trained on a variant still reads it, "
+    "its clean accuracy (standard training) is at most 3 points below the original's, on all MNIST variants and on CIFAR10's "
+    "from level 2 to 16.",
+    _keep_their_meaning,
+)
+claim(
+    "3.2-pgd-is-the-strongest-attack",
+    "PGD is the strongest attack in general: on no model does another attack (PGD with other settings is none) leave less "
+    "robust accuracy than the paper's PGD, beyond the interval. The strongest other, AutoAttack, has a PGD of its own in it, "
+    "so the evidence says what PGD itself finds with more steps and starts.",
+    _strongest,
+)
+claim(
+    "3.3-clean-accuracy-is-stable",
+    "Over the MNIST variants the clean accuracy of standard training is stable: comparable, within 3 points.",
+    lambda r: stable(r.accuracies("mnist", STANDARD_CLEAN, MNIST)),
+)
+claim(
+    "3.3-mnist-pgd-training-costs-little-clean-accuracy",
+    "On MNIST variants PGD training lowers clean accuracy only slightly, by no more than 3 points.",
+    _little_cost,
+)
+claim(
+    "3.3-mnist-robustness-falls-with-smoothing",
+    "From the original to the smoothest MNIST robust accuracy and robustness w.r.t. predictions fall by more than 3 points, "
+    "and rise at no step, beyond the intervals.",
+    lambda r: (
+        trend(r.accuracies("mnist", ROBUST, SMOOTHING), -1, large=True, start="original")
+        & trend(r.accuracies("mnist", TO_PREDICTIONS, SMOOTHING), -1, large=True, start="original")
+    ),
+)
+claim(
+    "3.3-binarized-mnist-is-as-robust-as-accurate",
+    "On binarized MNIST PGD training reaches almost the same clean and robust accuracy, within 3 points.",
+    lambda r: almost_the_same(r, "mnist", PGD_CLEAN, ROBUST, ["binarize"]),
+)
+claim(
+    "3.3-mnist-losses-come-from-vulnerability",
+    "On every MNIST variant robustness w.r.t. predictions is almost the same as robust accuracy, within 3 points: what is lost "
+    "is lost to the attack, not to misclassification.",
+    lambda r: almost_the_same(r, "mnist", ROBUST, TO_PREDICTIONS, MNIST),
+)
+claim(
+    "3.3-cifar10-clean-accuracy-holds-to-level-16",
+    "From the original to saturation level 16 the clean accuracy of standard training is comparable, within 3 points.",
+    lambda r: stable(r.accuracies("cifar10", STANDARD_CLEAN, SATURATION[AT_2 : AT_16 + 1])),
+)
+claim(
+    "3.3-cifar10-clean-accuracy-falls-after-level-64",
+    "After saturation level 64 standard training loses more than 3 points of clean accuracy, beyond the interval: information "
+    "is lost.",
+    lambda r: trend(r.accuracies("cifar10", STANDARD_CLEAN, SATURATION[_AT_64:]), -1, large=True, start="saturate-64"),
+)
+claim(
+    "3.3-cifar10-robustness-rises-to-level-16",
+    "From the original to saturation level 16 the robust accuracy of PGD training rises by more than 3 points, falls at no "
+    "step, beyond the intervals, and rises by at least twice what clean accuracy loses.",
+    _rises_to_16,
+)
+claim(
+    "3.3-cifar10-numbers-before-level-16",
+    "Before level 16 PGD training goes from 43.2% to 79.7% robust and from 85.4% to 80.0% clean (to the digit printed; ours "
+    "within its interval).",
+    _numbers_before_16,
+)
+claim(
+    "3.3-cifar10-clean-meets-robust-after-level-16",
+    "From saturation level 16 on, the clean and the robust accuracy of PGD training are almost the same, within 3 points.",
+    lambda r: almost_the_same(r, "cifar10", PGD_CLEAN, ROBUST, SATURATION[AT_16:]),
+)
+claim(
+    "3.3-cifar10-robustness-to-predictions-keeps-rising",
+    "After saturation level 16 robustness w.r.t. predictions still rises, and falls at no step, beyond the intervals.",
+    lambda r: trend(r.accuracies("cifar10", TO_PREDICTIONS, SATURATION[AT_16:]), 1, start="saturate-16"),
+)
+claim(
+    "3.3-cifar10-is-less-robust-below-level-2",
+    "Below saturation level 2 robust accuracy is worse than on the original: it rises from level 1 to 2, and falls at no step, "
+    "beyond the intervals.",
+    lambda r: trend(_below_level_2(r, ROBUST), 1),
+)
+claim(
+    "3.3-cifar10-clean-accuracy-stays-below-level-2",
+    "Below saturation level 2 the clean accuracy of PGD training is almost that of the original: comparable, within 3 points.",
+    lambda r: stable(_below_level_2(r, PGD_CLEAN)),
+)
+claim(
+    "3.3-cifar10-saturated-losses-come-from-misclassification",
+    "From saturation level 64 on, what robust accuracy lacks of robustness w.r.t. predictions is the share misclassified to "
+    "begin with, to within 3 points.",
+    _saturated_losses,
+)
+claim(
+    "3.3-mnist-robustness-is-more-sensitive",
+    "Over the MNIST variants robust accuracy (PGD training) ranges at least twice as far as clean accuracy (standard "
+    "training), and farther beyond the interval.",
+    lambda r: more_sensitive(r, "mnist", MNIST),
+)
+claim(
+    "3.3-cifar10-robustness-is-more-sensitive",
+    "Over the CIFAR10 variants robust accuracy (PGD training) ranges at least twice as far as clean accuracy (standard "
+    "training), and farther beyond the interval.",
+    lambda r: more_sensitive(r, "cifar10", SATURATION),
+)
+
+
+def _cost_and_gap(r: Records, variant: str) -> tuple[Estimate, Estimate, str]:
+    """What PGD training costs of clean accuracy, and what the attack takes besides."""
+    standard, clean, robust = (
+        r.accuracy("fashion_mnist", variant, quantity) for quantity in (STANDARD_CLEAN, PGD_CLEAN, ROBUST)
+    )
+    cost, gap = standard - clean, clean.of_one_training() - robust.of_one_training()
+    return cost, gap, f"cost {cost}, gap {gap}"
+
+
+def _like_cifar10(r: Records) -> Finding:
+    cost, gap, said = _cost_and_gap(r, "original")
+    return Finding(all(found.beyond(COMPARABLE) and found.rises for found in (cost, gap)), said)
+
+
+def _like_binarized(r: Records) -> Finding:
+    cost, gap, said = _cost_and_gap(r, "edges")
+    return Finding(cost.within(COMPARABLE) and gap.within(COMPARABLE), said)
+
+
+def _harder_than_mnist(r: Records) -> Finding:
+    mnist = r.accuracy("mnist", "original", STANDARD_CLEAN)
+    found = r.accuracies("fashion_mnist", STANDARD_CLEAN, FASHION)
+    return each({name: more(mnist, accuracy) for name, accuracy in found.items()})
+
+
+claim(
+    "4.1-gamma-leaves-clean-accuracy",
+    "Over gamma mappings of CIFAR10 the clean accuracy of standard training remains comparable, within 3 points.",
+    lambda r: stable(r.accuracies("cifar10", STANDARD_CLEAN, GAMMAS)),
+)
+claim(
+    "4.1-gamma-moves-pgd-training",
+    "Over gamma mappings of CIFAR10 both the clean and the robust accuracy of PGD training vary largely: by more than 3 "
+    "points, beyond the interval.",
+    lambda r: varies(r.accuracies("cifar10", PGD_CLEAN, GAMMAS)) & varies(r.accuracies("cifar10", ROBUST, GAMMAS)),
+)
+claim(
+    "4.2-fashion-resembles-cifar10",
+    "On fashion-MNIST, as on CIFAR10, PGD training costs more than 3 points of clean accuracy and leaves more than 3 points "
+    "between clean and robust accuracy, beyond the intervals.",
+    _like_cifar10,
+)
+claim(
+    "4.2-edges-resemble-binarized-mnist",
+    "On edge-fashion-MNIST, as on binarized MNIST, PGD training costs little clean accuracy, at most 3 points, and leaves "
+    "almost none, at most 3 points, between clean and robust accuracy.",
+    _like_binarized,
+)
+claim(
+    "4.2-both-are-harder-than-mnist",
+    "Both are harder than MNIST: standard training reaches less clean accuracy on them, beyond the interval.",
+    _harder_than_mnist,
+)
+claim(
+    "4.2-edges-classify-worse-than-fashion",
+    "The edges hold less information: standard training reaches less clean accuracy on them than on fashion-MNIST, beyond the "
+    "interval.",
+    lambda r: more(*(r.accuracy("fashion_mnist", name, STANDARD_CLEAN) for name in FASHION)),
+)
+claim(
+    "4.2-edges-are-more-robust-than-fashion",
+    "And yet PGD training reaches more robust accuracy on the edges: more than 3 points, beyond the interval.",
+    lambda r: more(*(r.accuracy("fashion_mnist", name, ROBUST) for name in reversed(FASHION)), large=True),
+)

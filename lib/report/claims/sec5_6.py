@@ -1,0 +1,355 @@
+"""The claims of Sections 5 and 6."""
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+
+from scipy.stats import spearmanr
+
+from lib.report.claims.evidence import (
+    COMPARABLE,
+    MNIST,
+    PGD_CLEAN,
+    PLATEAU,
+    ROBUST,
+    SATURATION,
+    STANDARD_CLEAN,
+    AbsentError,
+    Finding,
+    Records,
+)
+from lib.report.claims.judging import claim, each, ends, more, pairs, trend
+from lib.report.claims.sec3_4 import AT_16, more_sensitive
+from lib.store.intervals import Estimate
+
+
+def _volume_factor(r: Records) -> Finding:
+    if r.cifar10 != "cifar10" or r.scale == "smoke":
+        raise AbsentError(f"is about the exact CIFAR10; recorded: {r.cifar10}, scale {r.scale}")
+    original, saturated = r.measured("cifar10", "log2_perturbable_volume", ["original", "saturate-inf"]).values()
+    return Finding(round(original - saturated) == 2990, f"{original:.0f} - ({saturated:.0f}) = {original - saturated:.0f} bits")
+
+
+def _boxed_and_unboxed(r: Records) -> dict[str, tuple[dict[str, Estimate], dict[str, Estimate]]]:
+    """By data set: robust accuracies within the box, and of the attack that may leave it, of the same variants."""
+    found = {}
+    for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION)):
+        quantities = (ROBUST, ("pgd", "robust_accuracy_unboxed"))
+        boxed, unboxed = (r.accuracies(dataset, quantity, variants, at_least=0) for quantity in quantities)
+        shared = [name for name in boxed if name in unboxed]
+        if shared:
+            found[dataset] = tuple({name: both[name] for name in shared} for both in (boxed, unboxed))
+    if sum(len(boxed) for boxed, _ in found.values()) < 2:
+        raise AbsentError("needs robust_accuracy and robust_accuracy_unboxed of 2 variants")
+    return found
+
+
+def unboxed_steps(r: Records) -> dict[str, Estimate]:
+    """What leaving the box adds to robust accuracy, by data set and variant."""
+    return {
+        f"{dataset} {name}": step
+        for dataset, both in _boxed_and_unboxed(r).items()
+        for name, step in pairs(*both, one_training=True).items()
+    }
+
+
+def _box_is_no_cause(r: Records) -> Finding:
+    parts = {}
+    for dataset, (boxed, unboxed) in _boxed_and_unboxed(r).items():
+        (before, _), (after, _), moves = ends(boxed), ends(unboxed), pairs(boxed, unboxed, one_training=True)
+        most = max(moves, key=lambda name: abs(moves[name].value))
+        holds = round(abs(after.value - before.value), 6) <= COMPARABLE and moves[most].within(COMPARABLE)
+        said = f"range {before.value:.1f}, unboxed {after.value:.1f}, moved most: {most} {moves[most]}"
+        parts[dataset] = Finding(holds, said)
+    return each(parts)
+
+
+def _same_distance(r: Records) -> Finding:
+    smoothed = r.accuracies("mnist", ROBUST, [f"smooth-{size}" for size in (3, 4, 5)], at_least=1)
+    parts = {}
+    for start in ("rescale-to-", "binarize+rescale-to-"):
+        scaled = r.accuracies("mnist", ROBUST, [start + name for name in smoothed], at_least=1)
+        parts |= {name: more(found, smoothed[name.removeprefix(start)]) for name, found in scaled.items()}
+    return each(parts)
+
+
+def rank_correlations(r: Records, judge: Callable[[float, float], bool]) -> Finding:
+    """Of inter-class distance and robust accuracy over the variants of each set: `judge` of Spearman's ρ and its p value."""
+    parts = {}
+    for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION)):
+        distances = r.measured(dataset, "inter_class_distance", variants, at_least=5)
+        robust = r.accuracies(dataset, ROBUST, distances, at_least=5)
+        pairs = [(distances[name], found.value) for name, found in robust.items()]
+        found = spearmanr(*zip(*pairs, strict=True), alternative="greater")
+        said = f"ρ = {found.statistic:.2f} over {len(pairs)} variants, one-sided p = {found.pvalue:.2g}"
+        parts[dataset] = Finding(bool(judge(found.statistic, found.pvalue)), said)
+    return each(parts)
+
+
+def _beyond_width_1(by_width: Mapping[float, Estimate]) -> Finding:
+    """No wider network is better by more than 1 point, beyond the interval."""
+    gains = {width: found - by_width[1.0] for width, found in by_width.items() if width > 1}
+    best = max(gains, key=lambda width: gains[width].value)
+    grows = gains[best].rises and not gains[best].within(PLATEAU)
+    return Finding(not grows, f"{gains[best]} at {best:g}")
+
+
+def _around_width_1(r: Records, dataset: str, quantity: tuple, split: str, *, below: bool = False) -> dict[str, dict]:
+    """The variants that have width 1 and a wider one (and, if asked, a narrower one)."""
+    found = r.over("widen_factor", dataset, quantity, split)
+    kept = {name: by for name, by in found.items() if 1.0 in by and max(by) > 1 and (min(by) < 1 or not below)}
+    if not kept:
+        raise AbsentError(f"needs widen factor 1{', a smaller' if below else ''} and a larger one on {dataset}")
+    return kept
+
+
+def _width_ignored(r: Records) -> Finding:
+    parts = {}
+    for split in ("train", "test"):
+        for variant, found in r.over("widen_factor", "mnist", STANDARD_CLEAN, split).items():
+            spread, _ = ends(found)
+            parts[f"{variant} ({split})"] = Finding(spread.within(PLATEAU), f"{spread.value:.1f} apart")
+    return each(parts)
+
+
+def _clean_plateau(r: Records) -> Finding:
+    parts = {}
+    for split in ("train", "test"):
+        for variant, found in _around_width_1(r, "mnist", PGD_CLEAN, split, below=True).items():
+            gain, beyond, reached = found[1.0] - found[min(found)], _beyond_width_1(found), found[max(found)].value
+            said = f"{gain} up to width 1, then {beyond.evidence}, {reached:.1f} at {max(found):g}"
+            parts[f"{variant} ({split})"] = Finding(gain.rises and beyond.holds and reached >= 100 - COMPARABLE, said)
+    return each(parts)
+
+
+def _training_robustness(r: Records, dataset: str, *, enough: float) -> Finding:
+    """On the training images each widening adds, beyond the interval, unless `enough` is reached."""
+    parts = {}
+    for variant, found in r.over("widen_factor", dataset, ROBUST, "train").items():
+        widths = list(found)
+        steps = {after: found[after] - found[before] for before, after in pairwise(widths)}
+        stuck = [w for w, step in steps.items() if not step.rises and found[w].value < enough]
+        said = [f"{found[w].value:.1f} at {w:g}, {steps[w]}" for w in stuck or widths[-1:]]
+        parts[variant] = Finding(not stuck, ", ".join(said))
+    return each(parts)
+
+
+def _test_plateau(r: Records, dataset: str) -> Finding:
+    return each({name: _beyond_width_1(found) for name, found in _around_width_1(r, dataset, ROBUST, "test").items()})
+
+
+def _robust_gap(r: Records) -> Finding:
+    train, test = (_around_width_1(r, "mnist", ROBUST, split) for split in ("train", "test"))
+    growth = {}
+    for variant in (name for name in train if name in test):
+        widest = max(train[variant].keys() & test[variant].keys())
+        narrow, wide = (train[variant][width].value - test[variant][width].value for width in (1.0, widest))
+        growth[variant] = wide - narrow
+    shrinks = each({name: Finding(step >= -PLATEAU, f"{step:+.1f}") for name, step in growth.items()})
+    mean = sum(growth.values()) / len(growth)
+    return Finding(mean > 0 and shrinks.holds, f"{mean:+.1f} on average; {shrinks.evidence}")
+
+
+def _gain(found: Mapping[float, Estimate]) -> Estimate:
+    """From the smallest to the largest."""
+    return found[max(found)] - found[min(found)]
+
+
+def _any_sample_fitted(r: Records) -> Finding:
+    found = r.over("train_size", "mnist", STANDARD_CLEAN, "train")
+    lowest = {name: min(estimate.value for estimate in by_size.values()) for name, by_size in found.items()}
+    return each({name: Finding(value >= 100 - COMPARABLE, f"at least {value:.1f}") for name, value in lowest.items()})
+
+
+def _clean_grows_with_sample(r: Records) -> Finding:
+    return each({name: trend(found, 1) for name, found in r.over("train_size", "mnist", STANDARD_CLEAN, "test").items()})
+
+
+def _sample_matters_more(r: Records) -> Finding:
+    clean, robust = (r.over("train_size", "mnist", quantity, "test") for quantity in (STANDARD_CLEAN, ROBUST))
+    more = {name: _gain(robust[name]) - _gain(clean[name]) for name in clean if name in robust}
+    return each({name: Finding(gain.rises, f"{gain}") for name, gain in more.items()})
+
+
+def _overfitting_shrinks(r: Records, dataset: str, but: str = "") -> Finding:
+    train, test = (r.over("train_size", dataset, ROBUST, split) for split in ("train", "test"))
+    parts = {}
+    for variant in (name for name in train if name in test and name != but):
+        fall, rise = _gain(train[variant]), _gain(test[variant])
+        parts[variant] = Finding(fall.falls and rise.rises, f"train {fall}, test {rise}")
+    return each(parts)
+
+
+def _plateau_at_27000(r: Records) -> Finding:
+    parts = {}
+    for split in ("train", "test"):
+        for variant, found in r.over("train_size", "mnist", ROBUST, split).items():
+            if 27000 in found and max(found) > 27000:
+                step = found[max(found)] - found[27000]
+                parts[f"{variant} ({split})"] = Finding(step.within(PLATEAU), f"{step}")
+    return each(parts)
+
+
+def _no_plateau(r: Records) -> Finding:
+    parts = {}
+    for variant, found in r.over("train_size", "cifar10", ROBUST, "test").items():
+        before, last = sorted(found)[-2:]
+        step = found[last] - found[before]
+        parts[variant] = Finding(step.rises, f"{step} from {before} to {last}")
+    return _overfitting_shrinks(r, "cifar10") & each(parts)
+
+
+def _cornered_sets_differ(r: Records) -> Finding:
+    gains = {}
+    for quantity in (ROBUST, STANDARD_CLEAN):
+        for dataset, variant in (("cifar10", "saturate-inf"), ("mnist", "binarize")):
+            found = r.over("train_size", dataset, quantity, "test")
+            if variant not in found:
+                raise AbsentError(
+                    f"needs {quantity[1]} of {quantity[0]} training on {dataset} {variant} at two training set sizes"
+                )
+            gains.setdefault(quantity, []).append(_gain(found[variant]))
+    (cifar10, mnist), (harder, easier) = gains[ROBUST], gains[STANDARD_CLEAN]
+    differ, task = cifar10 - mnist, harder - easier
+    said = f"robust: CIFAR10 {cifar10}, MNIST {mnist}, {differ}; clean, standard training: {task}"
+    return Finding(differ.beyond(COMPARABLE) and (differ - task).beyond(COMPARABLE), said)
+
+
+def _binarized_is_the_exception(r: Records) -> Finding:
+    train, test = (r.over("train_size", "mnist", ROBUST, split) for split in ("train", "test"))
+    if not ("binarize" in train and "binarize" in test):
+        raise AbsentError("needs robust accuracy of PGD training on mnist binarize at two training set sizes")
+    fall, rise = _gain(train["binarize"]), _gain(test["binarize"])
+    return Finding(
+        not (fall.falls and fall.beyond(COMPARABLE)) and not (rise.rises and rise.beyond(COMPARABLE)),
+        f"train {fall}, test {rise}",
+    )
+
+
+claim(
+    "5.1-volumes-differ-by-2-to-the-2990",
+    "The perturbable volumes of original and ∞-saturated CIFAR10 differ by a factor of 2^2990 (to the bit).",
+    _volume_factor,
+)
+claim(
+    "5.1-the-box-is-not-the-cause",
+    "Without the box the variants differ as before: their robust accuracies range as far, to within 3 points, and none of them "
+    "moves by more than 3 points.",
+    _box_is_no_cause,
+)
+claim(
+    "5.2-the-same-distance-and-another-robustness",
+    "At the same inter-class distance, scaled original and scaled binarized MNIST are more robust than smoothed MNIST, beyond "
+    "the interval.",
+    _same_distance,
+)
+claim(
+    "5.2-distance-goes-along-with-robustness",
+    "On MNIST and on CIFAR10 variants inter-class distance is positively correlated with robust accuracy (Spearman's ρ over at "
+    "least 5 variants, one-sided p < .05).",
+    lambda r: rank_correlations(r, lambda rho, p: rho > 0 and p < 0.05),
+)
+claim(
+    "5.3-mnist-standard-training-ignores-width",
+    "On MNIST variants the training and the test accuracy of standard training do not depend on the network's width: within 1 "
+    "point, since all are above 97%.",
+    _width_ignored,
+)
+claim(
+    "5.3-mnist-pgd-clean-accuracy-plateaus-at-width-1",
+    "On MNIST variants the training and the test accuracy of PGD training rise with the width up to 1, beyond the interval, "
+    "then by no more than 1 point, and are then nearly 100% (at most 3 points below).",
+    _clean_plateau,
+)
+claim(
+    "5.3-mnist-training-robustness-grows-with-width",
+    "On MNIST variants robust accuracy on the training images rises with each widening, beyond the interval, until it is "
+    "nearly 100% (at most 3 points below).",
+    lambda r: _training_robustness(r, "mnist", enough=100 - COMPARABLE),
+)
+claim(
+    "5.3-mnist-test-robustness-stops-at-width-1",
+    "On MNIST variants robust accuracy on the test images stops rising after width 1: no wider network is better by more than "
+    "1 point, beyond the interval.",
+    lambda r: _test_plateau(r, "mnist"),
+)
+claim(
+    "5.3-mnist-robust-generalization-gap-grows",
+    "On MNIST variants more width than 1 widens the gap between robust accuracy on training and on test images: on average, "
+    "and it shrinks by more than 1 point on none.",
+    _robust_gap,
+)
+claim(
+    "5.3-cifar10-training-robustness-keeps-growing",
+    "On CIFAR10 variants robust accuracy on the training images rises with every widening, beyond the interval.",
+    lambda r: _training_robustness(r, "cifar10", enough=math.inf),
+)
+claim(
+    "5.3-cifar10-test-robustness-stops-at-width-1",
+    "On CIFAR10 variants robust accuracy on the test images stops rising after width 1: no wider network is better by more "
+    "than 1 point, beyond the interval.",
+    lambda r: _test_plateau(r, "cifar10"),
+)
+claim(
+    "5.3-mnist-any-sample-is-fitted",
+    "Standard training fits MNIST training sets of every size tested to nearly 100% (at most 3 points below).",
+    _any_sample_fitted,
+)
+claim(
+    "5.3-mnist-clean-accuracy-grows-with-the-sample",
+    "On MNIST variants the clean test accuracy of standard training rises with the number of training images, and falls at no "
+    "step, beyond the intervals.",
+    _clean_grows_with_sample,
+)
+claim(
+    "5.3-mnist-the-sample-matters-more-for-robustness",
+    "On MNIST variants more training images add more to the robust accuracy of PGD training than to the clean accuracy of "
+    "standard training, beyond the interval (test images).",
+    _sample_matters_more,
+)
+claim(
+    "5.3-mnist-robust-overfitting-shrinks-with-the-sample",
+    "On MNIST variants but the binarized one, from the fewest to the most training images robust accuracy falls on the "
+    "training images and rises on the test images, beyond the intervals.",
+    lambda r: _overfitting_shrinks(r, "mnist", but="binarize"),
+)
+claim(
+    "5.3-binarized-mnist-is-the-exception",
+    "Binarized MNIST is the exception: from the fewest to the most training images its robust accuracy neither falls on the "
+    "training images nor rises on the test images by more than 3 points, beyond the interval.",
+    _binarized_is_the_exception,
+)
+claim(
+    "5.3-mnist-plateaus-at-27000-images",
+    "On MNIST variants 27,000 training images are enough: all 60,000 change robust accuracy, on training and on test images, "
+    "by no more than 1 point.",
+    _plateau_at_27000,
+)
+claim(
+    "5.3-cifar10-more-images-always-help",
+    "On CIFAR10 variants more training images lower robust accuracy on the training images and raise it on the test images, "
+    "and the last step to all images still raises the latter, beyond the intervals.",
+    _no_plateau,
+)
+claim(
+    "5.3-cornered-sets-differ-in-sample-complexity",
+    "Binarized MNIST and ∞-saturated CIFAR10, both on corners, differ in sample complexity: from the fewest to the most "
+    "training images their robust accuracies rise by amounts that differ by more than 3 points, beyond the interval, and not "
+    "only as the two tasks do: by more than 3 points, beyond the interval, from what the clean accuracies of standard training "
+    "differ by (test images).",
+    _cornered_sets_differ,
+)
+
+
+def _sensitive(r: Records) -> Finding:
+    up_to_16 = SATURATION[: AT_16 + 1]
+    return each({name: more_sensitive(r, name, found, large=True) for name, found in (("mnist", MNIST), ("cifar10", up_to_16))})
+
+
+claim(
+    "6-robustness-is-sensitive-to-the-distribution",
+    "Robust accuracy is sensitive to transformations that keep the meaning: on MNIST and on CIFAR10 variants (up to level 16, "
+    "where standard training keeps its accuracy) it ranges over more than 3 points beyond the interval, at least twice as far "
+    "as clean accuracy.",
+    _sensitive,
+)

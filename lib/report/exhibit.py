@@ -1,0 +1,247 @@
+"""An exhibit is declared once, under its name: the function that makes it, and what it reads. A page shows it by that name.
+
+exhibit("table-2", robustness_table, runs("table-2"), published("table-2"))
+page = report.page(globals())
+page.show("table-2")
+"""
+
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import get_type_hints
+
+import pandas as pd
+from IPython.display import HTML, Markdown
+from matplotlib.figure import Figure
+
+from lib.report.table import Table
+from lib.report.words import badge, stamp
+from lib.run import experiments
+from lib.store import grid, results
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What an exhibit reads: `read` gives it to a page. `records`: the exhibits of the grid and the benchmarks it comes from.
+
+    `everything`: it is read from all records there are. `framed`: what it reads has a badge, and goes into the page's stamp.
+    """
+
+    read: Callable[["Page"], object]
+    records: tuple[str, ...] = ()
+    everything: bool = False
+    framed: bool = True
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A declaration: `make` takes what `reads` gives, in that order, and the options.
+
+    Sources may stand in mappings and tuples.
+    """
+
+    name: str
+    make: Callable[..., object]
+    reads: tuple[object, ...]
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> type:
+        """`Table`, `Figure`, `HTML` or `str`."""
+        return get_type_hints(self.make)["return"]
+
+    def sources(self) -> list[Source]:
+        """All that it reads."""
+        return list(_sources(self.reads))
+
+    def records(self) -> list[str]:
+        """The exhibits of the grid and the benchmarks whose records it reads, by name."""
+        return sorted({name for source in self.sources() for name in source.records})
+
+    def everything(self) -> bool:
+        """Whether it is read from all records there are."""
+        return any(source.everything for source in self.sources())
+
+    def badged(self) -> bool:
+        """Whether it is a table of records, which a badge stands below."""
+        return self.kind is Table and any(source.framed and source.records for source in self.sources())
+
+
+EXHIBITS: dict[str, Exhibit] = {}
+
+
+def exhibit(name: str, make: Callable[..., object], /, *reads: object, **options: object) -> None:
+    """Declare an exhibit. ValueError where the name is taken."""
+    if name in EXHIBITS:
+        raise ValueError(f"exhibit {name!r} is declared twice")
+    EXHIBITS[name] = Exhibit(name, make, reads, options)
+
+
+def _sources(read: object) -> Iterator[Source]:
+    if isinstance(read, Source):
+        yield read
+    elif isinstance(read, Mapping):
+        yield from _sources(tuple(read.values()))
+    elif isinstance(read, (tuple, list)):
+        for each in read:
+            yield from _sources(each)
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+@cache
+def runs(name: str) -> Source:
+    """The records of an exhibit of the grid, as `results.select` gives them; where a scale is named, computed before."""
+    return Source(lambda page: page.collected(name, experiments.collect, results.select, trains=True), (name,))
+
+
+@cache
+def tables(name: str) -> Source:
+    """What an exhibit's measurements left, as `results.tables` gives it."""
+    return Source(lambda page: page.collected(name, experiments.collect_tables, results.tables), (name,))
+
+
+@cache
+def histograms(name: str) -> Source:
+    """The pixel histograms of an exhibit, as `results.histograms` gives them."""
+    return Source(lambda page: page.collected(name, experiments.collect_histograms, results.histograms), (name,))
+
+
+@cache
+def measurements(name: str) -> Source:
+    """What was measured of an exhibit's sets, as `results.select` gives it."""
+    return Source(lambda page: page.collected(name, experiments.collect, results.select), (name,))
+
+
+@cache
+def outcomes(name: str) -> Source:
+    """What became of each image of an exhibit, as `results.outcomes` gives it."""
+
+    def read(page: Page) -> pd.DataFrame:
+        page.value(runs(name))
+        return results.outcomes(name, page.scale_of(name), seeds=page.seeds)
+
+    return Source(read, (name,))
+
+
+@cache
+def lucky(name: str) -> Source:
+    """As `results.lucky` gives it."""
+    return Source(lambda page: results.lucky(name, page.scale_of(name), seeds=page.seeds), (name,), framed=False)
+
+
+@cache
+def benchmark(name: str) -> Source:
+    """The record of a benchmark."""
+    return Source(lambda page: results.benchmark(name), (name,), framed=False)
+
+
+@cache
+def published(name: str = "") -> Source:
+    """The paper's numbers of one of its exhibits; without a name all of them."""
+    return Source(lambda page: results.published(name) if name else results.published(), framed=False)
+
+
+@cache
+def pictures(*sets: str, names: Callable[["Page"], list[str]], count: int = 2) -> Source:
+    """Test images under the transforms that `names` gives, and where they come from."""
+    return Source(lambda page: experiments.pictures(*sets, names=names(page), count=count), framed=False)
+
+
+def computed(read: Callable[["Page"], object]) -> Source:
+    """What is read from all records there are."""
+    return Source(read, everything=True, framed=False)
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+class Page:
+    """What a notebook asks for: a scale, seeds and a device; it reads what exhibits need, once, and shows them."""
+
+    def __init__(self, scale: str = "auto", seeds: int | str = "all", device: str = "auto", *, compute: bool = True) -> None:
+        self.scale, self.seeds, self.device, self.compute = scale, seeds, device, compute
+        self._computes = compute
+        self._read: dict[Hashable, object] = {}
+        self._frames: dict[str, pd.DataFrame] = {}
+
+    def scale_of(self, name: str) -> str:
+        """The page's scale, or, where the exhibit is not declared at it, `auto`."""
+        return self.scale if self.scale in grid.exhibit(name)["scales"] else "auto"
+
+    def collected(self, name: str, collect: Callable, read: Callable, *, trains: bool = False) -> pd.DataFrame:
+        """The records of an exhibit of the grid, computed before unless the page only reads."""
+        asked = {"seeds": self.seeds_of(name)} if trains else {}
+        if self._computes and trains:
+            asked["device"] = self.device
+        found = (collect if self._computes else read)(name, self.scale_of(name), **asked)
+        self._frames.setdefault(name, found)
+        return found
+
+    def seeds_of(self, name: str) -> int | str:
+        """How many seeds are asked for, at most as many as the exhibit declares."""
+        if self.seeds == "all" or self.scale_of(name) == "auto":
+            return self.seeds
+        declared = {run.seed for run in grid.runs(name, self.scale) if isinstance(run, grid.Run)}
+        return min(int(self.seeds), len(declared))
+
+    def value(self, read: object, of: Collection[str] | None = None) -> object:
+        """What a source, or a mapping or tuple of them, gives this page; of a mapping, what has the names `of`."""
+        if isinstance(read, Mapping):
+            return {name: self.value(each) for name, each in read.items() if of is None or name in of}
+        if isinstance(read, (tuple, list)):
+            return type(read)(self.value(each) for each in read)
+        if not isinstance(read, Source):
+            return read
+        if read not in self._read:
+            self._read[read] = read.read(self)
+        return self._read[read]
+
+    def make(self, name: str, of: Collection[str] | None = None) -> Figure | Table | HTML | str:
+        """The exhibit of that name, `of` some of the data sets that it is of. ValueError for an unknown one."""
+        if name not in EXHIBITS:
+            raise ValueError(f"unknown exhibit {name!r}; allowed: {', '.join(EXHIBITS)}")
+        declared = EXHIBITS[name]
+        return declared.make(*(self.value(read, of) for read in declared.reads), **declared.options)
+
+    def badge(self, name: str) -> str:
+        """What the numbers of an exhibit are: a line for each of its frames."""
+        named = dict.fromkeys(record for source in EXHIBITS[name].sources() if source.framed for record in source.records)
+        return "\n\n".join(dict.fromkeys(badge(self._frames[record]) for record in named if record in self._frames))
+
+    def show(self, *names: str, of: Collection[str] | None = None, compute: bool = True) -> None:
+        """Display exhibits in the notebook, tables with a badge below, and hand them to the page that refers to them.
+
+        `of`: some of the data sets that they are of, all by default; `compute`: False reads the records there are.
+        """
+        self._computes = self.compute and compute
+        for name in names:
+            made = self.make(name, of)
+            show(name, made)
+            if isinstance(made, Table) and (about := self.badge(name)):
+                show(f"{name}-badge", about)
+
+    def stamp(self) -> None:
+        """Show the line at the end of a page: scale, data, device, commit and date of the records it has read."""
+        show("stamp", stamp([*self._frames.values()]))
+
+
+def page(namespace: Mapping[str, object] | None = None, *, compute: bool = True, **allowed: tuple[str, ...]) -> Page:
+    """The page of a notebook, whose parameters are checked first: `experiments.check_parameters`. Without any, a page reads."""
+    if namespace is None:
+        return Page(compute=False)
+    experiments.check_parameters(namespace, **allowed)
+    return Page(namespace["scale"], namespace["seeds"], namespace["device"], compute=compute)
+
+
+def show(name: str, made: Figure | Table | HTML | str) -> None:
+    """Display what an exhibit is in the notebook and hand it, under `name`, to the page that refers to it."""
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+    from myst_nb import glue
+
+    if isinstance(made, (Figure, HTML)):
+        set_matplotlib_formats("svg")
+        glue(name, made)
+    else:
+        glue(name, Markdown(made.markdown() if isinstance(made, Table) else made))

@@ -1,0 +1,76 @@
+"""What figures share. Ours is solid, the paper dashed.
+
+Colour tells the quantity, throughout the book; where a panel shows one quantity, it tells the variant.
+"""
+
+from collections.abc import Sequence
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lib.report.values import share_intervals, span
+from lib.report.words import badge, plain
+
+STYLE = {
+    "figure.dpi": 100,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "svg.hashsalt": "exhibits",  # the same figure gives the same file
+}
+
+
+def error_bar(row: pd.Series) -> tuple[float, float]:
+    """The lengths of the error bar below and above the mean."""
+    if not row["seeds"] > 0:
+        return (np.nan, np.nan)
+    low, high = span(row)
+    return (row["mean"] - low, high - row["mean"])
+
+
+def footer(figure: Figure, *frames: pd.DataFrame) -> None:
+    """The badges of the frames, below a figure."""
+    said = dict.fromkeys(wrapped(plain(badge(frame))) for frame in frames)
+    figure.supxlabel("\n".join(said), fontsize=7, color="dimgrey", parse_math=False)
+
+
+def wrapped(text: str, width: int = 110) -> str:
+    """A line of parts with " · " between them, broken there."""
+    lines = [""]
+    for part in text.split(" · "):
+        joined = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(joined) > width:
+            lines.append(part)
+        else:
+            lines[-1] = joined
+    return "\n".join(lines)
+
+
+def not_yet(figure: Figure, rows: pd.DataFrame) -> Figure:
+    """A figure that says how to compute what is missing."""
+    figure.set_size_inches(7.2, 1.0)
+    ax = figure.subplots()  # a notebook shows no figure without axes
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, f"not computed yet; compute it with:\n{rows.attrs['command']}", ha="center", va="center")
+    return figure
+
+
+def share_bars(ax: Axes, rows: pd.DataFrame, column: str, x: str, **style) -> None:
+    """Shares of `n` in percent with Wilson's 95% intervals."""
+    shares = 100 * rows[column] / rows["n"]
+    spans = [(share - low, high - share) for share, (low, high) in zip(shares, share_intervals(rows, column), strict=True)]
+    spans = np.maximum(np.transpose(spans), 0)  # Wilson's interval may end a rounding error short of 0 or 100
+    ax.errorbar(rows[x], shares, yerr=spans, **{"linestyle": "none", "capsize": 2, "markersize": 4, **style})
+
+
+def looks_of(variants: Sequence[str]) -> dict[str, dict]:
+    """Colour and marker of each variant."""
+    colours = sns.color_palette("viridis", len(variants))
+    looks = zip(variants, colours, cycle("oD^vs<>ph"), strict=False)  # the markers have no end
+    return {name: {"color": colour, "marker": marker, "markersize": 4.5} for name, colour, marker in looks}

@@ -1,0 +1,129 @@
+"""Appendix D.1: volumes and boxes, variant by variant."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from lib.report.exhibit import exhibit, measurements, published, runs
+from lib.report.table import NOT_IN_PAPER, Column, Table
+from lib.report.values import (
+    BOXED,
+    UNBOXED,
+    accuracy,
+    listed,
+    measured_values,
+    our_number,
+    out_of_the_box,
+    over_seeds,
+    paper_eps,
+    paper_values,
+    printed,
+)
+from lib.report.words import from_to, set_name, to_compute, transform_label
+
+
+def perturbable_volume_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> Table:
+    """Table 6: mean log2 perturbable volume of test images, in bits, with the range that is possible.
+
+    `sets`: from the paper's name of a data set, or `fashion_mnist`, to what was measured of its variants. The paper's values
+    are whole bits, truncated toward zero: of ours, "truncated" is what it would have printed. The range is that of d pixels:
+    d·log2(eps) in a corner of the cube to d·log2(2·eps) where no face is near.
+    """
+    columns = [
+        Column("data set"), Column("variant"), Column("paper", ".0f", absent=""), Column("ours", ".2f"),
+        Column("truncated", ".0f"), Column("possible", write=lambda ends: f"{ends[0]:.1f} to {ends[1]:.1f}", left=False),
+    ]  # fmt: skip
+    rows = []
+    for name, measured in sets.items():
+        theirs = paper[paper["dataset"] == name]
+        printed = theirs.set_index("transform")["value"]
+        values = measured_values(measured, "log2_perturbable_volume")
+        label = set_name(measured["dataset"].iloc[0] if len(measured) else name)
+        eps = paper_eps(name)
+        pixels = 3 * 32 * 32 if name == "cifar10" else 28 * 28
+        possible = pixels * np.log2(eps), pixels * np.log2(2 * eps)
+        for transform in listed(measured, theirs):
+            value = values.get(transform, np.nan)
+            theirs_here = printed.get(transform, np.nan)
+            rows.append((label, transform_label(transform), theirs_here, value, np.trunc(value), possible))
+    return Table(columns, rows)
+
+
+def perturbable_volume_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
+    """How many of Table 6's values ours give when truncated as the paper's are, and by how much the others miss."""
+    said = []
+    for name, measured in sets.items():
+        printed = paper[paper["dataset"] == name].set_index("transform")["value"]
+        both = pd.DataFrame({"theirs": printed, "ours": measured_values(measured, "log2_perturbable_volume")}).dropna()
+        if both.empty:
+            if len(printed):
+                said.append(f"{set_name(name)}: not computed yet; {to_compute(measured)}")
+            continue
+        same = int((np.trunc(both["ours"]) == both["theirs"]).sum())
+        most = (np.trunc(both["ours"]) - both["theirs"]).abs().max()
+        rest = "" if same == len(both) else f"; the largest difference is {most:.0f} bits"
+        said.append(
+            f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): **{same} of {len(both)}** values are "
+            f"the paper's to the last digit{rest}."
+        )
+    return " ".join(said)
+
+
+def unboxed_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> Table:
+    """Table 7: robust accuracy under PGD within the unit cube and under PGD that may leave it, in percent of test images.
+
+    `sets`: from the paper's name of a data set to ours. The change is that from within to without, on either side.
+    """
+    columns = [
+        Column("variant"), printed("within: paper"), accuracy("within: ours"), printed("without: paper"),
+        accuracy("without: ours"), Column("change: paper", "+.1f", absent=NOT_IN_PAPER), Column("change: ours", "+.1f"),
+    ]  # fmt: skip
+    rows = []
+    for name, ours in sets.items():
+        theirs = paper[paper["dataset"] == name]
+        boxed, unboxed = (paper_values(theirs, *quantity) for quantity in (BOXED, UNBOXED))
+        mine = [over_seeds(ours, *quantity) for quantity in (BOXED, UNBOXED)]
+        label = set_name(ours["dataset"].iloc[0] if len(ours) else name)
+        for transform in listed(theirs, ours):
+            within, without = (values.get(transform, np.nan) for values in (boxed, unboxed))
+            ours_within, ours_without = (
+                our_number(found, transform, value) for found, value in zip(mine, (within, without), strict=True)
+            )
+            rows.append(
+                (
+                    f"{label}, {transform_label(transform)}", within, ours_within, without, ours_without, without - within,
+                    ours_without.value - ours_within.value,
+                )
+            )  # fmt: skip
+    return Table(columns, rows)
+
+
+def unboxed_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
+    """By how much robust accuracy moves when the attack may leave the cube, ours and the paper's over the same variants."""
+    said = []
+    for name, ours in sets.items():
+        change = out_of_the_box(over_seeds(ours, *BOXED)["mean"], over_seeds(ours, *UNBOXED)["mean"])
+        if change.empty:
+            said.append(f"{set_name(name)}: not computed yet; {to_compute(ours)}")
+            continue
+        rows = paper[paper["dataset"] == name]
+        theirs = out_of_the_box(paper_values(rows, *BOXED), paper_values(rows, *UNBOXED))[change.index]
+        of = f"{len(change)} variant{'s' * (len(change) > 1)}"
+        span = f"**{change.min():+.1f}** ({transform_label(change.idxmin())})"
+        if len(change) > 1:
+            span += f" to **{change.max():+.1f} points** ({transform_label(change.idxmax())})"
+        said.append(
+            f"{set_name(ours['dataset'].iloc[0])} (scale {ours.attrs['scale']}, {of}): "
+            f"outside the cube the attack moves robust accuracy by {span}; in the paper, over the same, by {from_to(theirs)}."
+        )
+    return " ".join(said)
+
+
+_VOLUMES = {"mnist": "volumes-mnist", "cifar10": "volumes-cifar10", "fashion_mnist": "volumes-fashion"}
+_MEASURED = {name: measurements(each) for name, each in _VOLUMES.items()}
+_BOXES = {name: runs(f"table-7-{name}") for name in ("mnist", "cifar10")}
+exhibit("table-6", perturbable_volume_table, _MEASURED, published("table-6"))
+exhibit("table-6-seen", perturbable_volume_seen, _MEASURED, published("table-6"))
+exhibit("table-7", unboxed_table, _BOXES, published("table-7"))
+exhibit("table-7-seen", unboxed_seen, _BOXES, published("table-7"))

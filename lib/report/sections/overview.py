@@ -1,0 +1,290 @@
+"""The scorecard's tables and its figure, and the claims' verdicts. Frames as `lib.report.scorecard` and `lib.report.claims` give them in."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.report import claims, scorecard
+from lib.report.claims.marks import marks
+from lib.report.exhibit import Page, Source, computed, exhibit, published, runs
+from lib.report.plot import STYLE, footer
+from lib.report.sections.sec5 import capacity_table, capacity_tables
+from lib.report.table import Column, Number, Strong, Table
+from lib.report.values import QUANTITIES
+from lib.report.words import downloads, set_name, transform_label, words
+
+_EXHIBITS = {
+    "section-2.2": "Section 2.2", "example-2": "Example 2", "footnote-1": "Footnote 1", "figure-3b": "Figure 3b",
+}  # fmt: skip
+
+
+def exhibit_label(name: str) -> str:
+    """An exhibit's name as the paper has it: `table-2` → "Table 2"."""
+    return _EXHIBITS.get(name, name.replace("-", " ").capitalize())
+
+
+# With how many decimals, at least, the paper prints a quantity; an accuracy with one.
+_DECIMALS = {
+    "log2_perturbable_volume": 0,
+    "vulnerable_percent_at_least": 0,
+    "inter_class_distance": 2,
+    "certified_error": 2,
+    "scale_factor": 3,
+}
+
+
+def numbers_table(found: pd.DataFrame) -> Table:
+    """Each of the paper's numbers and ours, in its unit: percent, bits, ℓ2 distance or a factor.
+
+    `found`: as `scorecard.numbers` gives it. "–" marks what is not computed.
+    """
+    columns = [
+        Column("of"), Column("data"), Column("variant"), Column("training"), Column("w", "g", absent=""), Column("split"),
+        Column("quantity"), Column("paper", ".1f"), Column("ours", ".2f"), Column("interval", ".1f", write=_ends),
+        Column("Δ", "+.2f"), Column("state"), Column("within 3", left=False), Column("our w", "g", absent=""),
+        Column("our recipe"), Column("seeds", "g", absent=""), Column("scale"),
+    ]  # fmt: skip
+    rows = []
+    for row in found.itertuples():
+        form = f".{_OURS_DECIMALS.get(row.metric, 2)}f"
+        ours = Number(row.ours, row.low, row.high, form=form)
+        rows.append(
+            (
+                exhibit_label(row.exhibit), _set(row.dataset, row.our_dataset),
+                transform_label(row.transform) if row.transform else "", row.training, row.widen_factor, row.split,
+                row.metric.replace("_", " "), Number(row.value, form=f".{_decimals(row.value, row.metric)}f"), ours, ours,
+                Number(row.difference, form=f"+{form}"), row.state, "yes" if row.close is True else "", row.our_width,
+                row.recipe if isinstance(row.recipe, str) else "", row.seeds if row.training else np.nan,
+                row.scale if isinstance(row.scale, str) and np.isfinite(row.ours) else "",
+            )
+        )  # fmt: skip
+    return Table(columns, rows)
+
+
+# With how many decimals ours is shown, where not with two.
+_OURS_DECIMALS = {"scale_factor": 3, "log2_perturbable_volume": 0}
+
+
+def _ends(number: Number) -> str:
+    return f"{number.low:.1f} to {number.high:.1f}" if np.isfinite(number.low) else ""
+
+
+def _decimals(value: float, metric: str) -> int:
+    """With how many decimals the paper's tables have a number: an accuracy of 99.0 keeps its zero."""
+    return max(_DECIMALS.get(metric, 1), len(f"{value:g}".partition(".")[2]))
+
+
+def _set(paper: str, ours: object) -> str:
+    """The paper's data set, and ours where it is another."""
+    name = set_name(paper) if paper in ("mnist", "fashion_mnist", "cifar10") else paper
+    return f"{name}; ours {set_name(ours)}" if isinstance(ours, str) and ours != paper else name
+
+
+def totals_table(totals: pd.DataFrame) -> Table:
+    """By exhibit: how many numbers, how many computed, agreeing, differing and missing, and the differences in points."""
+    counted = {
+        "numbers": "numbers", "computed": "computed", "agree": "agrees", "differ": "differs", "within 3 points": "close",
+        "stale or failed": "lacking", "missing": "missing", "not in the grid": "not in the grid",
+    }  # fmt: skip
+    totals = totals.assign(lacking=totals["stale"] + totals["failed"])
+    columns = [Column("exhibit"), Column("scale"), *(Column(heading, "d") for heading in counted)]
+    columns += [Column("mean Δ", "+.2f"), Column("mean size of Δ", ".2f")]
+    rows = [
+        (
+            "all" if row["exhibit"] == "all" else exhibit_label(row["exhibit"]), row["scale"],
+            *(row[name] for name in counted.values()), row["mean_difference"], row["mean_absolute_difference"],
+        )
+        for row in totals.to_dict("records")
+    ]  # fmt: skip
+    return Table(columns, rows)
+
+
+def like_table(totals: pd.DataFrame, ranges: pd.DataFrame) -> Table:
+    """Like with like: how many numbers, how many agree, and the differences in points; below, how far robust accuracy ranges.
+
+    `totals`, `ranges`: as `scorecard.like_totals` and `scorecard.ranges` give them.
+    """
+    columns = [
+        Column("data"), Column("scale"), Column("of"), Column("numbers", "d"), Column("agree", "d"),
+        Column("within 3 points", "d"), Column("ours below", "d"), Column("mean Δ", "+.2f"), Column("mean size of Δ", ".2f"),
+        Column("range: ours", write=lambda span: f"{span.ours:.1f} (w={span.widen_factor:g}, {span.variants} variants)"),
+        Column("range: paper", write=lambda span: f"{span.paper:.1f} (its wider network: {span.headline:.1f})"),
+    ]  # fmt: skip
+    spans = {(row.scale, row.dataset): row for row in ranges.itertuples()}
+    rows = []
+    for row in totals.itertuples():
+        span = spans.get((row.scale, row.dataset)) if row.of != "all" else None
+        rows.append(
+            (
+                set_name(row.dataset), row.scale, row.of, row.numbers, row.agrees, row.close, row.below, row.mean_difference,
+                row.mean_absolute_difference, span, span,
+            )
+        )  # fmt: skip
+    return Table(columns, rows)
+
+
+def marks_table(marks: pd.DataFrame) -> Table:
+    """What the records should show, what they show, when that was written down, and how much was known by then."""
+    columns = [
+        Column("exhibit"), Column("mark"), Column("what the records show"), Column("verdict"), Column("scale"),
+        Column("set on"), Column("known then", left=False),
+    ]  # fmt: skip
+    rows = []
+    for row in marks.itertuples():
+        verdict = Strong(row.verdict) if row.verdict in ("met", "missed") else row.verdict
+        known = f"{row.before} of {row.trainings}" if row.trainings else ""
+        rows.append((row.exhibit, row.mark, row.found, verdict, row.scale, row.since, known))
+    return Table(columns, rows)
+
+
+def marks_seen(marks: pd.DataFrame) -> str:
+    """How many of some marks are met, and each one that is missed with what the records show instead."""
+    of = marks["verdict"].value_counts()
+    if set(of.index) == {"not computed"}:
+        return f"Not computed yet: what the {len(marks)} marks ask for that are set for this section."
+    lacking = f" ({of['not computed']} not computed)" if "not computed" in of else ""
+    said = f"Of the marks that are set for this section **{of.get('met', 0)} of {len(marks)}** are met{lacking}."
+    missed = marks[marks["verdict"] == "missed"]
+    return " ".join([said, *(f"**Missed** ({row.exhibit}): {row.mark}. It shows: {row.found}." for row in missed.itertuples())])
+
+
+def compute_table(spent: pd.DataFrame) -> Table:
+    """Hours behind the committed records, by scale, device and kind."""
+    columns = [Column("scale"), Column("device"), Column("kind"), Column("records", "d"), Column("hours", ".2f")]
+    rows = [(row.scale, words(row.device), row.kind, row.records, row.hours) for row in spent.itertuples()]
+    return Table(columns, rows)
+
+
+def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
+    """Every accuracy that is computed, ours over the paper's; on the dashed line the two are equal.
+
+    `frames`: records whose badges go below.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.4, 5.2), layout="constrained")
+        ax = figure.subplots()
+        for quantity, (label, _, colour) in QUANTITIES.items():
+            rows = found[(found["training"] == quantity[0]) & (found["metric"] == quantity[1]) & found["ours"].notna()]
+            # An accuracy of Table 2 or 3 stands again in Table 4 or 5, at another width.
+            for split, filled in (("test", colour), ("train", "none")):
+                part = rows[rows["split"] == split]
+                errors = [part["ours"] - part["low"], part["high"] - part["ours"]]
+                ax.errorbar(
+                    part["value"], part["ours"], yerr=errors, fmt="o", color=colour, markerfacecolor=filled, markersize=4,
+                    linewidth=0.8, capsize=0, label=label if split == "test" else None,
+                )  # fmt: skip
+        low = found.loc[found["training"].isin(["standard", "pgd"]) & found["ours"].notna(), ["value", "ours"]].min().min()
+        ends = [np.floor((low if np.isfinite(low) else 0) / 10) * 10, 101]
+        ax.plot(ends, ends, "--", color="grey", linewidth=1, label="equal")
+        ax.plot([], [], "o", color="grey", markerfacecolor="none", label="training images")
+        ax.set(xlabel="the paper (%)", ylabel="ours (%)", xlim=ends, ylim=ends, aspect="equal")
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        footer(figure, *frames)
+    return figure
+
+
+def claims_table(verdicts: pd.DataFrame) -> Table:
+    """Each claim in our words, with its name, and the verdicts on the paper's own numbers and on ours with their evidence.
+
+    `verdicts`: as `claims.verdicts` gives it.
+    """
+    columns = [
+        Column("claim", write=lambda row: f"{row['sentence']} `{row['claim']}`"),
+        Column("the paper's own numbers", write=lambda row: _verdict(row["paper_verdict"], row["paper_evidence"], "no number")),
+        Column("ours", write=_judged),
+    ]
+    return Table(columns, [(row,) * 3 for row in verdicts.to_dict("records")])
+
+
+def _verdict(verdict: str, evidence: str, absent: str = "not computed") -> str:
+    word = f"**{verdict}**" if verdict in ("holds", "fails") else absent if verdict == "not computed" else verdict
+    return f"{word}: {words(evidence)}"
+
+
+def _judged(row: dict) -> str:
+    return _verdict(row["verdict"], row["evidence"]) + (f" **Why**: {row['reason']}." if row["reason"] else "")
+
+
+def claims_seen(verdicts: pd.DataFrame) -> str:
+    """How many claims hold, fail and are not computed, on our records and on the paper's own numbers; which fail, and why."""
+    ours, theirs = (verdicts[name].value_counts() for name in ("verdict", "paper_verdict"))
+    failing = verdicts[verdicts["verdict"] == "fails"]
+    sorted_out = "".join(
+        f" Fails, and {reason}: {', '.join(f'`{name}`' for name in part['claim'])}."
+        for reason, part in failing.groupby("reason", sort=False)
+    )
+    slips = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["paper_verdict"] == "fails", "claim"])
+    counted = [
+        f"holds: {found.get('holds', 0)}, fails: {found.get('fails', 0)}{f' ({named})' if named else ''}"
+        for found, named in ((ours, ""), (theirs, slips))
+    ]
+    absent = [found.get("not computed", 0) for found in (ours, theirs)]
+    certain = f", certain by proof or definition: {ours['certain']}" if "certain" in ours else ""
+    return (
+        f"Of {len(verdicts)} claims, our records say **{counted[0]}**{certain}, not computed: {absent[0]}. The paper's own "
+        f"printed numbers say {counted[1]}, no number to tell: {absent[1]}.{sorted_out}"
+    )
+
+
+_RECORDED = computed(lambda page: claims.recorded(page.scale))
+_NUMBERS = computed(lambda page: scorecard.numbers(page.scale))
+_LIKE = computed(lambda page: scorecard.like_with_like(page.scale))
+
+
+@cache
+def _verdicts(*sections: str) -> Source:
+    return computed(lambda page: claims.verdicts(sections, page.value(_RECORDED)))
+
+
+@cache
+def _marks(*exhibits: str) -> Source:
+    return computed(lambda page: marks(page.scale, exhibits))
+
+
+# By page, the sections whose claims it judges, and the exhibits whose marks.
+JUDGED = {
+    "2": ("2",), "3": ("1", "3"), "4": ("4",), "5": ("5", "6"), "D": ("D",), "strength": ("3.2",), "scorecard": ("",),
+}  # fmt: skip
+_MARKED = {"3": ("Table 2", "Table 3"), "4": ("Figure 3a", "Figure 3b"), "5": ("Table 1", "Table 7")}
+for _name, _sections in JUDGED.items():
+    exhibit(f"claims-{_name}", claims_table, _verdicts(*_sections))
+    exhibit(f"claims-{_name}-seen", claims_seen, _verdicts(*_sections))
+for _name, _exhibits in _MARKED.items():
+    exhibit(f"marks-{_name}-seen", marks_seen, _marks(*_exhibits))
+exhibit("scorecard-summary", scorecard.summary, _LIKE, _NUMBERS, _marks(), _verdicts(""))
+exhibit("scorecard-like-summary", scorecard.like_summary, _LIKE)
+_TOTALS = (computed(lambda page, make=make: make(page.value(_LIKE))) for make in (scorecard.like_totals, scorecard.ranges))
+exhibit("scorecard-like", like_table, *_TOTALS)
+exhibit("scorecard-marks", marks_table, _marks())
+exhibit("scorecard-figure", agreement_figure, _NUMBERS, [runs("table-2"), runs("table-3")])
+exhibit("scorecard-totals", totals_table, computed(lambda page: scorecard.totals(page.value(_NUMBERS))))
+exhibit("scorecard-numbers", numbers_table, _NUMBERS)
+exhibit("scorecard-spent", compute_table, computed(lambda page: scorecard.compute_spent()))
+
+
+# Files to take away, of tables that are declared elsewhere.
+def _downloads(name: str, values: Callable[[Page], Table | Mapping[str, Table]], records: Source) -> None:
+    exhibit(f"{name}-downloads", said, computed(lambda page: downloads(name, values(page), page.value(records))))
+
+
+def said(text: str) -> str:
+    """The text itself."""
+    return text
+
+
+def _capacity(name: str) -> Callable[[Page], Mapping[str, Table]]:
+    return lambda page: capacity_tables(page.value(runs(name)), page.value(published(name)))
+
+
+for _name in ("table-2", "table-3"):
+    _downloads(_name, lambda page, name=_name: page.make(name), runs(_name))
+for _name in ("table-4", "table-5"):
+    for _part in ("clean, standard", "clean, PGD", "robust"):
+        _table = f"{_name}-{_part.replace(', ', '-').lower()}"
+        exhibit(_table, capacity_table, runs(_name), published(_name), part=_part)
+    _downloads(_name, _capacity(_name), runs(_name))
+_downloads("scorecard", lambda page: page.make("scorecard-numbers"), _NUMBERS)

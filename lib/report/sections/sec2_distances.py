@@ -1,0 +1,225 @@
+"""Section 2: pairwise distances of images beside those of uniform points."""
+
+import math
+from itertools import cycle
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import wasserstein_distance
+
+from lib import theory
+from lib.report.exhibit import exhibit, published, tables
+from lib.report.plot import STYLE, footer, not_yet
+from lib.report.table import Column, Table
+from lib.report.values import PALETTE, paper_values, printed
+from lib.report.words import percent, set_name, to_compute, transform_label
+
+
+def set_label(dataset: str, transform: str, d: int) -> str:
+    """A set of points as a reader reads it: "CIFAR10 (JPEG), binarized", "cube, d = 784"."""
+    if dataset in theory.SPACES:
+        return f"{dataset}, d = {d}"
+    return set_name(dataset) if transform == "original" else f"{set_name(dataset)}, {transform_label(transform)}"
+
+
+def distance_moments(bins: pd.DataFrame) -> tuple[float, float]:
+    """Mean and standard deviation of a histogram of distances: columns `left`, `right` and `count`."""
+    middle = (bins["left"] + bins["right"]) / 2
+    mean = np.average(middle, weights=bins["count"])
+    return float(mean), float(np.sqrt(np.average((middle - mean) ** 2, weights=bins["count"])))
+
+
+def _apart(one: pd.DataFrame, other: pd.DataFrame, units: tuple[float, float]) -> float:
+    """The earth mover's (Wasserstein-1) distance of two histograms, each in its unit."""
+    middles = [(bins["left"] + bins["right"]) / 2 / unit for bins, unit in zip((one, other), units, strict=True)]
+    return float(wasserstein_distance(*middles, one["count"], other["count"]))
+
+
+def distances_apart(uniform: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """How far each set of distances is from the cube's and the ball's of the same d, by the earth mover's distance.
+
+    One row a set of images, with `dataset`, `transform`, `d`, `mean`, `spread` (standard deviation over mean), and `cube`,
+    `ball` with distances over √d, `cube_shape`, `ball_shape` with distances over their own mean. NaN where a space of that d
+    is not computed.
+    """
+    spaces = dict(list(uniform.groupby(["dataset", "d"]))) if len(uniform) else {}
+    rows = []
+    for (dataset, transform, d), group in images.groupby(["dataset", "transform", "d"], sort=False) if len(images) else ():
+        mean, deviation = distance_moments(group)
+        row = {"dataset": dataset, "transform": transform, "d": d, "mean": mean, "spread": deviation / mean}
+        for space in theory.SPACES:
+            other = spaces.get((space, d))
+            row[space] = np.nan if other is None else _apart(group, other, (np.sqrt(d), np.sqrt(d)))
+            row[f"{space}_shape"] = np.nan if other is None else _apart(group, other, (mean, distance_moments(other)[0]))
+        rows.append(row)
+    columns = ["dataset", "transform", "d", "mean", "spread", "cube", "ball", "cube_shape", "ball_shape"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def distance_spreads(uniform: pd.DataFrame, d: int) -> dict[str, float]:
+    """Standard deviation over mean of the distances in each space of dimension d."""
+    moments = {space: distance_moments(group) for space, group in uniform[uniform["d"] == d].groupby("dataset")}
+    return {space: deviation / mean for space, (mean, deviation) in moments.items()}
+
+
+def example_2_seen(uniform: pd.DataFrame) -> str:
+    """Example 2 in one unit, the mean distance of two points, for the d that the paper has in the ball.
+
+    `uniform`: `results.tables("distances-uniform")`.
+    """
+    cube, ball = theory.EXAMPLE_2["cube"]["eps"], theory.EXAMPLE_2["ball"]["eps"]
+    d = theory.EXAMPLE_2["ball"]["d"]
+    here = uniform[uniform["d"] == d] if len(uniform) else uniform
+    means = {space: distance_moments(group)[0] for space, group in here.groupby("dataset")}
+    if means.keys() != set(theory.SPACES):
+        return f"Not computed yet; {to_compute(uniform)}"
+    ratio = means["cube"] / means["ball"]
+    exchanged = {
+        "cube": (ball * ratio, theory.cube_vulnerable_fraction(ball * ratio)),
+        "ball": (cube / ratio, theory.ball_vulnerable_fraction(cube / ratio, d)),
+    }
+    said = (
+        f"{f'{percent(value)}%' if value > 0 else 'nothing'} for the {space}, at ε = {eps:.3g}"
+        for space, (eps, value) in exchanged.items()
+    )
+    return (
+        f"With d = {d} (scale {uniform.attrs['scale']}), two points are {means['cube']:.2f} apart in the cube and "
+        f"{means['ball']:.3f} in the ball, on average. So ε = {cube:g} in the cube is **{100 * cube / means['cube']:.1f}%** of "
+        f"a typical distance, and ε = {ball:g} in the ball **{100 * ball / means['ball']:.1f}%**. Exchange these shares, and "
+        f"the first inequalities guarantee {' and '.join(said)}."
+    )
+
+
+def distance_table(uniform: pd.DataFrame, images: pd.DataFrame) -> Table:
+    """Pairwise distances: mean, spread, and how far from the cube's and the ball's of the same dimension.
+
+    First the uniform spaces, then the images. The last four columns are `distances_apart`.
+    """
+    apart = ("to the cube, / √d", "to the ball, / √d", "to the cube, shape", "to the ball, shape")
+    columns = [
+        Column("points"), Column("d", "d"), Column("mean distance", ".2f"), Column("mean / √d", ".3f"), Column("spread", ".1%"),
+        *(Column(heading, ".3f", absent="") for heading in apart),
+    ]  # fmt: skip
+    rows = []
+    for (space, d), group in uniform.groupby(["dataset", "d"], sort=False) if len(uniform) else ():
+        mean, deviation = distance_moments(group)
+        rows.append((set_label(space, "original", d), int(d), mean, mean / np.sqrt(d), deviation / mean, *[np.nan] * 4))
+    for _, row in distances_apart(uniform, images).iterrows():
+        label, d = set_label(row["dataset"], row["transform"], int(row["d"])), int(row["d"])
+        apart = [row[name] for name in ("cube", "ball", "cube_shape", "ball_shape")]
+        rows.append((label, d, row["mean"], row["mean"] / np.sqrt(d), row["spread"], *apart))
+    return Table(columns, rows)
+
+
+def distance_seen(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
+    """The answer to the question that closes Section 2: is CIFAR10 nearer to the ball than to the cube?"""
+    apart = distances_apart(uniform, images)
+    apart = apart[apart["dataset"].str.startswith("cifar10") & (apart["transform"] == "original") & apart["cube"].notna()]
+    if apart.empty:
+        return f"Not computed yet; compute it with `{images.attrs['command']}` and `{uniform.attrs['command']}`."
+    row = apart.iloc[0]
+    name, spreads = set_label(row["dataset"], "original", int(row["d"])), distance_spreads(uniform, int(row["d"]))
+    readings = {"over √d": (row["cube"], row["ball"]), "each over its own mean": (row["cube_shape"], row["ball_shape"])}
+    verdicts = {unit: nearer(*both) for unit, both in readings.items()}
+    said = "; ".join(
+        f"{unit}, {cube:.3f} from the cube's and {ball:.3f} from the ball's: "
+        f"**{f'nearer to the {verdicts[unit]}' if verdicts[unit] else 'about as far from both'}**"
+        for unit, (cube, ball) in readings.items()
+    )
+    return (
+        f"The distances within {name} lie, {said}. Their spread is "
+        f"**{100 * row['spread']:.1f}%** of their mean; that of uniform points of the cube and the ball in as many dimensions "
+        f"{100 * spreads['cube']:.1f}% and {100 * spreads['ball']:.1f}%. "
+        + (
+            "So on one reading at least it is closer to the ball."
+            if "ball" in verdicts.values()
+            else "So the distances give no reason to call it closer to the ball."
+        )
+    )
+
+
+def nearer(cube: float, ball: float) -> str:
+    """Which of two distances is the smaller, that to the "cube" or that to the "ball"; "" where they are within 5%."""
+    if math.isclose(cube, ball, rel_tol=0.05):
+        return ""
+    return "ball" if ball < cube else "cube"
+
+
+# The paper's variant that has the same pixels.
+_IN_THE_PAPER = {
+    ("mnist", "original"): ("table-2", "original"),
+    ("mnist", "binarize"): ("table-2", "binarize"),
+    ("cifar10", "original"): ("table-3", "original"),
+    ("cifar10", "binarize"): ("table-3", "saturate-inf"),
+}
+
+
+def distance_and_robustness_table(images: pd.DataFrame, paper: pd.DataFrame) -> Table:
+    """Mean distance and spread beside the paper's robust accuracy, in the order of the mean distance over √d.
+
+    `paper`: `results.published()`; binarized CIFAR10 is its saturation level ∞. "n/a": the paper has no such variant.
+    """
+    rows = []
+    for _, row in distances_apart(images.iloc[:0], images).iterrows():
+        dataset = "cifar10" if row["dataset"].startswith("cifar10") else row["dataset"]
+        table, variant = _IN_THE_PAPER.get((dataset, row["transform"]), ("", ""))
+        robust = paper_values(paper[paper["exhibit"] == table], "pgd", "robust_accuracy").get(variant, np.nan)
+        label = set_label(row["dataset"], row["transform"], int(row["d"]))
+        rows.append((label, row["mean"] / np.sqrt(row["d"]), row["spread"], robust))
+    columns = [Column("points"), Column("mean / √d", ".3f"), Column("spread", ".1%"), printed("paper's robust accuracy")]
+    return Table(columns, sorted(rows, key=lambda row: row[1]))
+
+
+_SPACE_COLOURS = {"cube": "black", "ball": PALETTE[7]}
+
+
+_SET_COLOURS = {
+    ("mnist", "original"): PALETTE[0],
+    ("mnist", "binarize"): PALETTE[9],
+    ("cifar10", "original"): PALETTE[3],
+    ("cifar10", "binarize"): PALETTE[1],
+}
+
+
+def distance_figure(uniform: pd.DataFrame, images: pd.DataFrame) -> Figure:
+    """Distributions of pairwise ℓ2 distances: over √d on the left, over their own mean on the right; peaks drawn alike.
+
+    `uniform`, `images`: as `results.tables` gives the two exhibits of distances.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        if uniform.empty and images.empty:
+            return not_yet(figure, images)
+        axes = figure.subplots(1, 2, sharey=True)
+        drawn = pd.concat([frame for frame in (uniform, images) if len(frame)])
+        others = cycle(PALETTE[4:7])  # of sets that the paper does not speak of
+        for (dataset, transform, d), group in drawn.groupby(["dataset", "transform", "d"], sort=False):
+            if dataset in _SPACE_COLOURS:
+                colour, style = _SPACE_COLOURS[dataset], "-" if d == drawn["d"].min() else "--"
+            else:
+                colour, style = (
+                    _SET_COLOURS.get(("cifar10" if dataset.startswith("cifar10") else dataset, transform), next(others)),
+                    "-",
+                )
+            label = set_label(dataset, transform, d)
+            # Distances of binary images are roots of whole numbers: bins as fine as the record's would show their spacing.
+            first = np.arange(0, len(group), 4)
+            heights = np.add.reduceat(group["count"].to_numpy(), first)
+            edges = np.append(group["left"].to_numpy()[first], group["right"].iloc[-1])
+            for ax, unit in zip(axes, (np.sqrt(d), distance_moments(group)[0]), strict=True):
+                ax.stairs(heights / heights.max(), edges / unit, color=colour, linestyle=style, label=label, linewidth=1.3)
+        axes[0].set(xlabel="distance / √d", ylabel="pairs (peak = 1)")
+        axes[1].set(xlabel="distance / mean distance", xlim=(0, 2))
+        figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside upper center", frameon=False)
+        footer(figure, images if len(images) else uniform)
+    return figure
+
+
+_BOTH = tables("distances-uniform"), tables("distances-images")
+exhibit("distances", distance_figure, *_BOTH)
+exhibit("distance-table", distance_table, *_BOTH)
+exhibit("distance-seen", distance_seen, *_BOTH)
+exhibit("example-2-seen", example_2_seen, tables("distances-uniform"))
+exhibit("distance-robustness", distance_and_robustness_table, tables("distances-images"), published())

@@ -1,0 +1,309 @@
+"""Section 3: accuracies by variant beside the paper's Tables 2 and 3, and which filter made its data."""
+
+import re
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lib.report.exhibit import exhibit, lucky, measurements, published, runs
+from lib.report.plot import STYLE, error_bar, footer, not_yet
+from lib.report.table import MISSING, NOT_IN_PAPER, Column, Number, Table
+from lib.report.values import (
+    BOXED,
+    QUANTITIES,
+    accuracy,
+    both_footprints,
+    extent,
+    listed,
+    our_number,
+    over_seeds,
+    paper_values,
+    printed,
+    square,
+)
+from lib.report.words import from_to, set_name, to_compute, transform_label
+from lib.store import grid
+
+
+def at_our_width(ours: pd.DataFrame, widths: pd.DataFrame, quantity: tuple[str, str]) -> pd.Series:
+    """The paper's values by transform in its table of `widths` (4 or 5), of the width that ours have; empty without it."""
+    here = ours["widen_factor"].dropna().unique()
+    return paper_values(widths[widths["widen_factor"].isin(here)], *quantity) if len(here) == 1 else pd.Series(dtype=float)
+
+
+def seen(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
+    """What the records show of the paper's claim: how far robust accuracy moves, and how little clean accuracy does.
+
+    `paper`: its Table 2 or 3; `widths`: Table 4 or 5, of which the column of our width is compared.
+    """
+    quantities = (("standard", "clean_accuracy"), BOXED)
+    clean, robust = (over_seeds(ours, *quantity)["mean"].dropna() for quantity in quantities)
+    if len(robust) < 2:
+        return f"Not computed yet: at least two variants are needed, {len(robust)} are there; {to_compute(ours)}"
+    theirs = paper_values(paper, *BOXED).reindex(robust.index).dropna()
+    which = " and ".join(map(transform_label, robust.index)) if len(robust) == 2 else f"the {len(robust)} variants computed"
+    said = (
+        f"Over {which} (scale {ours.attrs['scale']}), robust accuracy runs from {robust.min():.1f}% "
+        f"({transform_label(robust.idxmin())}) to {robust.max():.1f}% ({transform_label(robust.idxmax())}), a range of "
+        f"**{extent(robust):.1f} points**. "
+    )
+    narrow = at_our_width(ours, widths, BOXED).reindex(robust.index).dropna()
+    if len(narrow) == len(robust):
+        width = ours["widen_factor"].iloc[0]
+        said += f"The paper's networks of the same width (w={width:g}) have {extent(narrow):.1f} over the same variants, "
+        said += f"those of its own table {extent(theirs):.1f}."
+    else:
+        said += f"The paper's, over the same variants, is {extent(theirs):.1f}."
+    if len(clean) < 2:
+        return f"{said} The clean accuracy of standard training is not computed yet; {to_compute(ours)}"
+    over = "" if set(clean.index) == set(robust.index) else f", over {len(clean)} variants,"
+    return f"{said} The clean accuracy of standard training moves{over} by **{extent(clean):.1f} points**."
+
+
+def jpeg_seen(ours: pd.DataFrame) -> str:
+    """What CIFAR10's images are here, one sentence, for wherever its clean accuracies are judged."""
+    if ours.empty:
+        return f"Not computed yet; {to_compute(ours)}"
+    if (ours["dataset"] == "cifar10-jpeg").any():
+        return (
+            "These CIFAR10 images are JPEG re-encodings, of quality 75 and with colour at half the resolution (4:2:0): part of "
+            "what the clean accuracies lack of the paper's may be lost in the files, and not in training."
+        )
+    return "These are CIFAR10's images as they were published."
+
+
+def lucky_seen(sets: Mapping[str, pd.DataFrame]) -> str:
+    """How many images count as robust that are wrong without the attack, and robust accuracies without them.
+
+    `sets`: from a data set's name to what `results.lucky` gives of it.
+    """
+    said = []
+    for found in sets.values():
+        if found.empty:
+            said.append(f"Not computed yet; {to_compute(found)}")
+            continue
+        means = found.groupby("transform", sort=False)[["both", "lucky"]].mean()
+        listed = ", ".join(f"{transform_label(name)} {value:.1f}" for name, value in means["both"].items())
+        name, most = set_name(found["dataset"].iloc[0]), means["lucky"].max()
+        at_most = f"Of {name} that is at most **{most:.2f} points** ({transform_label(means['lucky'].idxmax())})."
+        said.append(
+            f"{at_most if most else f'No image of {name} is such a one.'} Counting only images that are right before and after "
+            f"the attack, robust accuracy in percent is: {listed}."
+        )
+    return " ".join(said)
+
+
+def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
+    """Tables 2 and 3: accuracies in percent on test images, the paper's beside ours, and Δ, ours minus the paper's.
+
+    One row a variant, in the paper's order; those that it lacks come last, with "n/a" in its place.
+
+    Over several seeds ours is the mean ± half the range. "–" marks what is
+    not computed at this scale, "stale" what has to be computed again, "failed" a training that found no classifier.
+    """
+    columns = [Column("variant")]
+    for _, heading, _ in QUANTITIES.values():
+        columns += [printed(f"{heading}: paper"), accuracy(f"{heading}: ours")]
+    found = {quantity: (over_seeds(ours, *quantity), paper_values(paper, *quantity)) for quantity in QUANTITIES}
+    rows = []
+    for transform in listed(paper, ours):
+        row = [transform_label(transform)]
+        for mine, theirs in found.values():
+            value = theirs.get(transform, np.nan)
+            row += [value, our_number(mine, transform, value)]
+        rows.append(row)
+    return Table(columns, rows)
+
+
+def footprint_table(
+    volumes: pd.DataFrame, distances: pd.DataFrame, paper_volumes: pd.DataFrame, paper_distances: pd.DataFrame
+) -> Table:
+    """Which smoothing filter made the paper's data: what Tables 1 and 6 print, beside a column and a square filter.
+
+    Perturbable volumes are means of log2 over test images, in bits, which the paper prints without decimals, truncated
+    toward zero. Distances are ratios to the original's inter-class distance: the scale factors of Table 1.
+    """
+    theirs = paper_volumes[paper_volumes["dataset"] == "mnist"].set_index("transform")["value"]
+    mine = volumes.set_index("transform")["value"]
+    rows = _footprint_rows("log2 perturbable volume", mine, theirs, (".0f", ".2f"))
+    factors = paper_distances[paper_distances["metric"] == "scale_factor"].set_index("transform")["value"]
+    mine = distances.set_index("transform")["value"]
+    ratios = mine / mine.get("original", np.nan)
+    factors = factors[factors.index.str.startswith("rescale-to-")].rename(lambda name: name.removeprefix("rescale-to-"))
+    rows += _footprint_rows("inter-class distance over the original's", ratios, factors, (".3f", ".4f"))
+    columns = [Column("quantity"), Column("paper", ".1f", absent=NOT_IN_PAPER)]
+    columns += [Column("column s×1", ".1f"), Column("square s×s", ".1f"), Column("nearer", absent=MISSING)]
+    return Table(columns, rows)
+
+
+def _footprint_rows(label: str, ours: pd.Series, theirs: pd.Series, forms: tuple[str, str]) -> list[tuple]:
+    """A row a size of the filter that is printed or measured; the volumes of sizes that the paper does not print come last."""
+    sizes = dict.fromkeys(
+        int(name.rpartition("-")[2]) for name in [*theirs.index, *ours.index] if re.fullmatch(r"smooth(-square)?-\d+", name)
+    )
+    rows = []
+    for size in sizes:
+        paper = theirs.get(f"smooth-{size}", np.nan)
+        column, square = (ours.get(f"smooth-{footprint}{size}", np.nan) for footprint in ("", "square-"))
+        numbers = (Number(paper, form=forms[0]), *(Number(value, form=forms[1]) for value in (column, square)))
+        rows.append((f"{label}, smooth {size}", *numbers, _nearer(paper, column, square)))
+    return rows
+
+
+def footprint_robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
+    """Robust accuracy of PGD training on both footprints, beside the paper's Table 4 at the same width: which one is nearer."""
+    width, found = _footprints(ours, paper)
+    mine = over_seeds(ours, *BOXED)
+    columns = [Column("variant"), printed(f"paper, w={width:g}")]
+    columns += [accuracy("column s×1"), accuracy("square s×s"), Column("nearer")]
+    rows = [
+        (
+            transform_label(name), theirs, our_number(mine, name, theirs), our_number(mine, square(name), theirs),
+            _nearer(theirs, column, other),
+        )
+        for name, theirs, column, other in found.itertuples()
+    ]  # fmt: skip
+    return Table(columns, rows)
+
+
+def footprints_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """How far robust accuracies on the two footprints lie from each other and from the paper's Table 4 at the same width."""
+    width, found = _footprints(ours, paper)
+    both = found.dropna()
+    if both.empty:
+        return f"Not computed yet: no size of the filter is trained with both footprints; {to_compute(ours)}"
+    sizes = ", ".join(name.removeprefix("smooth-") for name in both.index)
+    column, square_ = ((both[kind] - both["paper"]).abs().mean() for kind in ("column", "square"))
+    return (
+        f"Trained on both (scale {ours.attrs['scale']}, w={width:g}, sizes {sizes}), the square gives a robust accuracy that "
+        f"is {from_to(both['square'] - both['column'])} points off the column's. From the paper's at this width the column is "
+        f"**{column:.1f} points** away on average, the square **{square_:.1f}**."
+    )
+
+
+def _footprints(ours: pd.DataFrame, paper: pd.DataFrame) -> tuple[float, pd.DataFrame]:
+    """Our width, and robust accuracies on both footprints beside the paper's at that width."""
+    runs = grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])
+    width = runs[0].widen_factor
+    theirs = paper[paper["widen_factor"] == width]
+    names = dict.fromkeys(run.transform for run in runs)
+    return width, both_footprints(names, over_seeds(ours, *BOXED)["mean"], paper_values(theirs, *BOXED))
+
+
+def _nearer(paper: float, column: float, square: float) -> str:
+    if not np.isfinite([paper, column, square]).all():
+        return MISSING
+    return "column" if abs(column - paper) < abs(square - paper) else "square"
+
+
+def sensitivity_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> Table:
+    """The paper's claim in one table: how far each quantity moves over the variants that are computed, in points.
+
+    `sets`: from a data set's name to (ours, the paper's Table 2 or 3, its Table 4 or 5). The range is taken over the same
+    variants on both sides; a range needs at least two of them. Variants that the paper lacks are named with their numbers.
+    """
+    headings = ("paper, all variants", "paper, variants computed", "paper, our width", "ours")
+    columns = [Column("data set"), Column("quantity"), *(Column(heading, ".1f") for heading in headings), Column("variants")]
+    rows = []
+    for name, (ours, paper, widths) in sets.items():
+        for quantity, (label, _, _) in QUANTITIES.items():
+            mine = over_seeds(ours, *quantity)
+            mine = mine.loc[mine["seeds"] > 0, "mean"]
+            theirs = paper_values(paper, *quantity)
+            shared = [variant for variant in theirs.index if variant in mine.index]
+            beyond = [variant for variant in mine.index if variant not in theirs.index]
+            narrow = at_our_width(ours, widths, quantity).reindex(shared).dropna()
+            ranges = [extent(theirs[shared]), extent(narrow) if len(narrow) == len(shared) else np.nan, extent(mine[shared])]
+            ranges = ranges if len(shared) > 1 else [np.nan] * 3
+            variants = ", ".join(map(transform_label, shared)) or MISSING
+            if beyond:
+                variants += f"; not in the paper: {', '.join(f'{transform_label(each)} {mine[each]:.1f}%' for each in beyond)}"
+            rows.append((name, label, extent(theirs), *ranges, variants))
+    return Table(columns, rows)
+
+
+def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, xlabel: str) -> Figure:
+    """Figures 2 and 3a: the four quantities over the variants; solid ours with its interval, dashed the paper.
+
+    The variants stand in the order of the paper's table, or, where it prints no numbers (`paper` is None), of the grid. The
+    error bars are 95% intervals, of images and trainings.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        if paper is None and not ours["value"].notna().any():
+            return not_yet(figure, ours)
+        ax = figure.subplots()
+        transforms = listed(ours) if paper is None else listed(paper, ours)
+        # Robustness w.r.t. predictions often lies on robust accuracy: hollow squares leave the circles visible.
+        markers = dict(zip(QUANTITIES, ("o", "o", "o", "s"), strict=True))
+        for quantity, (label, _, colour) in QUANTITIES.items():
+            if paper is not None:
+                theirs = paper_values(paper, *quantity).reindex(transforms)
+                ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
+            mine = over_seeds(ours, *quantity)
+            mine = mine[mine["seeds"] > 0].reindex(transforms)  # the line breaks where nothing is computed
+            spans = [error_bar(row) for _, row in mine.iterrows()]
+            ax.errorbar(
+                range(len(transforms)), mine["mean"], yerr=np.transpose(spans), fmt=f"{markers[quantity]}-",
+                color=colour, markersize=6 if markers[quantity] == "s" else 4, linewidth=1.6, capsize=2, label=label,
+                markerfacecolor="none" if markers[quantity] == "s" else colour,
+            )  # fmt: skip
+        if paper is not None:
+            ax.plot([], [], "--", color="grey", label="the paper")
+        ax.set_xticks(range(len(transforms)), [transform_label(name) for name in transforms], rotation=40, ha="right")
+        ax.set(xlabel=xlabel, ylabel="test images (%)")
+        ax.set_ylim(top=101)
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        footer(figure, ours)
+    return figure
+
+
+def claim_figure(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
+    """Figure 2 in brief: clean accuracy of standard training stays, robust accuracy of PGD training moves; a panel a data set.
+
+    `sets`: from a data set's name to (ours, the paper's). Solid ours with its interval, dashed the paper; the bars are those of
+    Figure 2.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(sets), sharey=True))
+        for ax, (name, (ours, paper)) in zip(axes, sets.items(), strict=True):
+            transforms = listed(paper, ours)
+            for quantity in (("standard", "clean_accuracy"), BOXED):
+                label, _, colour = QUANTITIES[quantity]
+                theirs = paper_values(paper, *quantity).reindex(transforms)
+                ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
+                mine = over_seeds(ours, *quantity).reindex(transforms)  # the line breaks where nothing is computed
+                spans = np.transpose([error_bar(row) for _, row in mine.iterrows()])
+                style = {"color": colour, "markersize": 4, "linewidth": 1.6, "capsize": 2, "label": label}
+                ax.errorbar(range(len(transforms)), mine["mean"], yerr=spans, fmt="o-", **style)
+            ax.set_xticks(range(len(transforms)), map(transform_label, transforms), rotation=60, ha="right", fontsize=8)
+            ax.set(title=name, ylim=(0, 101))
+        axes[0].set_ylabel("test images (%)")
+        handles = [*axes[0].get_legend_handles_labels()[0], Line2D([], [], linestyle="--", color="grey", label="the paper")]
+        figure.legend(handles=handles, fontsize=8, ncols=3, loc="outside upper center", frameon=False)
+        footer(figure, *(ours for ours, _ in sets.values()))
+    return figure
+
+
+_MNIST = (runs("table-2"), published("table-2"), published("table-4"))
+_CIFAR10 = (runs("table-3"), published("table-3"), published("table-5"))
+_SETS = {"MNIST": _MNIST, "CIFAR10": _CIFAR10}
+_PRINTED = published("table-6"), published("table-1")
+exhibit("footprints", footprint_table, measurements("footprint-volumes"), measurements("footprint-distances"), *_PRINTED)
+exhibit("footprints-robust", footprint_robustness_table, runs("footprints"), published("table-4"))
+exhibit("footprints-seen", footprints_seen, runs("footprints"), published("table-4"))
+exhibit("figure-2a", robustness_figure, *_MNIST[:2], xlabel="MNIST variant")
+exhibit("figure-2b", robustness_figure, *_CIFAR10[:2], xlabel="CIFAR10 variant")
+exhibit("table-2", robustness_table, *_MNIST[:2])
+exhibit("table-3", robustness_table, *_CIFAR10[:2])
+exhibit("table-2-seen", seen, *_MNIST)
+exhibit("table-3-seen", seen, *_CIFAR10)
+exhibit("table-3-jpeg", jpeg_seen, runs("table-3"))
+exhibit("sensitivity", sensitivity_table, _SETS)
+exhibit("lucky", lucky_seen, {"MNIST": lucky("table-2"), "CIFAR10": lucky("table-3")})
+exhibit("claim", claim_figure, {name: reads[:2] for name, reads in _SETS.items()})

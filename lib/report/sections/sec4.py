@@ -1,0 +1,135 @@
+"""Section 4: variants that the paper prints no numbers of, and the six accuracies of Figure 3b."""
+
+import math
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.report.exhibit import exhibit, published, runs
+from lib.report.plot import STYLE, error_bar, footer
+from lib.report.sections.sec3 import jpeg_seen, robustness_figure
+from lib.report.table import Column, Number, Table
+from lib.report.values import ACCURACIES, QUANTITIES, extent, listed, our_number, over_seeds, paper_values, printed
+from lib.report.words import to_compute, transform_label
+
+
+def variants_table(ours: pd.DataFrame) -> Table:
+    """The four quantities of variants that the paper prints no numbers of, in percent on test images.
+
+    In brackets the 95% interval, of images and trainings.
+    """
+    columns = [Column(heading, ".1f", interval=True) for _, heading, _ in QUANTITIES.values()]
+    found = [over_seeds(ours, *quantity) for quantity in QUANTITIES]
+    rows = [(transform_label(name), *(_without_seeds(our_number(each, name)) for each in found)) for name in listed(ours)]
+    return Table([Column("variant"), *columns], rows)
+
+
+def _without_seeds(number: Number) -> Number:
+    """The interval holds what several seeds say."""
+    return replace(number, half=math.nan)
+
+
+def seen_variants(ours: pd.DataFrame) -> str:
+    """One sentence: how far each accuracy moves over variants that the paper prints no numbers of."""
+    moved = {}
+    variants = listed(ours)
+    for quantity in ACCURACIES:
+        found = over_seeds(ours, *quantity)["mean"].reindex(variants).dropna()
+        if len(found) < 2:
+            label = QUANTITIES[quantity][0]
+            return f"Not computed yet: {label} needs at least two variants, {len(found)} are there; {to_compute(ours)}"
+        moved[quantity] = found
+    clean, trained, robust = moved.values()
+    ranges = [extent(found) for found in (clean, trained, robust)]
+    return (
+        f"Over {len(robust)} of {len(variants)} variants (scale {ours.attrs['scale']}) the clean accuracy of standard training "
+        f"moves by **{ranges[0]:.1f} points**, that of PGD training by **{ranges[1]:.1f}**, and robust accuracy by "
+        f"**{ranges[2]:.1f}**, from {robust.min():.1f}% ({transform_label(robust.idxmin())}) to {robust.max():.1f}% "
+        f"({transform_label(robust.idxmax())})."
+    )
+
+
+def fashion_name(transform: str) -> str:
+    """A variant of Fashion-MNIST as the paper calls it."""
+    return {"original": "fashion-MNIST", "edges": "edge-fashion-MNIST"}.get(
+        transform, f"fashion-MNIST, {transform_label(transform)}"
+    )
+
+
+def fashion_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
+    """The six numbers of Figure 3b, in percent on test images: the paper's, ours with its interval, and Δ, their difference.
+
+    In brackets the 95% interval, of images and trainings.
+    """
+    columns = [
+        Column("data set"),
+        Column("quantity"),
+        printed("paper"),
+        Column("ours", ".1f", interval=True),
+        Column("Δ", "+.1f"),
+    ]
+    rows = []
+    for transform in listed(paper, ours):
+        for quantity in ACCURACIES:
+            theirs = paper_values(paper, *quantity).get(transform, np.nan)
+            mine = _without_seeds(our_number(over_seeds(ours, *quantity), transform, theirs))
+            rows.append((fashion_name(transform), QUANTITIES[quantity][0], theirs, mine, mine.difference))
+    return Table(columns, rows)
+
+
+def seen_fashion(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """What PGD training costs and what the attack takes, of fashion-MNIST and of its edges, beside the paper's numbers."""
+    said = []
+    for transform in listed(paper, ours):
+        name = fashion_name(transform)
+        mine = [over_seeds(ours, *quantity)["mean"].get(transform, np.nan) for quantity in ACCURACIES]
+        theirs = [paper_values(paper, *quantity).get(transform, np.nan) for quantity in ACCURACIES]
+        if not np.isfinite(mine).all():
+            bad = ours[ours["value"].isna() & (ours["transform"] == transform)]["status"]
+            why = f" (some are {', '.join(sorted(set(bad)))})" if len(bad) else ""
+            return f"Not computed yet: {name} lacks some of its three accuracies{why}; {to_compute(ours)}"
+        cost, taken = (f" (the paper: {theirs[i] - theirs[i + 1]:.1f})" if np.isfinite(theirs).all() else "" for i in (0, 1))
+        said.append(
+            f"On {name}, PGD training costs **{mine[0] - mine[1]:.1f} points** of clean accuracy{cost}, and the attack takes "
+            f"another **{mine[1] - mine[2]:.1f}**{taken}."
+        )
+    return f"At scale {ours.attrs['scale']}: {' '.join(said)}"
+
+
+def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    """Figure 3b: three accuracies of fashion-MNIST and of its edges; bars ours with its interval, dashed lines the paper.
+
+    The error bars are 95% intervals, of images and trainings.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        ax = figure.subplots()
+        variants, quantities, width = listed(paper, ours), list(QUANTITIES)[:3], 0.26
+        for i, quantity in enumerate(quantities):
+            label, _, colour = QUANTITIES[quantity]
+            places = [group + (i - 1) * width for group in range(len(variants))]
+            mine = over_seeds(ours, *quantity).reindex(variants)
+            spans = [error_bar(row) for _, row in mine.iterrows()]
+            ax.bar(places, mine["mean"], width * 0.9, color=colour, label=label)
+            ax.errorbar(places, mine["mean"], yerr=np.transpose(spans), fmt="none", color="black", capsize=2)
+            theirs = paper_values(paper, *quantity).reindex(variants)
+            ends = [place - width / 2 for place in places], [place + width / 2 for place in places]
+            ax.hlines(theirs, *ends, linestyles="dashed", colors="black", linewidth=1.2)
+        ax.plot([], [], "--", color="black", linewidth=1.2, label="the paper")
+        ax.set_xticks(range(len(variants)), map(fashion_name, variants))
+        ax.set(ylabel="test images (%)", ylim=(0, 101))
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        footer(figure, ours)
+    return figure
+
+
+exhibit("figure-3a", robustness_figure, runs("figure-3a"), None, xlabel="CIFAR10 under a gamma mapping")
+exhibit("figure-3a-table", variants_table, runs("figure-3a"))
+exhibit("figure-3a-seen", seen_variants, runs("figure-3a"))
+exhibit("figure-3a-jpeg", jpeg_seen, runs("figure-3a"))
+exhibit("figure-3b", fashion_figure, runs("figure-3b"), published("figure-3b"))
+exhibit("figure-3b-table", fashion_table, runs("figure-3b"), published("figure-3b"))
+exhibit("figure-3b-seen", seen_fashion, runs("figure-3b"), published("figure-3b"))

@@ -1,0 +1,148 @@
+"""What tables, figures and sentences read: quantities, and numbers by transform, ours and the paper's."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from lib.report.table import NOT_IN_PAPER, Column, Number
+from lib.store import grid
+from lib.store.intervals import Estimate, estimate, interval, spread_of
+
+PALETTE = sns.color_palette("colorblind")
+# (training, metric): label, heading in tables, and colour of the four columns of Tables 2 and 3.
+QUANTITIES = {
+    ("standard", "clean_accuracy"): ("clean accuracy, standard training", "clean, standard", PALETTE[7]),
+    ("pgd", "clean_accuracy"): ("clean accuracy, PGD training", "clean, PGD", PALETTE[0]),
+    ("pgd", "robust_accuracy"): ("robust accuracy, PGD training", "robust", PALETTE[3]),
+    ("pgd", "robustness_wrt_predictions"): ("robustness w.r.t. predictions, PGD training", "w.r.t. pred.", PALETTE[2]),
+}
+
+
+# The three blocks of Tables 4 and 5, and the three columns of Figure 4.
+ACCURACIES = list(QUANTITIES)[:3]
+
+
+BOXED, UNBOXED = ("pgd", "robust_accuracy"), ("pgd", "robust_accuracy_unboxed")
+
+
+def paper_eps(dataset: str) -> float:
+    """The paper's budget on a data set."""
+    return grid.settings(grid.Measurement("log2_perturbable_volume", dataset, "original", "paper"))["eps"]
+
+
+def over_seeds(
+    ours: pd.DataFrame, training: str, metric: str, split: str = "test", by: str | list[str] = "transform"
+) -> pd.DataFrame:
+    """Values, their mean, lowest and highest over seeds, n, status and spread of trainings, by transform.
+
+    The status is read where no value is: `failed` or `stale`.
+
+    `by`: the columns to tell runs apart by, where more than the transform varies.
+    """
+    rows = ours[(ours["training"] == training) & (ours["metric"] == metric) & (ours["split"] == split)]
+    grouped = rows.groupby(by)
+    return pd.DataFrame(
+        {
+            "values": grouped["value"].agg(lambda values: values.dropna().tolist()),
+            "mean": grouped["value"].mean(),
+            "low": grouped["value"].min(),
+            "high": grouped["value"].max(),
+            "seeds": grouped["value"].count(),
+            "n": grouped["n"].first(),
+            "status": grouped["status"].min(),  # failed < recorded < stale; read where there is no value
+            # How far trainings of this quantity lie apart, where that is known.
+            "spread": [spread_of(ours.attrs.get("spreads", {}), training, metric, split)] * grouped.ngroups,
+        }
+    )
+
+
+def paper_values(
+    paper: pd.DataFrame, training: str, metric: str, split: str = "test", by: str | list[str] = "transform"
+) -> pd.Series:
+    """The paper's values of one quantity, by transform, or by several columns; on test images where nothing else is said."""
+    rows = paper[(paper["training"] == training) & (paper["metric"] == metric) & (paper["split"] == split)]
+    return rows.set_index(by)["value"]
+
+
+def listed(*frames: pd.DataFrame) -> list[str]:
+    """The transforms of all: those of the first in its order, then what each of the others has besides.
+
+    Of ours these are the transforms that its exhibit declares, whether recorded or not, and those that are recorded.
+    """
+    names: list[str] = []
+    for frame in frames:
+        names += _declared(frame.attrs["exhibit"]) if "exhibit" in frame.attrs else []
+        names += list(frame["transform"])
+    return list(dict.fromkeys(names))
+
+
+def _declared(exhibit: str) -> list[str]:
+    names = grid.exhibit(exhibit)["transform"]
+    return [names] if isinstance(names, str) else names
+
+
+def measured_values(measured: pd.DataFrame, metric: str) -> pd.Series:
+    """What was measured of each transform; NaN where the measurement is stale."""
+    return measured[measured["metric"] == metric].set_index("transform")["value"]
+
+
+def share_intervals(rows: pd.DataFrame, column: str) -> list[tuple[float, float]]:
+    """Wilson's 95% intervals, in percent, of the counts in `column` out of `n`."""
+    return [interval(100 * count / n, int(n)) for count, n in zip(rows[column], rows["n"], strict=True)]
+
+
+def row_estimate(row: pd.Series) -> Estimate:
+    """A row of `over_seeds` as a number with its 95% interval, of images and trainings."""
+    return estimate(row["values"], int(row["n"]), row["spread"])
+
+
+def span(row: pd.Series) -> tuple[float, float]:
+    """The ends of the error bar of a row of `over_seeds`: its 95% interval, of images and trainings."""
+    found = row_estimate(row)
+    return found.low, found.high
+
+
+def extent(values: pd.Series) -> float:
+    """How far values lie apart: the largest minus the smallest."""
+    return values.max() - values.min()
+
+
+def square(name: str) -> str:
+    """The variant of a square filter of the same size."""
+    return name.replace("smooth-", "smooth-square-")
+
+
+def both_footprints(names: Iterable[str], ours: Mapping | pd.Series, theirs: Mapping | pd.Series) -> pd.DataFrame:
+    """By variant of a column filter: robust accuracies `paper`, `column` and `square`; NaN for what is not there."""
+    rows = {name: [side.get(each, np.nan) for side, each in ((theirs, name), (ours, name), (ours, square(name)))]
+            for name in names if "square" not in name}  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["paper", "column", "square"], dtype=float)
+
+
+def out_of_the_box(boxed: pd.Series, unboxed: pd.Series) -> pd.Series:
+    """What leaving the box changes, by transform, where both are there."""
+    return (unboxed - boxed).dropna()
+
+
+def our_number(found: pd.DataFrame, key: str | tuple, theirs: float = np.nan) -> Number:
+    """Ours at `key` of `over_seeds`, with its 95% interval, half the range over several seeds, and `theirs` beside it."""
+    if key not in found.index:
+        return Number()
+    row = found.loc[key]
+    if not row["seeds"]:
+        return Number(status=row["status"])
+    about = row_estimate(row)
+    half = (row["high"] - row["low"]) / 2 if row["seeds"] > 1 else np.nan
+    return Number(float(row["mean"]), about.low, about.high, half, float(theirs))
+
+
+def accuracy(heading: str, **how) -> Column:
+    """A column of ours: a percentage, and Δ in brackets."""
+    return Column(heading, ".1f", **{"delta": True, **how})
+
+
+def printed(heading: str) -> Column:
+    """A column of the paper's percentages or points, as it prints them; "n/a" where it prints none."""
+    return Column(heading, ".1f", absent=NOT_IN_PAPER)

@@ -1,0 +1,134 @@
+"""Names as a reader reads them, the text of records escaped, and the lines around exhibits: badge, stamp and downloads."""
+
+import base64
+import html
+import re
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from lib.report.table import Table, as_csv
+from lib.store import grid, schema
+
+
+def transform_label(name: str) -> str:
+    """A transform's name as a reader reads it: `smooth-square-3` → "smooth 3 (square)", `saturate-inf` → "saturate ∞"."""
+    words = {"binarize": "binarized", "original": "original", "edges": "edges"}
+    if found := re.fullmatch(r"smooth-square-(\d+)", name):
+        return f"smooth {found[1]} (square)"
+    if found := re.fullmatch(r"(?:(.+)\+)?rescale-to-(.+)", name):
+        return f"{transform_label(found[1] or 'original')}, scaled to {transform_label(found[2])}"
+    return words.get(name, name.replace("-inf", "-∞").replace("-", " "))
+
+
+def set_name(dataset: str) -> str:
+    """A data set's name as a reader reads it."""
+    return grid.SET_NAMES[dataset]
+
+
+def budget_label(eps: float) -> str:
+    """A budget as the paper writes it: 8/255, 0.3."""
+    whole = round(255 * eps)
+    return f"{whole}/255" if abs(255 * eps - whole) < 1e-9 and len(f"{eps:g}") > 5 else f"{eps:g}"
+
+
+def percent(value: float) -> str:
+    """A probability in percent, never rounded up to 100; "≤0" for a lower bound that says nothing."""
+    if value <= 0:
+        return "≤0"
+    return f"{100 * value:.2f}" if value <= 0.9999 else ">99.99"
+
+
+def from_to(changes: pd.Series) -> str:
+    """The least and the largest of some changes, in points; one where they are written alike."""
+    ends = dict.fromkeys(f"{value:+.1f}" for value in (changes.min(), changes.max()))
+    return " to ".join(ends)
+
+
+def words(text: object) -> str:
+    """The text of a record as Markdown that shows it as it stands, in one line.
+
+    Whatever Markdown or HTML could take for more than a letter is written as its numeric entity.
+    """
+    line = schema.one_line(" ".join(str(text).split()))
+    shown = re.sub(r"[^\w\s.,:;/()@+%='×∞±·–—-]|_", lambda found: f"&#{ord(found[0])};", line)
+    return shown if shown[:1].isalnum() or not line[:1] or shown[0] == "&" else f"&#{ord(shown[0])};{shown[1:]}"
+
+
+def code(text: object) -> str:
+    """As `words`, in the type of code where it is a plain name, such as a commit."""
+    return f"`{text}`" if re.fullmatch(r"[\w.+-]+", str(text)) else words(text)
+
+
+def plain(markdown: str) -> str:
+    """What a reader reads of `badge` and `words`: for figures, where there is no Markdown, and no formula either."""
+    return html.unescape(markdown.replace("`", ""))
+
+
+def to_compute(ours: pd.DataFrame) -> str:
+    """How to compute what is missing, the end of a sentence."""
+    return f"compute it with `{ours.attrs['command']}`."
+
+
+def badge(ours: pd.DataFrame) -> str:
+    """What an exhibit's numbers are: scale, data source, model, seeds, device and how much of it is computed.
+
+    Without any record it says so, and names the command that computes them.
+    """
+    of = f"{ours.attrs['complete']} of {ours.attrs['expected']}"
+    if ours.empty:
+        return f"not computed yet; compute it with: `{ours.attrs['command']}`"
+    parts = [f"scale {ours.attrs['scale']}", *map(words, sorted(set(ours["source"])))]
+    if ours["model"].any():
+        parts += [f"{model} w={width:g}" for model, width in sorted(set(zip(ours["model"], ours["widen_factor"], strict=True)))]
+        parts += [f"recipe {recipe}" for recipe in sorted(set(ours["recipe"])) if recipe != "default"]
+        seeds = sorted(set(ours["seed"]))
+        parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", f"{of} runs computed"]
+    else:
+        parts.append(f"{of} computed")
+    parts += map(words, sorted(set(ours["device"])))
+    parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
+    if "commit" in ours and any(map(_is_dirty, ours["commit"])):
+        parts.append("some records are of code with uncommitted changes")
+    return " · ".join(parts)
+
+
+def _is_dirty(commit: object) -> bool:
+    return str(commit).endswith("-dirty")  # of a cell without a record the commit is missing
+
+
+def stamp(frames: Sequence[pd.DataFrame]) -> str:
+    """The line at the end of a page: scale, data, device, commit and date of the records behind it."""
+    rows = pd.concat([frame[["scale", "source", "device", "commit", "date"]] for frame in frames])
+    if rows.empty:
+        return "No record is behind this page yet."
+    commits = ", ".join(map(code, sorted(set(rows["commit"]))))
+    dates = sorted({words(date[:10]) for date in rows["date"]})
+    scales, sources, devices = ("; ".join(map(words, sorted(set(rows[name])))) for name in ("scale", "source", "device"))
+    days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    dirty = (
+        " -dirty: of that commit's code with changes that were not committed." if any(map(_is_dirty, rows["commit"])) else ""
+    )
+    said = f"Records behind this page: scale {scales}. Data: {sources}. Device: {devices}. Commit {commits}."
+    return f"{said}{dirty} Computed {days}."
+
+
+def downloads(name: str, tables: Table | Mapping[str, Table], ours: pd.DataFrame) -> str:
+    """Links to `name`.csv, the values that the table shows, and `name`-records.csv, the records behind it, one row a number.
+
+    The links hold the files themselves: they work without a network, a server or JavaScript.
+    """
+    if isinstance(tables, Table):
+        values = tables.values()
+    else:
+        each = {heading: table.values() for heading, table in tables.items()}
+        values = pd.concat(each, names=["quantity"]).reset_index("quantity")
+    return (
+        f"Download: {_csv(f'{name}.csv', values)} (the table) · "
+        f"{_csv(f'{name}-records.csv', ours)} (the records behind it, one row a number)"
+    )
+
+
+def _csv(file: str, rows: pd.DataFrame) -> str:
+    content = base64.b64encode(as_csv(rows).encode()).decode()
+    return f'<a download="{file}" href="data:text/csv;charset=utf-8;base64,{content}">{file}</a>'

@@ -1,0 +1,88 @@
+"""Declarations of exhibits, and pages: what is read, once, and what a page refuses."""
+
+import pytest
+from frames import ROBUST, frame
+
+from lib import report
+from lib.report import exhibit
+from lib.report.table import Column, Table
+
+
+@pytest.fixture(autouse=True)
+def no_other_exhibits(monkeypatch):
+    monkeypatch.setattr(exhibit, "EXHIBITS", {})
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[tuple]:
+    """What pages ask the records for, and the runs to compute."""
+    found = []
+
+    def read(how):
+        def reading(name, scale, **options):
+            found.append((how, name, scale, options))
+            return frame(("original", *ROBUST, 94.0, 0), exhibit=name)
+
+        return reading
+
+    monkeypatch.setattr(exhibit.experiments, "collect", read("collect"))
+    monkeypatch.setattr(exhibit.results, "select", read("select"))
+    return found
+
+
+@pytest.fixture
+def shown(monkeypatch) -> dict:
+    found = {}
+    monkeypatch.setattr(exhibit, "show", found.__setitem__)
+    return found
+
+
+def table(*frames) -> Table:
+    return Table([Column("rows", "d")], [(len(each),) for each in frames])
+
+
+def words(found) -> str:
+    return f"{len(found)} rows"
+
+
+def test_a_page_reads_what_exhibits_need_once_and_shows_them_with_their_badge(asked, shown):
+    exhibit.exhibit("a", table, exhibit.runs("table-2"))
+    exhibit.exhibit("b", words, exhibit.runs("table-2"))
+    page = report.Page("smoke", 1, "cpu")
+    page.show("a", "b")
+    page.stamp()
+    assert asked == [("collect", "table-2", "smoke", {"seeds": 1, "device": "cpu"})]
+    assert set(shown) == {"a", "a-badge", "b", "stamp"}
+    assert shown["a"].rows == ((1,),)
+    assert shown["a-badge"].startswith("scale laptop · MNIST")
+    assert shown["b"] == "1 rows"
+    assert "Device: a processor. Commit `abc`." in shown["stamp"]
+
+
+def test_a_page_that_only_reads_computes_nothing(asked, shown):
+    exhibit.exhibit("a", table, exhibit.runs("table-2"))
+    report.Page("smoke", compute=False).show("a")
+    report.Page("smoke").show("a", compute=False)
+    assert {how for how, *_ in asked} == {"select"}
+
+
+def test_an_exhibit_that_is_not_of_a_scale_is_read_at_another(asked, shown):
+    exhibit.exhibit("a", table, exhibit.runs("tuning-mnist"))  # how scale laptop was tuned
+    report.Page("paper").show("a")
+    assert [scale for _, _, scale, _ in asked] == ["auto"]
+
+
+def test_some_of_the_sets_of_an_exhibit_are_read(asked, shown):
+    exhibit.exhibit("a", lambda sets: ", ".join(sets), {"MNIST": exhibit.runs("table-2"), "CIFAR10": exhibit.runs("table-3")})
+    assert report.Page().make("a") == "MNIST, CIFAR10"
+    asked.clear()
+    assert report.Page().make("a", of=["CIFAR10"]) == "CIFAR10"
+    assert [name for _, name, _, _ in asked] == ["table-3"]
+
+
+def test_a_name_is_declared_once_and_known():
+    exhibit.exhibit("a", words, exhibit.runs("table-2"))
+    with pytest.raises(ValueError, match="exhibit 'a' is declared twice"):
+        exhibit.exhibit("a", words)
+    with pytest.raises(ValueError, match="unknown exhibit 'b'; allowed: a"):
+        report.Page().make("b")
