@@ -35,8 +35,7 @@ slurm: $(READY)-test  ## the grid on a Slurm of one node, started here from Debi
 
 # The file lock ends with its process, however that ends; Snakemake's own would have to be removed after a kill.
 reproduce: $(WORKFLOW)  ## compute whatever is missing at SCALE (smoke, laptop or paper), then the book; can be interrupted
-	flock --nonblock --close --conflict-exit-code 75 $(WORKFLOW) $(BIN)/snakemake --nolock --config scale=$(SCALE) || \
-	    { [ $$? -eq 75 ] && echo "another make reproduce is at work here" >&2; false; }
+	$(BIN)/python workflow/alone.py $(WORKFLOW) $(BIN)/snakemake --nolock --config scale=$(SCALE)
 
 cost: $(WORKFLOW)  ## what there is to compute at SCALE, and what it would cost, on paper
 	$(BIN)/snakemake --dry-run --config scale=$(SCALE)

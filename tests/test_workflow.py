@@ -158,6 +158,40 @@ def test_a_jobs_status_is_its_own(engine):
     assert subprocess.run(command, env={**os.environ, "ENGINE": own}).returncode == 7
 
 
+ALONE = [sys.executable, str(ROOT / "workflow" / "alone.py")]
+
+
+def test_only_one_command_holds_the_lock_and_its_jobs_do_not(tmp_path):
+    """Needs no program besides Python: macOS has no `flock`."""
+    environment = {**os.environ, "PATH": ""}
+    inner = f"import subprocess; print(subprocess.Popen([{shutil.which('sleep')!r}, '60']).pid, flush=True); input()"
+    command = [*ALONE, str(tmp_path / "lock"), sys.executable, "-c", inner]
+    again = [*ALONE, str(tmp_path / "lock"), sys.executable, "-c", "raise SystemExit(7)"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(command, **pipes) as first:
+        job = int(first.stdout.readline())
+        try:
+            second = subprocess.run(again, capture_output=True, text=True, env=environment)
+            assert (second.returncode, second.stderr) == (1, "error: another make reproduce is at work here\n")
+            first.kill()
+            first.wait()
+            assert subprocess.run(again, env=environment).returncode == 7
+        finally:
+            os.kill(job, signal.SIGKILL)
+
+
+def test_where_there_can_be_no_lock_nothing_runs(tmp_path):
+    done = subprocess.run([*ALONE, str(tmp_path / "none" / "lock"), "true"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: cannot lock .*/none/lock: No such file or directory\n", done.stderr)
+
+
+def test_make_reproduce_asks_for_no_program_that_macos_lacks():
+    listed = subprocess.run(["make", "-n", "reproduce", "PYTHON=true"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ".venv/bin/python workflow/alone.py .venv/.ready-workflow .venv/bin/snakemake" in listed.stdout
+    assert "flock" not in listed.stdout
+
+
 @pytest.mark.long
 def test_only_the_engine_is_killed(checkout):
     """Its jobs end with it; whoever is started next goes on from their checkpoints."""
