@@ -1,4 +1,4 @@
-"""The scorecard's tables and its figure, and the claims' verdicts. Frames as `lib.report.scorecard` and `lib.report.claims` give them in."""
+"""The scorecard's tables and its figure, and the claims' verdicts, from frames of `report.scorecard` and `report.claims`."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
