@@ -3,6 +3,7 @@
 import base64
 import datetime
 import hashlib
+import io
 import json
 import logging
 import os
@@ -113,7 +114,9 @@ def write(item: Item, name: str, content: dict, *, seconds: float, device: torch
     }
     _checked(schema.parsed(json.dumps(record, allow_nan=False)), item, name)
     try:
-        files.write_whole(target, f"{json.dumps(record, indent=1, allow_nan=False)}\n".encode())
+        text = io.StringIO()
+        json.dump(record, text, indent=1, allow_nan=False)
+        files.write_whole(target, f"{text.getvalue()}\n".encode())
     except OSError as error:
         raise OSError(f"cannot write the record {target}: {error.strerror}; nothing recorded before is lost") from None
     return target
