@@ -119,5 +119,5 @@ def test_a_transform_that_the_paper_lacks_is_shown():
     assert "**10.0 points**" in sec3.seen(ours, PAPER, TABLE_4)
     (ax,) = sec3.robustness_figure(ours, PAPER, xlabel="x").axes
     assert [label.get_text() for label in ax.get_xticklabels()][-1] == "smooth 9"
-    (ax,) = sec3.claim_figure({"MNIST": (ours, PAPER)}).axes
+    (ax,) = sec3.claim_figure({"MNIST": (ours, PAPER, TABLE_4)}).axes
     assert [label.get_text() for label in ax.get_xticklabels()][-1] == "smooth 9"

@@ -339,6 +339,59 @@ def curve_figure(ours: pd.DataFrame) -> Figure:
     return figure
 
 
+def both_attacks(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy in percent by transform under the paper's attack, `reference`, and `autoattack`, and of how many images `n`.
+
+    `outcomes`: as `results.outcomes` gives them; the transforms that were attacked with both, on the same images.
+    """
+    rows = {
+        name: {**{attack: 100 * found[attack].mean() for attack in _BOTH}, "n": len(found)}
+        for name, found in _held(outcomes).items()
+        if {*_BOTH} <= {*found.columns}
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*_BOTH, "n"])
+
+
+_BOTH = ("reference", "autoattack")
+
+
+def autoattack_table(outcomes: pd.DataFrame) -> Table:
+    """Robust accuracy in percent under the paper's attack and under AutoAttack, with 95% intervals of the images, by variant."""
+    found = both_attacks(outcomes)
+    columns = [Column("variant"), *(Column(name, ".1f", interval=True) for name in ("the paper's PGD", "AutoAttack"))]
+    columns += [Column("difference", "+.1f"), Column("images", "g")]
+    rows = []
+    for name in listed(outcomes):
+        if name not in found.index:
+            rows.append((transform_label(name), Number(), Number(), Number(), Number()))
+            continue
+        row = found.loc[name]
+        numbers = [Number(row[attack], *interval(row[attack], int(row["n"]))) for attack in _BOTH]
+        rows.append((transform_label(name), *numbers, Number(row["autoattack"] - row["reference"]), Number(row["n"])))
+    return Table(columns, rows)
+
+
+def autoattack_seen(outcomes: pd.DataFrame) -> str:
+    """How far robust accuracy ranges over the variants under either attack, and whether their order stays."""
+    found = both_attacks(outcomes)
+    if len(found) < 2:
+        return f"Not computed yet: at least two variants are needed, {len(found)} are there; {to_compute(outcomes)}"
+    lost = found["reference"] - found["autoattack"]
+    ranked = all(found[attack].nunique() > 1 for attack in _BOTH)
+    order = (
+        f"{spearmanr(found['reference'], found['autoattack']).statistic:+.2f}" if ranked else "not defined, for equal numbers"
+    )
+    return (
+        f"Over {len(found)} of {len(listed(outcomes))} variants (scale {outcomes.attrs['scale']}) robust accuracy ranges over "
+        f"{extent(found['reference']):.1f} points under the paper's attack and over **{extent(found['autoattack']):.1f} points** "
+        f"under AutoAttack. AutoAttack takes {lost.min():.1f} points ({transform_label(lost.idxmin())}) to {lost.max():.1f} points "
+        f"({transform_label(lost.idxmax())}) more. The rank correlation of the two orders is {order}."
+    )
+
+
+for _name in ("mnist", "cifar10", "gamma", "fashion", "footprints"):
+    exhibit(f"autoattack-{_name}", autoattack_table, outcomes(f"autoattack-{_name}"))
+    exhibit(f"autoattack-{_name}-seen", autoattack_seen, outcomes(f"autoattack-{_name}"))
 for _name in ("mnist", "cifar10"):
     exhibit(f"strength-{_name}", strength_table, outcomes(f"strength-{_name}"))
     exhibit(f"strength-{_name}-seen", strength_seen, outcomes(f"strength-{_name}"))

@@ -1,0 +1,121 @@
+"""The first screen's answer, on made-up records."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from frames import frame
+
+from lib.report import claims
+from lib.report.sections import answer, strength
+
+ROBUST, CLEAN = ("pgd", "robust_accuracy"), ("standard", "clean_accuracy")
+
+
+def ours(*robust: float, clean: tuple[float, ...] = (99.0, 98.5)) -> pd.DataFrame:
+    names = ("original", "smooth-5")
+    rows = [(name, *ROBUST, value, 0) for name, value in zip(names, robust, strict=False)]
+    return frame(*rows, *((name, *CLEAN, value, 0) for name, value in zip(names, clean, strict=False)))
+
+
+def paper(*robust: float) -> pd.DataFrame:
+    rows = [
+        {
+            "transform": name,
+            "training": "pgd",
+            "metric": "robust_accuracy",
+            "split": "test",
+            "widen_factor": 0.25,
+            "value": value,
+        }
+        for name, value in zip(("original", "smooth-5"), robust, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    "robust, verdict",
+    [
+        ((90.0, 70.0), "the effect reproduces, in size too.**"),
+        ((90.0, 60.0), "the effect reproduces, but not in size.**"),
+        ((90.0, 89.0), "the effect does not reproduce.**"),
+    ],
+)
+def test_the_verdict_follows_the_ranges(robust, verdict):
+    found = ours(*robust).assign(widen_factor=0.25)
+    found.attrs = frame().attrs
+    said = answer.answer(found, paper(90.0, 69.0))
+    assert verdict in said
+    assert f"moves by **{robust[0] - robust[1]:.1f} points**" in said
+    assert "move by 21.0" in said
+    assert "clean accuracy of standard training moves by 0.5" in said
+
+
+def test_one_variant_is_no_range():
+    assert answer.answer(ours(90.0).assign(widen_factor=0.25), paper(90.0, 69.0)).startswith("Not computed yet")
+
+
+def outcomes(**held: dict[str, list[bool]]) -> pd.DataFrame:
+    rows = [
+        {
+            "transform": name.replace("_", "-"),
+            "metric": f"robust_accuracy_{attack}",
+            "seed": 0,
+            "image": i,
+            "held": bool(stands),
+        }
+        for name, attacks in held.items()
+        for attack, images in attacks.items()
+        for i, stands in enumerate(images)
+    ]
+    found = pd.DataFrame(rows)
+    found.attrs = frame().attrs | {"exhibit": "autoattack-mnist"}
+    return found
+
+
+BOTH = outcomes(
+    original={"reference": [1] * 9 + [0], "autoattack": [1] * 8 + [0, 0]},
+    smooth_8={"reference": [1] * 8 + [0, 0], "autoattack": [1] * 5 + [0] * 5},
+    smooth_2={"reference": [1] * 10},
+)
+
+
+def test_both_attacks_are_read_where_both_are_recorded():
+    found = strength.both_attacks(BOTH)
+    assert set(found.index) == {"original", "smooth-8"}
+    assert found.loc["smooth-8"].tolist() == [80.0, 50.0, 10.0]
+
+
+def test_a_stronger_attack_and_the_range():
+    said = answer.beyond(BOTH)
+    assert "On smooth 8 AutoAttack leaves 50.0% where the paper's attack leaves 80.0%, on the same 10 test images" in said
+    assert "Over the 2 MNIST variants" in said
+    assert "the range is 10.0 points under the paper's attack and **30.0** under AutoAttack" in said
+
+
+def test_the_table_of_autoattack_shows_what_is_not_computed():
+    table = strength.autoattack_table(BOTH).text.set_index("variant")
+    assert table.loc["smooth 8", "difference"] == "-30.0"
+    assert table.loc["smooth 8"].iloc[0].startswith("80.0")
+    assert table.loc["smooth 2", "difference"] == "–"
+    seen = strength.autoattack_seen(BOTH)
+    assert "ranges over 10.0 points under the paper's attack and over **30.0 points** under AutoAttack" in seen
+    assert "takes 10.0 points (original) to 30.0 points (smooth 8) more" in seen
+
+
+def test_claims_that_fail_are_sorted_by_reason():
+    verdicts = pd.DataFrame(
+        {"verdict": ["holds", "fails", "fails", "fails"], "reason": ["", claims.THE_PAPER, claims.UNTOLD, claims.THE_PAPER]}
+    )
+    said = answer.claims_sorted(verdicts)
+    assert "1 hold on our records, 3 fail" in said
+    assert said.endswith(
+        "Of those that fail, 2 fail on the paper's own numbers too, 1 cannot be compared, since the paper prints no numbers."
+    )
+
+
+def test_the_filter_is_told_by_the_numbers_that_can_tell():
+    volumes = pd.DataFrame({"transform": ["smooth-2", "smooth-square-2"], "value": [-100.5, -90.0]})
+    printed = pd.DataFrame({"dataset": ["mnist"], "transform": ["smooth-2"], "value": [-100.0]})
+    nothing = pd.DataFrame({"transform": [], "metric": [], "value": np.array([], dtype=float)})
+    said = answer.filter_found(volumes, nothing, printed, nothing.astype({"transform": str}))
+    assert "1 of the 1 numbers that can tell" in said
