@@ -41,9 +41,9 @@ def answer(ours: pd.DataFrame, widths: pd.DataFrame) -> str:
     if ours.attrs["scale"] != "paper":
         level += f" Ours are of scale {ours.attrs['scale']}, which trains for a shorter time than the paper does."
     return (
-        f"**{set_name(ours['dataset'].iloc[0])}: {verdict}.** Over {len(both)} variants of the same images robust accuracy moves "
-        f"by **{own:.1f} points**. The paper's networks of the same width move by {paper:.1f}. The clean accuracy of standard "
-        f"training moves by {still:.1f}. {level}"
+        f"**{set_name(ours['dataset'].iloc[0])}: {verdict}.** Over {len(both)} variants of the same images robust accuracy "
+        f"moves by **{own:.1f} points**. The paper's networks of the same width move by {paper:.1f}. The clean accuracy of "
+        f"standard training moves by {still:.1f}. {level}"
     )
 
 
@@ -54,11 +54,12 @@ def beyond(found: pd.DataFrame) -> str:
         return f"Not computed yet: fewer than two variants are under both attacks; {to_compute(found)}"
     hardest = (robust["reference"] - robust["autoattack"]).idxmax()
     before, after = robust.loc[hardest, ["reference", "autoattack"]]
+    variant, images = transform_label(hardest), int(robust.loc[hardest, "n"])
+    weak, strong = (extent(robust[attack]) for attack in ("reference", "autoattack"))
     return (
-        f"**New: a stronger attack makes the effect larger.** On {transform_label(hardest)} AutoAttack leaves {after:.1f}% where "
-        f"the paper's attack leaves {before:.1f}%, on the same {int(robust.loc[hardest, 'n'])} test images. Over the {len(robust)} "
-        f"MNIST variants that both attacks were run on, the range is {extent(robust['reference']):.1f} points under the paper's "
-        f"attack and **{extent(robust['autoattack']):.1f}** under AutoAttack."
+        f"**New: a stronger attack makes the effect {'larger' if strong > weak else 'no larger'}.** On {variant} AutoAttack leaves {after:.1f}% where the paper's "
+        f"attack leaves {before:.1f}%, on the same {images} test images. Over the {len(robust)} MNIST variants that both attacks "
+        f"were run on, the range is {weak:.1f} points under the paper's attack and **{strong:.1f}** under AutoAttack."
     )
 
 

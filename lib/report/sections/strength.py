@@ -340,9 +340,9 @@ def curve_figure(ours: pd.DataFrame) -> Figure:
 
 
 def both_attacks(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Robust accuracy in percent by transform under the paper's attack, `reference`, and `autoattack`, and of how many images `n`.
+    """Robust accuracy in percent by transform under the paper's attack, `reference`, and under `autoattack`; `n` images.
 
-    `outcomes`: as `results.outcomes` gives them; the transforms that were attacked with both, on the same images.
+    `outcomes`: as `results.outcomes` gives them. Only transforms that were attacked with both, on the same images.
     """
     rows = {
         name: {**{attack: 100 * found[attack].mean() for attack in _BOTH}, "n": len(found)}
@@ -356,7 +356,7 @@ _BOTH = ("reference", "autoattack")
 
 
 def autoattack_table(outcomes: pd.DataFrame) -> Table:
-    """Robust accuracy in percent under the paper's attack and under AutoAttack, with 95% intervals of the images, by variant."""
+    """Robust accuracy in percent under the paper's attack and under AutoAttack, with 95% intervals of the images."""
     found = both_attacks(outcomes)
     columns = [Column("variant"), *(Column(name, ".1f", interval=True) for name in ("the paper's PGD", "AutoAttack"))]
     columns += [Column("difference", "+.1f"), Column("images", "g")]
@@ -378,13 +378,12 @@ def autoattack_seen(outcomes: pd.DataFrame) -> str:
         return f"Not computed yet: at least two variants are needed, {len(found)} are there; {to_compute(outcomes)}"
     lost = found["reference"] - found["autoattack"]
     ranked = all(found[attack].nunique() > 1 for attack in _BOTH)
-    order = (
-        f"{spearmanr(found['reference'], found['autoattack']).statistic:+.2f}" if ranked else "not defined, for equal numbers"
-    )
+    order = f"{spearmanr(found['reference'], found['autoattack']).statistic:+.2f}" if ranked else "not defined"
+    weak, strong = (extent(found[attack]) for attack in _BOTH)
     return (
         f"Over {len(found)} of {len(listed(outcomes))} variants (scale {outcomes.attrs['scale']}) robust accuracy ranges over "
-        f"{extent(found['reference']):.1f} points under the paper's attack and over **{extent(found['autoattack']):.1f} points** "
-        f"under AutoAttack. AutoAttack takes {lost.min():.1f} points ({transform_label(lost.idxmin())}) to {lost.max():.1f} points "
+        f"{weak:.1f} points under the paper's attack and over **{strong:.1f} points** under AutoAttack. AutoAttack takes "
+        f"{lost.min():.1f} points ({transform_label(lost.idxmin())}) to {lost.max():.1f} points "
         f"({transform_label(lost.idxmax())}) more. The rank correlation of the two orders is {order}."
     )
 
