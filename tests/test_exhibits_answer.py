@@ -11,29 +11,21 @@ from lib.report.sections import answer, strength
 ROBUST, CLEAN = ("pgd", "robust_accuracy"), ("standard", "clean_accuracy")
 
 
+NAMES = ("original", "smooth-5")
+
+
 def ours(*robust: float, clean: tuple[float, ...] = (99.0, 98.5)) -> pd.DataFrame:
-    names = ("original", "smooth-5")
-    rows = [(name, *ROBUST, value, 0) for name, value in zip(names, robust, strict=False)]
-    return frame(*rows, *((name, *CLEAN, value, 0) for name, value in zip(names, clean, strict=False)))
+    rows = [(name, *ROBUST, value, 0) for name, value in zip(NAMES, robust, strict=False)]
+    return frame(*rows, *((name, *CLEAN, value, 0) for name, value in zip(NAMES, clean, strict=False)))
 
 
 def paper(*robust: float) -> pd.DataFrame:
-    rows = [
-        {
-            "transform": name,
-            "training": "pgd",
-            "metric": "robust_accuracy",
-            "split": "test",
-            "widen_factor": 0.25,
-            "value": value,
-        }
-        for name, value in zip(("original", "smooth-5"), robust, strict=True)
-    ]
-    return pd.DataFrame(rows)
+    about = {"training": "pgd", "metric": "robust_accuracy", "split": "test", "widen_factor": 0.25}
+    return pd.DataFrame([{"transform": name, "value": value, **about} for name, value in zip(NAMES, robust, strict=True)])
 
 
 @pytest.mark.parametrize(
-    "robust, verdict",
+    ("robust", "verdict"),
     [
         ((90.0, 70.0), "the effect reproduces, in size too.**"),
         ((90.0, 60.0), "the effect reproduces, but not in size.**"),

@@ -56,10 +56,11 @@ def beyond(found: pd.DataFrame) -> str:
     before, after = robust.loc[hardest, ["reference", "autoattack"]]
     variant, images = transform_label(hardest), int(robust.loc[hardest, "n"])
     weak, strong = (extent(robust[attack]) for attack in ("reference", "autoattack"))
+    change = "larger" if strong > weak else "no larger"
     return (
-        f"**New: a stronger attack makes the effect {'larger' if strong > weak else 'no larger'}.** On {variant} AutoAttack leaves {after:.1f}% where the paper's "
-        f"attack leaves {before:.1f}%, on the same {images} test images. Over the {len(robust)} MNIST variants that both attacks "
-        f"were run on, the range is {weak:.1f} points under the paper's attack and **{strong:.1f}** under AutoAttack."
+        f"**New: a stronger attack makes the effect {change}.** On {variant} AutoAttack leaves {after:.1f}% where the paper's "
+        f"attack leaves {before:.1f}%, on the same {images} test images. Over the {len(robust)} MNIST variants that both "
+        f"attacks were run on, the range is {weak:.1f} points under the paper's attack and **{strong:.1f}** under AutoAttack."
     )
 
 
