@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import shutil
 import tarfile
 import threading
@@ -613,3 +614,18 @@ def test_a_member_that_is_there_twice_is_refused(folder):
     _archive(folder / "cifar10-jpeg.tar.gz", {**files, "./test/cat/0000.jpg": _jpeg()}, mode="w")
     with pytest.raises(data.DataError, match="cifar10-jpeg holds test/cat/0000.jpg more than once"):
         data.load("cifar10-jpeg", "test")
+
+
+def test_a_digest_tells_one_data_set_from_another(monkeypatch):
+    first = data.digest("mnist-5000", "test")
+    assert re.fullmatch("[0-9a-f]{64}", first)
+    assert first != data.digest("mnist-5000", "train")
+    loaded = data.load("mnist-5000", "test")
+    for changed in ("images", "labels"):
+        tensors = {"images": loaded.images.clone(), "labels": loaded.labels.clone()}
+        tensors[changed].view(-1)[-1] ^= 1
+        data._digest.cache_clear()
+        other = data.ImageSet(**tensors, source="another")
+        monkeypatch.setattr(data, "_load", lambda *_, other=other: other)
+        assert data.digest("mnist-5000", "test") != first
+    data._digest.cache_clear()

@@ -1,6 +1,7 @@
 """Run → data → train → evaluate → record: nothing twice, nothing lost, nothing stale."""
 
 import errno
+import json
 import math
 import os
 import subprocess
@@ -835,3 +836,19 @@ def test_no_more_processes_than_runs_and_processors(monkeypatch):
             processes.complete(grid.runs("table-2", "smoke")[:runs], "cpu", jobs=jobs)
     assert [jobs for jobs, _ in begun] == [4, 3, 2]
     assert all(threads >= 1 for _, threads in begun)
+
+
+def test_records_tell_which_data_they_are_of(tiny):
+    """By split, as the digest of the set; a record that lacks it, of an earlier version, is as good."""
+    measurement = Measurement("pixel_histogram", "mnist", "original", "smoke")
+    processes.complete([PGD, measurement], "cpu")
+    train, test = (data.digest("mnist-5000", split) for split in ("train", "test"))
+    assert records.read(PGD, "training")["data"] == {"train": train}
+    assert records.read(PGD, "pgd")["data"] == {"train": train, "test": test}
+    assert records.read(measurement, "measured")["data"] == {"test": test}
+    for item, name in ((PGD, "pgd"), (measurement, "measured")):
+        file = records.path(item, name)
+        earlier = json.loads(file.read_text())
+        del earlier["data"]
+        file.write_text(json.dumps(earlier))
+        assert records.status(item, name) == "recorded"

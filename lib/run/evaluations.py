@@ -26,7 +26,7 @@ def evaluate(run: Run, name: str, model: nn.Module, device: torch.device) -> Non
         outcomes[split] = {metric: records.pack(bits) for metric, bits in named.items()}
         sources.add(source)
     content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights.digest(model)}
-    content |= material.solved(run)
+    content |= material.told(run, *resolved["sizes"])
     if not {"threat_model", "autoattack"}.isdisjoint(resolved):
         content["engine"] = attacks.engine_of(model, x[:1])
     seconds = time.monotonic() - began

@@ -57,10 +57,11 @@ def factor_of(run: Run) -> float | None:
     return scale_factor(grid.settings(run)["data"]["source"], run.transform, sizes["test"])
 
 
-def solved(run: Run) -> dict[str, float]:
-    """What the records of a run say of the scale factor that was solved for, if one was."""
-    factor = factor_of(run)
-    return {} if factor is None else {"scale_factor": factor}
+def told(run: Run, *splits: str) -> dict:
+    """What a record says of a run's images: the digest of its data set by split, and a scale factor that was solved for."""
+    factor, source = factor_of(run), grid.settings(run)["data"]["source"]
+    about = {"data": {split: data.digest(source, split) for split in splits}}
+    return about if factor is None else {**about, "scale_factor": factor}
 
 
 def images_of(run: Run, split: str, size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, str]:
@@ -159,12 +160,12 @@ def trained_model(run: Run, device: torch.device) -> nn.Module:
             checkpoint=folder / "training.safetensors", description=str(run),
         )  # fmt: skip
     except training.TrainingFailedError as failure:
-        content = {"metrics": {}, "curve": failure.curve, "failed": schema.words(failure.reason), **solved(run)}
+        content = {"metrics": {}, "curve": failure.curve, "failed": schema.words(failure.reason), **told(run, "train")}
         records.write(run, "training", content, seconds=failure.seconds, device=device, source=source)
         (folder / "training.safetensors").unlink(missing_ok=True)
         raise
     training.save_tensors(folder / "weights.safetensors", model.state_dict(), {"key": run.key})
-    content = {"metrics": {}, "curve": done.curve, "weights": weights.digest(model), **solved(run)}
+    content = {"metrics": {}, "curve": done.curve, "weights": weights.digest(model), **told(run, "train")}
     if settings.get("attack", {}).get("precision") == "float32":
         content["engine"] = attacks.engine_of(model, x[:1])
     records.write(run, "training", content, seconds=done.seconds, device=device, source=source)

@@ -74,7 +74,8 @@ def _record(own: dict, **optional: dict) -> dict:
         "commit": COMMIT,
         "versions": VERSIONS,
     }
-    return _object({**about, **own}, scale_factor=SHARE, **optional)
+    # `data`: by split, the sha256 of the data set. Records of earlier versions lack it.
+    return _object({**about, **own}, scale_factor=SHARE, data=_by_split(_words("^[0-9a-f]{64}$")), **optional)
 
 
 CURVE = _object({"step": _list(SIZE), "loss": _list(POSITIVE), "accuracy": _list(SHARE)})
