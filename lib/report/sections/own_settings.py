@@ -1,0 +1,79 @@
+"""The paper's own settings on the narrowest LeNet5: Table 4's first column, beside ours and beside shorter training."""
+
+import numpy as np
+import pandas as pd
+
+from lib.report.exhibit import exhibit, published, runs
+from lib.report.table import Column, Number, Table
+from lib.report.values import BOXED, accuracy, extent, listed, our_number, over_seeds, paper_values, printed, square
+from lib.report.words import to_compute, transform_label
+
+_QUANTITIES = {"robust": BOXED, "clean, PGD": ("pgd", "clean_accuracy"), "clean, standard": ("standard", "clean_accuracy")}
+
+
+def _of_width(rows: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the network that ours has."""
+    widths = ours["widen_factor"].dropna().unique()
+    return rows[rows["widen_factor"].isin(widths if len(widths) else [0.125])]
+
+
+def own_settings_table(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> Table:
+    """Accuracies in percent on test images: the paper's, ours with its settings, and ours of shorter training.
+
+    `paper`: its Table 4, of which the column of our width counts. `short`: records of another scale, of any widths.
+    """
+    paper, short = _of_width(paper, ours), _of_width(short, ours)
+    scale = short["scale"].iloc[0] if len(short) else "laptop"
+    columns = [Column("variant")]
+    for heading in _QUANTITIES:
+        columns += [printed(f"{heading}: paper"), accuracy(f"{heading}: ours, its settings", interval=heading == "robust")]
+        columns += [Column(f"{heading}: ours, scale {scale}", ".1f")]
+    found = [(paper_values(paper, *each), over_seeds(ours, *each), over_seeds(short, *each)) for each in _QUANTITIES.values()]
+    rows = []
+    for name in listed(paper, ours):
+        row: list[object] = [transform_label(name)]
+        for theirs, mine, less in found:
+            value = theirs.get(name, np.nan)
+            row += [value, our_number(mine, name, value), Number(our_number(less, name).value)]
+        rows.append(row)
+    return Table(columns, rows)
+
+
+def own_settings_seen(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """How far ours lie from the paper's with its own settings, what of short training's gap remains, and which filter fits."""
+    robust = over_seeds(ours, *BOXED)["mean"].dropna()
+    if robust.empty:
+        return f"Not computed yet; {to_compute(ours)}"
+    theirs = paper_values(_of_width(paper, ours), *BOXED)
+    both = [name for name in theirs.index if name in robust.index]
+    said = ""
+    if both:
+        apart = (robust[both] - theirs[both]).abs()
+        said = (
+            f"With the paper's own settings (scale {ours.attrs['scale']}) robust accuracy lies **{apart.mean():.1f} points** "
+            f"from the paper's on average, over {len(both)} of its {len(theirs)} variants."
+        )
+    if len(both) > 1:
+        said += f" It ranges over {extent(robust[both]):.1f} points; the paper's over {extent(theirs[both]):.1f}."
+    less = over_seeds(_of_width(short, ours), *BOXED)["mean"].dropna()
+    pair = ["original", "smooth-5"]
+    if {*pair} <= {*both} & {*less.index}:
+        gaps = [f"{each['original'] - each['smooth-5']:.1f}" for each in (less, robust, theirs)]
+        said += (
+            f" From original to smooth 5 it falls by {gaps[0]} points with short training, by **{gaps[1]}** with the paper's "
+            f"settings, and by {gaps[2]} in the paper."
+        )
+    other = square("smooth-5")
+    if {"smooth-5", other} <= {*robust.index} and "smooth-5" in theirs.index:
+        distances = {name: abs(robust[name] - theirs["smooth-5"]) for name in ("smooth-5", other)}
+        nearer = min(distances, key=distances.get)
+        said += (
+            f" The paper's {theirs['smooth-5']:.1f} for smooth 5 is nearer to **{transform_label(nearer)}**: "
+            f"{robust['smooth-5']:.1f} with a column, {robust[other]:.1f} with a square."
+        )
+    return said.strip()
+
+
+_READS = (runs("paper-settings-mnist"), runs("figure-4-capacity-mnist"), published("table-4"))
+exhibit("own-settings", own_settings_table, *_READS)
+exhibit("own-settings-seen", own_settings_seen, *_READS)
