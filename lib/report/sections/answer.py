@@ -39,7 +39,7 @@ def answer(ours: pd.DataFrame, widths: pd.DataFrame) -> str:
     apart = (both - theirs).mean()
     level = f"On average our robust accuracy is {abs(apart):.1f} points {'below' if apart < 0 else 'above'} theirs."
     if ours.attrs["scale"] != "paper":
-        level += f" Ours are of scale {ours.attrs['scale']}, which trains for a shorter time than the paper does."
+        level += f" (Scale {ours.attrs['scale']}: shorter training than the paper's.)"
     return (
         f"**{set_name(ours['dataset'].iloc[0])}: {verdict}.** Over {len(both)} variants of the same images robust accuracy "
         f"moves by **{own:.1f} points**. The paper's networks of the same width move by {paper:.1f}. The clean accuracy of "
