@@ -25,8 +25,8 @@ def test_operations_of_lenet5(w):
 
 
 def test_operations_of_a_pgd_run_at_the_papers_settings():
-    run = grid.Run.parse("mnist/smooth-square-3/lenet5-w1/pgd/n60000/default/seed0", "paper")  # no attack but the paper's
-    products, first = lenet5_products(1)
+    run = grid.Run.parse("mnist/smooth-3/lenet5-w2/pgd/n60000/default/seed0", "paper")  # no attack but the paper's
+    products, first = lenet5_products(2)
     training = 100_000 * 50 * (40 * 4 * products + 2 * (3 * products - first))
     evaluation = 20_000 * (2 * 2 * products + 40 * 4 * products)
     assert cost.flops(run) == training + evaluation
