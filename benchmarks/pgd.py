@@ -36,7 +36,7 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
-from lib import attacks, data, models, training
+from lib import attacks, data, layers, models, training
 from lib.fast import adapters
 from lib.fast.operations import FEATURES
 from lib.run import cost, devices
@@ -213,7 +213,7 @@ def stock(model: nn.Module) -> nn.Module:
     """The same network as anyone would write it down: stock layers, the default memory layout, in eval mode."""
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     for name, layer in list(plain.named_modules()):
-        if isinstance(layer, (models.PixelConv2d, models.Shortcut)):
+        if isinstance(layer, (layers.PixelConv2d, layers.Shortcut)):
             ours = layer.state_dict()
             conv = nn.Conv2d(
                 layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, bias="bias" in ours

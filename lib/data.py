@@ -13,7 +13,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -49,6 +49,14 @@ class ImageSet:
     def batch(self, device: torch.device | str = "cpu") -> Float[Tensor, "n c h w"]:
         """All images as float32 in [0, 1] on `device`."""
         return self.images.to(device, torch.float32) / 255
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of shape, images and labels, in hexadecimal."""
+        found = hashlib.sha256(f"{tuple(self.images.shape)}".encode())
+        for tensor in (self.images, self.labels):
+            found.update(tensor.contiguous().numpy())
+        return found.hexdigest()
 
 
 def data_dir() -> Path:
@@ -344,20 +352,6 @@ def load(name: str, split: str) -> ImageSet:
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
     return _load(name, split, os.environ.get("DATA_DIR"))
-
-
-@lru_cache(maxsize=8)
-def _digest(name: str, split: str, folder: str | None) -> str:
-    loaded = _load(name, split, folder)
-    found = hashlib.sha256(f"{tuple(loaded.images.shape)}".encode())
-    for tensor in (loaded.images, loaded.labels):
-        found.update(tensor.contiguous().numpy())
-    return found.hexdigest()
-
-
-def digest(name: str, split: str) -> str:
-    """The sha256 of a whole split: shape, images and labels, in hexadecimal. Raises what `load` raises."""
-    return _digest(name, split, os.environ.get("DATA_DIR"))
 
 
 def at_hand(*names: str) -> str:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lib.fast.layers import PixelConv2d, Shortcut, specialized_wide_resnet, standardize
+from lib.layers import PixelConv2d, Shortcut, standardize
 
 Images = Float[Tensor, "n c h w"]
 Logits = Float[Tensor, "n classes"]
@@ -106,10 +106,6 @@ class WideResNet(nn.Module):
         """Logits of images in [0, 1]."""
         out = self.blocks(self.stem(self.standardize(x)))
         return self.head(self.norm(out).relu_().mean(dim=(2, 3)))
-
-    def specialized(self) -> nn.Module:
-        """The same function in eval mode, for the present weights; for the many steps of an attack."""
-        return specialized_wide_resnet(self)
 
 
 def wide_resnet28(widen_factor: float = 4.0, *, in_channels: int = 3, classes: int = 10, image_size: int = 32) -> WideResNet:

@@ -312,9 +312,10 @@ def test_a_broken_certificate_is_not_recorded(monkeypatch, examples):
     (run, *_) = grid.runs("section-2.2", "smoke")
     monkeypatch.setattr(certified, "margins", lambda model, x, *_, **__: torch.ones(len(x)))
     found = evaluation.Evaluation(*(torch.tensor([True, False]) for _ in range(3)))
-    threat_model = attacks.ThreatModel(0.1, 0.01, 1)
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: found)
+    resolved = grid.evaluation_settings(run, "certified")
     with pytest.raises(ArithmeticError, match=r"certified images \[1\]; nothing recorded"):
-        evaluations._certify(run, convnet(), *(t[:2] for t in examples), found, threat_model, ["certified_error"])
+        evaluations._certified(run, "certified", resolved, convnet(), *(t[:2] for t in examples), "certified")
 
 
 @pytest.fixture
@@ -348,10 +349,10 @@ def test_a_broken_certificate_of_a_ramp_is_not_recorded(monkeypatch, trained, di
     (run, *_) = grid.runs("exact-certificate", "smoke")
     monkeypatch.setattr(certified, "certified_by_ramp", lambda model, x, y, **_: torch.ones(len(x), dtype=torch.bool))
     x, y = (t[-20:] for t in digits)
-    threat_model = attacks.ThreatModel(0.3, 0.05, 10)
-    found = evaluation.evaluate(trained, x, y, threat_model)
+    resolved = grid.evaluation_settings(run, "ramp")
+    resolved["threat_model"] |= {"eps": 0.3, "step_size": 0.05, "num_steps": 10}
     with pytest.raises(ArithmeticError, match=r"certified_error_ramp: \S+ \S+ changes the class|\w+ changes the class"):
-        evaluations._behind_a_ramp(run, trained, x, y, found, threat_model, slope=10.0, queries=3, seed=0)
+        evaluations._behind_a_ramp(run, "ramp", resolved | {"ramp": {"slope": 10.0, "queries": 3}}, trained, x, y, "ramp")
 
 
 RECORDS = sorted((Path(__file__).parents[1] / "results").rglob("*/certified.json")) + sorted(

@@ -3,15 +3,18 @@
 import base64
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from frames import ATTRS, PAPER, ROBUST, TABLE_4, along, frame
 
-from lib.report import words
+from lib.report import EXHIBITS, words
 from lib.report.sections import pictures, sec3, sec5
-from lib.store import intervals, results
+from lib.store import grid, intervals, results
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -134,3 +137,11 @@ def test_downloads_hold_the_table_and_the_records():
     assert list(records.columns) == list(results.COLUMNS)
     assert list(records["value"]) == [94.0]
     assert "table-2.csv" in words.downloads("table-2", tables["robust"], ours)
+
+
+def test_every_exhibit_has_its_place():
+    """What the grid computes is read by an exhibit, and every exhibit is named on a page."""
+    assert {*grid.exhibits()} <= {name for each in EXHIBITS.values() for name in each.records()}
+    pages = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"[\w.-]+", page.read_text(encoding="utf-8"))}
+    assert {*EXHIBITS} <= named

@@ -6,7 +6,7 @@ import pytest
 from frames import frame
 
 from lib.report import claims
-from lib.report.sections import answer, strength
+from lib.report.sections import answer, autoattack
 
 ROBUST, CLEAN = ("pgd", "robust_accuracy"), ("standard", "clean_accuracy")
 
@@ -40,6 +40,7 @@ def test_the_verdict_follows_the_ranges(robust, verdict):
     assert f"moves by **{robust[0] - robust[1]:.1f} points**" in said
     assert "move by 21.0" in said
     assert "clean accuracy of standard training moves by 0.5" in said
+    assert said.endswith("(Scale laptop, which trains for a shorter time than the paper.)")
 
 
 def test_one_variant_is_no_range():
@@ -72,7 +73,7 @@ BOTH = outcomes(
 
 
 def test_both_attacks_are_read_where_both_are_recorded():
-    found = strength.both_attacks(BOTH)
+    found = autoattack.both_attacks(BOTH)
     assert set(found.index) == {"original", "smooth-8"}
     assert found.loc["smooth-8"].tolist() == [80.0, 50.0, 10.0]
 
@@ -85,11 +86,11 @@ def test_a_stronger_attack_and_the_range():
 
 
 def test_the_table_of_autoattack_shows_what_is_not_computed():
-    table = strength.autoattack_table(BOTH).text.set_index("variant")
+    table = autoattack.autoattack_table(BOTH).text.set_index("variant")
     assert table.loc["smooth 8", "difference"] == "-30.0"
     assert table.loc["smooth 8"].iloc[0].startswith("80.0")
     assert table.loc["smooth 2", "difference"] == "–"
-    seen = strength.autoattack_seen(BOTH)
+    seen = autoattack.autoattack_seen(BOTH)
     assert "ranges over 10.0 points under the paper's attack and over **30.0 points** under AutoAttack" in seen
     assert "takes 10.0 points (original) to 30.0 points (smooth 8) more" in seen
 
@@ -100,14 +101,25 @@ def test_claims_that_fail_are_sorted_by_reason():
     )
     said = answer.claims_sorted(verdicts)
     assert "1 hold on our records, 3 fail" in said
-    assert said.endswith(
-        "Of those that fail, 2 fail on the paper's own numbers too, 1 cannot be compared, since the paper prints no numbers."
-    )
+    assert said.endswith(f"Of those that fail: 2 ({claims.THE_PAPER}); 1 ({claims.UNTOLD}).")
 
 
 def test_the_filter_is_told_by_the_numbers_that_can_tell():
     volumes = pd.DataFrame({"transform": ["smooth-2", "smooth-square-2"], "value": [-100.5, -90.0]})
+    volumes.attrs = {"scale": "paper"}
     printed = pd.DataFrame({"dataset": ["mnist"], "transform": ["smooth-2"], "value": [-100.0]})
     nothing = pd.DataFrame({"transform": [], "metric": [], "value": np.array([], dtype=float)})
     said = answer.filter_found(volumes, nothing, printed, nothing.astype({"transform": str}))
     assert "1 of the 1 numbers that can tell" in said
+    assert said.endswith("(Scale paper.)")
+
+
+def test_ranges_are_over_the_same_variants():
+    """Clean accuracy of a variant without a robust one, or that the paper lacks, has no part in it."""
+    extra = frame(*(("smooth-8", *CLEAN, 90.0, 0), ("smooth-9", *CLEAN, 80.0, 0), ("smooth-9", *ROBUST, 10.0, 0)))
+    found = pd.concat([ours(90.0, 70.0), extra]).assign(widen_factor=0.25)
+    found.attrs = frame().attrs
+    said = answer.answer(found, paper(90.0, 69.0))
+    assert "Over 2 variants" in said
+    assert "moves by **20.0 points**" in said
+    assert "clean accuracy of standard training moves by 0.5" in said

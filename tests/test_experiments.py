@@ -842,7 +842,7 @@ def test_records_tell_which_data_they_are_of(tiny):
     """By split, as the digest of the set; a record that lacks it, of an earlier version, is as good."""
     measurement = Measurement("pixel_histogram", "mnist", "original", "smoke")
     processes.complete([PGD, measurement], "cpu")
-    train, test = (data.digest("mnist-5000", split) for split in ("train", "test"))
+    train, test = (data.load("mnist-5000", split).digest for split in ("train", "test"))
     assert records.read(PGD, "training")["data"] == {"train": train}
     assert records.read(PGD, "pgd")["data"] == {"train": train, "test": test}
     assert records.read(measurement, "measured")["data"] == {"test": test}

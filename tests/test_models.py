@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib import models
+from lib import layers, models
+from lib.fast import wide
 
 
 def parameters(model: nn.Module) -> int:
@@ -105,7 +106,7 @@ def test_lenet5_is_the_papers_order_of_layers():
 )
 def test_the_gradient_in_blocks_is_the_convolutions(kernel, block, channels, size, bias, parameters_too):
     torch.manual_seed(0)
-    fast = models.PixelConv2d(channels, 6, kernel, bias=bias, block=block).double()
+    fast = layers.PixelConv2d(channels, 6, kernel, bias=bias, block=block).double()
     plain = nn.Conv2d(channels, 6, kernel, padding=kernel // 2, bias=bias).double()
     plain.load_state_dict(fast.state_dict())
     x = torch.rand(3, channels, *size, dtype=torch.float64)
@@ -187,7 +188,7 @@ def test_a_width_that_leaves_a_layer_empty(build, narrowest, widen_factor):
 @pytest.mark.parametrize("bias", [True, False])
 def test_gradients_of_a_pixel_convolution_are_the_convolutions(channels, size, kernel, block, bias):
     torch.manual_seed(0)
-    fast = models.PixelConv2d(channels, 6, kernel, bias=bias, block=block).double()
+    fast = layers.PixelConv2d(channels, 6, kernel, bias=bias, block=block).double()
     plain = nn.Conv2d(channels, 6, kernel, padding=kernel // 2, bias=bias).double()
     plain.load_state_dict(fast.state_dict())
     x = torch.rand(2, channels, size, size, dtype=torch.double)
@@ -220,7 +221,7 @@ def test_the_specialized_network_is_the_same_function():
     x = torch.rand(4, 3, 32, 32, dtype=torch.float64)
     found = []
     with torch.no_grad():
-        special = model.specialized()
+        special = wide.specialized(model)
     for network in (model, special):
         image = x.clone().requires_grad_()
         logits = network(image)
@@ -233,7 +234,7 @@ def test_the_specialized_network_is_the_same_function():
 @pytest.mark.parametrize("sizes", [(32, 16, 32)])
 def test_the_specialized_network_takes_images_of_another_size(sizes):
     model = _lived_in(models.wide_resnet28(0.125))
-    special = model.specialized()
+    special = wide.specialized(model)
     for size in sizes:
         x = torch.rand(2, 3, size, size)
         torch.testing.assert_close(special(x), model(x), rtol=1e-4, atol=1e-4)
@@ -298,7 +299,7 @@ def test_a_ramp_that_does_not_rise(slope):
 def test_a_shortcut_is_a_strided_convolution(channels, stride):
     """Values and both gradients against the framework's strided one, in the default layout, where its own gradient holds."""
     x, weight = torch.rand(3, channels[0], 8, 8), torch.rand(channels[1], channels[0], 1, 1)
-    shortcut = models.Shortcut(*channels, stride).to(memory_format=torch.channels_last)
+    shortcut = layers.Shortcut(*channels, stride).to(memory_format=torch.channels_last)
     shortcut.weight.data.copy_(weight)
     inputs = [(x.clone(memory_format=torch.channels_last).requires_grad_(), shortcut.weight)]
     inputs.append((x.clone().requires_grad_(), weight.requires_grad_()))

@@ -420,7 +420,7 @@ def test_claims_are_counted_and_the_failing_named():
     text = overview.claims_seen(verdicts(("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds")))
     assert text == (
         "Of 3 claims, our records say **holds: 1, fails: 1**, not computed: 1. The paper's own printed numbers say "
-        "holds: 2, fails: 1 (`a`), no number to tell: 0. Fails, and so it is: `b`."
+        "holds: 2, fails: 1 (`a`), no number to tell: 0. Fails (so it is): `b`."
     )
 
 

@@ -269,7 +269,7 @@ def _attacked(model, digits, monkeypatch, images=200) -> None:
     """A record of `RUN` as if `model` had been attacked on made-up MNIST: the digits at hand."""
     x, y = (part[:images] for part in digits)
     monkeypatch.setattr(material, "images_of", lambda *_: (x, y, "digits"))
-    monkeypatch.setattr(data, "digest", lambda name, split, digest=data.digest: digest("mnist-5000", split))
+    monkeypatch.setattr(data, "load", lambda name, split, load=data.load: load("mnist-5000", split))
     monkeypatch.setattr(grid, "evaluation_settings", _fewer(grid.evaluation_settings, images))
     evaluations.evaluate(RUN, "pgd", model, torch.device("cpu"))
 

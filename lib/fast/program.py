@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lib import models
-from lib.fast import operations
+from lib.fast import operations, wide
 from lib.fast.operations import FIELDS, KINDS, LANES, TILE, UNITS, WIDTH
+from lib.layers import PixelConv2d, Shortcut, scale_and_shift
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _CPU = torch.device("cpu")  # a default device that a program sets is not asked
@@ -175,26 +176,20 @@ def _lenet5(sizes: tuple[tuple[int, ...], ...], side: int) -> Table:
 # ---- WRN-28 ----------------------------------------------------------------------------------------------------------------
 
 
-def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """What batch normalisation in eval mode multiplies by, and what it adds, channel by channel."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale, norm.bias - norm.running_mean * scale
-
-
 def _wide_resnet_numbers(model: models.WideResNet) -> list[Tensor]:
     """A block's second normalisation becomes part of the convolution before it."""
     numbers = [model.stem.weight]
     for block in model.blocks:
-        scale, shift = _scale_and_shift(block.norm2)
+        scale, shift = scale_and_shift(block.norm2)
         shortcut = [] if block.shortcut is None else [block.shortcut.weight]
         numbers += [
-            *_scale_and_shift(block.norm1),
+            *scale_and_shift(block.norm1),
             block.conv1.weight * scale[:, None, None, None],
             shift,
             block.conv2.weight,
             *shortcut,
         ]
-    return [*numbers, *_scale_and_shift(model.norm), model.head.weight, model.head.bias]
+    return [*numbers, *scale_and_shift(model.norm), model.head.weight, model.head.bias]
 
 
 @cache
@@ -275,7 +270,7 @@ def _plain(module: nn.Module, kind: type, **settings) -> bool:
 def _convolution(module: nn.Module, kernel: int, stride: int = 1, *, bias: bool = False) -> bool:
     padding = (kernel - 1) // 2
     return (
-        any(_plain(module, kind) for kind in (nn.Conv2d, models.PixelConv2d, models.Shortcut))
+        any(_plain(module, kind) for kind in (nn.Conv2d, PixelConv2d, Shortcut))
         and (module.kernel_size, module.stride, module.padding) == ((kernel, kernel), (stride, stride), (padding, padding))
         and (module.dilation, module.groups, module.padding_mode) == ((1, 1), 1, "zeros")
         and (module.bias is not None) == bias
@@ -487,7 +482,7 @@ def specialized(model: nn.Module, x: Tensor) -> nn.Module:
     """A wide WRN-28, which has no program, in the form for its present weights; any other network as it is."""
     if x.shape[2] != x.shape[3] or not _is_wide_resnet(model, x.shape[2]):
         return model
-    few, form = x[:4], model.specialized()
+    few, form = x[:4], wide.specialized(model)
     with torch.no_grad():
         return form if _agrees(form(few), model(few)) else model
 

@@ -83,6 +83,18 @@ def _declared(exhibit: str) -> list[str]:
     return [names] if isinstance(names, str) else names
 
 
+def width_of(ours: pd.DataFrame) -> float:
+    """The width of an exhibit of one width: that of its records, or, before there are any, that of the grid at its scale."""
+    recorded = {*ours["widen_factor"].dropna()}
+    (width,) = recorded or {run.widen_factor for run in grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])}
+    return width
+
+
+def at_our_width(ours: pd.DataFrame, widths: pd.DataFrame, quantity: tuple[str, str]) -> pd.Series:
+    """The paper's values by transform in its table of `widths` (4 or 5), of the width that ours has."""
+    return paper_values(widths[widths["widen_factor"] == width_of(ours)], *quantity)
+
+
 def measured_values(measured: pd.DataFrame, metric: str) -> pd.Series:
     """What was measured of each transform; NaN where the measurement is stale."""
     return measured[measured["metric"] == metric].set_index("transform")["value"]

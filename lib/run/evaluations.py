@@ -33,29 +33,34 @@ def evaluate(run: Run, name: str, model: nn.Module, device: torch.device) -> Non
     records.write(run, name, content, seconds=seconds, device=device, source=", ".join(sorted(sources)))
 
 
+def _attacked(resolved, model, x, y, description) -> tuple[evaluation.Evaluation, attacks.ThreatModel | None]:
+    """The paper's evaluation, and the threat model it was attacked with, if it was."""
+    threat_model = attacks.ThreatModel(**resolved["threat_model"]) if "threat_model" in resolved else None
+    generator = torch.Generator(x.device).manual_seed(resolved["seed"])
+    return evaluation.evaluate(model, x, y, threat_model, generator=generator, description=description), threat_model
+
+
+def _named(name: str, outcomes: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those of the outcomes that the evaluation records, by the names that it records them under."""
+    return {own: outcomes[metric] for metric, own in grid.metrics(name).items()}
+
+
 def _evaluated(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
     """By metric, the outcome for each image of the paper's kind of evaluation."""
-    threat_model = attacks.ThreatModel(**resolved["threat_model"]) if "threat_model" in resolved else None
-    found = evaluation.evaluate(
-        model, x, y, threat_model, generator=torch.Generator(x.device).manual_seed(resolved["seed"]), description=description
-    )
-    each = found.outcomes()
-    if "certificate" in resolved:
-        each |= _certify(run, model, x, y, found, threat_model, resolved["certificate"])
-    if "ramp" in resolved:
-        each |= _behind_a_ramp(run, model, x, y, found, threat_model, **resolved["ramp"], seed=resolved["seed"])
-    return {own: each[metric] for metric, own in grid.metrics(name).items()}
+    found, _ = _attacked(resolved, model, x, y, description)
+    return _named(name, found.outcomes())
 
 
-def _certify(run, model, x, y, found, threat_model, metrics) -> dict[str, torch.Tensor]:
-    """By metric, whether each image is *not* certified. ArithmeticError where an attack broke a certificate."""
-    failing = {}
-    for metric in metrics:
+def _certified(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
+    """As `_evaluated`, and whether each image is *not* certified. ArithmeticError where an attack broke a certificate."""
+    found, threat_model = _attacked(resolved, model, x, y, description)
+    outcomes = found.outcomes()
+    for metric in resolved["certificate"]:
         box = None if metric == "certified_error_unboxed" else threat_model.bounds
         lower = certified.margins(model, x, y, eps=threat_model.eps, bounds=box, description=f"{run}, {metric}")
-        failing[metric] = ~certified.certified(lower)
-        _check_certificates(run, metric, ~failing[metric], {"PGD": found.correct & found.robust})
-    return failing
+        outcomes[metric] = ~certified.certified(lower)
+        _check_certificates(run, metric, ~outcomes[metric], {"PGD": found.correct & found.robust})
+    return _named(name, outcomes)
 
 
 def _check_certificates(run, metric, certain, robust: dict[str, torch.Tensor]) -> None:
@@ -67,11 +72,13 @@ def _check_certificates(run, metric, certain, robust: dict[str, torch.Tensor]) -
             )
 
 
-def _behind_a_ramp(run, model, x, y, found, threat_model, *, slope, queries, seed) -> dict[str, torch.Tensor]:
+def _behind_a_ramp(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
     """By metric, what becomes of each image with the classifier behind a ramp; `bare` is the classifier without it.
 
     ArithmeticError where an attack broke a certificate.
     """
+    found, threat_model = _attacked(resolved, model, x, y, description)
+    slope, queries, seed = resolved["ramp"]["slope"], resolved["ramp"]["queries"], resolved["seed"]
     bare, ramped = model, models.Ramped(model, slope)
     certain = certified.certified_by_ramp(model, x, y, eps=threat_model.eps, slope=slope)
 
@@ -82,12 +89,12 @@ def _behind_a_ramp(run, model, x, y, found, threat_model, *, slope, queries, see
     pgd = evaluation.evaluate(ramped, x, y, threat_model, **keywords("ramp, PGD"))
     bpda = evaluation.evaluate(models.Ramped(model, slope, straight_through=True), x, y, threat_model, **keywords("ramp, BPDA"))
     square = {
-        name: evaluation.robust_to_square(network, x, y, threat_model, queries=queries, **keywords(f"{name}, Square"))
-        for name, network in (("bare", bare), ("ramp", ramped))
+        which: evaluation.robust_to_square(network, x, y, threat_model, queries=queries, **keywords(f"{which}, Square"))
+        for which, network in (("bare", bare), ("ramp", ramped))
     }
     robust = {"PGD": pgd.robust, "BPDA": bpda.robust, "Square": square["ramp"]}
     _check_certificates(run, "certified_error_ramp", certain, {"no attack": pgd.correct, **robust})
-    return {
+    outcomes = {
         "clean_accuracy_ramp": pgd.correct,
         "certified_error_ramp": ~certain,
         **{f"robust_accuracy_ramp_{attack.lower()}": outcome for attack, outcome in robust.items()},
@@ -95,6 +102,7 @@ def _behind_a_ramp(run, model, x, y, found, threat_model, *, slope, queries, see
         "robust_accuracy_bare_square": square["bare"],
         "moved_by_pgd_ramp": evaluation.moved_by_pgd(ramped, x, y, threat_model, generator=keywords("")["generator"]),
     }
+    return _named(name, outcomes)
 
 
 def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
@@ -132,7 +140,7 @@ def _with_changed_weights(run, name, resolved, model, x, y, description) -> dict
 
 
 # By what tells an evaluation's kind from the paper's; the first that is there counts.
-_KINDS = {"changes": _with_changed_weights, "against": _surviving}
+_KINDS = {"changes": _with_changed_weights, "against": _surviving, "certificate": _certified, "ramp": _behind_a_ramp}
 
 
 def _scaled(threat_model: dict, eps: float) -> dict:

@@ -60,7 +60,7 @@ def factor_of(run: Run) -> float | None:
 def told(run: Run, *splits: str) -> dict:
     """What a record says of a run's images: the digest of its data set by split, and a scale factor that was solved for."""
     factor, source = factor_of(run), grid.settings(run)["data"]["source"]
-    about = {"data": {split: data.digest(source, split) for split in splits}}
+    about = {"data": {split: data.load(source, split).digest for split in splits}}
     return about if factor is None else {**about, "scale_factor": factor}
 
 

@@ -32,7 +32,7 @@ def _measured_of_images(item: Measurement, settings: dict) -> tuple[dict, str]:
     size = settings["points"] if "points" in settings else settings["data"]["test_size"]
     factor = material.scale_factor(settings["data"]["source"], item.transform, size)
     x, y, source = data.transformed(settings["data"]["source"], "test", item.transform, size=size, factor=factor)
-    content = {"metrics": {}, "sizes": {"test": size}, "data": {"test": data.digest(settings["data"]["source"], "test")}}
+    content = {"metrics": {}, "sizes": {"test": size}, "data": {"test": data.load(settings["data"]["source"], "test").digest}}
     content |= _OF_IMAGES[item.quantity](x, y, settings)
     if factor is not None:
         content["metrics"] = {"test": {**content["metrics"].get("test", {}), "scale_factor": factor}}

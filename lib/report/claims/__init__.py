@@ -59,9 +59,9 @@ __all__ = [
 HOLDS, FAILS, CERTAIN = "holds", "fails", "certain"
 _SIMULATED = ("example_1_simulation", "sphere_separation", "linear_margin", "pairwise_distances")  # they leave tables
 # Why a claim fails on our records, as far as the same check on the paper's own numbers tells.
-THE_PAPER = "so it does on the paper's own numbers"
-THE_WIDTH = "so it does on the paper's numbers of our width"
-THE_REST = "not on the paper's numbers: our shorter training, our data, or one training more or less"
+THE_PAPER = "the paper's own numbers fail too"
+THE_WIDTH = "the paper's numbers of our width fail too"
+THE_REST = "the paper's numbers hold, so it is our shorter training, our data, or the scatter of trainings"
 UNTOLD = "the paper prints no numbers to compare with"
 _TRAIN_SIZE = {"mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000}
 

@@ -4,20 +4,14 @@ import pandas as pd
 
 from lib.report import claims
 from lib.report.claims.evidence import COMPARABLE
-from lib.report.exhibit import computed, exhibit, measurements, outcomes, published, runs
-from lib.report.sections.sec3 import at_our_width, footprint_table
-from lib.report.sections.strength import both_attacks
-from lib.report.values import BOXED, extent, over_seeds
+from lib.report.exhibit import exhibit, measurements, outcomes, published, runs
+from lib.report.sections.autoattack import both_attacks
+from lib.report.sections.overview import verdicts_of
+from lib.report.sections.sec3 import footprint_table
+from lib.report.values import BOXED, at_our_width, extent, over_seeds
 from lib.report.words import set_name, to_compute, transform_label
 
 _CLEAN = ("standard", "clean_accuracy")
-# What the paper's own numbers say of a claim that fails on ours, by the reason that `claims.verdicts` gives.
-_REASONS = {
-    claims.THE_PAPER: "fail on the paper's own numbers too",
-    claims.THE_WIDTH: "fail on the paper's numbers of our width too",
-    claims.THE_REST: "hold on the paper's numbers (our training is shorter, and our data or seeds differ)",
-    claims.UNTOLD: "cannot be compared, since the paper prints no numbers",
-}
 
 
 def answer(ours: pd.DataFrame, widths: pd.DataFrame) -> str:
@@ -27,23 +21,22 @@ def answer(ours: pd.DataFrame, widths: pd.DataFrame) -> str:
     clean accuracy of standard training does; its size does where the two ranges of robust accuracy are within 3 points.
     """
     clean, robust = (over_seeds(ours, *quantity)["mean"].dropna() for quantity in (_CLEAN, BOXED))
-    theirs = at_our_width(ours, widths, BOXED).reindex(robust.index).dropna()
-    both = robust[theirs.index]
-    if len(both) < 2 or len(clean) < 2:
+    theirs = at_our_width(ours, widths, BOXED).dropna()
+    both = [name for name in theirs.index if name in robust.index and name in clean.index]
+    if len(both) < 2:
         return f"Not computed yet: fewer than two variants are recorded; {to_compute(ours)}"
-    own, paper, still = extent(both), extent(theirs), extent(clean)
+    own, paper, still = (extent(values[both]) for values in (robust, theirs, clean))
     if own - still <= COMPARABLE:
         verdict = "the effect does not reproduce"
     else:
         verdict = f"the effect reproduces, {'in size too' if abs(own - paper) <= COMPARABLE else 'but not in size'}"
-    apart = (both - theirs).mean()
-    level = f"On average our robust accuracy is {abs(apart):.1f} points {'below' if apart < 0 else 'above'} theirs."
-    if ours.attrs["scale"] != "paper":
-        level += f" (Scale {ours.attrs['scale']}: shorter training than the paper's.)"
+    apart, scale = (robust - theirs)[both].mean(), ours.attrs["scale"]
+    shorter = ", which trains for a shorter time than the paper" if scale == "laptop" else ""
     return (
         f"**{set_name(ours['dataset'].iloc[0])}: {verdict}.** Over {len(both)} variants of the same images robust accuracy "
         f"moves by **{own:.1f} points**. The paper's networks of the same width move by {paper:.1f}. The clean accuracy of "
-        f"standard training moves by {still:.1f}. {level}"
+        f"standard training moves by {still:.1f}. On average our robust accuracy is {abs(apart):.1f} points "
+        f"{'below' if apart < 0 else 'above'} theirs. (Scale {scale}{shorter}.)"
     )
 
 
@@ -60,19 +53,23 @@ def beyond(found: pd.DataFrame) -> str:
     return (
         f"**New: a stronger attack makes the effect {change}.** On {variant} AutoAttack leaves {after:.1f}% where the paper's "
         f"attack leaves {before:.1f}%, on the same {images} test images. Over the {len(robust)} MNIST variants that both "
-        f"attacks were run on, the range is {weak:.1f} points under the paper's attack and **{strong:.1f}** under AutoAttack."
+        f"attacks were run on, the range is {weak:.1f} points under the paper's attack and **{strong:.1f}** under AutoAttack. "
+        f"(Scale {found.attrs['scale']}.)"
     )
 
 
-def filter_found(volumes, distances, paper_volumes, paper_distances) -> str:
-    """Which smoothing filter the paper's own numbers are of, with how many of them say so."""
-    nearer = [row[-1] for row in footprint_table(volumes, distances, paper_volumes, paper_distances).rows]
+def filter_found(
+    volumes: pd.DataFrame, distances: pd.DataFrame, paper_volumes: pd.DataFrame, paper_distances: pd.DataFrame
+) -> str:
+    """Which smoothing filter the paper's own numbers are of, and how many of them tell."""
+    nearer = footprint_table(volumes, distances, paper_volumes, paper_distances)["nearer"]
     column, square = nearer.count("column"), nearer.count("square")
     if not column + square:
         return f"Not computed yet; {to_compute(volumes)}"
     return (
         f"**New: the smoothing filter of the paper's data.** Its text says that the filter is a square. {column} of the "
-        f"{column + square} numbers that can tell, volumes and distances of the images, are nearer to a column of pixels."
+        f"{column + square} numbers that can tell, volumes and distances of the images, are nearer to a column of pixels. "
+        f"(Scale {volumes.attrs['scale']}.)"
     )
 
 
@@ -80,11 +77,11 @@ def claims_sorted(verdicts: pd.DataFrame) -> str:
     """How many claims hold and fail on our records; those that fail by the reason that the paper's own numbers suggest."""
     counts = verdicts["verdict"].value_counts()
     failing = verdicts.loc[verdicts["verdict"] == claims.FAILS, "reason"].value_counts(sort=False)
-    reasons = ", ".join(f"{count} {_REASONS[reason]}" for reason, count in failing.items())
+    reasons = "; ".join(f"{count} ({reason})" for reason, count in failing.items())
     return (
         f"Of the {len(verdicts)} claims of the paper that the book checks, {counts.get(claims.HOLDS, 0)} hold on our records, "
         f"{counts.get(claims.FAILS, 0)} fail, {counts.get(claims.CERTAIN, 0)} are certain by proof or definition, and "
-        f"{counts.get(claims.NOT_COMPUTED, 0)} are not computed." + (f" Of those that fail, {reasons}." if reasons else "")
+        f"{counts.get(claims.NOT_COMPUTED, 0)} are not computed." + (f" Of those that fail: {reasons}." if reasons else "")
     )
 
 
@@ -95,4 +92,4 @@ exhibit(
     "answer-filter", filter_found, measurements("footprint-volumes"), measurements("footprint-distances"),
     published("table-6"), published("table-1"),
 )  # fmt: skip
-exhibit("answer-claims", claims_sorted, computed(lambda page: claims.verdicts("", claims.recorded(page.scale))))
+exhibit("answer-claims", claims_sorted, verdicts_of(""))

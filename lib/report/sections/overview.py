@@ -214,7 +214,7 @@ def claims_seen(verdicts: pd.DataFrame) -> str:
     ours, theirs = (verdicts[name].value_counts() for name in ("verdict", "paper_verdict"))
     failing = verdicts[verdicts["verdict"] == "fails"]
     sorted_out = "".join(
-        f" Fails, and {reason}: {', '.join(f'`{name}`' for name in part['claim'])}."
+        f" Fails ({reason}): {', '.join(f'`{name}`' for name in part['claim'])}."
         for reason, part in failing.groupby("reason", sort=False)
     )
     slips = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["paper_verdict"] == "fails", "claim"])
@@ -236,7 +236,8 @@ _LIKE = computed(lambda page: scorecard.like_with_like(page.scale))
 
 
 @cache
-def _verdicts(*sections: str) -> Source:
+def verdicts_of(*sections: str) -> Source:
+    """The verdicts on the claims of some sections, `""` for all, from what is recorded at the page's scale."""
     return computed(lambda page: claims.verdicts(sections, page.value(_RECORDED)))
 
 
@@ -251,11 +252,11 @@ JUDGED = {
 }  # fmt: skip
 _MARKED = {"3": ("Table 2", "Table 3"), "4": ("Figure 3a", "Figure 3b"), "5": ("Table 1", "Table 7")}
 for _name, _sections in JUDGED.items():
-    exhibit(f"claims-{_name}", claims_table, _verdicts(*_sections))
-    exhibit(f"claims-{_name}-seen", claims_seen, _verdicts(*_sections))
+    exhibit(f"claims-{_name}", claims_table, verdicts_of(*_sections))
+    exhibit(f"claims-{_name}-seen", claims_seen, verdicts_of(*_sections))
 for _name, _exhibits in _MARKED.items():
     exhibit(f"marks-{_name}-seen", marks_seen, _marks(*_exhibits))
-exhibit("scorecard-summary", scorecard.summary, _LIKE, _NUMBERS, _marks(), _verdicts(""))
+exhibit("scorecard-summary", scorecard.summary, _LIKE, _NUMBERS, _marks(), verdicts_of(""))
 exhibit("scorecard-like-summary", scorecard.like_summary, _LIKE)
 _TOTALS = (computed(lambda page, make=make: make(page.value(_LIKE))) for make in (scorecard.like_totals, scorecard.ranges))
 exhibit("scorecard-like", like_table, *_TOTALS)

@@ -5,16 +5,10 @@ import pandas as pd
 
 from lib.report.exhibit import exhibit, published, runs
 from lib.report.table import Column, Number, Table
-from lib.report.values import BOXED, accuracy, extent, listed, our_number, over_seeds, paper_values, printed, square
+from lib.report.values import BOXED, accuracy, at_our_width, extent, listed, our_number, over_seeds, printed, square, width_of
 from lib.report.words import to_compute, transform_label
 
 _QUANTITIES = {"robust": BOXED, "clean, PGD": ("pgd", "clean_accuracy"), "clean, standard": ("standard", "clean_accuracy")}
-
-
-def _of_width(rows: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the network that ours has."""
-    widths = ours["widen_factor"].dropna().unique()
-    return rows[rows["widen_factor"].isin(widths if len(widths) else [0.125])]
 
 
 def own_settings_table(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> Table:
@@ -22,13 +16,14 @@ def own_settings_table(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFr
 
     `paper`: its Table 4, of which the column of our width counts. `short`: records of another scale, of any widths.
     """
-    paper, short = _of_width(paper, ours), _of_width(short, ours)
-    scale = short["scale"].iloc[0] if len(short) else "laptop"
+    narrow, scale = short[short["widen_factor"] == width_of(ours)], short.attrs["scale"]
     columns = [Column("variant")]
     for heading in _QUANTITIES:
         columns += [printed(f"{heading}: paper"), accuracy(f"{heading}: ours, its settings", interval=heading == "robust")]
         columns += [Column(f"{heading}: ours, scale {scale}", ".1f")]
-    found = [(paper_values(paper, *each), over_seeds(ours, *each), over_seeds(short, *each)) for each in _QUANTITIES.values()]
+    found = [
+        (at_our_width(ours, paper, each), over_seeds(ours, *each), over_seeds(narrow, *each)) for each in _QUANTITIES.values()
+    ]
     rows = []
     for name in listed(paper, ours):
         row: list[object] = [transform_label(name)]
@@ -44,7 +39,7 @@ def own_settings_seen(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFra
     robust = over_seeds(ours, *BOXED)["mean"].dropna()
     if robust.empty:
         return f"Not computed yet; {to_compute(ours)}"
-    theirs = paper_values(_of_width(paper, ours), *BOXED)
+    theirs = at_our_width(ours, paper, BOXED)
     both = [name for name in theirs.index if name in robust.index]
     said = ""
     if both:
@@ -55,7 +50,7 @@ def own_settings_seen(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFra
         )
     if len(both) > 1:
         said += f" It ranges over {extent(robust[both]):.1f} points; the paper's over {extent(theirs[both]):.1f}."
-    less = over_seeds(_of_width(short, ours), *BOXED)["mean"].dropna()
+    less = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
     pair = ["original", "smooth-5"]
     if {*pair} <= {*both} & {*less.index}:
         gaps = [f"{each['original'] - each['smooth-5']:.1f}" for each in (less, robust, theirs)]

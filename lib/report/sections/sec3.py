@@ -16,6 +16,7 @@ from lib.report.values import (
     BOXED,
     QUANTITIES,
     accuracy,
+    at_our_width,
     both_footprints,
     extent,
     listed,
@@ -24,15 +25,10 @@ from lib.report.values import (
     paper_values,
     printed,
     square,
+    width_of,
 )
 from lib.report.words import from_to, set_name, to_compute, transform_label
 from lib.store import grid
-
-
-def at_our_width(ours: pd.DataFrame, widths: pd.DataFrame, quantity: tuple[str, str]) -> pd.Series:
-    """The paper's values by transform in its table of `widths` (4 or 5), of the width that ours have; empty without it."""
-    here = ours["widen_factor"].dropna().unique()
-    return paper_values(widths[widths["widen_factor"].isin(here)], *quantity) if len(here) == 1 else pd.Series(dtype=float)
 
 
 def seen(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
@@ -53,8 +49,9 @@ def seen(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
     )
     narrow = at_our_width(ours, widths, BOXED).reindex(robust.index).dropna()
     if len(narrow) == len(robust):
-        width = ours["widen_factor"].iloc[0]
-        said += f"The paper's networks of the same width (w={width:g}) have {extent(narrow):.1f} over the same variants, "
+        said += (
+            f"The paper's networks of the same width (w={width_of(ours):g}) have {extent(narrow):.1f} over the same variants, "
+        )
         said += f"those of its own table {extent(theirs):.1f}."
     else:
         said += f"The paper's, over the same variants, is {extent(theirs):.1f}."
@@ -187,11 +184,8 @@ def footprints_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
 
 def _footprints(ours: pd.DataFrame, paper: pd.DataFrame) -> tuple[float, pd.DataFrame]:
     """Our width, and robust accuracies on both footprints beside the paper's at that width."""
-    runs = grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])
-    width = runs[0].widen_factor
-    theirs = paper[paper["widen_factor"] == width]
-    names = dict.fromkeys(run.transform for run in runs)
-    return width, both_footprints(names, over_seeds(ours, *BOXED)["mean"], paper_values(theirs, *BOXED))
+    names = dict.fromkeys(run.transform for run in grid.runs(ours.attrs["exhibit"], ours.attrs["scale"]))
+    return width_of(ours), both_footprints(names, over_seeds(ours, *BOXED)["mean"], at_our_width(ours, paper, BOXED))
 
 
 def _nearer(paper: float, column: float, square: float) -> str:

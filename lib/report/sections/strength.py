@@ -31,7 +31,7 @@ ATTACKS = {
 }
 
 
-def _held(outcomes: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def by_attack(outcomes: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """By transform: one row an image (of a seed), one column an attack, whether it held."""
     if outcomes.empty:
         return {}
@@ -49,7 +49,7 @@ def strength_table(outcomes: pd.DataFrame) -> Table:
     `outcomes`: as `results.outcomes` gives them; all attacks are on the same images. The last row is the worst case: an image
     counts only if it withstands every attack there is a record of, two at least.
     """
-    held, transforms = _held(outcomes), listed(outcomes)
+    held, transforms = by_attack(outcomes), listed(outcomes)
     rows = []
     for attack, (name, what) in {**ATTACKS, "together": ("all of them together", "")}.items():
         label = f"{name}: {what}" if what else name
@@ -87,7 +87,7 @@ class Check:
 
 def strength_seen(outcomes: pd.DataFrame) -> str:
     """What the suite takes off the paper's robust accuracy, at most, and what becomes of the variants' order and range."""
-    held = {name: found for name, found in _held(outcomes).items() if "reference" in found and len(found.columns) > 1}
+    held = {name: found for name, found in by_attack(outcomes).items() if "reference" in found and len(found.columns) > 1}
     if not held:
         return f"Not computed yet; {to_compute(outcomes)}"
     reference = pd.Series({name: 100 * found["reference"].mean() for name, found in held.items()})
@@ -172,7 +172,7 @@ def masking_table(outcomes: pd.DataFrame, curve: pd.DataFrame) -> Table:
 
     `outcomes` of the suite, `curve` the frame of robust accuracy against eps. "–" marks what is not computed.
     """
-    held, against, transforms = _held(outcomes), eps_curve(curve), listed(outcomes)
+    held, against, transforms = by_attack(outcomes), eps_curve(curve), listed(outcomes)
     means = {name: against[against["transform"] == name].groupby("eps")["value"].mean() for name in transforms}
     rows = []
     for label, (weaker, stronger) in _PAIRS.items():
@@ -339,58 +339,6 @@ def curve_figure(ours: pd.DataFrame) -> Figure:
     return figure
 
 
-def both_attacks(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Robust accuracy in percent by transform under the paper's attack, `reference`, and under `autoattack`; `n` images.
-
-    `outcomes`: as `results.outcomes` gives them. Only transforms that were attacked with both, on the same images.
-    """
-    rows = {
-        name: {**{attack: 100 * found[attack].mean() for attack in _BOTH}, "n": len(found)}
-        for name, found in _held(outcomes).items()
-        if {*_BOTH} <= {*found.columns}
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=[*_BOTH, "n"])
-
-
-_BOTH = ("reference", "autoattack")
-
-
-def autoattack_table(outcomes: pd.DataFrame) -> Table:
-    """Robust accuracy in percent under the paper's attack and under AutoAttack, with 95% intervals of the images."""
-    found = both_attacks(outcomes)
-    columns = [Column("variant"), *(Column(name, ".1f", interval=True) for name in ("the paper's PGD", "AutoAttack"))]
-    columns += [Column("difference", "+.1f"), Column("images", "g")]
-    rows = []
-    for name in listed(outcomes):
-        if name not in found.index:
-            rows.append((transform_label(name), Number(), Number(), Number(), Number()))
-            continue
-        row = found.loc[name]
-        numbers = [Number(row[attack], *interval(row[attack], int(row["n"]))) for attack in _BOTH]
-        rows.append((transform_label(name), *numbers, Number(row["autoattack"] - row["reference"]), Number(row["n"])))
-    return Table(columns, rows)
-
-
-def autoattack_seen(outcomes: pd.DataFrame) -> str:
-    """How far robust accuracy ranges over the variants under either attack, and whether their order stays."""
-    found = both_attacks(outcomes)
-    if len(found) < 2:
-        return f"Not computed yet: at least two variants are needed, {len(found)} are there; {to_compute(outcomes)}"
-    lost = found["reference"] - found["autoattack"]
-    ranked = all(found[attack].nunique() > 1 for attack in _BOTH)
-    order = f"{spearmanr(found['reference'], found['autoattack']).statistic:+.2f}" if ranked else "not defined"
-    weak, strong = (extent(found[attack]) for attack in _BOTH)
-    return (
-        f"Over {len(found)} of {len(listed(outcomes))} variants (scale {outcomes.attrs['scale']}) robust accuracy ranges over "
-        f"{weak:.1f} points under the paper's attack and over **{strong:.1f} points** under AutoAttack. AutoAttack takes "
-        f"{lost.min():.1f} points ({transform_label(lost.idxmin())}) to {lost.max():.1f} points "
-        f"({transform_label(lost.idxmax())}) more. The rank correlation of the two orders is {order}."
-    )
-
-
-for _name in ("mnist", "cifar10", "gamma", "fashion", "footprints"):
-    exhibit(f"autoattack-{_name}", autoattack_table, outcomes(f"autoattack-{_name}"))
-    exhibit(f"autoattack-{_name}-seen", autoattack_seen, outcomes(f"autoattack-{_name}"))
 for _name in ("mnist", "cifar10"):
     exhibit(f"strength-{_name}", strength_table, outcomes(f"strength-{_name}"))
     exhibit(f"strength-{_name}-seen", strength_seen, outcomes(f"strength-{_name}"))

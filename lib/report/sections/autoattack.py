@@ -1,0 +1,64 @@
+"""What AutoAttack leaves of each network whose weights are kept, beside the paper's attack on the same images."""
+
+import pandas as pd
+from scipy.stats import spearmanr
+
+from lib.report.exhibit import exhibit, outcomes
+from lib.report.sections.strength import by_attack
+from lib.report.table import Column, Number, Table
+from lib.report.values import extent, listed
+from lib.report.words import to_compute, transform_label
+from lib.store.intervals import interval
+
+_BOTH = ("reference", "autoattack")
+
+
+def both_attacks(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy in percent by transform under the paper's attack, `reference`, and under `autoattack`; `n` images.
+
+    `outcomes`: as `results.outcomes` gives them. Only transforms that were attacked with both, on the same images.
+    """
+    rows = {
+        name: {**{attack: 100 * found[attack].mean() for attack in _BOTH}, "n": len(found)}
+        for name, found in by_attack(outcomes).items()
+        if {*_BOTH} <= {*found.columns}
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*_BOTH, "n"])
+
+
+def autoattack_table(outcomes: pd.DataFrame) -> Table:
+    """Robust accuracy in percent under the paper's attack and under AutoAttack, with 95% intervals of the images."""
+    found = both_attacks(outcomes)
+    columns = [Column("variant"), *(Column(name, ".1f", interval=True) for name in ("the paper's PGD", "AutoAttack"))]
+    columns += [Column("difference", "+.1f"), Column("images", "g")]
+    rows = []
+    for name in listed(outcomes):
+        if name not in found.index:
+            rows.append((transform_label(name), Number(), Number(), Number(), Number()))
+            continue
+        row = found.loc[name]
+        numbers = [Number(row[attack], *interval(row[attack], int(row["n"]))) for attack in _BOTH]
+        rows.append((transform_label(name), *numbers, Number(row["autoattack"] - row["reference"]), Number(row["n"])))
+    return Table(columns, rows)
+
+
+def autoattack_seen(outcomes: pd.DataFrame) -> str:
+    """How far robust accuracy ranges over the variants under either attack, and whether their order stays."""
+    found = both_attacks(outcomes)
+    if len(found) < 2:
+        return f"Not computed yet: at least two variants are needed, {len(found)} are there; {to_compute(outcomes)}"
+    lost = found["reference"] - found["autoattack"]
+    ranked = all(found[attack].nunique() > 1 for attack in _BOTH)
+    order = f"{spearmanr(found['reference'], found['autoattack']).statistic:+.2f}" if ranked else "not defined"
+    weak, strong = (extent(found[attack]) for attack in _BOTH)
+    return (
+        f"Over {len(found)} of {len(listed(outcomes))} variants (scale {outcomes.attrs['scale']}) robust accuracy ranges over "
+        f"{weak:.1f} points under the paper's attack and over **{strong:.1f} points** under AutoAttack. AutoAttack takes "
+        f"{lost.min():.1f} points ({transform_label(lost.idxmin())}) to {lost.max():.1f} points "
+        f"({transform_label(lost.idxmax())}) more. The rank correlation of the two orders is {order}."
+    )
+
+
+for _name in ("mnist", "footprints", "narrow", "fashion", "cifar10", "gamma"):
+    exhibit(f"autoattack-{_name}", autoattack_table, outcomes(f"autoattack-{_name}"))
+    exhibit(f"autoattack-{_name}-seen", autoattack_seen, outcomes(f"autoattack-{_name}"))
