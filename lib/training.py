@@ -282,7 +282,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
     called by the only process that writes `path`.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {"about": json.dumps(about), "digest": _digest(tensors, json.dumps(about))}
+    # One entry: the format writes several in any order, and the same weights are to give the same file.
+    metadata = {"signed": f"{_digest(tensors, json.dumps(about))} {json.dumps(about)}"}
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -309,15 +310,19 @@ def _digest(tensors: dict[str, Tensor], about: str) -> str:
 def load_tensors(path: Path, device: torch.device | str) -> tuple[dict[str, Tensor], dict]:
     """What `save_tensors` wrote. CheckpointError for a file that is not one, is truncated or was altered.
 
-    A file without a digest, of an earlier version, is believed.
+    Earlier versions wrote the digest beside `about`, or none; a file without one is believed.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
-        if metadata.keys() not in ({"about"}, {"about", "digest"}):
+        if metadata.keys() not in ({"signed"}, {"about", "digest"}, {"about"}):
             raise ValueError("it was not written here")
-        if "digest" in metadata and metadata["digest"] != _digest(tensors, metadata["about"]):
+        if "signed" in metadata:
+            digest, _, about = metadata["signed"].partition(" ")
+        else:
+            digest, about = metadata.get("digest"), metadata["about"]
+        if digest is not None and digest != _digest(tensors, about):
             raise ValueError("it was altered: its digest is another")
-        return {name: value.to(device) for name, value in tensors.items()}, json.loads(metadata["about"])
+        return {name: value.to(device) for name, value in tensors.items()}, json.loads(about)
     except (OSError, SafetensorError, TypeError, KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint ({error}); delete it to start again") from None

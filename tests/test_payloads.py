@@ -188,17 +188,13 @@ def test_numbers_of_a_csv_file_are_left_alone():
 
 @pytest.fixture
 def everywhere(monkeypatch):
-    """Every record and benchmark has a payload in each field of words, and the schema lets it pass.
-
-    Not in the date of a record: the marks compare it, so a page stops at one that is none. `SHOWN` has it.
-    """
+    """Every record and benchmark has a payload in each field of words, and the schema lets it pass."""
     text = "<b>{{ 7 }}</b>`x`[a](javascript:b)$\\frac{$=1"
     read = schema.parsed
 
     def parsed(content: str) -> dict:
         record = read(content)
-        words = ("source", "device", "commit") if "evaluation" in record else ("device", "date", "commit")
-        record |= {field: text for field in words if field in record}
+        record |= {field: text for field in ("source", "device", "commit", "date") if field in record}
         for row in record.get("rows", ()):
             row["engine"] += text
         return record

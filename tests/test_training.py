@@ -414,9 +414,8 @@ def _altered(checkpoint: Path, damage: str, *, digest: bool) -> bytes:
     with safe_open(checkpoint, framework="pt") as file:
         metadata = file.metadata()
     tensors, about = ALTERED[damage](tensors, about)
-    metadata["about"] = json.dumps(about)
-    if not digest:
-        del metadata["digest"]
+    written = metadata["signed"].split(" ")[0]
+    metadata = {"signed": f"{written} {json.dumps(about)}"} if digest else {"about": json.dumps(about)}
     save_file({name: value.contiguous() for name, value in tensors.items()}, checkpoint, metadata)
     return checkpoint.read_bytes()
 
@@ -473,6 +472,20 @@ def test_every_flipped_bit_of_a_file_is_known(tmp_path):
         path.write_bytes(changed)
         with pytest.raises(training.CheckpointError, match="is not a readable checkpoint"):
             training.load_tensors(path, "cpu")
+
+
+def test_the_same_weights_give_the_same_file_and_earlier_files_are_read(tmp_path):
+    tensors, about = {"weight": torch.arange(6.0), "bias": torch.zeros(2)}, {"step": 3, "key": "a"}
+    files = [tmp_path / str(i) for i in range(8)]
+    for file in files:
+        training.save_tensors(file, tensors, about)
+    assert len({file.read_bytes() for file in files}) == 1
+    digest = training._digest(tensors, json.dumps(about))
+    for metadata in ({"about": json.dumps(about)}, {"about": json.dumps(about), "digest": digest}):
+        save_file(tensors, files[0], metadata)
+        found, told = training.load_tensors(files[0], "cpu")
+        assert told == about
+        assert all(torch.equal(found[name], value) for name, value in tensors.items())
 
 
 def test_weights_that_are_no_number_are_not_kept_as_a_checkpoint(examples, tmp_path):

@@ -210,7 +210,7 @@ def test_altered_weights_are_refused_in_one_line(recorded, damage, digest):
         metadata = opened.metadata()
     tensors, _ = training.load_tensors(file, "cpu")
     if not digest:
-        del metadata["digest"]
+        metadata = {"about": metadata["signed"].partition(" ")[2]}
     changed = {**ALTERED, **LIKELY}[damage](tensors)
     save_file({name: value.contiguous() for name, value in changed.items()}, file, metadata)
     with pytest.raises(records.RecordError, match=re.escape(str(file))) as error:

@@ -44,7 +44,7 @@ class Shown:
     def __init__(self, scale: str) -> None:
         self._scale, self._frames = scale, {}
         self.scales: set[str] = set()
-        self.trained: dict[grid.Run, datetime] = {}  # the trainings read, and when each was recorded
+        self.trained: dict[grid.Run, str] = {}  # the trainings read, and when each was recorded
 
     def _frame(self, block: str) -> pd.DataFrame:
         if block not in self._frames:
@@ -84,7 +84,7 @@ class Shown:
         if "date" in rows:
             names = [each.name for each in fields(grid.Run)]
             for row in pd.concat(by_variant.values()).to_dict("records"):
-                self.trained[grid.Run(**{name: row[name] for name in names})] = datetime.fromisoformat(row["date"])
+                self.trained[grid.Run(**{name: row[name] for name in names})] = row["date"]
         return {
             name: of_records(part["value"], part["n"], spreads, *part.iloc[0][["training", "metric", "split"]])
             for name, part in by_variant.items()
@@ -289,7 +289,9 @@ def marks(scale: str = "auto", exhibits: Iterable[str] = ()) -> pd.DataFrame:
         verdict = NOT_COMPUTED if finding.absent else SHOWN if finding.holds is None else MET if finding.holds else MISSED
         used = ", ".join(sorted(shown.scales, key=grid.SCALES.index)) if verdict != NOT_COMPUTED else ""
         trained = shown.trained if verdict != NOT_COMPUTED else {}
-        before = sum(date < mark.since or _was_known(run) for run, date in trained.items())
+        # A text that is no date, which the schema refuses, was not before anything.
+        dates = pd.to_datetime(pd.Series([*trained.values()], dtype=str), format="ISO8601", errors="coerce", utc=True)
+        before = sum(date < mark.since or _was_known(run) for run, date in zip(trained, dates, strict=True))
         about = {"since": f"{mark.since:%Y-%m-%d}", "trainings": len(trained), "before": before}
         rows.append(
             {"exhibit": mark.exhibit, "mark": mark.mark, "found": finding.evidence, "verdict": verdict, "scale": used, **about}
