@@ -19,7 +19,8 @@ from jaxtyping import Float
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from lib import schema, transforms
+from lib import transforms
+from lib.store import schema
 
 Images = Float[Tensor, "n c h w"]
 ORIGINAL = "original"

@@ -10,8 +10,8 @@ import filelock
 import numpy as np
 from PIL import Image
 
-from lib import locks
-from lib.experiments import device
+from lib import files
+from lib.run.devices import device
 from lib.sensitivity import changes, folder, plan, report, study, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +93,7 @@ def examine(
     work = study.place(place, images, chosen, asked)
     work.mkdir(parents=True, exist_ok=True)
     try:
-        with locks.alone(work / "lock", timeout=1):
+        with files.alone(work / "lock", timeout=1):
             if (work / "plan.json").exists() and (work / "data.safetensors").exists():
                 drawn = json.loads((work / "plan.json").read_text(encoding="utf-8"))
                 say(f"{len(study.missing(work, drawn))} of {len(study.names(drawn))} records are missing; the others are kept")
@@ -119,7 +119,12 @@ def command_line(source, asked: plan.Options, out, size: int | None, colour: str
     for name, value in vars(asked).items():
         if name not in ("changes", "jobs") and value != getattr(plan.Options(), name):
             words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
-    for name, value, usual in (("out", out, None), ("size", size, None), ("colour", colour, "auto"), ("margin", margin, verdict.MARGIN)):
+    for name, value, usual in (
+        ("out", out, None),
+        ("size", size, None),
+        ("colour", colour, "auto"),
+        ("margin", margin, verdict.MARGIN),
+    ):
         if value != usual:
             words += [f"--{name}", str(value)]
     return shlex.join(words)
@@ -127,7 +132,7 @@ def command_line(source, asked: plan.Options, out, size: int | None, colour: str
 
 def recorded(name: str) -> dict | None:
     """The committed records of a study, `results/sensitivity/NAME`; None where there are none."""
-    from lib.results import folder as results_folder
+    from lib.store.records import folder as results_folder
 
     place = results_folder() / "sensitivity" / name
     return study.read(place) if (place / "plan.json").exists() else None

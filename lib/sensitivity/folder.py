@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from lib import schema
+from lib.store import schema
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 LARGEST = 32_000_000  # pixels of a file; a larger one takes gigabytes to decode
@@ -29,7 +29,10 @@ LARGEST_SIDE = 64  # of the images that networks are trained on
 INFERRED_SIDE = 32  # where the files are larger than that
 TEST_SHARE = 0.2
 COLOURS = ("auto", "grey", "rgb")
-_GREY, _COLOUR = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I"), ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+_GREY, _COLOUR = (
+    ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I"),
+    ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"),
+)
 _JUNK = ("Thumbs.db", "desktop.ini", "__MACOSX")
 
 
@@ -216,7 +219,10 @@ def _shapes(files: list[tuple[tuple[str, str], Path]]) -> list[tuple[int, int]]:
     """Width and height of each file that begins like an image; the others are told of when they are read."""
     shapes = []
     for _, path in files:
-        with suppress(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError), Image.open(path, formats=FORMATS) as opened:
+        with (
+            suppress(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError),
+            Image.open(path, formats=FORMATS) as opened,
+        ):
             shapes.append(opened.size)
     return shapes
 
@@ -273,7 +279,9 @@ def load(path: Path | str, size: int | None = None, *, colour: str = "auto", ski
     pixels = np.stack([_pixels(image, mode) for image in read.images])
     labels = np.array([classes.index(name) for _, name in read.keys])
     notes = [f"left out: {fault}" for fault in faults]
-    notes += [f"{count} images have {kind}, read as the documentation says" for kind, count in sorted(read.kinds.items()) if count]
+    notes += [
+        f"{count} images have {kind}, read as the documentation says" for kind, count in sorted(read.kinds.items()) if count
+    ]
     if set(shapes) != {(side, side)}:
         small, large = min(shapes, key=np.prod), max(shapes, key=np.prod)
         sizes = f"{small[0]}×{small[1]}" + (f" to {large[0]}×{large[1]}" if small != large else "")

@@ -14,9 +14,10 @@ from fractions import Fraction
 import torch
 from torch import nn
 
-from lib import attacks, data, evaluation, models, schema, training
+from lib import attacks, data, evaluation, models, training
 from lib.sensitivity.changes import Change, ChangeError, load_function
 from lib.sensitivity.folder import Folder
+from lib.store import schema
 
 NEAR_BINARY = 0.85  # the share of pixels within a tenth of 0 or 1 above which eps is .3
 MOST_EPOCHS = 60  # of a training; small sets are learnt by then
@@ -77,7 +78,10 @@ def epsilon(images: torch.Tensor) -> tuple[float, str]:
     near = ((pixels < 0.1) | (pixels > 0.9)).float().mean().item()
     if near >= NEAR_BINARY:
         return 0.3, f"{near:.0%} of the pixels are nearly black or white: less than 0.3 would not be felt, as on MNIST"
-    return 8 / 255, f"the customary one; {near:.0%} of the pixels are nearly black or white, below the {NEAR_BINARY:.0%} that ask for 0.3"
+    return (
+        8 / 255,
+        f"the customary one; {near:.0%} of the pixels are nearly black or white, below the {NEAR_BINARY:.0%} that ask for 0.3",
+    )
 
 
 def build(plan: dict, seed: int) -> nn.Module:
@@ -189,7 +193,8 @@ class _Costs:
         evaluated = test * self.attack * (1 + 1.3 * plan["threat_model"]["num_steps"])
         changed = self.change * (plan["sizes"]["train"] + test)
         attacked = self.attack * (
-            strong["images"] * (len(plan["eps_curve"]) * plan["threat_model"]["num_steps"] + 130) + strong["suite_images"] * AUTOATTACK_STEPS
+            strong["images"] * (len(plan["eps_curve"]) * plan["threat_model"]["num_steps"] + 130)
+            + strong["suite_images"] * AUTOATTACK_STEPS
         )
         one = steps * self.step + evaluated + changed
         first = one + steps // 2 * self.step + evaluated + attacked

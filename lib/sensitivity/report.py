@@ -13,11 +13,11 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from lib import schema
 from lib.sensitivity import verdict
 from lib.sensitivity.changes import Change, ChangeError, listed, parse
 from lib.sensitivity.folder import Folder
 from lib.sensitivity.study import one_a_class, png
+from lib.store import schema
 
 _COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9", "#949494", "#5a4a9c", "#222222")
 _STYLE = {
@@ -61,7 +61,14 @@ def curve_figure(study: dict) -> Figure:
         for i, record in enumerate(drawn):
             points = [(float(at), 100 * value) for at, value in record["curve"].items() if float(at) <= 2 * eps + 1e-9]
             style = ("-", "--", ":")[i // len(_COLOURS) % 3]
-            axes.plot(*zip(*points, strict=True), style, color=_COLOURS[i % len(_COLOURS)], marker="o", markersize=3, label=_short(record["change"]))
+            axes.plot(
+                *zip(*points, strict=True),
+                style,
+                color=_COLOURS[i % len(_COLOURS)],
+                marker="o",
+                markersize=3,
+                label=_short(record["change"]),
+            )
         axes.axvline(eps, color="grey", linestyle="--", linewidth=1)
         axes.set(ylim=(0, 100), xlabel="ε, in pixel units (dashed: the ε of training)", ylabel="robust accuracy in percent")
         if drawn:
@@ -105,7 +112,9 @@ def suite_table(study: dict) -> pd.DataFrame:
     """One row a change, texts: robust accuracy of the same images under the reported attack and under the strongest."""
     rows = verdict.suites(study)
     texts = {"under the reported attack, %": rows["reference"], "under the strongest attacks, %": rows["suite"]}
-    return pd.DataFrame({"change": rows["change"], **{name: [f"{value:.1f}" for value in column] for name, column in texts.items()}})
+    return pd.DataFrame(
+        {"change": rows["change"], **{name: [f"{value:.1f}" for value in column] for name, column in texts.items()}}
+    )
 
 
 def hidden_table(study: dict) -> pd.DataFrame:
@@ -123,7 +132,12 @@ def fixed_table(study: dict) -> pd.DataFrame:
     for record in study["fixed"]:
         shares = {metric: verdict.bits(text, record["n"]).mean() for metric, text in record.get("outcomes", {}).items()}
         rows.append(
-            {"change": record["change"], **{f"{label}, %": f"{100 * shares[m]:.1f}" if m in shares else "failed" for m, label in verdict.METRICS.items()}}
+            {
+                "change": record["change"],
+                **{
+                    f"{label}, %": f"{100 * shares[m]:.1f}" if m in shares else "failed" for m, label in verdict.METRICS.items()
+                },
+            }
         )
     return pd.DataFrame(rows)
 
@@ -148,7 +162,9 @@ def settings(plan: dict) -> pd.DataFrame:
 
 
 def _environment() -> Environment:
-    return Environment(loader=PackageLoader("lib.sensitivity", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return Environment(
+        loader=PackageLoader("lib.sensitivity", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
 
 
 def _write(path: Path, text: str) -> Path:
@@ -166,7 +182,10 @@ def _write(path: Path, text: str) -> Path:
 
 def as_csv(rows: pd.DataFrame) -> str:
     """The table as CSV. A text that a spreadsheet would take for a formula gets a quote before it."""
-    inert = {c: rows[c].map(lambda value: f"'{value}" if isinstance(value, str) and re.match(r"[=+@-]", value) else value) for c in rows}
+    inert = {
+        c: rows[c].map(lambda value: f"'{value}" if isinstance(value, str) and re.match(r"[=+@-]", value) else value)
+        for c in rows
+    }
     return pd.DataFrame(inert).to_csv(index=False)
 
 
@@ -199,7 +218,9 @@ def contact_sheet(folder: Folder, changes: list[Change], out: Path) -> tuple[Pat
     rows = []
     for name, text in does.items():
         try:
-            rows.append({"name": name, "does": text, "pictures": [png(image) for image in own.get(name, parse(name))(x)], "fault": ""})
+            rows.append(
+                {"name": name, "does": text, "pictures": [png(image) for image in own.get(name, parse(name))(x)], "fault": ""}
+            )
         except ChangeError as error:
             if name in own:
                 raise

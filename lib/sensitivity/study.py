@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib import attacks, data, evaluation, geometry, training
-from lib.experiments import device
-from lib.results import pack
+from lib.run.devices import device
 from lib.sensitivity import changes as changes_
 from lib.sensitivity import plan as plan_
 from lib.sensitivity.changes import Change, Preprocessed
 from lib.sensitivity.folder import Folder
+from lib.store.records import pack
 
 PICTURES = 6  # of each change, in the report
 
@@ -190,7 +190,14 @@ class Worker:
         if len(self.plan["classes"]) >= 4:
             return survives(partial(attacks.autoattack, model, eps=eps, seed=0), description="AutoAttack"), "AutoAttack"
         pgd = partial(
-            attacks.pgd, model, eps=eps, step_size=eps / 10, num_steps=100, early_stop=True, restarts=5, generator=self.generator()
+            attacks.pgd,
+            model,
+            eps=eps,
+            step_size=eps / 10,
+            num_steps=100,
+            early_stop=True,
+            restarts=5,
+            generator=self.generator(),
         )
         square = partial(attacks.square, model, eps=eps, queries=1000, generator=self.generator())
         held = survives(pgd, description="PGD with restarts") & survives(square, description="Square attack")
@@ -293,7 +300,12 @@ def run(work: Path, where: str = "auto") -> None:
     stages = [tasks, [("fixed", change, 0) for change in range(len(plan["changes"]))] if plan["fixed"] else []]
     shares = names(plan)
     done = sum(share for name, share in shares.items() if (work / name).exists())
-    with tqdm(total=round(sum(shares.values()), 2), initial=round(done, 2), desc="study", bar_format="{l_bar}{bar}| {elapsed} gone, {remaining} left") as bar:
+    with tqdm(
+        total=round(sum(shares.values()), 2),
+        initial=round(done, 2),
+        desc="study",
+        bar_format="{l_bar}{bar}| {elapsed} gone, {remaining} left",
+    ) as bar:
 
         def look() -> None:
             now = sum(share for name, share in shares.items() if (work / name).exists())

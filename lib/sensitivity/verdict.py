@@ -113,14 +113,15 @@ def judge(study: dict, margin: float = MARGIN) -> Verdict:
     if robust is None or clean is None:
         sentence = f"Cannot tell: of {len(study['plan']['changes'])} changes {len(found)} have a training that did not fail, 2 are needed."
         return Verdict("cannot tell", sentence, _remarks_on_failures(failed))
-    moves = (
-        f"robust accuracy moves by {_interval(robust.spread)} points over these changes, clean accuracy by {_interval(clean.spread)}"
-    )
+    moves = f"robust accuracy moves by {_interval(robust.spread)} points over these changes, clean accuracy by {_interval(clean.spread)}"
     counted = f"{robust.images} test images, {robust.seeds} training{'s' * (robust.seeds > 1)} a change"
     _, low, high = robust.spread
     chance = 100 * _largest_class(study)
     if max(robust.means.values()) <= 1.2 * chance:
-        kind, why = "cannot tell", f"the networks are hardly more robust than guessing ({chance:.1f}%): they need longer training"
+        kind, why = (
+            "cannot tell",
+            f"the networks are hardly more robust than guessing ({chance:.1f}%): they need longer training",
+        )
     elif robust.seeds < 2 and high >= margin:
         kind, why = "cannot tell", "with one training a change nothing tells how far trainings differ by chance; give --seeds 2"
     elif low > margin:
@@ -141,7 +142,10 @@ def _largest_class(study: dict) -> float:
 
 
 def _remarks_on_failures(failed: list[dict]) -> list[str]:
-    return [f"A training of {record['change']} (seed {record['seed']}) failed and is not counted: {record['failed']}." for record in failed]
+    return [
+        f"A training of {record['change']} (seed {record['seed']}) failed and is not counted: {record['failed']}."
+        for record in failed
+    ]
 
 
 def _remarks(study: dict, robust: Differences, clean: Differences, margin: float) -> list[str]:
@@ -167,7 +171,9 @@ def _remarks(study: dict, robust: Differences, clean: Differences, margin: float
         if enough:
             remarks.append(f"Training was long enough to tell: {said} (first seed).")
         else:
-            remarks.append(f"Training may have been too short: {said}, and the second half still adds up to {gained:.1f} points (first seed).")
+            remarks.append(
+                f"Training may have been too short: {said}, and the second half still adds up to {gained:.1f} points (first seed)."
+            )
     remarks += _remarks_on_attacks(study)
     if robust.seeds < 2:
         remarks.append("One training a change: the intervals cover chance in the images, not in training.")
@@ -229,8 +235,12 @@ def hidden(study: dict) -> pd.DataFrame:
             rows.append([record["change"], check, fallen(weaker, stronger), detail])
         curve = {float(eps): 100 * value for eps, value in record["curve"].items()}
         rise = max(np.diff(list(curve.values())), default=0.0)
-        rows.append([record["change"], "a larger ε leaves no more images", "holds" if rise <= 1 else "fails", f"{rise:+.1f} at most"])
-        rows.append([record["change"], "at ε = 1 nothing is left", "holds" if curve[1.0] <= 1 else "fails", f"{curve[1.0]:.1f}"])
+        rows.append(
+            [record["change"], "a larger ε leaves no more images", "holds" if rise <= 1 else "fails", f"{rise:+.1f} at most"]
+        )
+        rows.append(
+            [record["change"], "at ε = 1 nothing is left", "holds" if curve[1.0] <= 1 else "fails", f"{curve[1.0]:.1f}"]
+        )
         moved = 100 * held["moved"].mean()
         rows.append([record["change"], "the attack moves every image", "holds" if moved >= 99 else "fails", f"{moved:.1f}%"])
     return pd.DataFrame(rows, columns=["change", "check", "verdict", "detail"])
@@ -244,10 +254,16 @@ def explanations(study: dict) -> list[str]:
     said = []
     measured = {record["change"]: record for record in study["measured"]}
     for key, name in (("log2_perturbable_volume", "perturbable volume"), ("inter_class_distance", "inter-class distance")):
-        pairs = [(measured[change][key], value) for change, value in means.means.items() if measured.get(change, {}).get(key) is not None]
+        pairs = [
+            (measured[change][key], value)
+            for change, value in means.means.items()
+            if measured.get(change, {}).get(key) is not None
+        ]
         values = np.array(pairs, float)
         if len(pairs) < 4 or (np.ptp(values, axis=0) == 0).any():
-            said.append(f"Whether {name} explains it cannot be told: at least 4 changes that differ are needed, {len(pairs)} are there.")
+            said.append(
+                f"Whether {name} explains it cannot be told: at least 4 changes that differ are needed, {len(pairs)} are there."
+            )
             continue
         found = spearmanr(values[:, 0], values[:, 1])
         strength = "explains much of it" if found.pvalue < 0.05 else "does not explain it, as far as so few changes tell"
@@ -274,7 +290,9 @@ def numbers(study: dict) -> pd.DataFrame:
             for eps, value in record["curve"].items():
                 rows.append([record["change"], 0, "whole", f"robust_accuracy_eps_{eps}", 100 * value, record["n"]])
     for row in suites(study).itertuples():
-        rows += [[row.change, 0, "whole", f"robust_accuracy_{name}", getattr(row, name), row.n] for name in ("reference", "suite")]
+        rows += [
+            [row.change, 0, "whole", f"robust_accuracy_{name}", getattr(row, name), row.n] for name in ("reference", "suite")
+        ]
     for record in study["measured"]:
         for metric in ("log2_perturbable_volume", "inter_class_distance"):
             if record[metric] is not None:
