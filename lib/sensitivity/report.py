@@ -2,9 +2,7 @@
 
 import base64
 import io
-import os
 import re
-from contextlib import suppress
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,7 +14,7 @@ from matplotlib.figure import Figure
 from lib.sensitivity import verdict
 from lib.sensitivity.changes import Change, ChangeError, listed, parse
 from lib.sensitivity.folder import Folder
-from lib.sensitivity.study import one_a_class, png
+from lib.sensitivity.study import one_a_class, png, write_text
 from lib.store import schema
 
 _COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9", "#949494", "#5a4a9c", "#222222")
@@ -168,15 +166,7 @@ def _environment() -> Environment:
 
 
 def _write(path: Path, text: str) -> Path:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path}: {error.strerror}; what was recorded before is kept") from None
+    write_text(path, text)
     return path
 
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from functools import partial
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
@@ -24,8 +23,9 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib import attacks, data, evaluation, geometry, training
+from lib import attacks, data, evaluation, files, geometry, training
 from lib.run.devices import device
+from lib.run.processes import WorkerDiedError
 from lib.sensitivity import changes as changes_
 from lib.sensitivity import plan as plan_
 from lib.sensitivity.changes import Change, Preprocessed
@@ -37,17 +37,15 @@ PICTURES = 6  # of each change, in the report
 
 def write_json(path: Path, content: dict) -> None:
     """Write a record: the file is the whole new one, or what it was. OSError, of one line, where it cannot be written."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1)
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all. OSError, of one line, where it cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(content, file, allow_nan=False, ensure_ascii=False, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        files.write_whole(path, text.encode("utf-8", "replace"))
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise OSError(f"cannot write {path}: {error.strerror}; what was recorded before is kept") from None
 
 
@@ -293,7 +291,7 @@ def _start_worker(threads: int) -> None:
 def run(work: Path, where: str = "auto") -> None:
     """Compute what the study in `work` lacks, with a bar that tells the time left.
 
-    Raises what a job raises, and RuntimeError where a process ended without a word. What was recorded is kept.
+    Raises what a job raises, and WorkerDiedError where a process ended without a word. What was recorded is kept.
     """
     plan = json.loads((work / "plan.json").read_text(encoding="utf-8"))
     tasks = [("train", change, seed) for seed in range(plan["seeds"]) for change in range(len(plan["changes"]))]
@@ -341,7 +339,7 @@ def _in_parallel(work: Path, where: str, tasks: list[tuple[str, int, int]], jobs
                         worker.terminate()
                 pool.shutdown(cancel_futures=True)
                 if isinstance(error, BrokenProcessPool):
-                    raise RuntimeError(
+                    raise WorkerDiedError(
                         "a process ended without a word, killed perhaps for want of memory; what was recorded is kept, and the "
                         "same command goes on from there"
                     ) from None
