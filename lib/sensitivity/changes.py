@@ -108,7 +108,7 @@ _NUMBER = r"([0-9]*\.?[0-9]+)"
 _DECLARED: tuple[tuple[str, str, str, str, Callable], ...] = (
     ("jpeg-QUALITY", "saved as JPEG and read again (Pillow)", "jpeg-30", r"jpeg-([0-9]+)",
      lambda q: partial(_each_picture, partial(_jpeg, int(_within("the quality", 1, 100, q))))),
-    ("resize-FACTOR", "made smaller by the factor, and as large as before (Pillow, bicubic)", "resize-0.5", rf"resize-{_NUMBER}",
+    ("resize-FACTOR", "made smaller by the factor, then as large as before (Pillow)", "resize-0.5", rf"resize-{_NUMBER}",
      lambda f: partial(_each_picture, partial(_resized, _within("the factor", 0.05, 1, f)))),
     ("contrast-FACTOR", "contrast times the factor (Pillow)", "contrast-0.5", rf"contrast-{_NUMBER}",
      lambda f: partial(_each_picture, partial(_enhanced, ImageEnhance.Contrast, _within("the factor", 0, 10, f)))),
@@ -120,7 +120,7 @@ _DECLARED: tuple[tuple[str, str, str, str, Callable], ...] = (
      lambda: partial(_each_picture, ImageOps.equalize)),
     ("blur-SIGMA", "Gaussian blur, SIGMA in pixels (scikit-image)", "blur-1", rf"blur-{_NUMBER}",
      lambda s: partial(_each_array, partial(_blurred, _within("sigma", 0.01, 20, s)))),
-    ("denoise-WEIGHT", "noise removal: total variation, the stronger the larger (scikit-image)", "denoise-0.1", rf"denoise-{_NUMBER}",
+    ("denoise-WEIGHT", "noise removal, by total variation (scikit-image)", "denoise-0.1", rf"denoise-{_NUMBER}",
      lambda w: partial(_each_array, partial(_denoised, _within("the weight", 0.001, 10, w)))),
     ("grey", "grey, in three equal channels (scikit-image)", "grey", r"grey", lambda: _grey),
     ("quantise-BITS", "so many bits a channel (Pillow)", "quantise-2", r"quantise-([0-9]+)",

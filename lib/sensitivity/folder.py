@@ -120,7 +120,7 @@ def _opened(path: Path) -> Image.Image:
             width, height = opened.size
             if width * height > LARGEST:
                 raise FolderError(
-                    f"{_shown(path)} has {width}×{height} pixels, at most {LARGEST // 10**6} megapixels are read; make it smaller"
+                    f"{_shown(path)} has {width}×{height} pixels, at most {LARGEST // 10**6} million are read; make it smaller"
                 )
             if getattr(opened, "n_frames", 1) > 1:
                 raise FolderError(f"{_shown(path)} holds {opened.n_frames} pictures; one is expected")
@@ -176,8 +176,8 @@ def _channels(colour: str, modes: dict[str, str], all_equal: bool) -> str:
         return {"grey": "L", "rgb": "RGB"}[colour]
     if len(modes) == 2 and not all_equal:
         raise FolderError(
-            f"grey and colour are mixed: {modes['L']} is grey, {modes['RGB']} is in colour; --colour grey or --colour rgb makes "
-            f"all alike"
+            f"grey and colour are mixed: {modes['L']} is grey, {modes['RGB']} is in colour; --colour grey or "
+            f"--colour rgb makes all alike"
         )
     return "L" if all_equal else "RGB"
 
@@ -242,7 +242,7 @@ def _names(listed: dict[str, dict[str, list[Path]]], folder: Path) -> list[str]:
     for other in others:
         if unknown := sorted(set(other) - set(classes)):
             raise FolderError(
-                f"test/ has a class that train/ lacks: {_shown(unknown[0])}; a network cannot learn it, add it to train/ or delete it"
+                f"test/ has a class that train/ lacks: {_shown(unknown[0])}; add it to train/, or delete it from test/"
             )
     return classes
 

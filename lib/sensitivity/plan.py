@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 
 import torch
 from torch import nn
@@ -22,7 +23,8 @@ from lib.store import schema
 NEAR_BINARY = 0.85  # the share of pixels within a tenth of 0 or 1 above which eps is .3
 MOST_EPOCHS = 60  # of a training; small sets are learnt by then
 FEWEST_STEPS = 60  # below that a network has not left chance
-AUTOATTACK_STEPS = 6000  # of AutoAttack for an image that withstands it, in steps of PGD: about
+AUTOATTACK_CALLS = 5000  # of the network by AutoAttack, for images that withstand it: about, in steps of an attack
+FEW = 32  # images, of the smallest batch that AutoAttack is measured for
 PAPER_MODELS = ("lenet5", "wide_resnet28")
 
 
@@ -163,12 +165,16 @@ def _step_seconds(plan: dict, x: torch.Tensor, y: torch.Tensor) -> float:
     return train(6) / 6
 
 
-def _attack_seconds(plan: dict, x: torch.Tensor, y: torch.Tensor) -> float:
-    """Of one step of the attack on one image."""
+def _attack_seconds(plan: dict, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
+    """Of one step of the attack on one image, and of one step of another attack on few images together."""
     model = build(plan, 0).to(x.device).eval()
     keywords = {"eps": plan["attack"]["eps"], "step_size": 0.01, "num_steps": 10}
-    attacks.pgd(model, x[:64], y[:64], **{**keywords, "num_steps": 1})
-    return _seconds(lambda: attacks.pgd(model, x[:256], y[:256], **keywords)) / 10 / len(x[:256])
+    timed = []
+    for images, other in ((256, {}), (FEW, {"loss": "margin"})):  # the margin takes each step by itself, as AutoAttack does
+        attack = partial(attacks.pgd, model, x[:images], y[:images], **keywords, **other)
+        attack()
+        timed.append(_seconds(attack) / 10)
+    return timed[0] / len(x[:256]), timed[1]
 
 
 def _makespan(costs: list[float], jobs: int) -> float:
@@ -181,21 +187,27 @@ def _makespan(costs: list[float], jobs: int) -> float:
 
 @dataclass(frozen=True)
 class _Costs:
-    """Seconds: of a training step, an attack's step on an image, and, on average, a change of an image."""
+    """Seconds: of a training step, an attack's step on an image, a call with few images, and, on average, a change of one."""
 
     step: float
     attack: float
+    call: float  # one step of an attack on `FEW` images: with so few it is the call that costs
     change: float
 
+    def autoattack(self, images: int) -> float:
+        """Of AutoAttack on so many images that withstand it."""
+        return AUTOATTACK_CALLS * self.call * max(1.0, images / FEW)
+
     def jobs(self, plan: dict, steps: int) -> list[float]:
-        """What each job of the plan costs: one a change and seed; the first seed's has the strong attacks and half the length."""
+        """What each job costs: one a change and seed; the first seed's has the strong attacks and half the length."""
         test, strong = plan["test_size"], plan["strong"]
         evaluated = test * self.attack * (1 + 1.3 * plan["threat_model"]["num_steps"])
         changed = self.change * (plan["sizes"]["train"] + test)
-        attacked = self.attack * (
-            strong["images"] * (len(plan["eps_curve"]) * plan["threat_model"]["num_steps"] + 130)
-            + strong["suite_images"] * AUTOATTACK_STEPS
-        )
+        attacked = self.attack * strong["images"] * (len(plan["eps_curve"]) * plan["threat_model"]["num_steps"] + 130)
+        if strong["autoattack"]:
+            attacked += self.autoattack(strong["suite_images"])
+        else:
+            attacked += self.attack * strong["suite_images"] * 500
         one = steps * self.step + evaluated + changed
         first = one + steps // 2 * self.step + evaluated + attacked
         seeds, changes = plan["seeds"], len(plan["changes"])
@@ -210,6 +222,7 @@ def draw(folder: Folder, changes: list[Change], options: Options, where: torch.d
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = 1 if where.type == "cuda" else options.jobs or cores
     eps, why = (budget(options.eps), "as asked") if options.eps else epsilon(folder.train.images)
+    attack_steps = options.attack_steps or 20
     seeds = options.seeds or (3 if options.minutes >= 60 else 2)
     plan = {
         "folder": folder.name, "digest": folder.digest, "classes": folder.classes, "notes": folder.notes,
@@ -217,7 +230,7 @@ def draw(folder: Folder, changes: list[Change], options: Options, where: torch.d
         "image": {"in_channels": folder.channels, "image_size": folder.side},
         "changes": [{"name": change.name, "source": change.source} for change in changes],
         "eps_reason": why, "seeds": seeds, "fixed": options.fixed, "minutes": options.minutes,
-        "threat_model": {"eps": eps, "num_steps": options.attack_steps or 20, "step_size": 2.5 * eps / (options.attack_steps or 20)},
+        "threat_model": {"eps": eps, "num_steps": attack_steps, "step_size": 2.5 * eps / attack_steps},
         "eps_curve": sorted({0.0, *(min(share * eps, 1.0) for share in (0.25, 0.5, 1.0, 1.5, 2.0)), 0.5, 1.0}),
         "jobs": min(jobs, len(changes) * seeds),
     }  # fmt: skip
@@ -243,7 +256,7 @@ def _measured(plan: dict, folder: Folder, changes: list[Change], options: Option
         width = {"widen_factor": options.widen_factor} if name in PAPER_MODELS else {"source": source}
         plan |= {"model": {"name": name, **width}, "training": training_, "attack": attack}
         measured = {**plan, "training": {**training_, "batch_size": min(training_["batch_size"], len(x))}}
-        costs = _Costs(_step_seconds(measured, x, y), _attack_seconds(measured, x, y), change)
+        costs = _Costs(_step_seconds(measured, x, y), *_attack_seconds(measured, x, y), change)
         _choose_images(plan, folder, options, costs, available)
         epoch = max(1, len(folder.train) // training_["batch_size"])
         steps = options.steps or min(MOST_EPOCHS * epoch, _most_steps(plan, costs, available))
@@ -272,9 +285,12 @@ def _choose_images(plan: dict, folder: Folder, options: Options, costs: _Costs, 
     trainings = len(plan["changes"]) * (plan["seeds"] + 1)
     an_image = costs.attack * (1 + 1.3 * plan["threat_model"]["num_steps"]) * trainings / plan["jobs"]
     test = min(len(folder.test), 2000, max(200, int(0.12 * available / an_image)))
-    suite = int(0.12 * available / (costs.attack * AUTOATTACK_STEPS * len(plan["changes"]) / plan["jobs"]))
     images = min(test, 200)
-    plan |= {"test_size": test, "strong": {"images": images, "suite_images": min(images, max(8, suite), 100)}}
+    # AutoAttack gets an eighth of the time, if that is enough for it at all.
+    suite = int(FEW * 0.125 * available * plan["jobs"] / len(plan["changes"]) / costs.autoattack(FEW))
+    affordable = len(plan["classes"]) >= 4 and suite >= FEW
+    suite_images = min(images, max(FEW, suite), 100) if affordable else min(images, 100)
+    plan |= {"test_size": test, "strong": {"images": images, "suite_images": suite_images, "autoattack": affordable}}
 
 
 def _most_steps(plan: dict, costs: _Costs, available: float) -> int:
@@ -289,16 +305,20 @@ def _most_steps(plan: dict, costs: _Costs, available: float) -> int:
 
 def in_words(plan: dict) -> str:
     """What is going to happen, in a few lines, before it does."""
-    names = ", ".join(change["name"] for change in plan["changes"])
-    image, sizes = plan["image"], plan["sizes"]
-    return (
-        f"{plan['folder']}: {sizes['train']} images to train on, {sizes['test']} to test on, {len(plan['classes'])} classes, "
-        f"{image['image_size']}×{image['image_size']} pixels, {'grey' if image['in_channels'] == 1 else 'colour'}\n"
-        f"changes: {names}\n"
-        f"network: {plan['model']['name']} ({plan['model']['reason']}); eps {plan['threat_model']['eps']:.4g} ({plan['eps_reason']})\n"
-        f"{plan['seeds']} trainings a change, of {plan['training']['steps']} steps ({plan['epochs']:g} passes over the images), one "
-        f"of half the length; {plan['test_size']} test images, {plan['strong']['suite_images']} of them under the strongest attacks\n"
-        f"about {plan['expected_seconds'] / 60:.1f} minutes on {plan['jobs']} process{'es' * (plan['jobs'] > 1)}; --minutes changes it"
+    changes = ", ".join(change["name"] for change in plan["changes"])
+    sizes, side, model = plan["sizes"], plan["image"]["image_size"], plan["model"]
+    colour = "grey" if plan["image"]["in_channels"] == 1 else "colour"
+    suite = f"{plan['strong']['suite_images']} of them under the strongest attacks"
+    return "\n".join(
+        [
+            f"{plan['folder']}: {sizes['train']} images to train on, {sizes['test']} to test on, {len(plan['classes'])} classes, "
+            f"{side}×{side} pixels, {colour}",
+            f"changes: {changes}",
+            f"network: {model['name']} ({model['reason']}); ε {plan['threat_model']['eps']:.4g} ({plan['eps_reason']})",
+            f"{plan['seeds']} trainings a change, of {plan['training']['steps']} steps ({plan['epochs']:g} passes over the "
+            f"images), and one of half the length; {plan['test_size']} test images are attacked, {suite}",
+            f"about {plan['expected_seconds'] / 60:.1f} minutes, {plan['jobs']} trainings at a time; --minutes changes it",
+        ]
     )
 
 

@@ -82,7 +82,7 @@ def _inlined(figure: Figure) -> str:
 
 
 def table(study: dict) -> pd.DataFrame:
-    """One row a change, texts: accuracies and their difference from the original with its interval, half length, volume, distance."""
+    """One row a change, texts: accuracies, beside the original with intervals, at half the length; volume and distance."""
     found, halves = verdict.outcomes(study), verdict.outcomes(study, half=True)
     apart = {metric: verdict.differences(found, metric) for metric in verdict.METRICS}
     measured = {record["change"]: record for record in study["measured"]}
@@ -145,17 +145,22 @@ def settings(plan: dict) -> pd.DataFrame:
     training, attack, threat = plan["training"], plan["attack"], plan["threat_model"]
     model = plan["model"]
     width = f", widen factor {model['widen_factor']:g}" if "widen_factor" in model else ""
+    side, colour = plan["image"]["image_size"], "grey" if plan["image"]["in_channels"] == 1 else "colour"
+    batches = f"{training['steps']} of {training['batch_size']} images ({plan['epochs']:g} passes)"
+    crafted = f"PGD, {attack['num_steps']} steps of {attack['step_size']:.3g}"
+    reported = f"PGD, {threat['num_steps']} steps of {threat['step_size']:.3g}, random start"
+    expected = f"about {plan['expected_seconds'] / 60:.1f} expected, {plan['jobs']} trainings at a time"
     rows = [
         ("network", f"{model['name']}{width} ({model['reason']})", "--model"),
         ("ε", f"{threat['eps']:.4g} ({plan['eps_reason']})", "--eps"),
-        ("steps of a training", f"{training['steps']} of {training['batch_size']} images ({plan['epochs']:g} passes)", "--minutes, --steps, --batch-size"),
-        ("optimiser", f"{training['optimizer']}, learning rate {training['lr']:g}, {training['schedule']} schedule", "--lr"),
-        ("attack of training", f"PGD, {attack['num_steps']} steps of {attack['step_size']:.3g}; ε grows from 0 over the first {attack['warmup']:.0%}", ""),
-        ("reported attack", f"PGD, {threat['num_steps']} steps of {threat['step_size']:.3g}, random start, on {plan['test_size']} test images", "--attack-steps"),
+        ("steps of a training", batches, "--minutes, --steps, --batch-size"),
+        ("optimiser", f"{training['optimizer']}, learning rate {training['lr']:g}, {training['schedule']}", "--lr"),
+        ("attack of training", f"{crafted}; ε grows from 0 over the first {attack['warmup']:.0%}", ""),
+        ("reported attack", f"{reported}, on {plan['test_size']} test images", "--attack-steps"),
         ("trainings a change", f"{plan['seeds']}, and one of half the length", "--seeds"),
-        ("images", f"{plan['image']['image_size']}×{plan['image']['image_size']}, {'grey' if plan['image']['in_channels'] == 1 else 'colour'}", "--size, --colour"),
-        ("time", f"{plan['minutes']:g} minutes asked for, about {plan['expected_seconds'] / 60:.1f} expected, {plan['jobs']} processes", "--minutes, --jobs"),
-    ]  # fmt: skip
+        ("images", f"{side}×{side}, {colour}", "--size, --colour"),
+        ("time", f"{plan['minutes']:g} minutes asked for, {expected}", "--minutes, --jobs"),
+    ]
     return pd.DataFrame(rows, columns=["setting", "value", "option"])
 
 
@@ -200,7 +205,7 @@ def write(study: dict, out: Path, margin: float = verdict.MARGIN, command: str =
 
 
 def contact_sheet(folder: Folder, changes: list[Change], out: Path) -> tuple[Path, dict[str, str]]:
-    """Write `changes.html`, a picture of every change there is and of those given, on the folder's own images; and what each does."""
+    """Write `changes.html`, every change there is and those given on the folder's own images; and what each does."""
     does = listed(folder.channels)
     does |= {change.name: "yours" for change in changes if change.name not in does}
     own = {change.name: change for change in changes}

@@ -129,7 +129,7 @@ class Worker:
         began = time.monotonic()
         test_x, test_y = self.test(change, plan["test_size"])
         found = evaluation.evaluate(
-            model, test_x, test_y, plan_.threat_model(plan), generator=self.generator(), description=f"{target.stem}, attack"
+            model, test_x, test_y, plan_.threat_model(plan), generator=self.generator(), description=None
         )
         if not half:
             training.save_tensors(self.weights(change, seed), model.state_dict(), {})
@@ -164,10 +164,10 @@ class Worker:
         def holds(**other: object) -> Tensor:
             threat = plan_.threat_model(plan, **other)
             craft = partial(attacks.pgd, model, generator=self.generator(), **threat.attack())
-            return evaluation.survives(model, x, y, craft, eps=threat.eps, description=record["change"])
+            return evaluation.survives(model, x, y, craft, eps=threat.eps, description=None)
 
-        curve = {f"{budget:.6g}": holds(eps=budget, step_size=plan["threat_model"]["step_size"] / eps * budget).float().mean().item()
-                 for budget in plan["eps_curve"]}  # fmt: skip
+        step = plan["threat_model"]["step_size"] / eps
+        curve = {f"{at:.6g}": holds(eps=at, step_size=step * at).float().mean().item() for at in plan["eps_curve"]}
         outcomes = {
             "reference": holds(),
             "one_step": holds(num_steps=1, step_size=eps, random_start=False),
@@ -183,10 +183,10 @@ class Worker:
         }  # fmt: skip
 
     def _suite(self, model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, str]:
-        """Which images withstand the strongest attacks there are for so many classes, and their name."""
+        """Which images withstand the strongest attacks there are for so many classes, and time, and their name."""
         survives = partial(evaluation.survives, model, x, y, eps=eps, batch_size=len(x))
-        if len(self.plan["classes"]) >= 4:
-            return survives(partial(attacks.autoattack, model, eps=eps, seed=0), description="AutoAttack"), "AutoAttack"
+        if self.plan["strong"]["autoattack"]:
+            return survives(partial(attacks.autoattack, model, eps=eps, seed=0), description=None), "AutoAttack"
         pgd = partial(
             attacks.pgd,
             model,
@@ -197,8 +197,10 @@ class Worker:
             restarts=5,
             generator=self.generator(),
         )
+        if len(self.plan["classes"]) >= 4:
+            return survives(pgd, description=None), "PGD with 5 starts of 100 steps (AutoAttack needs more minutes)"
         square = partial(attacks.square, model, eps=eps, queries=1000, generator=self.generator())
-        held = survives(pgd, description="PGD with restarts") & survives(square, description="Square attack")
+        held = survives(pgd, description=None) & survives(square, description=None)
         return held, "PGD with 5 starts of 100 steps, and Square (AutoAttack needs 4 classes)"
 
     def _examples(self, model: nn.Module, x: Tensor, y: Tensor) -> list[dict]:
@@ -238,7 +240,7 @@ class Worker:
             return {**record, "failed": "the training on unchanged images failed", "seconds": 0.0}
         x, y = self.test(0, plan["strong"]["images"])
         behind = Preprocessed(self.changes[change], model) if change else model
-        found = evaluation.evaluate(behind, x, y, plan_.threat_model(plan), generator=self.generator(), description="fixed")
+        found = evaluation.evaluate(behind, x, y, plan_.threat_model(plan), generator=self.generator(), description=None)
         outcomes = {"clean": pack(found.correct), "robust": pack(found.robust)}
         return {**record, "n": len(y), "outcomes": outcomes, "seconds": time.monotonic() - began}
 

@@ -81,7 +81,7 @@ def differences(found: dict[str, dict[int, dict[str, np.ndarray]]], metric: str)
 
 
 def _chance_of_training(each: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
-    """Draws of what another training would change, in points: the seeds' spread, pooled over changes; 0 where all have one seed."""
+    """Draws of what another training would change, in points: the seeds' spread, pooled; 0 where all have one seed."""
     free = sum(len(one) - 1 for one in each)
     if not free:
         return np.zeros((DRAWS, len(each)))
@@ -111,7 +111,7 @@ def judge(study: dict, margin: float = MARGIN) -> Verdict:
     robust, clean = differences(found, "robust"), differences(found, "clean")
     failed = [record for record in study["training"] if "failed" in record and not record["half"]]
     if robust is None or clean is None:
-        sentence = f"Cannot tell: of {len(study['plan']['changes'])} changes {len(found)} have a training that did not fail, 2 are needed."
+        sentence = f"The data at hand cannot tell: {len(found)} changes have a training that did not fail, 2 are needed."
         return Verdict("cannot tell", sentence, _remarks_on_failures(failed))
     moves = f"robust accuracy moves by {_interval(robust.spread)} points over these changes, clean accuracy by {_interval(clean.spread)}"
     counted = f"{robust.images} test images, {robust.seeds} training{'s' * (robust.seeds > 1)} a change"
@@ -149,7 +149,7 @@ def _remarks_on_failures(failed: list[dict]) -> list[str]:
 
 
 def _remarks(study: dict, robust: Differences, clean: Differences, margin: float) -> list[str]:
-    """What bears on the verdict: clean accuracy beside it, the length of training, stronger attacks, hidden gradients, seeds."""
+    """What bears on the verdict: clean accuracy, the length of training, stronger attacks, hidden gradients, seeds."""
     low, high = robust.lowest, robust.highest
     beside = clean.between(low, high)
     remarks = [f"Least robust: {low} ({robust.means[low]:.1f}%); most robust: {high} ({robust.means[high]:.1f}%)."]
@@ -166,13 +166,14 @@ def _remarks(study: dict, robust: Differences, clean: Differences, margin: float
     shorter, longer = (differences({name: each[name] for name in whole}, "robust") for each in (halves, whole))
     if shorter and longer:
         gained = max(longer.means[name] - shorter.means[name] for name in whole)
-        said = f"robust accuracy ranges over {shorter.spread[0]:.1f} points at half the length, {longer.spread[0]:.1f} at the whole"
+        ranges = f"{shorter.spread[0]:.1f} points at half the length, {longer.spread[0]:.1f} at the whole"
+        said = f"robust accuracy ranges over {ranges}"
         enough = gained <= 3.0 and abs(longer.spread[0] - shorter.spread[0]) <= margin
         if enough:
             remarks.append(f"Training was long enough to tell: {said} (first seed).")
         else:
             remarks.append(
-                f"Training may have been too short: {said}, and the second half still adds up to {gained:.1f} points (first seed)."
+                f"Training may have been too short: {said}; the second half adds up to {gained:.1f} points (first seed)."
             )
     remarks += _remarks_on_attacks(study)
     if robust.seeds < 2:
@@ -198,8 +199,8 @@ def _remarks_on_attacks(study: dict) -> list[str]:
         ranges = [table[column].max() - table[column].min() for column in ("reference", "suite")]
         off = table["reference"] - table["suite"]
         remarks.append(
-            f"Under {name}, on {table['n'].iloc[0]} images, robust accuracy ranges over {ranges[1]:.1f} points, where the reported "
-            f"attack says {ranges[0]:.1f}; it takes {off.min():.1f} to {off.max():.1f} points off."
+            f"Under {name}, on {table['n'].iloc[0]} images, robust accuracy ranges over {ranges[1]:.1f} points, where the "
+            f"reported attack says {ranges[0]:.1f}; it takes {off.min():.1f} to {off.max():.1f} points off."
         )
     failing = hidden(study)
     failing = failing[failing["verdict"] == "fails"]
@@ -218,7 +219,7 @@ def fallen(weaker: np.ndarray, stronger: np.ndarray) -> str:
 
 
 def hidden(study: dict) -> pd.DataFrame:
-    """The checks for a hidden gradient (Athalye et al., 2018; Carlini et al., 2019): rows `change`, `check`, `verdict`, `detail`."""
+    """Checks for a hidden gradient (Athalye et al., 2018): one row a `change` and `check`, its `verdict` and `detail`."""
     rows = []
     for record in study["strong"]:
         if "failed" in record:
@@ -268,8 +269,8 @@ def explanations(study: dict) -> list[str]:
         found = spearmanr(values[:, 0], values[:, 1])
         strength = "explains much of it" if found.pvalue < 0.05 else "does not explain it, as far as so few changes tell"
         said.append(
-            f"The {name} {strength}: its rank correlation with robust accuracy is {found.statistic:+.2f} over {len(pairs)} changes "
-            f"(p = {found.pvalue:.2f})."
+            f"The {name} {strength}: its rank correlation with robust accuracy is {found.statistic:+.2f} over "
+            f"{len(pairs)} changes (p = {found.pvalue:.2f})."
         )
     return said
 
