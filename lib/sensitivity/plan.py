@@ -311,8 +311,8 @@ def in_words(plan: dict) -> str:
     suite = f"{plan['strong']['suite_images']} of them under the strongest attacks"
     return "\n".join(
         [
-            f"{plan['folder']}: {sizes['train']} images to train on, {sizes['test']} to test on, {len(plan['classes'])} classes, "
-            f"{side}×{side} pixels, {colour}",
+            f"{plan['folder']}: {sizes['train']} images to train on, {sizes['test']} to test on, "
+            f"{len(plan['classes'])} classes, {side}×{side} pixels, {colour}",
             f"changes: {changes}",
             f"network: {model['name']} ({model['reason']}); ε {plan['threat_model']['eps']:.4g} ({plan['eps_reason']})",
             f"{plan['seeds']} trainings a change, of {plan['training']['steps']} steps ({plan['epochs']:g} passes over the "

@@ -113,7 +113,8 @@ def judge(study: dict, margin: float = MARGIN) -> Verdict:
     if robust is None or clean is None:
         sentence = f"The data at hand cannot tell: {len(found)} changes have a training that did not fail, 2 are needed."
         return Verdict("cannot tell", sentence, _remarks_on_failures(failed))
-    moves = f"robust accuracy moves by {_interval(robust.spread)} points over these changes, clean accuracy by {_interval(clean.spread)}"
+    cleanly = f"clean accuracy by {_interval(clean.spread)}"
+    moves = f"robust accuracy moves by {_interval(robust.spread)} points over these changes, {cleanly}"
     counted = f"{robust.images} test images, {robust.seeds} training{'s' * (robust.seeds > 1)} a change"
     _, low, high = robust.spread
     chance = 100 * _largest_class(study)
@@ -154,13 +155,11 @@ def _remarks(study: dict, robust: Differences, clean: Differences, margin: float
     beside = clean.between(low, high)
     remarks = [f"Least robust: {low} ({robust.means[low]:.1f}%); most robust: {high} ({robust.means[high]:.1f}%)."]
     if robust.spread[1] > margin:
-        if beside > 0.5 * robust.spread[0]:
-            remarks.append(
-                f"Clean accuracy differs by {beside:.1f} points between these two: much of the range is what the change removes from "
-                f"the images, not robustness alone."
-            )
-        else:
-            remarks.append(f"Between these two clean accuracy differs by {beside:+.1f} points: the range is one of robustness.")
+        removed = beside > 0.5 * robust.spread[0]
+        mostly = "much of the range is what the change removes from the images" if removed else "the rest is robustness"
+        remarks.append(
+            f"Of these {robust.spread[0]:.1f} points {max(beside, 0.0):.1f} are lost on clean images already: {mostly}."
+        )
     halves = outcomes(study, half=True)
     whole = {name: {0: seeds[0]} for name, seeds in outcomes(study).items() if 0 in seeds and name in halves}
     shorter, longer = (differences({name: each[name] for name in whole}, "robust") for each in (halves, whole))
