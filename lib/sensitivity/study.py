@@ -128,9 +128,7 @@ class Worker:
             return
         began = time.monotonic()
         test_x, test_y = self.test(change, plan["test_size"])
-        found = evaluation.evaluate(
-            model, test_x, test_y, plan_.threat_model(plan), generator=self.generator(), description=None
-        )
+        found = evaluation.evaluate(model, test_x, test_y, plan_.threat_model(plan), generator=self.generator())
         if not half:
             training.save_tensors(self.weights(change, seed), model.state_dict(), {})
         outcomes = {"clean": pack(found.correct), "robust": pack(found.robust)}
@@ -164,7 +162,7 @@ class Worker:
         def holds(**other: object) -> Tensor:
             threat = plan_.threat_model(plan, **other)
             craft = partial(attacks.pgd, model, generator=self.generator(), **threat.attack())
-            return evaluation.survives(model, x, y, craft, eps=threat.eps, description=None)
+            return evaluation.survives(model, x, y, craft, eps=threat.eps)
 
         step = plan["threat_model"]["step_size"] / eps
         curve = {f"{at:.6g}": holds(eps=at, step_size=step * at).float().mean().item() for at in plan["eps_curve"]}
@@ -186,7 +184,7 @@ class Worker:
         """Which images withstand the strongest attacks there are for so many classes, and time, and their name."""
         survives = partial(evaluation.survives, model, x, y, eps=eps, batch_size=len(x))
         if self.plan["strong"]["autoattack"]:
-            return survives(partial(attacks.autoattack, model, eps=eps, seed=0), description=None), "AutoAttack"
+            return survives(partial(attacks.autoattack, model, eps=eps, seed=0)), "AutoAttack"
         pgd = partial(
             attacks.pgd,
             model,
@@ -198,9 +196,9 @@ class Worker:
             generator=self.generator(),
         )
         if len(self.plan["classes"]) >= 4:
-            return survives(pgd, description=None), "PGD with 5 starts of 100 steps (AutoAttack needs more minutes)"
+            return survives(pgd), "PGD with 5 starts of 100 steps (AutoAttack needs more minutes)"
         square = partial(attacks.square, model, eps=eps, queries=1000, generator=self.generator())
-        held = survives(pgd, description=None) & survives(square, description=None)
+        held = survives(pgd) & survives(square)
         return held, "PGD with 5 starts of 100 steps, and Square (AutoAttack needs 4 classes)"
 
     def _examples(self, model: nn.Module, x: Tensor, y: Tensor) -> list[dict]:
@@ -240,7 +238,7 @@ class Worker:
             return {**record, "failed": "the training on unchanged images failed", "seconds": 0.0}
         x, y = self.test(0, plan["strong"]["images"])
         behind = Preprocessed(self.changes[change], model) if change else model
-        found = evaluation.evaluate(behind, x, y, plan_.threat_model(plan), generator=self.generator(), description=None)
+        found = evaluation.evaluate(behind, x, y, plan_.threat_model(plan), generator=self.generator())
         outcomes = {"clean": pack(found.correct), "robust": pack(found.robust)}
         return {**record, "n": len(y), "outcomes": outcomes, "seconds": time.monotonic() - began}
 
