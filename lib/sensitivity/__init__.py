@@ -4,7 +4,8 @@ study = sensitivity.examine("photographs/", changes=["gamma-0.6", "jpeg-30"], mi
 sensitivity.judge(study).sentence
 """
 
+from lib.sensitivity import page
 from lib.sensitivity.command import examine, list_changes, recorded, write_digits
 from lib.sensitivity.verdict import judge
 
-__all__ = ["examine", "judge", "list_changes", "recorded", "write_digits"]
+__all__ = ["examine", "judge", "list_changes", "page", "recorded", "write_digits"]

@@ -74,7 +74,8 @@ def curve_figure(study: dict) -> Figure:
     return figure
 
 
-def _inlined(figure: Figure) -> str:
+def inlined(figure: Figure) -> str:
+    """The figure as an SVG in a data address, for an image of a page."""
     file = io.BytesIO()
     with mpl.rc_context(_STYLE):
         figure.savefig(file, format="svg", metadata={"Date": None})
@@ -193,8 +194,8 @@ def html(study: dict, margin: float = verdict.MARGIN, command: str = "") -> str:
         plan=plan, verdict=judged, table=table(study), suite=suite_table(study), hidden=hidden_table(study) if strong else None,
         fixed=fixed_table(study) if study["fixed"] else None, settings=settings(plan), explanations=verdict.explanations(study),
         suite_name=strong[0]["suite"]["name"] if strong else "", strong=strong, measured=study["measured"],
-        accuracy=_inlined(accuracy_figure(study)) if verdict.outcomes(study) else None,
-        curve=_inlined(curve_figure(study)) if strong else None, minutes=seconds / 60, command=command,
+        accuracy=inlined(accuracy_figure(study)) if verdict.outcomes(study) else None,
+        curve=inlined(curve_figure(study)) if strong else None, minutes=seconds / 60, command=command,
     )  # fmt: skip
 
 
