@@ -1,4 +1,4 @@
-"""The command line: `python -m lib list | run | status | cost | weights | picture | state | pdf`."""
+"""The command line: `python -m lib list | run | status | cost | weights | picture | state | pdf | sensitivity`."""
 
 import logging
 import math
@@ -189,6 +189,60 @@ def pdf_(
     from lib.book import pdf
 
     pdf.write(html, file)
+
+
+@app.command("sensitivity")
+def sensitivity_(
+    folder: Annotated[Path, typer.Argument(help="Images: train/CLASS/* and test/CLASS/*, or CLASS/*, split here.")],
+    change: Annotated[
+        list[str] | None, typer.Option(help="A change, such as gamma-0.6, or file.py:function; repeat it.")
+    ] = None,
+    list_changes: Annotated[bool, typer.Option("--list-changes", help="Show all changes, with pictures, and end.")] = False,
+    minutes: Annotated[float, typer.Option(help="How long it may take on this machine; decides the number of steps.")] = 20.0,
+    eps: Annotated[
+        str | None, typer.Option(help="The budget of the attack, such as 8/255; chosen by the images if left out.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings a change; 2, or 3 from 60 minutes on.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="lenet5, wide_resnet28 or file.py:factory; by the images if left out.")
+    ] = None,
+    widen_factor: Annotated[float, typer.Option(help="The width of the paper's networks.")] = 0.25,
+    fixed: Annotated[bool, typer.Option("--fixed", help="Besides: one network, with each change before it.")] = False,
+    steps: Annotated[int | None, typer.Option(help="Steps of a training, instead of --minutes.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images of a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    attack_steps: Annotated[int | None, typer.Option(help="Steps of the reported attack; 20.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the images, a multiple of 4 up to 64; inferred if left out.")
+    ] = None,
+    colour: Annotated[str, typer.Option(help="auto, or grey or rgb to make all images so.")] = "auto",
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out, and name, what cannot be read.")
+    ] = False,
+    margin: Annotated[float, typer.Option(help="Points that make a sensitivity.")] = 5.0,
+    out: Annotated[Path | None, typer.Option(help="Where the report goes; sensitivity-FOLDER if left out.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    jobs: Annotated[int | None, typer.Option(help="Processes; as many as processors if left out.")] = None,
+) -> None:
+    """How far robust accuracy moves on your own images when they are changed a little: a report in HTML and CSV."""
+    from lib import sensitivity  # imports of a second, for this command alone
+
+    reading = {"size": size, "colour": colour, "skip": skip_unreadable}
+    if list_changes:
+        page, does = sensitivity.list_changes(folder, change, out=out, **reading)
+        for name, text in does.items():
+            typer.echo(f"{name:18} {text}")
+        typer.echo(page)
+        return
+    try:
+        sensitivity.examine(
+            folder, change, out=out, margin=margin, where=device, say=typer.echo, **reading, minutes=minutes, eps=eps,
+            seeds=seeds, model=model, widen_factor=widen_factor, fixed=fixed, steps=steps, batch_size=batch_size, lr=lr,
+            attack_steps=attack_steps, jobs=jobs,
+        )  # fmt: skip
+    except KeyboardInterrupt:  # typer would leave without a word
+        typer.echo("interrupted; what was recorded is kept, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
 
 
 def main() -> None:

@@ -60,7 +60,8 @@ def _share(outcome: Outcomes | None) -> float | None:
 
 def batches(x: Images, y: Labels, size: int, description: str | None = None) -> Iterator[tuple[Images, Labels, str, tqdm]]:
     """(images, labels, what to call them in a message, the progress bar) of one batch after the other; no bar without words."""
-    with tqdm(total=len(x), desc=description, unit="image", mininterval=1.0, disable=description is None) as bar:
+    silent = {"disable": True} if description is None else {}  # False would overrule TQDM_DISABLE, by which workers are silent
+    with tqdm(total=len(x), desc=description, unit="image", mininterval=1.0, **silent) as bar:
         for first in range(0, len(x), size):
             images, labels = x[first : first + size], y[first : first + size]
             yield images, labels, f"{description}, images {first} to {first + len(images) - 1}", bar

@@ -1,0 +1,11 @@
+"""The paper's question of one's own images: how far does robust accuracy move when they are changed a little?
+
+study = sensitivity.examine("photographs/", changes=["gamma-0.6", "jpeg-30"], minutes=20)
+sensitivity.judge(study).sentence
+"""
+
+from lib.sensitivity import page
+from lib.sensitivity.command import examine, list_changes, recorded, write_digits
+from lib.sensitivity.verdict import judge
+
+__all__ = ["examine", "judge", "list_changes", "page", "recorded", "write_digits"]

@@ -1,0 +1,327 @@
+"""What a study will do, decided before it starts: the budget, the network, the length of a training, the images attacked.
+
+Everything the user may leave out is decided here, by measuring a few steps on this machine, and stands in the plan.
+"""
+
+import inspect
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import partial
+
+import torch
+from torch import nn
+
+from lib import attacks, data, evaluation, models, training
+from lib.sensitivity.changes import Change, ChangeError, load_function
+from lib.sensitivity.folder import Folder
+from lib.store import schema
+
+NEAR_BINARY = 0.85  # the share of pixels within a tenth of 0 or 1 above which eps is .3
+MOST_EPOCHS = 60  # of a training; small sets are learnt by then
+FEWEST_STEPS = 60  # below that a network has not left chance
+AUTOATTACK_CALLS = 5000  # of the network by AutoAttack, for images that withstand it: about, in steps of an attack
+FEW = 32  # images, of the smallest batch that AutoAttack is measured for
+PAPER_MODELS = ("lenet5", "wide_resnet28")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asks for; None is decided by `draw`."""
+
+    changes: tuple[str, ...] = ()
+    eps: str | None = None  # a number or a fraction, in pixel units
+    seeds: int | None = None
+    minutes: float = 20.0
+    steps: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    attack_steps: int | None = None  # of the attack that is reported
+    model: str | None = None  # lenet5, wide_resnet28 or file.py:factory
+    widen_factor: float = 0.25
+    fixed: bool = False
+    jobs: int | None = None
+
+    def check(self) -> None:
+        """ValueError, of one line, for a value out of range."""
+        if not 0 < self.minutes < math.inf:
+            raise ValueError(f"--minutes must be > 0, given {self.minutes:g}; 20 are enough for 10,000 small images")
+        for name, least in (("seeds", 1), ("steps", 1), ("batch_size", 2), ("attack_steps", 1), ("jobs", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name.replace('_', '-')} must be ≥ {least}, given {value}")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise ValueError(f"--lr must be > 0, given {self.lr:g}")
+        if self.eps is not None:
+            budget(self.eps)
+        if self.model and ".py:" not in self.model and self.model not in PAPER_MODELS:
+            raise ValueError(
+                f"unknown --model {schema.one_line(self.model)!r}; allowed: {', '.join(PAPER_MODELS)}, file.py:factory"
+            )
+
+
+def budget(text: str) -> float:
+    """`8/255` or `.3` as a number in (0, .5]. ValueError for anything else."""
+    try:
+        value = float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    if not 0 < value <= 0.5:
+        raise ValueError(f"--eps must be a number or fraction in (0, 0.5], such as 8/255, given {schema.one_line(text)}")
+    return value
+
+
+def epsilon(images: torch.Tensor) -> tuple[float, str]:
+    """The budget for such images, uint8, and the reason in words."""
+    pixels = images.float() / 255
+    near = ((pixels < 0.1) | (pixels > 0.9)).float().mean().item()
+    if near >= NEAR_BINARY:
+        return 0.3, f"{near:.0%} of the pixels are nearly black or white: less than 0.3 would not be felt, as on MNIST"
+    return (
+        8 / 255,
+        f"the customary one; {near:.0%} of the pixels are nearly black or white, below the {NEAR_BINARY:.0%} that ask for 0.3",
+    )
+
+
+def build(plan: dict, seed: int) -> nn.Module:
+    """The network of the plan, its weights drawn from `seed`. ChangeError where a user's factory does not give one."""
+    torch.manual_seed(seed)
+    model, image, classes = plan["model"], plan["image"], len(plan["classes"])
+    if model["name"] in PAPER_MODELS:
+        shape = {"in_channels": image["in_channels"], "classes": classes}
+        shape |= {"image_size": image["image_size"]} if model["name"] == "lenet5" else {}
+        return models.build(model["name"], model["widen_factor"], **shape)
+    factory, _ = load_function(model["name"], "--model")
+    offered = {"in_channels": image["in_channels"], "classes": classes, "image_size": image["image_size"]}
+    try:
+        wanted = inspect.signature(factory).parameters.values()
+        every = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in wanted)
+        names = {parameter.name for parameter in wanted}
+        network = factory(**{name: value for name, value in offered.items() if every or name in names})
+    except Exception as error:  # a user's function may raise anything
+        said = schema.one_line(f"{type(error).__name__}: {error}"[:200])
+        raise ChangeError(f"--model {schema.one_line(model['name'])}: the factory failed ({said})") from None
+    _check_network(network, model["name"], image, classes)
+    return network
+
+
+def _check_network(network: object, name: str, image: dict, classes: int) -> None:
+    where = f"--model {schema.one_line(name)}"
+    if not isinstance(network, nn.Module):
+        raise ChangeError(f"{where} must return a torch.nn.Module, it returned a {type(network).__name__}")
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ChangeError(f"{where} must return a network with parameters to train, it has none")
+    x = torch.full((2, image["in_channels"], image["image_size"], image["image_size"]), 0.5)
+    training_before = network.training
+    try:
+        logits = network.eval()(x)
+    except Exception as error:
+        said = schema.one_line(f"{type(error).__name__}: {error}"[:200])
+        raise ChangeError(f"{where}: the network fails on images {tuple(x.shape)} ({said})") from None
+    network.train(training_before)
+    if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
+        given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        raise ChangeError(f"{where} must give logits of shape (2, {classes}) for 2 images, it gave {given}")
+    if not logits.isfinite().all():
+        raise ChangeError(f"{where} must give finite logits, it gave NaN or infinity")
+
+
+def _settings(name: str, train_size: int, eps: float, options: Options) -> tuple[dict, dict]:
+    """The keyword arguments of `training.train` but for steps and seed, and the attack of training."""
+    batch = min(options.batch_size or 128, train_size) if options.batch_size else min(128, max(16, train_size // 8), train_size)
+    common = {"schedule": "one-cycle", "batch_size": batch}
+    if name == "wide_resnet28":
+        how = {"optimizer": "sgd", "momentum": 0.9, "lr": options.lr or 0.1, "weight_decay": 0.0002}
+        attack = {"num_steps": 3, "step_size": eps / 2}
+    else:
+        how = {"optimizer": "adam", "lr": options.lr or (0.002 if name == "lenet5" else 0.001), "weight_decay": 0.0}
+        attack = {"num_steps": 7, "step_size": eps / 4}
+    return common | how, {"eps": eps, **attack, "warmup": 0.3, "bounds": [0.0, 1.0], "random_start": True}
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def _step_seconds(plan: dict, x: torch.Tensor, y: torch.Tensor) -> float:
+    """Of one training step on this machine: the first few, which compile, are not counted."""
+    model = build(plan, 0).to(x.device)
+    attack = plan["attack"]
+
+    def train(steps: int) -> float:
+        try:
+            return training.train(
+                model, x, y, **plan["training"], steps=steps, seed=0, attack=attack, description="measuring"
+            ).seconds
+        except training.TrainingFailedError as failure:  # so few steps end at chance
+            return failure.seconds
+
+    train(2)
+    return train(6) / 6
+
+
+def _attack_seconds(plan: dict, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
+    """Of one step of the attack on one image, and of one step of another attack on few images together."""
+    model = build(plan, 0).to(x.device).eval()
+    keywords = {"eps": plan["attack"]["eps"], "step_size": 0.01, "num_steps": 10}
+    timed = []
+    for images, other in ((256, {}), (FEW, {"loss": "margin"})):  # the margin takes each step by itself, as AutoAttack does
+        attack = partial(attacks.pgd, model, x[:images], y[:images], **keywords, **other)
+        attack()
+        timed.append(_seconds(attack) / 10)
+    return timed[0] / len(x[:256]), timed[1]
+
+
+def _makespan(costs: list[float], jobs: int) -> float:
+    """How long jobs take that are begun one after another on so many workers, the longest first."""
+    free = [0.0] * jobs
+    for cost in sorted(costs, reverse=True):
+        free[free.index(min(free))] += cost
+    return max(free)
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Seconds: of a training step, an attack's step on an image, a call with few images, and, on average, a change of one."""
+
+    step: float
+    attack: float
+    call: float  # one step of an attack on `FEW` images: with so few it is the call that costs
+    change: float
+
+    def autoattack(self, images: int) -> float:
+        """Of AutoAttack on so many images that withstand it."""
+        return AUTOATTACK_CALLS * self.call * max(1.0, images / FEW)
+
+    def jobs(self, plan: dict, steps: int) -> list[float]:
+        """What each job costs: one a change and seed; the first seed's has the strong attacks and half the length."""
+        test, strong = plan["test_size"], plan["strong"]
+        evaluated = test * self.attack * (1 + 1.3 * plan["threat_model"]["num_steps"])
+        changed = self.change * (plan["sizes"]["train"] + test)
+        attacked = self.attack * strong["images"] * (len(plan["eps_curve"]) * plan["threat_model"]["num_steps"] + 130)
+        if strong["autoattack"]:
+            attacked += self.autoattack(strong["suite_images"])
+        else:
+            attacked += self.attack * strong["suite_images"] * 500
+        one = steps * self.step + evaluated + changed
+        first = one + steps // 2 * self.step + evaluated + attacked
+        seeds, changes = plan["seeds"], len(plan["changes"])
+        fixed = plan["fixed"] * strong["images"] * plan["threat_model"]["num_steps"] * (self.attack + self.change)
+        return [first + fixed] * changes + [one] * (changes * (seeds - 1))
+
+
+def draw(folder: Folder, changes: list[Change], options: Options, where: torch.device) -> dict:
+    """The plan of a study: plain JSON values. ValueError where the minutes do not suffice, naming how many would."""
+    options.check()
+    threads = torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = 1 if where.type == "cuda" else options.jobs or cores
+    eps, why = (budget(options.eps), "as asked") if options.eps else epsilon(folder.train.images)
+    attack_steps = options.attack_steps or 20
+    seeds = options.seeds or (3 if options.minutes >= 60 else 2)
+    plan = {
+        "folder": folder.name, "digest": folder.digest, "classes": folder.classes, "notes": folder.notes,
+        "sizes": {"train": len(folder.train), "test": len(folder.test)},
+        "image": {"in_channels": folder.channels, "image_size": folder.side},
+        "changes": [{"name": change.name, "source": change.source} for change in changes],
+        "eps_reason": why, "seeds": seeds, "fixed": options.fixed, "minutes": options.minutes,
+        "threat_model": {"eps": eps, "num_steps": attack_steps, "step_size": 2.5 * eps / attack_steps},
+        "eps_curve": sorted({0.0, *(min(share * eps, 1.0) for share in (0.25, 0.5, 1.0, 1.5, 2.0)), 0.5, 1.0}),
+        "jobs": min(jobs, len(changes) * seeds),
+    }  # fmt: skip
+    try:
+        torch.set_num_threads(max(1, cores // plan["jobs"]))
+        return _measured(plan, folder, changes, options, where)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measured(plan: dict, folder: Folder, changes: list[Change], options: Options, where: torch.device) -> dict:
+    """The plan with its network, its steps and the images attacked, by what a few steps take here."""
+    chosen = data.balanced(folder.train.labels, min(len(folder.train), 1024))
+    x, y = (folder.train.images[chosen].to(where).float() / 255), folder.train.labels[chosen].to(where)
+    few = x[:32]
+    change = sum(_seconds(lambda apply=apply: apply(few)) for apply in changes) / len(changes) / len(few)
+    available = 60 * options.minutes * 0.85 - 10  # a worker takes seconds to start
+    names = [options.model] if options.model else ["lenet5"] if folder.channels == 1 else ["wide_resnet28", "lenet5"]
+    reasons = []
+    for name in names:
+        training_, attack = _settings(name, len(folder.train), plan["threat_model"]["eps"], options)
+        source = load_function(name, "--model")[1] if ".py:" in name else ""
+        width = {"widen_factor": options.widen_factor} if name in PAPER_MODELS else {"source": source}
+        plan |= {"model": {"name": name, **width}, "training": training_, "attack": attack}
+        measured = {**plan, "training": {**training_, "batch_size": min(training_["batch_size"], len(x))}}
+        costs = _Costs(_step_seconds(measured, x, y), *_attack_seconds(measured, x, y), change)
+        _choose_images(plan, folder, options, costs, available)
+        epoch = max(1, len(folder.train) // training_["batch_size"])
+        steps = options.steps or min(MOST_EPOCHS * epoch, _most_steps(plan, costs, available))
+        if name == names[-1] or steps >= 8 * epoch:
+            break
+        reasons.append(f"{name} would see each image {steps / epoch:.1f} times in the time given")
+    if steps < FEWEST_STEPS and not options.steps:
+        needed = (_makespan(costs.jobs(plan, FEWEST_STEPS), plan["jobs"]) + 10) / 0.85 / 60
+        raise ValueError(
+            f"--minutes {options.minutes:g} allow {max(steps, 0)} steps a training, at least {FEWEST_STEPS} are needed: give "
+            f"--minutes {math.ceil(needed)}, or fewer changes ({len(changes)} now) or --seeds (now {plan['seeds']})"
+        )
+    by = "as asked" if options.model else "grey images" if folder.channels == 1 else "; ".join(reasons) or "colour images"
+    plan["model"]["reason"] = by
+    plan["training"] = {**plan["training"], "steps": int(steps)}
+    plan |= {
+        "epochs": round(steps / epoch, 1), "step_seconds": costs.step,
+        "expected_seconds": _makespan(costs.jobs(plan, steps), plan["jobs"]) + 10,
+        "job_seconds": costs.jobs(plan, steps), "options": asdict(options),
+    }  # fmt: skip
+    return plan
+
+
+def _choose_images(plan: dict, folder: Folder, options: Options, costs: _Costs, available: float) -> None:
+    """How many test images are attacked: each kind of attack gets a share of the time, and no fewer than tell anything."""
+    trainings = len(plan["changes"]) * (plan["seeds"] + 1)
+    an_image = costs.attack * (1 + 1.3 * plan["threat_model"]["num_steps"]) * trainings / plan["jobs"]
+    test = min(len(folder.test), 2000, max(200, int(0.12 * available / an_image)))
+    images = min(test, 200)
+    # AutoAttack gets an eighth of the time, if that is enough for it at all.
+    suite = int(FEW * 0.125 * available * plan["jobs"] / len(plan["changes"]) / costs.autoattack(FEW))
+    affordable = len(plan["classes"]) >= 4 and suite >= FEW
+    suite_images = min(images, max(FEW, suite), 100) if affordable else min(images, 100)
+    plan |= {"test_size": test, "strong": {"images": images, "suite_images": suite_images, "autoattack": affordable}}
+
+
+def _most_steps(plan: dict, costs: _Costs, available: float) -> int:
+    """The longest training with which the whole study still ends in time; 0 where none does."""
+    low, high = 0, 10**6
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = _makespan(costs.jobs(plan, middle), plan["jobs"]) <= available
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low
+
+
+def in_words(plan: dict) -> str:
+    """What is going to happen, in a few lines, before it does."""
+    changes = ", ".join(change["name"] for change in plan["changes"])
+    sizes, side, model = plan["sizes"], plan["image"]["image_size"], plan["model"]
+    colour = "grey" if plan["image"]["in_channels"] == 1 else "colour"
+    suite = f"{plan['strong']['suite_images']} of them under the strongest attacks"
+    return "\n".join(
+        [
+            f"{plan['folder']}: {sizes['train']} images to train on, {sizes['test']} to test on, "
+            f"{len(plan['classes'])} classes, {side}×{side} pixels, {colour}",
+            f"changes: {changes}",
+            f"network: {model['name']} ({model['reason']}); ε {plan['threat_model']['eps']:.4g} ({plan['eps_reason']})",
+            f"{plan['seeds']} trainings a change, of {plan['training']['steps']} steps ({plan['epochs']:g} passes over the "
+            f"images), and one of half the length; {plan['test_size']} test images are attacked, {suite}",
+            f"about {plan['expected_seconds'] / 60:.1f} minutes, {plan['jobs']} trainings at a time; --minutes changes it",
+        ]
+    )
+
+
+def threat_model(plan: dict, **other: object) -> evaluation.ThreatModel:
+    """The attack that is reported, or one that differs in some settings."""
+    return evaluation.ThreatModel(**{**plan["threat_model"], **other})

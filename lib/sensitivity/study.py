@@ -1,0 +1,375 @@
+"""The study of a folder: a network for each change and seed, trained, attacked and recorded; what is recorded is kept.
+
+Each record is a JSON file, written atomically, in the folder of the study; what a killed process left out is done by the next.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import active_children, get_context, parent_process
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lib import attacks, data, evaluation, files, geometry, training
+from lib.run.devices import device
+from lib.run.processes import WorkerDiedError
+from lib.sensitivity import changes as changes_
+from lib.sensitivity import plan as plan_
+from lib.sensitivity.changes import Change, Preprocessed
+from lib.sensitivity.folder import Folder
+from lib.store.records import pack
+
+PICTURES = 6  # of each change, in the report
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a record: the file is the whole new one, or what it was. OSError, of one line, where it cannot be written."""
+    text = json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1)
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all. OSError, of one line, where it cannot be written."""
+    try:
+        files.write_whole(path, text.encode("utf-8", "replace"))
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}; what was recorded before is kept") from None
+
+
+def place(out: Path, folder: Folder, changes: list[Change], options: plan_.Options) -> Path:
+    """The folder of this very study under `out`: it is named by the images, the changes and what else was asked for."""
+    model = options.model if options.model and ".py:" in options.model else None
+    asked = {name: value for name, value in vars(options).items() if name not in ("jobs", "changes")}
+    source = changes_.load_function(model, "--model")[1] if model else ""
+    named = [[change.name, change.source] for change in changes]
+    text = json.dumps([folder.digest, named, source, asked], sort_keys=True, default=str)
+    return out / "work" / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def png(image: Tensor) -> str:
+    """One image C×H×W in [0, 1] as a PNG, base64."""
+    array = (image.detach().cpu() * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def one_a_class(labels: Tensor, count: int = PICTURES) -> list[int]:
+    """Indices of the first image of each class, of the first few classes; more of them where there are fewer classes."""
+    found = data.balanced(labels, min(count, len(labels)))
+    return found.tolist()
+
+
+class Worker:
+    """What a job needs: the plan, the images, and the folder that its records go to."""
+
+    def __init__(self, work: Path, where: str) -> None:
+        self.work, self.where = work, device(where)
+        self.plan = json.loads((work / "plan.json").read_text(encoding="utf-8"))
+        tensors, _ = training.load_tensors(work / "data.safetensors", "cpu")
+        self.train_images, self.train_labels = tensors["train_images"], tensors["train_labels"]
+        self.test_images, self.test_labels = tensors["test_images"], tensors["test_labels"]
+        self.changes = [changes_.parse(change["name"]) for change in self.plan["changes"]]
+
+    def changed(self, change: int, images: Tensor) -> Tensor:
+        """Images after the change, float32 on the device; in slices, which bound the memory of its float64."""
+        parts = [self.changes[change](part.float() / 255) for part in images.split(1000)]
+        return torch.cat(parts).float().to(self.where)
+
+    def test(self, change: int, size: int) -> tuple[Tensor, Tensor]:
+        """A class-balanced part of the test set, the same images for every change, after the change."""
+        chosen = data.balanced(self.test_labels, size)
+        return self.changed(change, self.test_images[chosen]), self.test_labels[chosen].to(self.where)
+
+    def generator(self) -> torch.Generator:
+        """Every attack begins with the same starts."""
+        return torch.Generator(self.where).manual_seed(0)
+
+    def job(self, change: int, seed: int) -> None:
+        """Everything of one change and seed that is not recorded yet."""
+        train_x = None
+        for half in (False, True) if seed == 0 else (False,):
+            if not (self.work / training_name(change, seed, half)).exists():
+                train_x = self.changed(change, self.train_images) if train_x is None else train_x
+                self.train(change, seed, half, train_x)
+        if seed == 0:
+            for name, measure in ((f"strong-{change:02}.json", self.strong), (f"measured-{change:02}.json", self.measured)):
+                if not (self.work / name).exists():
+                    write_json(self.work / name, measure(change))
+
+    def train(self, change: int, seed: int, half: bool, x: Tensor) -> None:
+        """Train, attack the test images and record; a training that fails is recorded as failed."""
+        plan, target = self.plan, self.work / training_name(change, seed, half)
+        model = plan_.build(plan, seed).to(self.where)
+        steps = max(1, plan["training"]["steps"] // (2 if half else 1))
+        checkpoint = target.with_suffix(".checkpoint.safetensors")
+        record = {"change": plan["changes"][change]["name"], "seed": seed, "half": half, "steps": steps}
+        try:
+            done = training.train(
+                model, x, self.train_labels.to(self.where), **{**plan["training"], "steps": steps}, seed=seed,
+                attack=plan["attack"], checkpoint=checkpoint, every=15.0, description=target.stem,
+            )  # fmt: skip
+        except training.TrainingFailedError as failure:
+            write_json(target, {**record, "failed": failure.reason, "seconds": failure.seconds})
+            checkpoint.unlink(missing_ok=True)
+            return
+        began = time.monotonic()
+        test_x, test_y = self.test(change, plan["test_size"])
+        found = evaluation.evaluate(model, test_x, test_y, plan_.threat_model(plan), generator=self.generator())
+        if not half:
+            training.save_tensors(self.weights(change, seed), model.state_dict(), {})
+        outcomes = {"clean": pack(found.correct), "robust": pack(found.robust)}
+        last = done.curve["accuracy"][-5:]
+        seconds = done.seconds + time.monotonic() - began
+        record |= {"n": len(test_y), "outcomes": outcomes, "seconds": seconds, "training_accuracy": sum(last) / len(last)}
+        write_json(target, record)
+        checkpoint.unlink(missing_ok=True)
+
+    def weights(self, change: int, seed: int) -> Path:
+        """Where the final weights lie."""
+        return self.work / f"weights-{change:02}-seed{seed}.safetensors"
+
+    def model(self, change: int) -> nn.Module | None:
+        """The first seed's trained network; None where its training failed."""
+        if not self.weights(change, 0).exists():
+            return None
+        model = plan_.build(self.plan, 0)
+        model.load_state_dict(training.load_tensors(self.weights(change, 0), "cpu")[0])
+        return model.to(self.where).eval()
+
+    def strong(self, change: int) -> dict:
+        """The stronger attacks, the checks for a hidden gradient, robust accuracy against eps, and adversarial images."""
+        began, plan, model = time.monotonic(), self.plan, self.model(change)
+        record = {"change": plan["changes"][change]["name"]}
+        if model is None:
+            return {**record, "failed": "its training failed", "seconds": 0.0}
+        x, y = self.test(change, plan["strong"]["images"])
+        eps = plan["threat_model"]["eps"]
+
+        def holds(**other: object) -> Tensor:
+            threat = plan_.threat_model(plan, **other)
+            craft = partial(attacks.pgd, model, generator=self.generator(), **threat.attack())
+            return evaluation.survives(model, x, y, craft, eps=threat.eps)
+
+        step = plan["threat_model"]["step_size"] / eps
+        curve = {f"{at:.6g}": holds(eps=at, step_size=step * at).float().mean().item() for at in plan["eps_curve"]}
+        outcomes = {
+            "reference": holds(),
+            "one_step": holds(num_steps=1, step_size=eps, random_start=False),
+            "100_steps": holds(num_steps=100, step_size=eps / 10),
+            "moved": evaluation.moved_by_pgd(model, x, y, plan_.threat_model(plan), generator=self.generator()),
+        }
+        suite_size = plan["strong"]["suite_images"]
+        suite, name = self._suite(model, x[:suite_size], y[:suite_size], eps)
+        return {
+            **record, "n": len(y), "curve": curve, "outcomes": {key: pack(value) for key, value in outcomes.items()},
+            "suite": {"name": name, "n": suite_size, "held": pack(suite)},
+            "examples": self._examples(model, x, y), "seconds": time.monotonic() - began,
+        }  # fmt: skip
+
+    def _suite(self, model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, str]:
+        """Which images withstand the strongest attacks there are for so many classes, and time, and their name."""
+        survives = partial(evaluation.survives, model, x, y, eps=eps, batch_size=len(x))
+        if self.plan["strong"]["autoattack"]:
+            return survives(partial(attacks.autoattack, model, eps=eps, seed=0)), "AutoAttack"
+        pgd = partial(
+            attacks.pgd,
+            model,
+            eps=eps,
+            step_size=eps / 10,
+            num_steps=100,
+            early_stop=True,
+            restarts=5,
+            generator=self.generator(),
+        )
+        if len(self.plan["classes"]) >= 4:
+            return survives(pgd), "PGD with 5 starts of 100 steps (AutoAttack needs more minutes)"
+        square = partial(attacks.square, model, eps=eps, queries=1000, generator=self.generator())
+        held = survives(pgd) & survives(square)
+        return held, "PGD with 5 starts of 100 steps, and Square (AutoAttack needs 4 classes)"
+
+    def _examples(self, model: nn.Module, x: Tensor, y: Tensor) -> list[dict]:
+        """Some images before and after the attack, and what the network says of them."""
+        chosen = one_a_class(y.cpu())
+        x, y = x[chosen], y[chosen]
+        attacked = attacks.pgd(model, x, y, generator=self.generator(), **plan_.threat_model(self.plan).attack())
+        with torch.no_grad():
+            before, after = (model(images.contiguous()).softmax(1).cpu() for images in (x, attacked))
+        names = self.plan["classes"]
+        return [
+            {
+                "label": names[y[i]], "clean": png(x[i]), "attacked": png(attacked[i]),
+                "says": names[before[i].argmax()], "sure": before[i].max().item(),
+                "says_attacked": names[after[i].argmax()], "sure_attacked": after[i].max().item(),
+            }
+            for i in range(len(y))
+        ]  # fmt: skip
+
+    def measured(self, change: int) -> dict:
+        """What is measured without a network: perturbable volume and inter-class distance of test images, and pictures."""
+        began = time.monotonic()
+        x, y = (value.cpu() for value in self.test(change, min(len(self.test_labels), 1000)))
+        volume = geometry.log2_perturbable_volume(x, self.plan["threat_model"]["eps"]).mean().item()
+        several = len(y.unique()) > 1
+        return {
+            "change": self.plan["changes"][change]["name"], "n": len(y), "log2_perturbable_volume": volume,
+            "inter_class_distance": geometry.inter_class_distance(x, y) if several else None,
+            "pictures": [png(x[i]) for i in one_a_class(y)], "seconds": time.monotonic() - began,
+        }  # fmt: skip
+
+    def fixed(self, change: int) -> dict:
+        """The network trained on unchanged images, behind the change, and attacked through it."""
+        began, plan, model = time.monotonic(), self.plan, self.model(0)
+        record = {"change": plan["changes"][change]["name"]}
+        if model is None:
+            return {**record, "failed": "the training on unchanged images failed", "seconds": 0.0}
+        x, y = self.test(0, plan["strong"]["images"])
+        behind = Preprocessed(self.changes[change], model) if change else model
+        found = evaluation.evaluate(behind, x, y, plan_.threat_model(plan), generator=self.generator())
+        outcomes = {"clean": pack(found.correct), "robust": pack(found.robust)}
+        return {**record, "n": len(y), "outcomes": outcomes, "seconds": time.monotonic() - began}
+
+
+def training_name(change: int, seed: int, half: bool) -> str:
+    """The file of a training's record."""
+    return f"training-{change:02}-seed{seed}{'-half' if half else ''}.json"
+
+
+def names(plan: dict) -> dict[str, float]:
+    """The records of a whole study, and about what share of the work each is."""
+    found = {}
+    for change in range(len(plan["changes"])):
+        for seed in range(plan["seeds"]):
+            found[training_name(change, seed, False)] = 1.0
+        found |= {training_name(change, 0, True): 0.6, f"strong-{change:02}.json": 0.4, f"measured-{change:02}.json": 0.05}
+        if plan["fixed"]:
+            found[f"fixed-{change:02}.json"] = 0.2
+    return found
+
+
+def missing(work: Path, plan: dict) -> list[str]:
+    """The records that a study lacks."""
+    return [name for name in names(plan) if not (work / name).exists()]
+
+
+_WORKERS: dict[str, Worker] = {}
+
+
+def _job(work: str, where: str, task: tuple[str, int, int]) -> None:
+    if work not in _WORKERS:
+        _WORKERS.clear()
+        _WORKERS[work] = Worker(Path(work), where)
+    worker, (kind, change, seed) = _WORKERS[work], task
+    if kind == "train":
+        worker.job(change, seed)
+    elif not (target := worker.work / f"fixed-{change:02}.json").exists():
+        write_json(target, worker.fixed(change))
+
+
+def _start_worker(threads: int) -> None:
+    def end_with_the_parent() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_the_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+
+
+def run(work: Path, where: str = "auto") -> None:
+    """Compute what the study in `work` lacks, with a bar that tells the time left.
+
+    Raises what a job raises, and WorkerDiedError where a process ended without a word. What was recorded is kept.
+    """
+    plan = json.loads((work / "plan.json").read_text(encoding="utf-8"))
+    tasks = [("train", change, seed) for seed in range(plan["seeds"]) for change in range(len(plan["changes"]))]
+    stages = [tasks, [("fixed", change, 0) for change in range(len(plan["changes"]))] if plan["fixed"] else []]
+    shares = names(plan)
+    done = sum(share for name, share in shares.items() if (work / name).exists())
+    with tqdm(
+        total=round(sum(shares.values()), 2),
+        initial=round(done, 2),
+        desc="study",
+        bar_format="{l_bar}{bar}| {elapsed} gone, {remaining} left",
+    ) as bar:
+
+        def look() -> None:
+            now = sum(share for name, share in shares.items() if (work / name).exists())
+            bar.update(round(now - bar.n, 2))
+
+        for stage in stages:
+            if missing(work, plan):
+                _in_parallel(work, where, stage, plan["jobs"], look)
+
+
+def _in_parallel(work: Path, where: str, tasks: list[tuple[str, int, int]], jobs: int, look: Callable[[], None]) -> None:
+    if jobs == 1:
+        for task in tasks:
+            _job(str(work), where, task)
+            look()
+        return
+    threads = max(1, torch.get_num_threads() // jobs)
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"  # for the processes started here: their bars would overwrite one another
+    others = active_children()
+    try:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker, initargs=(threads,)) as pool:
+            waiting = {pool.submit(_job, str(work), where, task) for task in tasks}
+            try:
+                while waiting:
+                    finished, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+                    look()
+                    for future in finished:
+                        future.result()
+            except BaseException as error:
+                if not isinstance(error, Exception):  # an interrupt: what is in hand is not waited for
+                    for worker in set(active_children()) - set(others):
+                        worker.terminate()
+                pool.shutdown(cancel_futures=True)
+                if isinstance(error, BrokenProcessPool):
+                    raise WorkerDiedError(
+                        "a process ended without a word, killed perhaps for want of memory; what was recorded is kept, and the "
+                        "same command goes on from there"
+                    ) from None
+                raise
+    finally:
+        os.environ.pop("TQDM_DISABLE")
+        if before is not None:
+            os.environ["TQDM_DISABLE"] = before
+
+
+def prepare(work: Path, folder: Folder, plan: dict) -> None:
+    """Write what the jobs need: the images and, last, the plan."""
+    tensors = {
+        f"{split}_{name}": getattr(part, name)
+        for split, part in (("train", folder.train), ("test", folder.test))
+        for name in ("images", "labels")
+    }
+    training.save_tensors(work / "data.safetensors", tensors, {"digest": folder.digest})
+    write_json(work / "plan.json", plan)
+
+
+def read(work: Path) -> dict:
+    """The records of a study: `plan`, and lists `training`, `strong`, `measured` and `fixed`, in the order of the changes."""
+    found: dict = {"plan": json.loads((work / "plan.json").read_text(encoding="utf-8"))}
+    for kind in ("training", "strong", "measured", "fixed"):
+        files = sorted(work.glob(f"{kind}-*.json"))
+        found[kind] = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return found
+
+
+def bits(text: str, size: int) -> np.ndarray:
+    """The booleans of a record."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=size).astype(bool)

@@ -1,0 +1,387 @@
+"""A folder of images, its changes and the plan: what is read, what is refused, and in which words."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib.sensitivity import changes, command, folder, plan
+from lib.sensitivity.changes import ChangeError
+from lib.sensitivity.folder import FolderError
+
+
+def save(path: Path, seed: int = 0, side: int = 8, colour: bool = False) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (side, side, 3) if colour else (side, side)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """Two classes of ten grey images of 8×8 pixels."""
+    for label in ("cat", "dog"):
+        for i in range(10):
+            save(tmp_path / "set" / label / f"{i}.png", 100 * len(label) + i + (label == "dog") * 50)
+    return tmp_path / "set"
+
+
+def test_a_folder_of_classes_is_split_within_each(images):
+    found = folder.load(images)
+    assert found.classes == ["cat", "dog"]
+    assert (found.channels, found.side, len(found.train), len(found.test)) == (1, 8, 16, 4)
+    assert found.test.labels.bincount().tolist() == [2, 2]
+    assert found.digest == folder.load(images).digest
+    assert found.digest != folder.load(images, seed=1).digest
+    assert not {i.numpy().tobytes() for i in found.train.images} & {i.numpy().tobytes() for i in found.test.images}
+
+
+def test_equal_pixels_stay_on_one_side(tmp_path):
+    for label in ("a", "b"):
+        for i in range(20):
+            save(tmp_path / "set" / label / f"{i}.png", i // 4 + (label == "b") * 100)
+    found = folder.load(tmp_path / "set")
+    assert len(found.test)
+    assert not {i.numpy().tobytes() for i in found.train.images} & {i.numpy().tobytes() for i in found.test.images}
+
+
+def test_train_and_test_are_kept_and_leaks_are_told(tmp_path):
+    for split, count in (("train", 4), ("test", 2)):
+        for label in ("a", "b"):
+            for i in range(count):
+                save(tmp_path / "set" / split / label / f"{i}.png", i + 10 * (label == "b"))
+    found = folder.load(tmp_path / "set")
+    assert (len(found.train), len(found.test)) == (8, 4)
+    assert any("4 test images have the very pixels of a training image" in note for note in found.notes)
+
+
+def test_sixteen_bits_transparency_and_palettes(tmp_path):
+    for label in ("a", "b"):
+        place = tmp_path / "set" / label
+        place.mkdir(parents=True)
+        for i in range(4):
+            values = np.full((8, 8), 65535 if i == 0 else 257 * (10 * i + (label == "b")), np.uint16)
+            Image.fromarray(values).save(place / f"{i}.png")
+    found = folder.load(tmp_path / "set")
+    pixels = {int(image.max()) for part in (found.train, found.test) for image in part.images}
+    assert pixels == {255, 10, 20, 30, 11, 21, 31}
+    clear = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
+    clear.save(tmp_path / "clear.png")
+    laid = folder._plain(Image.open(tmp_path / "clear.png"), tmp_path)
+    assert np.asarray(laid).min() == 255
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.jpg", {}), ("a.webp", {"lossless": True}), ("a.tiff", {}), ("a.png", {})])
+def test_formats(images, name, options):
+    Image.new("L", (40, 30), 7).save(images / "cat" / name, **options)
+    found = folder.load(images, 8)
+    assert sum(len(part) for part in (found.train, found.test)) == 21
+    assert any("8×8 to 40×30 pixels were made 8×8" in note for note in found.notes)
+
+
+def test_resizing_antialiases(tmp_path):
+    """A chequerboard of single pixels becomes grey, not black or white."""
+    board = np.indices((64, 64)).sum(0) % 2 * 255
+    for label in ("a", "b"):
+        for i in range(3):
+            path = tmp_path / "set" / label / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((board // (1 + i + 3 * (label == "b"))).astype(np.uint8)).save(path)
+    found = folder.load(tmp_path / "set", 8)
+    brightest = max(int(part.images.max()) for part in (found.train, found.test))
+    assert 100 < brightest < 160
+
+
+def _empty(place: Path) -> None:
+    for path in [*place.rglob("*.png")]:
+        path.unlink()
+    for path in [*place.iterdir()]:
+        path.rmdir()
+
+
+def _one_class(place: Path) -> None:
+    for path in [*(place / "dog").iterdir()]:
+        path.unlink()
+    (place / "dog").rmdir()
+
+
+def _one_image(place: Path) -> None:
+    for path in sorted((place / "dog").iterdir())[1:]:
+        path.unlink()
+
+
+def _same_pixels(place: Path) -> None:
+    for path in (place / "dog").iterdir():
+        save(path, 3)
+
+
+def _text(place: Path) -> None:
+    (place / "cat" / "notes.txt").write_text("not an image")
+
+
+def _truncated(place: Path) -> None:
+    file = save(place / "cat" / "big.png", side=64)
+    file.write_bytes(file.read_bytes()[:900])
+
+
+def _large(place: Path) -> None:
+    Image.new("1", (8000, 5000)).save(place / "cat" / "large.png")
+
+
+def _link(place: Path) -> None:
+    save(place.parent / "outside.png")
+    (place / "cat" / "link.png").symlink_to(place.parent / "outside.png")
+
+
+def _linked_class(place: Path) -> None:
+    save(place.parent / "elsewhere" / "outside.png")
+    (place / "cow").symlink_to(place.parent / "elsewhere")
+
+
+def _mixed(place: Path) -> None:
+    save(place / "cat" / "colour.png", colour=True)
+
+
+def _nested(place: Path) -> None:
+    save(place / "cat" / "more" / "a.png")
+
+
+def _empty_class(place: Path) -> None:
+    (place / "cow").mkdir()
+
+
+def _train_alone(place: Path) -> None:
+    (place / "cat").rename(place / "train")
+    _one_class(place)
+
+
+def _animated(place: Path) -> None:
+    frames = [Image.new("L", (8, 8), value) for value in (0, 255)]
+    frames[0].save(place / "cat" / "film.tiff", save_all=True, append_images=frames[1:])
+
+
+def _float(place: Path) -> None:
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(place / "cat" / "float.tiff")
+
+
+def _unknown_in_test(place: Path) -> None:
+    train = place / "train"
+    train.mkdir()
+    for label in ("cat", "dog"):
+        (place / label).rename(train / label)
+    for label in ("cat", "cow"):
+        save(place / "test" / label / "0.png", 9)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_empty, "holds no image; give a folder of CLASS/*"),
+        (_one_class, "holds one class, cat; at least 2 are needed"),
+        (_one_image, "class dog holds 1 images of 1 different pixels; at least 2 different ones are needed"),
+        (_same_pixels, "class dog holds 10 images of 1 different pixels"),
+        (_text, "notes.txt cannot be read as PNG, JPEG, WEBP, TIFF"),
+        (_truncated, "big.png cannot be read as PNG"),
+        (_large, "large.png has 8000×5000 pixels, at most 32 million are read; make it smaller"),
+        (_link, "link.png is a link out of the folder; copy the file into it"),
+        (_linked_class, "cow is a link out of the folder"),
+        (_mixed, "grey and colour are mixed: "),
+        (_nested, "more is not a file; a class is a folder of images"),
+        (_empty_class, "class cow holds no image"),
+        (_train_alone, "holds train/ and no test/; add it"),
+        (_animated, "film.tiff holds 2 pictures; one is expected"),
+        (_float, "float.tiff has pixels of type F; save it with 8 or 16 bits a channel"),
+        (_unknown_in_test, "test/ has a class that train/ lacks: cow"),
+    ],
+)
+def test_what_is_no_data_set_is_one_line(images, spoil, said):
+    spoil(images)
+    with pytest.raises(FolderError) as refused:
+        folder.load(images)
+    assert said in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("spoil", "fault"), [(_text, "notes.txt"), (_truncated, "big.png"), (_link, "link.png")])
+def test_what_cannot_be_read_is_left_out_and_named_if_asked(images, spoil, fault):
+    spoil(images)
+    found = folder.load(images, skip=True)
+    assert len(found.train) + len(found.test) == 20
+    assert any(note.startswith("left out: ") and fault in note for note in found.notes)
+
+
+def test_a_folder_that_is_none(tmp_path):
+    with pytest.raises(FolderError, match="nowhere does not exist; give a folder of CLASS"):
+        folder.load(tmp_path / "nowhere")
+    save(tmp_path / "file.png")
+    with pytest.raises(FolderError, match="is a file, not a folder"):
+        folder.load(tmp_path / "file.png")
+
+
+@pytest.mark.parametrize("size", [4, 10, 68])
+def test_a_size_out_of_range(images, size):
+    with pytest.raises(FolderError, match="--size must be a multiple of 4 from 8 to 64, given"):
+        folder.load(images, size)
+
+
+def test_colour_is_made_alike_if_asked(images):
+    _mixed(images)
+    assert folder.load(images, colour="grey").channels == 1
+    assert folder.load(images, colour="rgb").channels == 3
+
+
+def test_a_name_of_several_lines_stays_one_line(images):
+    (images / "cat" / "a\nb.txt").write_text("x")
+    with pytest.raises(FolderError) as refused:
+        folder.load(images)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+X = {channels: torch.rand(3, channels, 16, 16, generator=torch.Generator().manual_seed(0)) for channels in (1, 3)}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_change_gives_images(channels):
+    for name in changes.listed(channels):
+        x = X[channels].clone()
+        found = changes.parse(name)(x)
+        assert found.shape == x.shape
+        assert torch.equal(x, X[channels])
+        assert (name == changes.ORIGINAL) == torch.equal(found, x), name
+
+
+def test_the_defaults_are_listed():
+    assert set(changes.DEFAULTS) <= set(changes.listed(1))
+    assert "grey" in {change.name for change in changes.chosen([], 3)}
+    assert [change.name for change in changes.chosen(["edges", "edges"], 1)] == ["original", "edges"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("jpg-30", "unknown change 'jpg-30'; allowed: original, binarize"),
+        ("jpeg-0", "change jpeg-QUALITY: the quality must lie in"),
+        ("resize-2", "change resize-FACTOR: the factor must lie in"),
+        ("quantise-9", "change quantise-BITS: the number of bits must lie in"),
+        ("gamma-0", "gamma must be > 0"),
+        ("nowhere.py:f", "--change nowhere.py:f: cannot read nowhere.py (No such file or directory)"),
+        ("steps.txt.py:not a name", "--change must be file.py:function"),
+    ],
+)
+def test_a_change_that_is_none(name, said):
+    with pytest.raises(ChangeError) as refused:
+        changes.parse(name)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return 2 * x", "must stay in [0, 1], it returned"),
+        ("return x[..., ::2]", "must keep the shape (3, 1, 16, 16), it returned (3, 1, 16, 8)"),
+        ("return x / 0 * 0", "must return finite numbers, it returned NaN"),
+        ("return x.numpy()", "must return a float tensor of images in [0, 1], it returned a ndarray"),
+        ("return (255 * x).long()", "it returned torch.int64"),
+        ("raise KeyError('so')", "KeyError: 'so'"),
+    ],
+)
+def test_a_user_s_function_is_checked(tmp_path, body, said):
+    file = tmp_path / "steps.py"
+    file.write_text(f"def own(x):\n    {body}\n")
+    with pytest.raises(ChangeError) as refused:
+        changes.parse(f"{file}:own")(X[1])
+    assert said in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_user_s_function_works_and_only_its_file_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("other.py").write_text("raise RuntimeError('loaded')\n")
+    Path("steps.py").write_text("def darker(x):\n    return x.mul_(0.5)\n\nvalue = 3\n")
+    x = X[1].clone()
+    assert torch.equal(changes.parse("steps.py:darker")(x), 0.5 * x)
+    assert {path.name for path in tmp_path.iterdir()} == {"other.py", "steps.py"}
+    with pytest.raises(ChangeError, match="no function value in it; it has darker"):
+        changes.parse("steps.py:value")
+    Path("broken.py").write_text("def f(:\n")
+    with pytest.raises(ChangeError, match="the file does not run"):
+        changes.parse("broken.py:f")
+
+
+def test_the_attack_goes_through_a_change_and_straight_through_where_it_has_no_gradient():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 2))
+    weight = (network[1].weight[0] - network[1].weight[1]).view(1, 1, 16, 16).detach()
+    for name, factor in (("rescale-0.5", 0.5), ("jpeg-30", 1.0), ("binarize", 1.0)):
+        x = X[1].clone().requires_grad_(True)
+        logits = changes.Preprocessed(changes.parse(name), network)(x)
+        (logits[:, 0] - logits[:, 1]).sum().backward()
+        assert torch.allclose(x.grad, factor * weight.expand_as(x), atol=1e-6), name
+
+
+def test_epsilon_goes_by_the_pixels():
+    assert plan.epsilon((torch.rand(4, 1, 8, 8) > 0.5).to(torch.uint8) * 255)[0] == 0.3
+    assert plan.epsilon(torch.full((4, 1, 8, 8), 128, dtype=torch.uint8))[0] == 8 / 255
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"minutes": 0.0}, "--minutes must be > 0, given 0"),
+        ({"minutes": float("nan")}, "--minutes must be > 0, given nan"),
+        ({"seeds": 0}, "--seeds must be ≥ 1, given 0"),
+        ({"steps": 0}, "--steps must be ≥ 1, given 0"),
+        ({"eps": "8"}, r"--eps must be a number or fraction in \(0, 0.5\], such as 8/255, given 8"),
+        ({"eps": "1/0"}, "--eps must be a number or fraction"),
+        ({"lr": -1.0}, "--lr must be > 0, given -1"),
+        ({"model": "resnet"}, "unknown --model 'resnet'; allowed: lenet5, wide_resnet28, file.py:factory"),
+    ],
+)
+def test_options_out_of_range(option, said):
+    with pytest.raises(ValueError, match=said):
+        replace(plan.Options(), **option).check()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return 3", "must return a torch.nn.Module, it returned a int"),
+        ("return nn.Flatten()", "must return a network with parameters to train, it has none"),
+        (
+            "return nn.Sequential(nn.Flatten(), nn.Linear(64, 5))",
+            "must give logits of shape (2, 2) for 2 images",
+        ),
+        ("return nn.Linear(3, 2)", "the network fails on images (2, 1, 8, 8)"),
+        ("raise OSError('no')", "the factory failed (OSError: no)"),
+    ],
+)
+def test_a_factory_that_returns_nonsense(tmp_path, body, said):
+    file = tmp_path / "net.py"
+    file.write_text(f"from torch import nn\n\ndef make(classes):\n    {body}\n")
+    about = {"model": {"name": f"{file}:make"}, "image": {"in_channels": 1, "image_size": 8}, "classes": ["a", "b"]}
+    with pytest.raises(ChangeError) as refused:
+        plan.build(about, 0)
+    assert said in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_names_of_changes_from_a_notebook():
+    assert command.names("[gamma-0.6, jpeg-30]") == ("gamma-0.6", "jpeg-30")
+    assert command.names(["'edges'"]) == ("edges",)
+    assert command.names("default") == command.names(None) == command.names("") == ()
+
+
+def test_an_output_folder_that_cannot_be(images, tmp_path):
+    with pytest.raises(ValueError, match="lies in the folder of images"):
+        command.examine(images, out=images / "report")
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OSError, match="cannot write to --out .*taken: .*; give a folder that can be written"):
+        command.examine(images, out=tmp_path / "taken")
+
+
+def test_too_few_minutes_name_how_many_would_do(images, tmp_path):
+    with pytest.raises(ValueError, match=r"--minutes 0.01 allow 0 steps a training, at least 60 .*: give --minutes \d+"):
+        command.examine(images, ["edges"], out=tmp_path / "out", minutes=0.01, say=lambda _: None)
+    assert not list((tmp_path / "out").rglob("*.json"))

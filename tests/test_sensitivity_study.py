@@ -1,0 +1,234 @@
+"""A study from folder to report, on tiny folders: what is recorded, resumed and said."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from lib import files, sensitivity, training
+from lib.sensitivity import command, plan, report, study, verdict
+from lib.store.records import pack
+
+ROOT = Path(__file__).resolve().parents[1]
+OPTIONS = {"steps": 6, "seeds": 2, "batch_size": 8, "attack_steps": 2, "jobs": 1, "widen_factor": 0.125}
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """Two classes, one bright and one dark, with a class whose name is HTML."""
+    random = np.random.default_rng(0)
+    for label, (low, high) in {"<b>dark</b>": (0, 100), "light": (150, 256)}.items():
+        # A slash cannot be in a name.
+        place = tmp_path / "set" / label.replace("/", "∕")
+        place.mkdir(parents=True)
+        for i in range(20):
+            Image.fromarray(random.integers(low, high, (8, 8), dtype=np.uint8)).save(place / f"{i}.png")
+    return tmp_path / "set"
+
+
+@pytest.fixture(autouse=True)
+def easy(monkeypatch):
+    """So few steps may end at chance."""
+    monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 0.0)
+
+
+def examine(images, out, **options):
+    said = []
+    found = command.examine(images, ["gamma-0.6", "binarize"], out=out, say=said.append, **{**OPTIONS, **options})
+    return found, said
+
+
+def test_a_study_and_its_report(images, tmp_path):
+    found, said = examine(images, tmp_path / "out", fixed=True)
+    assert [change["name"] for change in found["plan"]["changes"]] == ["original", "gamma-0.6", "binarize"]
+    assert (len(found["training"]), len(found["strong"]), len(found["measured"]), len(found["fixed"])) == (9, 3, 3, 3)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert verdict.judge(found).sentence in page
+    assert "<b>dark" not in page
+    assert "&lt;b&gt;dark" in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+    assert found["plan"]["digest"] in page
+    assert "--fixed" in page
+    table = (tmp_path / "out" / "numbers.csv").read_text(encoding="utf-8")
+    assert table.startswith("change,seed,length,metric,value,n\n")
+    assert {"clean_accuracy", "robust_accuracy", "log2_perturbable_volume"} <= {
+        line.split(",")[3] for line in table.split()[1:]
+    }
+    # The same call computes nothing, and says the same.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "work").rglob("*.json")}
+    again, said = examine(images, tmp_path / "out", fixed=True)
+    assert again == found
+    assert said[0].startswith("0 of ")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_what_is_missing_is_done_again_with_the_same_result(images, tmp_path):
+    found, _ = examine(images, tmp_path / "out")
+    (work,) = (tmp_path / "out" / "work").iterdir()
+    (work / "training-01-seed1.json").unlink()
+    (work / "strong-02.json").unlink()
+    again, said = examine(images, tmp_path / "out")
+    assert said[0].startswith("2 of ")
+    for kind in ("training", "strong"):
+        for one, other in zip(found[kind], again[kind], strict=True):
+            assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_other_images_or_settings_are_another_study(images, tmp_path):
+    examine(images, tmp_path / "out")
+    examine(images, tmp_path / "out", lr=0.003)
+    next(iter((images / "light").iterdir())).unlink()
+    examine(images, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "work").iterdir())) == 3
+
+
+def test_after_a_kill_it_goes_on(images, tmp_path):
+    words = [sys.executable, "-m", "lib", "sensitivity", str(images), "--change", "edges", "--out", str(tmp_path / "out")]
+    words += ["--steps", "400", "--batch-size", "8", "--attack-steps", "2", "--widen-factor", "0.125", "--jobs", "1"]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not list((tmp_path / "out").rglob("training-00-seed0.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    (first,) = (tmp_path / "out").rglob("training-00-seed0.json")
+    kept = first.read_bytes()
+    assert not (tmp_path / "out" / "report.html").exists()
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "records are missing; the others are kept" in done.stdout
+    assert first.read_bytes() == kept
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(images, tmp_path, monkeypatch):
+    def full(file, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_whole", full)
+    with pytest.raises(OSError, match=r"cannot write .*No space left on device; what was recorded before is kept"):
+        examine(images, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_two_at_once_are_refused(images, tmp_path, monkeypatch):
+    asked = plan.Options(changes=("gamma-0.6", "binarize"), **OPTIONS)
+    chosen = command.changes.chosen(list(asked.changes), 1)
+    work = study.place(tmp_path / "out", command.folder.load(images), chosen, asked)
+    work.mkdir(parents=True)
+    with files.alone(work / "lock"), pytest.raises(ValueError, match="another process is at work on this study"):
+        examine(images, tmp_path / "out")
+
+
+def test_every_change_with_a_picture(images, tmp_path):
+    page, does = sensitivity.list_changes(images, out=tmp_path / "out")
+    text = page.read_text(encoding="utf-8")
+    for name in does:
+        assert f"after {name}" in text, name
+    assert "data:image/png;base64," in text
+
+
+def record(change: str, seed: int, clean: np.ndarray, robust: np.ndarray, half: bool = False) -> dict:
+    outcomes = {"clean": pack(torch.from_numpy(clean)), "robust": pack(torch.from_numpy(robust))}
+    return {"change": change, "seed": seed, "half": half, "steps": 1, "n": len(clean), "outcomes": outcomes, "seconds": 1.0}
+
+
+def made_up(shares: dict[str, tuple[float, float]], images: int, seeds: int = 2, scatter: float = 0.0) -> dict:
+    """Outcomes by chance: of each change the share of images that is right, clean and under attack, with the seeds' scatter."""
+    random = np.random.default_rng(1)
+    hard = random.random(images)  # the same images are hard for all
+    trainings = []
+    for change, (clean, robust) in shares.items():
+        for seed in range(seeds):
+            moved = robust + scatter * (-1) ** seed
+            trainings.append(record(change, seed, hard < clean, hard + 0.05 * random.standard_normal(images) < moved))
+    about = {"changes": [{"name": name} for name in shares], "classes": ["a", "b", "c", "d"], "seeds": seeds}
+    return {"plan": about, "training": trainings, "strong": [], "measured": [], "fixed": []}
+
+
+def test_a_wide_range_is_a_sensitivity():
+    found = verdict.judge(made_up({"original": (0.9, 0.7), "edges": (0.9, 0.85)}, 2000))
+    assert found.kind == "sensitive"
+    spread = verdict.differences(
+        verdict.outcomes(made_up({"original": (0.9, 0.7), "edges": (0.9, 0.85)}, 2000)), "robust"
+    ).spread
+    assert spread[1] < 15 < spread[2]
+    assert re.fullmatch(
+        r"Robust accuracy moves by \d+\.\d \[\d+\.\d, \d+\.\d\] points .*: sensitive\. \(2000 test images.*", found.sentence
+    )
+
+
+def test_a_narrow_range_on_many_images_is_none():
+    assert verdict.judge(made_up({"original": (0.9, 0.7), "edges": (0.9, 0.705)}, 5000)).kind == "not sensitive"
+
+
+@pytest.mark.parametrize(
+    ("shares", "images", "options", "said"),
+    [
+        ({"original": (0.9, 0.7), "edges": (0.9, 0.76)}, 60, {}, "neither more nor less than 5 points can be shown"),
+        ({"original": (0.9, 0.7), "edges": (0.9, 0.7)}, 40, {}, "neither more nor less than 5 points can be shown"),
+        ({"original": (0.9, 0.6), "edges": (0.9, 0.8)}, 2000, {"seeds": 1}, "with one training a change nothing tells"),
+        ({"original": (0.9, 0.7), "edges": (0.9, 0.8)}, 2000, {"scatter": 0.08}, "neither more nor less"),
+        ({"original": (0.9, 0.1), "edges": (0.9, 0.28)}, 2000, {}, "hardly more robust than guessing (25.0%)"),
+        ({"original": (0.9, 0.7)}, 2000, {}, "1 changes have a training that did not fail, 2 are needed"),
+    ],
+)
+def test_the_data_at_hand_cannot_tell(shares, images, options, said):
+    found = verdict.judge(made_up(shares, images, **options))
+    assert found.kind == "cannot tell"
+    assert found.sentence.startswith("The data at hand cannot tell: ")
+    assert said in found.sentence
+
+
+def test_many_changes_that_are_the_same_are_no_sensitivity():
+    """The largest of many differences is not taken for more than it is: of 12 equal changes none stands out."""
+    shares = {"original": (0.9, 0.7), **{f"gamma-{i}": (0.9, 0.7) for i in range(1, 12)}}
+    found = verdict.differences(verdict.outcomes(made_up(shares, 400)), "robust")
+    assert found.spread[1] == 0.0
+
+
+def test_a_failed_training_is_told_and_not_counted():
+    found = made_up({"original": (0.9, 0.7), "edges": (0.9, 0.85), "clahe": (0.9, 0.8)}, 2000)
+    found["training"] = [one for one in found["training"] if one["change"] != "clahe"]
+    found["training"].append(
+        {"change": "clahe", "seed": 0, "half": False, "failed": "the model ends at chance", "seconds": 1.0}
+    )
+    judged = verdict.judge(found)
+    assert judged.kind == "sensitive"
+    assert "A training of clahe (seed 0) failed and is not counted: the model ends at chance." in judged.remarks
+
+
+def test_a_stronger_attack_that_leaves_more_fails_its_check():
+    few, many = np.arange(100) < 20, np.arange(100) < 60
+    assert verdict.fallen(many, few) == "holds"
+    assert verdict.fallen(few, many) == "fails"
+    assert verdict.fallen(few, np.arange(100) < 21) == "holds"
+
+
+def test_a_csv_takes_no_text_for_a_formula():
+    assert "'=1+1" in report.as_csv(pd.DataFrame({"change": ["=1+1"]}))
+
+
+def test_digits_as_a_folder(tmp_path):
+    found = command.folder.load(sensitivity.write_digits(tmp_path / "digits"))
+    assert (len(found.train) + len(found.test), found.side, found.channels, len(found.classes)) == (1797, 8, 1, 10)
+
+
+def test_a_record_is_whole_json(tmp_path):
+    study.write_json(tmp_path / "a.json", {"x": 1})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+    with pytest.raises(ValueError, match="Out of range float"):
+        study.write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
