@@ -13,6 +13,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, sync_playwright
 
+from lib import sensitivity
+
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,6 +192,14 @@ def test_the_keyboard_s_place_is_visible(visit):
 
 def test_axe_finds_no_serious_fault(visit):
     assert visit.faults == []
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_report_on_a_folder_of_images(chromium, tmp_path, theme):
+    """One file that is mailed: it stands alone, is read on a phone, and in the dark."""
+    page, _ = sensitivity.report.write(sensitivity.recorded("digits"), tmp_path, command="python -m lib sensitivity digits")
+    found = _visit(chromium, page.as_uri(), theme)
+    assert found.errors + found.requests + found.overflow + found.images + found.unfocused + found.faults == []
 
 
 @pytest.fixture(scope="session")

@@ -251,6 +251,14 @@ def test_every_change_gives_images(channels):
         assert found.shape == x.shape
         assert torch.equal(x, X[channels])
         assert (name == changes.ORIGINAL) == torch.equal(found, x), name
+        assert changes.parse(name).does == changes.listed(channels)[name]
+
+
+def test_a_change_of_another_level_is_told_in_words():
+    assert changes.parse("gamma-0.9").does == changes.parse("gamma-0.6").does
+    assert changes.parse("binarize+smooth-3").does == ", then ".join(
+        changes.parse(name).does for name in ("binarize", "smooth-3")
+    )
 
 
 def test_the_defaults_are_listed():

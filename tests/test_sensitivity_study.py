@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,8 @@ def test_a_study_and_its_report(images, tmp_path):
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
     assert found["plan"]["digest"] in page
+    assert found["plan"]["commit"] in page
+    assert all(escape(change["does"]) in page for change in found["plan"]["changes"])
     assert "--fixed" in page
     table = (tmp_path / "out" / "numbers.csv").read_text(encoding="utf-8")
     assert table.startswith("change,seed,length,metric,value,n\n")

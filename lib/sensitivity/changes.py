@@ -138,6 +138,15 @@ _PAPER = {
 DEFAULTS = ("gamma-0.6", "contrast-0.5", "jpeg-30", "resize-0.5", "clahe", "quantise-2", "edges")
 
 
+def _described(name: str) -> str:
+    """What a transform of the paper does, whatever its level; of several, one after another."""
+    kinds = {example.partition("-")[0]: does for example, does in _PAPER.items() if "square" not in example}
+    return ", then ".join(
+        _PAPER["smooth-square-3"] if "square" in step else kinds.get(step.partition("-")[0], "the images as they are")
+        for step in name.split("+")
+    )
+
+
 def listed(channels: int) -> dict[str, str]:
     """An example of every change there is for images of so many channels, and what it does."""
     declared = {example: does for _, does, example, _, _ in _DECLARED if channels == 3 or example != "grey"}
@@ -150,6 +159,7 @@ class Change:
 
     name: str
     function: Callable[[Images], Images]
+    does: str = "yours"  # in words
     source: str = ""  # of a user's file, its sha256
 
     def __call__(self, x: Images) -> Images:
@@ -212,15 +222,15 @@ def parse(name: str) -> Change:
     """
     if ".py:" in name:
         function, digest = load_function(name, "--change")
-        return Change(schema.one_line(name), function, digest)
-    for shown, _, _, pattern, make in _DECLARED:
+        return Change(schema.one_line(name), function, source=digest)
+    for shown, does, _, pattern, make in _DECLARED:
         if found := re.fullmatch(pattern, name):
             try:
-                return Change(name, make(*found.groups()))
+                return Change(name, make(*found.groups()), does)
             except ValueError as error:
                 raise ChangeError(f"change {shown}: {error}") from None
     try:
-        return Change(name, transforms.parse(name))
+        return Change(name, transforms.parse(name), _described(name))
     except ValueError as error:
         if not str(error).startswith("unknown"):
             raise ChangeError(str(error)) from None

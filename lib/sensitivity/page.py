@@ -48,9 +48,11 @@ def pictures(study: dict | None) -> HTML:
     if study is None:
         return NOT_YET
     rows = []
+    does = {change["name"]: change["does"] for change in study["plan"]["changes"]}
     for record in study["measured"]:
         change = record["change"]
-        rows.append(f"<p>{escape(change)}</p>{_pictures(record['pictures'], f'after {change}')}")
+        shown = _pictures(record["pictures"], f"after {change}")
+        rows.append(f"<p><strong>{escape(change)}</strong>: {escape(does[change])}</p>{shown}")
     return HTML("".join(rows))
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from lib import attacks, data, evaluation, models, training
 from lib.sensitivity.changes import Change, ChangeError, load_function
 from lib.sensitivity.folder import Folder
-from lib.store import schema
+from lib.store import records, schema
 
 NEAR_BINARY = 0.85  # the share of pixels within a tenth of 0 or 1 above which eps is .3
 MOST_EPOCHS = 60  # of a training; small sets are learnt by then
@@ -228,7 +228,7 @@ def draw(folder: Folder, changes: list[Change], options: Options, where: torch.d
         "folder": folder.name, "digest": folder.digest, "classes": folder.classes, "notes": folder.notes,
         "sizes": {"train": len(folder.train), "test": len(folder.test)},
         "image": {"in_channels": folder.channels, "image_size": folder.side},
-        "changes": [{"name": change.name, "source": change.source} for change in changes],
+        "changes": [{"name": change.name, "does": change.does, "source": change.source} for change in changes],
         "eps_reason": why, "seeds": seeds, "fixed": options.fixed, "minutes": options.minutes,
         "threat_model": {"eps": eps, "num_steps": attack_steps, "step_size": 2.5 * eps / attack_steps},
         "eps_curve": sorted({0.0, *(min(share * eps, 1.0) for share in (0.25, 0.5, 1.0, 1.5, 2.0)), 0.5, 1.0}),
@@ -276,6 +276,7 @@ def _measured(plan: dict, folder: Folder, changes: list[Change], options: Option
         "epochs": round(steps / epoch, 1), "step_seconds": costs.step,
         "expected_seconds": _makespan(costs.jobs(plan, steps), plan["jobs"]) + 10,
         "job_seconds": costs.jobs(plan, steps), "options": asdict(options),
+        "device": records.device_name(where), **records.provenance(),
     }  # fmt: skip
     return plan
 

@@ -117,11 +117,11 @@ def suite_table(study: dict) -> pd.DataFrame:
 
 
 def hidden_table(study: dict) -> pd.DataFrame:
-    """The checks for a hidden gradient, texts: one row a check, one column a change."""
+    """The checks for a hidden gradient, texts: one row a change, one column a check."""
     found = verdict.hidden(study)
     found["cell"] = found["verdict"] + " (" + found["detail"] + ")"
-    wide = found.pivot(index="check", columns="change", values="cell")
-    wide = wide.loc[list(dict.fromkeys(found["check"])), list(dict.fromkeys(found["change"]))]
+    wide = found.pivot(index="change", columns="check", values="cell")
+    wide = wide.loc[list(dict.fromkeys(found["change"])), list(dict.fromkeys(found["check"]))]
     return wide.reset_index().rename_axis(columns=None)
 
 
@@ -161,6 +161,12 @@ def settings(plan: dict) -> pd.DataFrame:
         ("trainings a change", f"{plan['seeds']}, and one of half the length", "--seeds"),
         ("images", f"{side}×{side}, {colour}", "--size, --colour"),
         ("time", f"{plan['minutes']:g} minutes asked for, {expected}", "--minutes, --jobs"),
+        ("machine", f"{plan['device']} for each training", ""),
+        (
+            "code",
+            f"commit {plan['commit']}; " + ", ".join(f"{name} {version}" for name, version in plan["versions"].items()),
+            "",
+        ),
     ]
     return pd.DataFrame(rows, columns=["setting", "value", "option"])
 
@@ -192,7 +198,9 @@ def html(study: dict, margin: float = verdict.MARGIN, command: str = "") -> str:
     strong = [record for record in study["strong"] if "failed" not in record]
     return _environment().get_template("report.html.jinja").render(
         plan=plan, verdict=judged, table=table(study), suite=suite_table(study), hidden=hidden_table(study) if strong else None,
-        fixed=fixed_table(study) if study["fixed"] else None, settings=settings(plan), explanations=verdict.explanations(study),
+        fixed=fixed_table(study) if study["fixed"] else None,
+        does={change["name"]: change["does"] for change in plan["changes"]},
+        settings=settings(plan), explanations=verdict.explanations(study),
         suite_name=strong[0]["suite"]["name"] if strong else "", strong=strong, measured=study["measured"],
         accuracy=inlined(accuracy_figure(study)) if verdict.outcomes(study) else None,
         curve=inlined(curve_figure(study)) if strong else None, minutes=seconds / 60, command=command,
@@ -208,7 +216,7 @@ def write(study: dict, out: Path, margin: float = verdict.MARGIN, command: str =
 def contact_sheet(folder: Folder, changes: list[Change], out: Path) -> tuple[Path, dict[str, str]]:
     """Write `changes.html`, every change there is and those given on the folder's own images; and what each does."""
     does = listed(folder.channels)
-    does |= {change.name: "yours" for change in changes if change.name not in does}
+    does |= {change.name: change.does for change in changes}
     own = {change.name: change for change in changes}
     x = folder.test.images[one_a_class(folder.test.labels)].float() / 255
     rows = []
