@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from lib import attacks, data, layers, models, training
 from lib.fast import adapters
-from lib.fast.operations import FEATURES
+from lib.fast.vectors import FEATURES
 from lib.run import cost, devices
 from lib.store import records
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib.fast.operations import FEATURES
+from lib.fast.vectors import FEATURES
 from lib.report.sections import speed
 from lib.report.table import MISSING
 from lib.store import results

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from lib import attacks, models
-from lib.fast import operations, program
+from lib.fast import networks, program, vectors
 
-pytestmark = pytest.mark.skipif(not operations.pays(), reason="a processor without AVX2 takes the framework's way")
+pytestmark = pytest.mark.skipif(not vectors.pays(), reason="a processor without AVX2 takes the framework's way")
 ATTACK = {"eps": 0.1, "step_size": 0.02, "num_steps": 5}
 
 
@@ -249,7 +249,7 @@ def test_what_is_no_number_is_told(what):
 def test_a_default_device_is_not_asked():
     model, x = lenet5(), images(3, (1, 28, 28), torch.float32)
     expected = attacks.pgd(model, x, torch.arange(3), start=torch.zeros_like(x), **ATTACK)
-    program._lenet5.cache_clear()
+    networks._lenet5.cache_clear()
     y, zeros = torch.arange(3), torch.zeros_like(x)
     with torch.device("meta"):
         found = program.of(model, x)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib import attacks, evaluation, models
-from lib.fast import forms, operations
+from lib.fast import forms, rows
 
 WEAK = {"eps": 0.1, "step_size": 0.03, "num_steps": 3, "random_start": False}
 
@@ -227,7 +227,7 @@ def test_a_compiled_attack_sees_a_nan_gradient(name, monkeypatch):
     model = models.build(name, 0.125 if name == "lenet5" else 0.25).eval()
     x, y = torch.rand(20, *((1, 28, 28) if name == "lenet5" else (3, 32, 32))), torch.arange(20) % 10
     program = forms.program_of(model, x)
-    last = max(operations.KINDS.index("unpool" if name == "lenet5" else "convolve") == row[0] and row[operations.W]
+    last = max(rows.KINDS.index("unpool" if name == "lenet5" else "convolve") == row[0] and row[rows.W]
                for row in program.table.rows[program.table.forward :].tolist())  # fmt: skip
     program.weights[last] = torch.nan
     monkeypatch.setattr(forms, "program_of", lambda model, x: program)

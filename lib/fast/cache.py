@@ -17,16 +17,29 @@ from filelock import Timeout
 
 from lib import files
 
+SOURCES = Path(__file__).parent
 SECONDS = 120.0  # that a process waits for another one's compilation before it compiles for itself
+
+
+def _digest_of_sources() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(SOURCES.glob("*.py")):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @cache
 def folder() -> Path | None:
-    """`NUMBA_CACHE_DIR`, or a folder of this user's, where it can be written; else None: nothing is kept then."""
+    """`NUMBA_CACHE_DIR`, or a folder of this user's, where it can be written; else None: nothing is kept then.
+
+    In it a folder for the sources as they are: numba looks at the file of the function that is compiled, not at the files of
+    those that this one calls.
+    """
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     try:
         place = Path(base) if base else Path.home() / ".cache"
         place = place if os.environ.get("NUMBA_CACHE_DIR") else place / "robustness-sensitivity-book" / "numba"
+        place /= _digest_of_sources()
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
             pass

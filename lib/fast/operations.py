@@ -3,10 +3,11 @@
 A convolution of four channels leaves a processor's vectors all but empty. Here the images fill them. Lane i of every vector
 belongs to image i, weights are single numbers that are spread over the lanes, and an activation map is a *plane*, one vector
 a pixel. `interpret` runs a table of operations on such planes, as often as the attack has steps, in one call.
-`lib.fast.program` makes the table.
+`lib.fast.networks` makes the table.
 
-All that is compiled stands in this file: numba's cache compiles anew when a function's own file changes, and looks at no other.
 A checker of types, which tests run under, would wrap these functions and be compiled in their place: `no_type_check`.
+
+Arguments of an operation are v, the planes; w, the weights; s, the planes as single numbers; p, the fields of the row.
 """
 
 import ctypes
@@ -16,229 +17,24 @@ from functools import cache
 from typing import no_type_check
 
 import torch
-from llvmlite import binding, ir
 from numba import cfunc, njit
-from numba.core import cgutils, types
-from numba.extending import intrinsic, models, register_model
+from numba.core import types
 
 from lib.fast import cache as compiling
 
-FEATURES = binding.get_host_cpu_features()
-_WIDE = bool(FEATURES.get("avx512f") and FEATURES.get("avx512vl"))
-# Of float32 in a vector, and how many output channels a convolution computes at once: with 2×2 pixels each, as many sums as the
-# processor has registers for (32, or 16 of which the operands need some).
-LANES, TILE = (16, 4) if _WIDE else (8, 2)
-UNITS = 8  # of a dense layer at once
+from lib.fast.rows import (  # isort: skip
+    ACTIVE, ADD, BIAS, BORDER, CHANNELS, KERNEL, KIND, KINDS, MARGIN, ONTO, OUT, OUT_CHANNELS, RELU, SCALE, SIDE, STRIDE, TOTAL,
+    W, WIDTH, WINNER, X,
+)  # fmt: skip
+from lib.fast.vectors import (  # isort: skip
+    TILE, UNITS, Vector, add, beats, chosen, greater, lanes_of, marked, muladd, rectified, registers, spread,
+)  # fmt: skip
+
 _SUMS = 4 * TILE
 
-
-def pays() -> bool:
-    """Whether this processor has vectors that are worth the trouble: x86 with AVX2 and fused multiply-add."""
-    return bool(FEATURES.get("avx2") and FEATURES.get("fma"))
-
-
-# ---- Vectors ---------------------------------------------------------------------------------------------------------------
-
-
-class Vector(types.Type):
-    """The compiler's type of `lanes` numbers."""
-
-    def __init__(self, element: types.Float, lanes: int) -> None:
-        self.element, self.lanes = element, lanes
-        super().__init__(f"vector({element}, {lanes})")
-
-
-@register_model(Vector)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, manager, kind):
-        super().__init__(manager, kind, ir.VectorType(manager.lookup(kind.element).get_value_type(), kind.lanes))
-
-
-def _spread(builder, value, lanes):
-    kind = ir.VectorType(value.type, lanes)
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
-
-
-def _call(builder, name, result, *arguments):
-    function = ir.FunctionType(result, [argument.type for argument in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), arguments)
-
-
-def _integers(kind: ir.VectorType) -> ir.VectorType:
-    return ir.VectorType(ir.IntType(32 if isinstance(kind.element, ir.FloatType) else 64), kind.count)
-
-
-@no_type_check
-@intrinsic(prefer_literal=True)
-def registers(typing, v, n):
-    """Room for n vectors such as v points to; indexed by constants alone they never leave the processor's registers."""
-
-    def generate(context, builder, signature, arguments):
-        room = cgutils.alloca_once(builder, ir.ArrayType(context.get_value_type(v.dtype), n.literal_value))
-        return builder.bitcast(room, context.get_value_type(types.CPointer(v.dtype)))
-
-    return types.CPointer(v.dtype)(v, n), generate
-
-
-@no_type_check
-@intrinsic
-def spread(typing, v, number):
-    """The vector, such as v points to, that holds `number` in each lane."""
-    kind = v.dtype
-
-    def generate(context, builder, signature, arguments):
-        return _spread(builder, context.cast(builder, arguments[1], number, kind.element), kind.lanes)
-
-    return kind(v, number), generate
-
-
-@no_type_check
-@intrinsic
-def marked(typing, v, number):
-    """The vector whose lanes hold the bits of the whole number `number`: a mark, never computed with."""
-    kind = v.dtype
-
-    def generate(context, builder, signature, arguments):
-        vector = context.get_value_type(kind)
-        bits = _integers(vector)
-        whole = context.cast(builder, arguments[1], number, types.int32 if bits.element.width == 32 else types.int64)
-        return builder.bitcast(_spread(builder, whole, kind.lanes), vector)
-
-    return kind(v, number), generate
-
-
-@no_type_check
-@intrinsic
-def muladd(typing, a, b, c):
-    """a · b + c for vectors b and c, and a vector or a number a."""
-
-    def generate(context, builder, signature, arguments):
-        x, y, z = arguments
-        if not isinstance(a, Vector):
-            x = _spread(builder, context.cast(builder, x, a, b.element), b.lanes)
-        return _call(builder, f"llvm.fmuladd.v{b.lanes}{z.type.element.intrinsic_name}", z.type, x, y, z)
-
-    return c(a, b, c), generate
-
-
-@no_type_check
-@intrinsic
-def add(typing, a, b):
-    """a + b."""
-    return a(a, b), lambda context, builder, signature, arguments: builder.fadd(*arguments)
-
-
-@no_type_check
-@intrinsic
-def greater(typing, a, b, x, y):
-    """x where a > b, y elsewhere, lane by lane. A NaN is not greater."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.select(builder.fcmp_ordered(">", arguments[0], arguments[1]), *arguments[2:])
-
-    return x(a, b, x, y), generate
-
-
-@no_type_check
-@intrinsic
-def beats(typing, a, b, x, y):
-    """x where a > b or a is no number, y elsewhere: a NaN wins a pooling window and is not lost."""
-
-    def generate(context, builder, signature, arguments):
-        a, b, x, y = arguments
-        wins = builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
-        return builder.select(wins, x, y)
-
-    return x(a, b, x, y), generate
-
-
-@no_type_check
-@intrinsic
-def rectified(typing, a):
-    """max(a, 0); a NaN stays one."""
-
-    def generate(context, builder, signature, arguments):
-        zero = ir.Constant(arguments[0].type, None)
-        return builder.select(builder.fcmp_ordered("<=", arguments[0], zero), zero, arguments[0])
-
-    return a(a), generate
-
-
-_LOOK_UP = {8: "llvm.x86.avx.vpermilvar.ps.256", 16: "llvm.x86.avx512.vpermilvar.ps.512"}
-
-
-@no_type_check
-@intrinsic
-def chosen(typing, w, at, which):
-    """In each lane that one of the four numbers from w[at] on which the mark `which`, 0 to 3, tells: one look-up."""
-
-    def generate(context, builder, signature, arguments):
-        numbers, at_, marks = arguments
-        first = builder.gep(numbers, [at_])
-        index = builder.bitcast(marks, _integers(marks.type))
-        name = _LOOK_UP.get(which.lanes) if which.element == types.float32 else None
-        if name and pays():  # the look-up goes by fours of lanes, so the four numbers stand there as often as lanes are fours
-            four = builder.load(builder.bitcast(first, ir.VectorType(ir.FloatType(), 4).as_pointer()), align=4)
-            repeated = ir.Constant(ir.VectorType(ir.IntType(32), which.lanes), list(range(4)) * (which.lanes // 4))
-            return _call(builder, name, marks.type, builder.shuffle_vector(four, four, repeated), index)
-        found = ir.Constant(marks.type, None)
-        for i in range(4):
-            number = _spread(builder, builder.load(builder.gep(first, [ir.Constant(ir.IntType(64), i)])), which.lanes)
-            mine = builder.icmp_signed("==", index, _spread(builder, ir.Constant(index.type.element, i), which.lanes))
-            found = builder.select(mine, number, found)
-        return found
-
-    return which(w, at, which), generate
-
-
-@no_type_check
-@intrinsic
-def lanes_of(typing, v):
-    """How many numbers the vectors hold that v points to."""
-    n = v.dtype.lanes
-    return types.int64(v), lambda context, builder, signature, arguments: ir.Constant(ir.IntType(64), n)
-
-
-# ---- Operations ------------------------------------------------------------------------------------------------------------
-# Arguments are v, the planes; w, the weights; s, the planes as single numbers; p, the fields of the row. A plane begins at a
-# whole number, its index among the vectors; -1 where a row has no such plane. Planes of `side`² pixels may have a border of
-# zeros, which pads a convolution.
-
-FIELDS = (
-    "kind",
-    "x",  # the planes that are read, with a border of `margin`
-    "margin",
-    "side",  # of x, without its border
-    "channels",  # of x
-    "w",  # weights
-    "bias",  # one a unit
-    "out",  # the planes that are written, with a border of `border`
-    "border",
-    "out_channels",
-    "kernel",
-    "stride",
-    "winner",  # of each pooling window, the mark that tells which of its four pixels was largest; -1: no pooling
-    # What follows a sum of products, in this order.
-    "add",  # planes to add
-    "total",  # where the sum is kept
-    "scale",  # a factor and a shift, channel by channel
-    "active",  # planes; where those are not positive, the result is zero
-    "relu",
-    "onto",  # planes to add after all that
-)  # fmt: skip
-WIDTH = len(FIELDS)
-(
-    KIND, X, MARGIN, SIDE, CHANNELS, W, BIAS, OUT, BORDER, OUT_CHANNELS, KERNEL, STRIDE, WINNER, ADD, TOTAL, SCALE, ACTIVE,
-    RELU, ONTO,
-) = range(WIDTH)  # fmt: skip
-KINDS = (
-    "convolve", "dense", "unpool", "spread", "standardize", "standardize_gradient", "mean", "mean_gradient", "loss", "step",
-)  # fmt: skip
 _CONVOLVE, _DENSE, _UNPOOL, _SPREAD, _STANDARDIZE, _STANDARDIZE_GRADIENT, _MEAN, _MEAN_GRADIENT, _LOSS, _STEP = range(
     len(KINDS)
 )
-
 _JIT = {"error_model": "numpy", "no_cpython_wrapper": True}
 
 
