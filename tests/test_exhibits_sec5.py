@@ -39,6 +39,20 @@ def test_a_blank_of_our_copy_and_a_width_the_paper_has_not():
     assert list(table.columns)[:4] == ["w=.0625 paper", "w=.0625 ours", "w=.125 paper", "w=.125 ours"]
 
 
+def test_table_4_has_a_column_of_its_own_for_another_scale():
+    """Nothing is averaged over scales; without a record of the other one there is no such column."""
+    ours = along("widen_factor", ("original", *ROBUST, 90.0, "test", 0.125), ("original", *ROBUST, 94.0, "test", 0.25))
+    own = along("widen_factor", ("original", *ROBUST, 82.0, "test", 0.125))
+    own.attrs = {**own.attrs, "scale": "paper", "exhibit": "paper-settings-mnist"}
+    assert ours.attrs["scale"] != "paper"
+    table = sec5.capacity_tables(ours, TABLE_4, own)["robust"].text.set_index(["images", "variant"])
+    wanted = ["w=.125 paper", "w=.125 ours", "w=.125 ours, scale paper", "w=.25 paper", "w=.25 ours"]
+    assert list(table.columns)[:5] == wanted
+    assert list(table.loc[("test", "original"), wanted]) == ["87.1", "90.0", "82.0", "89.9", "94.0"]
+    nothing = own.assign(value=float("nan"))
+    assert not [name for name in sec5.capacity_tables(ours, TABLE_4, nothing)["robust"].text if "scale" in name]
+
+
 def test_table_1_has_a_row_a_set_with_the_solved_factor():
     distances = pd.concat(
         [

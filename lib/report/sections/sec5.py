@@ -27,41 +27,51 @@ from lib.report.values import (
     paper_eps,
     paper_values,
     printed,
+    width_of,
 )
 from lib.report.words import from_to, to_compute, transform_label
 from lib.run import cost
 from lib.store import grid
 
 
-def capacity_tables(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, Table]:
+def capacity_tables(ours: pd.DataFrame, paper: pd.DataFrame, own: pd.DataFrame | None = None) -> dict[str, Table]:
     """Tables 4 and 5: accuracies in percent by widen factor, the paper's beside ours; one table a quantity, by its heading.
 
-    Variants on training images come first, then the same on test images; two columns a width. Over several seeds ours is the
-    mean ± half the range. "–" marks what is not computed at this scale, "n/a" what the paper or our copy of it has not.
+    Variants on training images come first, then the same on test images; two columns a width. `own`: records of another
+    scale, of a single width, which gets a third column that names the scale. Over several seeds ours is the mean ± half the
+    range. "–" marks what is not computed at a column's scale, "n/a" what the paper or our copy of it has not.
     """
     widths = sorted({*paper["widen_factor"], *ours["widen_factor"]})
+    besides = {}
+    if own is not None and own.attrs["scale"] != ours.attrs["scale"] and own["value"].notna().any():
+        besides = {width_of(own): own}
     columns = [Column("variant"), Column("images")]
     for width in widths:
         heading = f"w={f'{width:g}'.removeprefix('0')}"
         columns += [printed(f"{heading} paper"), Column(f"{heading} ours", ".1f")]
+        if width in besides:
+            columns.append(Column(f"{heading} ours, scale {besides[width].attrs['scale']}", ".1f"))
     by = ["transform", "widen_factor"]
     tables = {}
     for quantity in ACCURACIES:
         rows = []
         for split, images in (("train", "training"), ("test", "test")):
             mine, theirs = over_seeds(ours, *quantity, split, by), paper_values(paper, *quantity, split, by)
+            other = {width: over_seeds(frame, *quantity, split) for width, frame in besides.items()}
             for transform in listed(paper, ours):
                 row = [transform_label(transform), images]
-                for key in ((transform, width) for width in widths):
+                for width in widths:
+                    key = transform, width
                     row += [theirs.get(key, np.nan), our_number(mine, key)]
+                    row += [our_number(other[width], transform)] if width in other else []
                 rows.append(row)
         tables[QUANTITIES[quantity][1]] = Table(columns, rows)
     return tables
 
 
-def capacity_table(ours: pd.DataFrame, paper: pd.DataFrame, part: str) -> Table:
+def capacity_table(ours: pd.DataFrame, paper: pd.DataFrame, own: pd.DataFrame | None = None, *, part: str) -> Table:
     """One of `capacity_tables`."""
-    return capacity_tables(ours, paper)[part]
+    return capacity_tables(ours, paper, own)[part]
 
 
 def equal_distance_table(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
