@@ -276,6 +276,15 @@ def test_what_is_not_alike_is_not_compared(monkeypatch, changed):
     assert scorecard.like_summary(_like(monkeypatch, **changed)).startswith("No accuracy is computed yet")
 
 
+def test_each_scale_is_a_list_of_its_own(monkeypatch):
+    """A list needs an empty line before the next sentence, or that sentence joins its last item."""
+    found = _like(monkeypatch)
+    said = scorecard.like_summary(pd.concat([found.assign(scale="paper"), found]))
+    assert [line.split(" training, ")[0].split("scale ")[-1] for line in said.split("\n\n") if line.startswith("Like")] == [
+        "paper's whole", "laptop's whole"
+    ]  # fmt: skip
+
+
 def test_fewer_training_images_are_not_compared(monkeypatch):
     found = _like(monkeypatch)
     few = results.load("laptop").assign(train_size=1000, value=0.0)

@@ -288,13 +288,13 @@ def like_summary(like: pd.DataFrame) -> str:
     for scale, part in found.groupby("scale", sort=False):
         every = part[part["of"] == "all"]
         said.append(
-            f"Like with like, the same width, all training images and scale {scale}'s whole training, "
+            f"\nLike with like, the same width, all training images and scale {scale}'s whole training, "
             f"{every['numbers'].sum()} numbers can be compared:\n"
         )
         for row, robust in zip(every.itertuples(), part[part["of"] != "all"].itertuples(), strict=True):
             line = (
                 f"- {grid.SET_NAMES[row.dataset]}: {row.numbers} numbers. {row.agrees} agree within their intervals, "
-                f"{row.close} are shown to lie within {COMPARABLE:g} points, {row.below} are below the paper's; the mean size "
+                f"{row.close} are shown to lie within {COMPARABLE:g} points, {row.below} lie below the paper's; the mean size "
                 f"of Δ is {row.mean_absolute_difference:.2f} points. Robust accuracy on test images: {robust.agrees} of "
                 f"{robust.numbers} agree, {robust.mean_absolute_difference:.2f} points."
             )
@@ -305,7 +305,7 @@ def like_summary(like: pd.DataFrame) -> str:
                     f"width over {span.paper:.1f}, its wider ones over {span.headline:.1f}."
                 )
             said.append(line)
-    return "\n".join(said)
+    return "\n".join(said).strip()
 
 
 def summary(like: pd.DataFrame, found: pd.DataFrame, marked: pd.DataFrame, verdicts: pd.DataFrame) -> str:
