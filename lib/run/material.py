@@ -135,7 +135,7 @@ class Compared:
         """Whether another processor's rounding explains the images that differ: it tips them either way, alike. An exact sign
         test must not find that one side has more (p < .001).
         """
-        return not (self.more + self.fewer) or binomtest(self.more, self.more + self.fewer).pvalue >= CHANCE
+        return not (self.more + self.fewer) or bool(binomtest(self.more, self.more + self.fewer).pvalue >= CHANCE)
 
 
 def check_kept(run: Run, images: int = 500) -> None:
