@@ -88,9 +88,18 @@ def badge(ours: pd.DataFrame) -> str:
         parts.append(f"{of} computed")
     parts += map(words, sorted(set(ours["device"])))
     parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
+    for (count, where), names in _alike(ours.attrs.get("more_seeds", {})).items():
+        parts.append(
+            f"{', '.join(map(transform_label, names))}: {count} seeds are recorded, and `{where}` shows the mean over them, "
+            f"which differs from these numbers"
+        )
     if "commit" in ours and any(map(is_dirty, ours["commit"])):
         parts.append("some records are of code with uncommitted changes")
     return " · ".join(parts)
+
+
+def _alike(more: Mapping[str, tuple[int, str]]) -> dict[tuple[int, str], list[str]]:
+    return {value: [name for name, each in more.items() if each == value] for value in more.values()}
 
 
 def is_dirty(commit: object) -> bool:

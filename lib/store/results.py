@@ -161,8 +161,8 @@ def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd
     """The records that the exhibit shows, as `frame` gives them, one scale and one CIFAR10 set only.
 
     Evaluations that other exhibits take of the same runs are left out, and not missed. `attrs` says what the records are
-    out of: `exhibit`, `scale`, `expected` and `complete` (numbers of runs), `command`, which computes what is missing, and
-    `spreads`, how far trainings lie apart.
+    out of: `exhibit`, `scale`, `expected` and `complete` (numbers of runs), `command`, which computes what is missing,
+    `spreads`, how far trainings lie apart, and `more_seeds`, as the function of that name gives it.
     """
     items = choose(exhibit, scale, seeds=seeds)
     ours = frame(items, exhibit)
@@ -176,8 +176,27 @@ def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd
         "complete": complete,
         "command": f"python -m lib run {exhibit} --scale {items[0].scale if complete else first}",
         "spreads": spreads(items[0].scale),
+        "more_seeds": more_seeds(items),
     }
     return ours
+
+
+def more_seeds(items: list[Item]) -> dict[str, tuple[int, str]]:
+    """By transform, of the runs that other exhibits show with more seeds: how many are recorded, and the first such exhibit.
+
+    An exhibit shows what it declares: the mean over three seeds in one table, and the first seed in another, are two numbers.
+    """
+    shown = [item for item in items if isinstance(item, Run)]
+    twins = {replace(item, seed=0) for item in shown}
+    found: dict[Run, list[Run]] = {}
+    for run in _of_several_seeds(shown[0].scale) if shown else ():
+        if (twin := replace(run, seed=0)) in twins and records.status(run, "training") == "recorded":
+            found.setdefault(twin, []).append(run)
+    return {
+        twin.transform: (len(runs), grid.exhibits_of(beyond[0])[0])
+        for twin, runs in found.items()
+        if (beyond := [run for run in runs if run not in shown])
+    }
 
 
 def histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:
