@@ -120,7 +120,10 @@ def test_it_computes_on_the_threads_of_the_record(kept, monkeypatch):
 def test_what_cannot_be_checked_is_said_with_the_command_that_trains_it_anew(kept):
     weights.path(kept).unlink()
     change(kept, "pgd", lambda record: record.update(device="a processor, 1 thread"))
-    anew = f"RESULTS_DIR=anew OMP_NUM_THREADS=1 python -m lib run {kept.key} --scale laptop --device cpu"
+    anew = (
+        f"RESULTS_DIR=again CHECKPOINT_DIR=again/checkpoints OMP_NUM_THREADS=1 python -m lib run {kept.key} --scale laptop "
+        f"--device cpu"
+    )
     with pytest.raises(FileNotFoundError, match=f"the weights of {kept} are not kept; .*: {anew}$"):
         checking.check(kept)
     assert checking.anew_command(kept, {"device": "a GPU"}).endswith("--scale laptop --device cuda")
@@ -159,7 +162,7 @@ def test_a_measurement_is_taken_again():
     assert not found.found
     assert "NOT found again" in str(found)
     change(VOLUME, "measured", lambda record: record.update(seconds=1e5))
-    with pytest.raises(ValueError, match="took 100000 seconds, too long for a check; this measures it anew: RESULTS_DIR=anew"):
+    with pytest.raises(ValueError, match="took 100000 seconds, too long for a check; this measures it anew: RESULTS_DIR=again"):
         checking.check(VOLUME)
 
 

@@ -67,9 +67,11 @@ def check_command(item: Item, name: str = "") -> str:
 def anew_command(item: Item, record: dict) -> str:
     """What computes the records of `item` anew, into another folder, on as many threads as its record was computed on."""
     threads = threads_of(record)
-    device = "" if isinstance(item, Measurement) else f" --device {'cpu' if threads else 'cuda'}"
+    folders, device = "RESULTS_DIR=again ", ""
+    if isinstance(item, Run):
+        folders, device = f"{folders}CHECKPOINT_DIR=again/checkpoints ", f" --device {'cpu' if threads else 'cuda'}"
     threads = f"OMP_NUM_THREADS={threads} " if threads else ""
-    return f"RESULTS_DIR=anew {threads}python -m lib run {item.key} --scale {item.scale}{device}"
+    return f"{folders}{threads}python -m lib run {item.key} --scale {item.scale}{device}"
 
 
 def threads_of(record: dict) -> int | None:
