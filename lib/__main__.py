@@ -1,9 +1,11 @@
-"""The command line: `python -m lib list | run | status | cost | weights | picture | state | pdf | sensitivity`."""
+"""The command line: `python -m lib list | run | check | status | cost | weights | picture | state | pdf | sensitivity`."""
 
 import logging
 import math
+import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +14,13 @@ import typer
 from lib import data, files, training
 from lib.report import claims, scorecard
 from lib.report.claims.marks import marks
-from lib.run import cost, devices, material, processes
+from lib.run import checking, cost, devices, material, processes
 from lib.store import grid, records
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__
+)
+_KEY = "mnist/smooth-3/lenet5-w0.25/pgd/n60000/default/seed0"
 Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
 # Each is one line, with what was given and what would help.
 USERS_ERRORS = (
@@ -23,6 +28,17 @@ USERS_ERRORS = (
     data.DataError, records.RecordError, training.CheckpointError, processes.WorkerDiedError,
 )  # fmt: skip
 Names = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such as table-2, or keys; everything by default.")]
+
+
+def command(*examples: str, name: str | None = None) -> Callable:
+    """A command of the command line, whose help ends with examples: its arguments, as one types them."""
+
+    def declare(function: Callable) -> Callable:
+        called = f"python -m lib {name or function.__name__}"
+        lines = "".join(f"\n  {called} {example}".rstrip() for example in examples)
+        return app.command(name, epilog=f"\b\nExamples:{lines}")(function)
+
+    return declare
 
 
 @app.callback()
@@ -48,14 +64,14 @@ def _items(names: list[str] | None, scale: str) -> dict[grid.Item, list[str]]:
     return found
 
 
-@app.command("list")
+@command("", "table-2 table-3", "table-2 --scale paper", _KEY, name="list")
 def list_(names: Names = None, scale: Scale = "laptop") -> None:
     """The keys of the grid's runs and measurements, one a line."""
     for item in _items(names, scale):
         typer.echo(item.key)
 
 
-@app.command()
+@command("table-2 --scale smoke", f"{_KEY} --scale laptop", "--scale paper --device cuda --jobs 4")
 def run(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys, or names of exhibits; everything by default.")] = None,
     scale: Scale = "laptop",
@@ -74,7 +90,25 @@ def run(
     typer.echo(f"{computed} computed, the rest was recorded")
 
 
-@app.command()
+@command(_KEY, f"{_KEY} --images 300", f"{_KEY.replace('smooth-3', 'smooth-8')} --evaluation autoattack")
+def check(
+    key: Annotated[str, typer.Argument(help="The key of a run or measurement; list prints them.")],
+    scale: Scale = "laptop",
+    evaluation: Annotated[str | None, typer.Option(help="Which of its records; the first evaluation if left out.")] = None,
+    images: Annotated[int | None, typer.Option(help="How many test images; as many as take seconds if left out.")] = None,
+) -> None:
+    """Attack the kept weights of a run again, and say whether the recorded number is found.
+
+    The evaluation is the record's own, on the first of its test images; outcomes are compared image by image. Measurements
+    are computed again. The exit status is 0 where the number is found, 1 where it is not. Less than a minute on one core.
+    """
+    found = checking.check(grid.parse(key, scale), evaluation or "", images)
+    typer.echo(found)
+    if not found.found:
+        raise typer.Exit(1)
+
+
+@command("", "table-2 --scale paper", _KEY)
 def status(
     names: Names = None, scale: Annotated[str | None, typer.Option(help="paper, laptop or smoke; laptop by default.")] = None
 ) -> None:
@@ -85,6 +119,10 @@ def status(
     listed = scale or "laptop"
     counts = dict.fromkeys(("recorded", "stale", "failed", "missing", "left"), 0)
     items = _items(names, listed)
+    if listed != "smoke" and any(item.dataset in grid.CIFAR10_SETS for item in items):
+        asked_for = os.environ.get("CIFAR10")
+        why = f"CIFAR10={asked_for}" if asked_for else "CIFAR10 is not set in the environment"
+        typer.echo(f"CIFAR10 is the data set {grid.cifar10_set()} here ({why}); allowed: {', '.join(grid.CIFAR10_SETS)}")
     beyond = [] if names else [item for item in grid.all_runs(listed, stretches=True) if item not in items]
     for item, asked in {**items, **{item: grid.records(item) for item in beyond}}.items():
         found = {name: records.status(item, name) for name in asked}
@@ -117,7 +155,7 @@ def _summary(scale: str) -> str:
     return scorecard.summary(scorecard.like_with_like(scale), scorecard.numbers(scale), marks(scale), verdicts)
 
 
-@app.command("cost")
+@command("", "table-2 table-3 --scale laptop", "--scale paper --tflops 60", name="cost")
 def cost_(
     names: Names = None,
     scale: Scale = "paper",
@@ -144,7 +182,7 @@ def cost_(
     typer.echo(table.to_markdown(index=False, floatfmt=("", ".0f", ".2e", ".2f", ".2f")))
 
 
-@app.command("weights")
+@command("", "table-2", name="weights")
 def weights_(names: Names = None, scale: Scale = "laptop") -> None:
     """Keep the weights of narrow networks beside their records, of runs that were trained here: `run` does so by itself."""
     kept = [run for run in _items(names, scale) if isinstance(run, grid.Run) and material.keep_weights(run)]
@@ -153,7 +191,7 @@ def weights_(names: Names = None, scale: Scale = "laptop") -> None:
     typer.echo(f"{scale}: {len(kept)} written, the rest was kept, is not kept, or was not trained here")
 
 
-@app.command("picture")
+@command("book/_build/html book/first-page.png", name="picture")
 def picture_(
     html: Annotated[Path, typer.Argument(help="The folder of the built book, such as book/_build/html.")],
     file: Annotated[Path, typer.Argument(help="A .png file; its dark twin goes beside it.")],
@@ -165,7 +203,7 @@ def picture_(
         typer.echo(written)
 
 
-@app.command()
+@command("README.md")
 def state(file: Annotated[Path, typer.Argument(help="A text with a line <!-- state --> and a line <!-- /state -->.")]) -> None:
     """Write the scorecard's totals into a text, between its two marks: the README's state."""
     text = file.read_text(encoding="utf-8")
@@ -176,7 +214,7 @@ def state(file: Annotated[Path, typer.Argument(help="A text with a line <!-- sta
     file.write_text(f"{before}{found}{_summary('auto')}\n{closed}{after}", encoding="utf-8")
 
 
-@app.command("pdf")
+@command("book/_build/html book.pdf", name="pdf")
 def pdf_(
     html: Annotated[Path, typer.Argument(help="The folder of the built book, such as book/_build/html.")],
     file: Annotated[Path, typer.Argument(help="A .pdf file.")],
@@ -191,7 +229,10 @@ def pdf_(
     pdf.write(html, file)
 
 
-@app.command("sensitivity")
+@command(
+    "photos", "photos --list-changes", "photos --change gamma-0.6 --change mine.py:darker --minutes 60", "photos --eps 8/255",
+    name="sensitivity",
+)  # fmt: skip
 def sensitivity_(
     folder: Annotated[Path, typer.Argument(help="Images: train/CLASS/* and test/CLASS/*, or CLASS/*, split here.")],
     change: Annotated[

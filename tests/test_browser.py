@@ -19,7 +19,9 @@ pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTED = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
-PAGES = [*LISTED, "search", "genindex", "code/sec3"]
+RECORD = "record/laptop/mnist/smooth-8/lenet5-w0.25/pgd/n60000/default"  # of three seeds, attacked in every way
+MEASURED = "record/laptop/measured/inter_class_distance/mnist/original"
+PAGES = [*LISTED, "search", "genindex", "code/sec3", "code/attacks", RECORD, MEASURED]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -339,6 +341,44 @@ def test_without_javascript_every_level_and_figure_stands(chromium, html):
     assert figures.count() >= 6
     assert all(figure.is_visible() for figure in figures.all())
     page.context.close()
+
+
+def test_numbers_of_ours_lead_to_their_records(chromium, html):
+    page = _open(chromium, html, "notebooks/sec3")
+    rows = page.locator("#tab-2 tbody tr")
+    row = rows.filter(has_text=re.compile("^smooth 8"))
+    links = row.locator("a.record")
+    assert links.count() == 4  # the four quantities of ours
+    said = links.nth(2).inner_text()
+    links.nth(2).click()
+    assert page.url.endswith(f"{RECORD}.html")
+    assert page.locator("h1").inner_text().startswith("MNIST, smooth 8")
+    mean = page.locator("#seeds + p + div tr", has=page.get_by_text("robust accuracy", exact=True)).first.locator("td")
+    assert f"{float(mean.nth(2).inner_text().rstrip('%')):.1f}" == said.split(" ")[0]
+    mean.nth(4).get_by_role("link").first.click()
+    assert page.url.endswith("#seed0-pgd")
+    assert page.get_by_text("python -m lib check mnist/smooth-8/lenet5-w0.25/pgd/n60000/default/seed0 --scale laptop").count()
+    page.context.close()
+
+
+def test_every_number_s_record_has_a_page(html):
+    """Each link to a record leads to a page of the book, and none to a file that only the repository has."""
+    seen = 0
+    for page in [*html.glob("*.html"), *html.glob("notebooks/*.html")]:
+        for target in re.findall(r'<a class="record" href="([^"]+)"', page.read_text(encoding="utf-8")):
+            assert (page.parent / target.partition("#")[0]).is_file(), f"{page.name}: {target}"
+            assert "record/" in target
+            seen += 1
+    assert seen > 500
+
+
+def test_records_are_not_searched_nor_listed(html):
+    assert "record/" not in (html / "searchindex.js").read_text(encoding="utf-8")
+    contents = re.search(r'<nav class="bd-links.*?</nav>', (html / "index.html").read_text(encoding="utf-8"), re.DOTALL)[0]
+    assert "record/" not in contents
+    sizes = [page.stat().st_size for page in (html / "record").rglob("*.html")]
+    assert len(sizes) > 200
+    assert max(sizes) < 150_000
 
 
 def test_search_finds_a_page(chromium, html):

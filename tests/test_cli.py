@@ -256,10 +256,39 @@ def test_a_wrong_call_is_a_usage_error(lib, arguments):
     assert arguments[-1] in err or arguments[-2] in err
 
 
+COMMANDS = [found.name or found.callback.__name__ for found in __main__.app.registered_commands]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_ends_with_examples_of_its_own(lib, command):
+    status, out, _ = lib(command, "--help")
+    assert status == 0
+    options, _, examples = out.partition("Examples:\n")
+    assert examples
+    for example in examples.splitlines():
+        name, *arguments = example.strip().removeprefix("python -m lib ").split()
+        assert name == command
+        for argument in arguments:
+            if argument.startswith("--"):
+                assert argument in options
+            elif argument.count("/") > 2:
+                assert lib("list", argument)[1] == f"{argument}\n"
+
+
+def test_status_says_which_set_it_looked_for(lib, monkeypatch):
+    first = lib("status", "table-3")[1].splitlines()[0]
+    assert first == (
+        "CIFAR10 is the data set cifar10 here (CIFAR10 is not set in the environment); allowed: cifar10, cifar10-jpeg"
+    )
+    monkeypatch.setenv("CIFAR10", "cifar10-jpeg")
+    assert lib("status", "table-3")[1].startswith("CIFAR10 is the data set cifar10-jpeg here (CIFAR10=cifar10-jpeg); allowed")
+    assert "CIFAR10" not in lib("status", "table-2")[1]
+
+
 def test_help(lib):
     status, out, _ = lib("--help")
     assert status == 0
-    for command in ("list", "run", "status", "cost"):
+    for command in ("list", "run", "check", "status", "cost"):
         assert command in out
 
 

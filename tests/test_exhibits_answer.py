@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from frames import frame
+from frames import frame, measured
 
 from lib.report import claims
 from lib.report.sections import answer, autoattack
@@ -55,6 +55,7 @@ def outcomes(**held: dict[str, list[bool]]) -> pd.DataFrame:
             "seed": 0,
             "image": i,
             "held": bool(stands),
+            "record": f"laptop/mnist/{name}/lenet5-w0.25/pgd/n60000/default/seed0/{attack}.json",
         }
         for name, attacks in held.items()
         for attack, images in attacks.items()
@@ -90,6 +91,9 @@ def test_the_table_of_autoattack_shows_what_is_not_computed():
     assert table.loc["smooth 8", "difference"] == "-30.0"
     assert table.loc["smooth 8"].iloc[0].startswith("80.0")
     assert table.loc["smooth 2", "difference"] == "–"
+    made = autoattack.autoattack_table(BOTH)
+    of = dict(zip(made["variant"], made["AutoAttack"], strict=True))
+    assert of["smooth 8"].records == ("laptop/mnist/smooth_8/lenet5-w0.25/pgd/n60000/default/seed0/autoattack.json",)
     seen = autoattack.autoattack_seen(BOTH)
     assert "ranges over 10.0 points under the paper's attack and over **30.0 points** under AutoAttack" in seen
     assert "takes 10.0 points (original) to 30.0 points (smooth 8) more" in seen
@@ -105,11 +109,11 @@ def test_claims_that_fail_are_sorted_by_reason():
 
 
 def test_the_filter_is_told_by_the_numbers_that_can_tell():
-    volumes = pd.DataFrame({"transform": ["smooth-2", "smooth-square-2"], "value": [-100.5, -90.0]})
+    volumes = measured("log2_perturbable_volume", {"smooth-2": -100.5, "smooth-square-2": -90.0})
     volumes.attrs = {"scale": "paper"}
     printed = pd.DataFrame({"dataset": ["mnist"], "transform": ["smooth-2"], "value": [-100.0]})
     nothing = pd.DataFrame({"transform": [], "metric": [], "value": np.array([], dtype=float)})
-    said = answer.filter_found(volumes, nothing, printed, nothing.astype({"transform": str}))
+    said = answer.filter_found(volumes, measured("inter_class_distance", {}), printed, nothing.astype({"transform": str}))
     assert "1 of the 1 numbers that can tell" in said
     assert said.endswith("(Scale paper.)")
 

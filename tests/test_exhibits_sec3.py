@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from frames import PAPER, ROBUST, TABLE_4, frame
+from frames import PAPER, ROBUST, TABLE_4, frame, measured
 
 from lib.report.sections import sec3
 from lib.store import results
@@ -66,10 +66,9 @@ def test_seen_says_which_half_of_the_claim_is_lacking():
 
 
 def test_footprints_name_the_nearer_filter():
-    rows = [("original", 10.0), ("smooth-3", 9.7), ("smooth-square-3", 9.1)]
-    measured = pd.DataFrame(rows, columns=["transform", "value"])
-    volumes = pd.DataFrame([("smooth-3", -1250.0), ("smooth-square-3", -1266.0)], columns=["transform", "value"])
-    table = sec3.footprint_table(volumes, measured, results.published("table-6"), results.published("table-1")).text
+    distances = measured("inter_class_distance", {"original": 10.0, "smooth-3": 9.7, "smooth-square-3": 9.1})
+    volumes = measured("log2_perturbable_volume", {"smooth-3": -1250.0, "smooth-square-3": -1266.0})
+    table = sec3.footprint_table(volumes, distances, results.published("table-6"), results.published("table-1")).text
     assert list(table["nearer"]) == ["square", "–", "column", "–", "–"]
 
 

@@ -15,7 +15,7 @@ def held(**attacks: str) -> pd.DataFrame:
         for name, letters in attacks.items()
         for image, letter in enumerate(letters)
     ]
-    found = pd.DataFrame(rows, columns=["transform", "seed", "metric", "image", "held"])
+    found = pd.DataFrame(rows, columns=["transform", "seed", "metric", "image", "held", "record"])
     found.attrs = {**ATTRS, "exhibit": "strength-mnist"}
     return found
 
@@ -160,7 +160,7 @@ def _changed(**held: list[bool]) -> pd.DataFrame:
         for change, values in held.items()
         for i, value in enumerate(values)
     ]
-    found = pd.DataFrame(rows, columns=["transform", "seed", "metric", "image", "held"])
+    found = pd.DataFrame(rows, columns=["transform", "seed", "metric", "image", "held", "record"])
     found.attrs = {**ATTRS, "exhibit": "half-precision", "command": "python -m lib run half-precision"}
     return found
 

@@ -106,7 +106,7 @@ def test_notebooks_are_launched_and_read_at_the_top_of_the_repository():
 def test_records_as_csv(tmp_path, monkeypatch):
     monkeypatch.delenv("RESULTS_DIR")
     book.write_records(tmp_path)
-    files = {file.name for file in tmp_path.iterdir()}
+    files = {file.name for file in tmp_path.iterdir() if file.is_file()}
     assert files == {"records.zip", *(f"{name}.csv" for name in [*grid.exhibits(), *results.benchmarks()])}
     found = pd.read_csv(tmp_path / "table-2.csv", dtype={"recipe": str})
     ours = results.select("table-2")
@@ -114,8 +114,15 @@ def test_records_as_csv(tmp_path, monkeypatch):
     assert {"transform", "left", "right", "count"} <= set(pd.read_csv(tmp_path / "figure-1a.csv").columns)
     assert {"d", "axis", "diagonal"} <= set(pd.read_csv(tmp_path / "example-1.csv").columns)
     with zipfile.ZipFile(tmp_path / "records.zip") as archive:
-        assert {Path(name).name for name in archive.namelist()} == files - {"records.zip"} | {"all.csv", "published.csv"}
+        names, kept = ([name for name in archive.namelist() if name.endswith(kind)] for kind in (".csv", ".json"))
+        assert len(kept) > 500
+        for name in kept:  # the records themselves
+            own = name.removeprefix("records/")
+            assert archive.read(name) == (ROOT / "results" / own).read_bytes() == (tmp_path / own).read_bytes()
+        assert {Path(name).name for name in names} == files - {"records.zip"} | {"all.csv", "published.csv"}
         every = pd.read_csv(archive.open("records/all.csv"), dtype={"recipe": str})
+        of = every["scale"] + "/" + every["key"] + ("/" + every["evaluation"]).where(every["evaluation"] != "measured", "")
+        assert {f"records/{name}.json" for name in of} <= {*kept}
         assert len(every) == sum(len(results.load(scale)) for scale in grid.SCALES) > 0
         assert len(pd.read_csv(archive.open("records/published.csv"))) == len(results.published())
     first = (tmp_path / "records.zip").read_bytes()

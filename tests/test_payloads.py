@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import stored
 import yaml
 from bs4 import BeautifulSoup
 from frames import ATTRS, frame
 from matplotlib.figure import Figure
 from payloads import payloads
 
-from lib.book import write_records
+from lib.book import record, write_records
 from lib.report import exhibit, words
 from lib.report.table import Column, Table, as_csv
 from lib.store import grid, records, schema
@@ -186,6 +187,29 @@ def test_numbers_of_a_csv_file_are_left_alone():
     assert as_csv(rows) == "n,value,change\n1,-1.5,+0.3\n,2.0,-0.1 to +0.2\n"
 
 
+@pytest.mark.parametrize("kind", PAYLOADS)
+def test_the_page_of_a_record_shows_a_payload_as_it_stands(kind, monkeypatch):
+    run = grid.Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop")
+    for name in ("training", "pgd"):
+        stored.write(run, name)
+    text, read_record = PAYLOADS[kind], records.read
+    fields = dict.fromkeys(("source", "device", "commit", "date", "engine"), text)
+    monkeypatch.setattr(records, "read", lambda item, name: {**read_record(item, name), **fields, "versions": {"python": text}})
+    monkeypatch.setattr(record, "every", lambda: {"record/laptop/page": [run]})
+    ((_, _, html),) = record.pages("https://github.com/someone/book")
+    page = BeautifulSoup(html, "html.parser")
+    (said,) = {item.get_text() for item in page.find_all("li") if item.get_text().startswith("Device: ")}
+    assert said == f"Device: {schema.one_line(text)}"
+    assert {tag.name for tag in page.find_all(True)} <= {*TABLE, *RECORD}
+    for link in page.find_all("a"):
+        assert link["href"].startswith(("#", "../../records/laptop/", "../../code/"))
+    for tag in page.find_all(True):
+        assert {*tag.attrs} <= {"id", "class", "href", "tabindex"}
+
+
+RECORD = ("section", "h1", "h2", "h3", "p", "code", "div", "table", "ul", "li", "a", "pre", "details", "summary")
+
+
 @pytest.fixture
 def everywhere(monkeypatch):
     """Every record and benchmark has a payload in each field of words, and the schema lets it pass."""
@@ -193,11 +217,11 @@ def everywhere(monkeypatch):
     read = schema.parsed
 
     def parsed(content: str) -> dict:
-        record = read(content)
-        record |= {field: text for field in ("source", "device", "commit", "date") if field in record}
-        for row in record.get("rows", ()):
+        held = read(content)
+        held |= {field: text for field in ("source", "device", "commit", "date") if field in held}
+        for row in held.get("rows", ()):
             row["engine"] += text
-        return record
+        return held
 
     monkeypatch.setenv("RESULTS_DIR", str(ROOT / "results"))
     monkeypatch.setattr(schema, "parsed", parsed)

@@ -43,7 +43,7 @@ def _records(block: str, scale: str = "paper") -> pd.DataFrame:
             key = (item.dataset, item.transform, of["training"], split, metric)
             value = PRINTED.get((*key, of["widen_factor"]) if of["training"] else key, 50.0)
             rows.append({**of, "split": split, "metric": metric, "value": value})
-    about = {"scale": scale, "model": "", "n": 10000, "status": "recorded", "source": "made up"}
+    about = {"scale": scale, "model": "", "n": 10000, "status": "recorded", "source": "made up", "key": None}
     frame = pd.DataFrame(rows).assign(**about)
     frame.attrs = {"exhibit": block, "scale": scale}
     return frame

@@ -83,7 +83,7 @@ def with_attrs(found: pd.DataFrame, exhibit: str) -> pd.DataFrame:
 
 STRENGTH = pd.DataFrame(
     [
-        {"transform": name, "seed": 0, "metric": f"robust_accuracy_{attack}", "image": 0, "held": True}
+        {"transform": name, "seed": 0, "metric": f"robust_accuracy_{attack}", "image": 0, "held": True, "record": None}
         for name in ("original", NEW)
         for attack in ("reference", "fgsm")
     ]

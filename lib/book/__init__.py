@@ -6,6 +6,7 @@
 import re
 import zipfile
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -17,6 +18,7 @@ from pygments.lexers import PythonLexer
 from sphinx.application import Sphinx
 
 from lib import report
+from lib.book import record
 from lib.book.directive import RECORDS, ExhibitDirective
 from lib.report.table import as_csv
 from lib.store import grid, records, results
@@ -35,7 +37,8 @@ def table_of(name: str) -> pd.DataFrame:
 
 
 def write_records(folder: Path) -> None:
-    """Write `NAME.csv` of every exhibit and benchmark, and records.zip: those, all records at all scales, the paper's numbers.
+    """Write `NAME.csv` of every exhibit and benchmark, the records themselves, and records.zip: all of it, a table of all
+    records at all scales, and the paper's numbers.
 
     The same records give the same files.
     """
@@ -45,20 +48,42 @@ def write_records(folder: Path) -> None:
         (folder / name).write_text(as_csv(table), encoding="utf-8")
     every = pd.concat([found for scale in grid.SCALES if len(found := results.load(scale))] or [results.frame([])])
     tables |= {"all.csv": every, "published.csv": results.published()}
-    with zipfile.ZipFile(folder / "records.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, table in tables.items():
-            archive.writestr(zipfile.ZipInfo(f"records/{name}", (1980, 1, 1, 0, 0, 0)), as_csv(table))
+    files = {name: as_csv(table).encode() for name, table in tables.items()}
+    for name, file in record.files():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        files[name] = file.read_bytes()
+        (folder / name).write_bytes(files[name])
+    with zipfile.ZipFile(folder / "records.zip", "w") as archive:
+        for name, content in files.items():
+            about = zipfile.ZipInfo(f"records/{name}", (1980, 1, 1, 0, 0, 0))
+            archive.writestr(about, content, zipfile.ZIP_DEFLATED)
 
 
 def _code_pages(app: Sphinx) -> Iterator[tuple[str, dict, str]]:
-    """The code of the exhibits as pages of the book, at the very commit the book was built from."""
-    for module in sorted({exhibit.make.__module__ for exhibit in report.EXHIBITS.values()}):
+    """The code of the exhibits and of their numbers as pages of the book, at the very commit the book was built from."""
+    for module in sorted({exhibit.make.__module__ for exhibit in report.EXHIBITS.values()} | {*record.MODULES}):
         file = f"{module.replace('.', '/')}.py"
         formatter = HtmlFormatter(linespans="line", wrapcode=True)
         code = highlight((ROOT / file).read_text(encoding="utf-8"), PythonLexer(), formatter)
         body = f'<section><h1>{file}</h1><div class="source">{code}</div></section>'
-        page = f"code/{module.rpartition('.')[2]}"
-        yield page, {"parents": [], "title": file, "body": body, "meta": {}, "metatags": ""}, "page.html"
+        yield record.code_page(module), _context(file, body), "page.html"
+
+
+def _context(title: str, body: str) -> dict:
+    return {"parents": [], "title": escape(title), "body": body, "meta": {}, "metatags": ""}
+
+
+def _record_pages(app: Sphinx) -> Iterator[tuple[str, dict, str]]:
+    """The pages that numbers lead to. They are in no table of contents, and not in the index of the search."""
+    for page, title, body in record.pages(app.config.html_theme_options.get("repository_url")):
+        yield page, _context(title, body), "page.html"
+
+
+def _lead_to_records(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Let the numbers of a page's tables lead to the pages of their records."""
+    for raw in list(doctree.findall(nodes.raw)):
+        if raw.get("format") == "html" and 'class="record"' in raw.astext():
+            raw.replace_self(nodes.raw("", record.linked(raw.astext(), docname), format="html"))
 
 
 def _boxes(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -174,9 +199,11 @@ def setup(app: Sphinx) -> dict:
     """The extension, for Sphinx."""
     app.connect("config-inited", _configure)
     app.connect("html-collect-pages", _code_pages)
+    app.connect("html-collect-pages", _record_pages)
     app.add_directive("exhibit", ExhibitDirective)
     app.connect("doctree-resolved", _boxes)
     app.connect("doctree-resolved", _glue)
+    app.connect("doctree-resolved", _lead_to_records)
     app.connect("html-page-context", _mend, priority=900)
     app.connect("build-finished", _finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

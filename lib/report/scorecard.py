@@ -37,7 +37,7 @@ STATES = (AGREES, DIFFERS, "stale", "failed", "missing", "not in the grid", "quo
 # Our side of a printed number.
 OURS = (
     "ours", "low", "high", "difference", "difference_low", "difference_high", "close", "our_dataset", "our_width", "recipe",
-    "scale", "seeds", "n", "source", "state",
+    "scale", "seeds", "n", "source", "state", "records",
 )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def numbers(scale: str = "auto") -> pd.DataFrame:
     interval, of images and trainings: `intervals.estimate`), `difference` (ours minus the paper's) with its interval
     `difference_low` and `difference_high`, in which the paper's number has the spread of one training as well, `close` (that
     interval lies within 3 points of 0), `our_dataset`, `our_width`, `recipe` (of several of that width that of the longest
-    training), `scale`, `seeds` (how many), `n` (images), `source`, and
+    training), `scale`, `seeds` (how many), `n` (images), `source`, `records` (as `results.record_of` names them), and
 
     `state`: `agrees` where the interval of the difference holds 0, or, of what is measured without chance, where ours is the
     paper's as printed; else `differs`; `stale`, `failed` or `missing`, to be computed; `not in the grid`, where that scale
@@ -75,7 +75,10 @@ def like_with_like(scale: str = "auto") -> pd.DataFrame:
     """
     printed = distinct(results.published())
     printed = printed[printed["training"].isin(["standard", "pgd"]) & printed["widen_factor"].notna()]
-    columns = [*results.published().columns, *(name for name in OURS if name not in ("our_width", "recipe", "source"))]
+    columns = [
+        *results.published().columns,
+        *(name for name in OURS if name not in ("our_width", "recipe", "source", "records")),
+    ]
     rows = []
     for name in ("paper", "laptop") if scale == "auto" else (scale,):
         records = results.load(name)
@@ -167,6 +170,7 @@ def _ours(row, computed: list[_Computed]) -> dict:
 def _compared(row, rows: pd.DataFrame, spreads: dict) -> dict:
     first = rows.iloc[0]
     about = {"our_dataset": first["dataset"], "our_width": first["widen_factor"], "scale": first["scale"]}
+    about["records"] = tuple(results.records_of(rows))
     valued = rows[rows["value"].notna()]
     if valued.empty:
         return {**about, "state": min(rows["status"])}  # failed < stale

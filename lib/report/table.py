@@ -1,6 +1,7 @@
 """A table is values: cells hold numbers, columns say how they are written, and one writer makes Markdown and CSV of both."""
 
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ class Number:
 
     `low`, `high`: its 95% interval. `half`: half the range over several seeds. `paper`: what the paper prints. `status`: why
     there is none, "stale" or "failed"; otherwise it is not computed. `form`: how it is written, where not as its column is.
+    `records`: those that it is of, as `results.record_of` names them.
     """
 
     value: float = math.nan
@@ -29,6 +31,7 @@ class Number:
     paper: float = math.nan
     status: str = ""
     form: str = ""
+    records: tuple[str, ...] = ()
 
     @property
     def there(self) -> bool:
@@ -124,8 +127,13 @@ class Table:
         return pd.DataFrame(rows or [[MISSING] * len(self.columns)], columns=[column.title for column in self.columns])
 
     def markdown(self) -> str:
-        """The table as Markdown, words to the left and numbers to the right."""
-        return self.text.to_markdown(index=False, colalign=[column.align for column in self.columns], disable_numparse=True)
+        """The table as Markdown, words to the left and numbers to the right; a number leads to the records that it is of."""
+        shown = self.text
+        for place, column in enumerate(self.columns):
+            for line, row in enumerate(self.rows):
+                if isinstance(row[place], Number) and row[place].there and not column.write:
+                    shown.iat[line, place] = linked(column.text(row[place]), row[place].records)
+        return shown.to_markdown(index=False, colalign=[column.align for column in self.columns], disable_numparse=True)
 
     def values(self) -> pd.DataFrame:
         """The values, one column a heading; what is known of a number besides has columns of its own."""
@@ -134,6 +142,8 @@ class Table:
             cells = [row[place] for row in self.rows]
             numbers = [cell for cell in cells if isinstance(cell, Number)]
             found[column.heading] = [cell.value if isinstance(cell, Number) else _plain(cell, column) for cell in cells]
+            if any(number.records for number in numbers):
+                found[f"{column.heading}, records"] = ["; ".join(getattr(cell, "records", ())) for cell in cells]
             for name in ("low", "high", "half", "paper", "status"):
                 if any(getattr(number, name) == getattr(number, name) and getattr(number, name) != "" for number in numbers):
                     found[f"{column.heading}, {name}"] = [getattr(cell, name, None) for cell in cells]
@@ -142,6 +152,18 @@ class Table:
     def csv(self) -> str:
         """The values as a CSV file."""
         return as_csv(self.values())
+
+
+def linked(text: str, of: Sequence[str]) -> str:
+    """Text whose number leads to its record, or to the folder that holds those of all seeds.
+
+    The address is the file's, from a notebook's folder; in the book it is made that of the record's page.
+    """
+    if not of:
+        return text
+    folder = os.path.commonpath(of)
+    number, bracket, rest = text.partition(" (")
+    return f'<a class="record" href="../results/{folder}">{number}</a>{bracket}{rest}'
 
 
 def _plain(cell: object, column: Column) -> object:

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 
 from lib.report.table import NOT_IN_PAPER, Column, Number
-from lib.store import grid
+from lib.store import grid, results
 from lib.store.intervals import Estimate, estimate, interval, spread_of
 
 PALETTE = sns.color_palette("colorblind")
@@ -35,7 +35,7 @@ def paper_eps(dataset: str) -> float:
 def over_seeds(
     ours: pd.DataFrame, training: str, metric: str, split: str = "test", by: str | list[str] = "transform"
 ) -> pd.DataFrame:
-    """Values, their mean, lowest and highest over seeds, n, status and spread of trainings, by transform.
+    """Values, their mean, lowest and highest over seeds, n, status, records and spread of trainings, by transform.
 
     The status is read where no value is: `failed` or `stale`.
 
@@ -52,6 +52,7 @@ def over_seeds(
             "seeds": grouped["value"].count(),
             "n": grouped["n"].first(),
             "status": grouped["status"].min(),  # failed < recorded < stale; read where there is no value
+            "records": [tuple(results.records_of(group)) for _, group in grouped],
             # How far trainings of this quantity lie apart, where that is known.
             "spread": [spread_of(ours.attrs.get("spreads", {}), training, metric, split)] * grouped.ngroups,
         }
@@ -98,6 +99,13 @@ def at_our_width(ours: pd.DataFrame, widths: pd.DataFrame, quantity: tuple[str, 
 def measured_values(measured: pd.DataFrame, metric: str) -> pd.Series:
     """What was measured of each transform; NaN where the measurement is stale."""
     return measured[measured["metric"] == metric].set_index("transform")["value"]
+
+
+def measured_numbers(measured: pd.DataFrame, metric: str) -> dict[str, Number]:
+    """As `measured_values`, with the records that they are of."""
+    rows = measured[(measured["metric"] == metric) & measured["value"].notna()]
+    groups = rows.groupby("transform", sort=False)
+    return {name: Number(float(group["value"].iloc[0]), records=tuple(results.records_of(group))) for name, group in groups}
 
 
 def share_intervals(rows: pd.DataFrame, column: str) -> list[tuple[float, float]]:
@@ -147,7 +155,7 @@ def our_number(found: pd.DataFrame, key: str | tuple, theirs: float = np.nan) ->
         return Number(status=row["status"])
     about = row_estimate(row)
     half = (row["high"] - row["low"]) / 2 if row["seeds"] > 1 else np.nan
-    return Number(float(row["mean"]), about.low, about.high, half, float(theirs))
+    return Number(float(row["mean"]), about.low, about.high, half, float(theirs), records=row["records"])
 
 
 def accuracy(heading: str, **how) -> Column:

@@ -88,12 +88,22 @@ def badge(ours: pd.DataFrame) -> str:
         parts.append(f"{of} computed")
     parts += map(words, sorted(set(ours["device"])))
     parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
-    if "commit" in ours and any(map(_is_dirty, ours["commit"])):
+    for (count, where), names in _alike(ours.attrs.get("more_seeds", {})).items():
+        parts.append(
+            f"{', '.join(map(transform_label, names))}: {count} seeds are recorded, and `{where}` shows the mean over them, "
+            f"which differs from these numbers"
+        )
+    if "commit" in ours and any(map(is_dirty, ours["commit"])):
         parts.append("some records are of code with uncommitted changes")
     return " · ".join(parts)
 
 
-def _is_dirty(commit: object) -> bool:
+def _alike(more: Mapping[str, tuple[int, str]]) -> dict[tuple[int, str], list[str]]:
+    return {value: [name for name, each in more.items() if each == value] for value in more.values()}
+
+
+def is_dirty(commit: object) -> bool:
+    """Whether a record's commit says that its code had changes that were not committed."""
     return str(commit).endswith("-dirty")  # of a cell without a record the commit is missing
 
 
@@ -106,9 +116,7 @@ def stamp(frames: Sequence[pd.DataFrame]) -> str:
     dates = sorted({words(date[:10]) for date in rows["date"]})
     scales, sources, devices = ("; ".join(map(words, sorted(set(rows[name])))) for name in ("scale", "source", "device"))
     days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
-    dirty = (
-        " -dirty: of that commit's code with changes that were not committed." if any(map(_is_dirty, rows["commit"])) else ""
-    )
+    dirty = " -dirty: of that commit's code with changes that were not committed." if any(map(is_dirty, rows["commit"])) else ""
     said = f"Records behind this page: scale {scales}. Data: {sources}. Device: {devices}. Commit {commits}."
     return f"{said}{dirty} Computed {days}."
 

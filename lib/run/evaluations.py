@@ -1,6 +1,7 @@
 """What is taken of a trained model: one function a kind of evaluation."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -19,9 +20,7 @@ def evaluate(run: Run, name: str, model: nn.Module, device: torch.device) -> Non
     metrics, outcomes, sources = {}, {}, set()
     for split, size in resolved["sizes"].items():
         x, y, source = material.images_of(run, split, size, device)
-        kind = next((kind for kind in _KINDS if kind in resolved), "")
-        evaluated = _KINDS.get(kind, _evaluated)
-        named = evaluated(run, name, resolved, model, x, y, f"{run}, {name} on {split}")
+        named = outcomes_of(run, name, resolved, model, x, y, f"{run}, {name} on {split}")
         metrics[split] = {metric: bits.double().mean().item() for metric, bits in named.items()}
         outcomes[split] = {metric: records.pack(bits) for metric, bits in named.items()}
         sources.add(source)
@@ -31,6 +30,16 @@ def evaluate(run: Run, name: str, model: nn.Module, device: torch.device) -> Non
         content["engine"] = attacks.engine_of(model, x[:1])
     seconds = time.monotonic() - began
     records.write(run, name, content, seconds=seconds, device=device, source=", ".join(sorted(sources)))
+
+
+def outcomes_of(run: Run, name: str, resolved: dict, model: nn.Module, x, y, description: str) -> dict[str, torch.Tensor]:
+    """By metric, a truth value for each image: what the evaluation `name` with the settings `resolved` finds on `x` and `y`."""
+    return kind_of(resolved)(run, name, resolved, model, x, y, description)
+
+
+def kind_of(resolved: dict) -> Callable:
+    """The function that takes an evaluation with these settings."""
+    return next((function for kind, function in _KINDS.items() if kind in resolved), _evaluated)
 
 
 def _attacked(resolved, model, x, y, description) -> tuple[evaluation.Evaluation, attacks.ThreatModel | None]:

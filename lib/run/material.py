@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -113,12 +114,35 @@ def keep_weights(run: Run) -> bool:
     return written
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Outcomes of the same images, recorded and found again: two shares in percent, and how many images differ either way."""
+
+    images: int
+    recorded: float
+    found: float
+    more: int  # true now, and not in the record
+    fewer: int
+
+    @staticmethod
+    def of(recorded: torch.Tensor, found: torch.Tensor) -> "Compared":
+        """Both: a truth value for each image."""
+        shares = (100 * bits.double().mean().item() for bits in (recorded, found))
+        return Compared(len(found), *shares, int((found & ~recorded).sum()), int((recorded & ~found).sum()))
+
+    @property
+    def by_rounding(self) -> bool:
+        """Whether another processor's rounding explains the images that differ: it tips them either way, alike. An exact sign
+        test must not find that one side has more (p < .001).
+        """
+        return not (self.more + self.fewer) or bool(binomtest(self.more, self.more + self.fewer).pvalue >= CHANCE)
+
+
 def check_kept(run: Run, images: int = 500) -> None:
     """Attack the kept weights of `run` as its record `pgd` says, on the first so many test images, and compare image by image.
 
-    Another processor's rounding tips images either way. So of those on which the two outcomes differ, an exact sign test must
-    not find that one side has more (p < .001). RecordError, with the numbers, where it does: these weights do not give the
-    record. FileNotFoundError where no weights are kept, or no such record is.
+    RecordError, with the numbers, where rounding does not explain the images that differ (`Compared.by_rounding`): these
+    weights do not give the record. FileNotFoundError where no weights are kept, or no such record is.
     """
     record = records.read(run, "pgd")
     resolved = record["settings"]["evaluation"]
@@ -129,14 +153,12 @@ def check_kept(run: Run, images: int = 500) -> None:
         weights.load(run), x[:images], y[:images], threat_model, generator=generator, description=f"{run}, attacked again"
     ).outcomes()
     for metric, outcome in found.items():
-        recorded = records.unpack(record["outcomes"]["test"][metric], record["sizes"]["test"])[:images]
-        more, fewer = int((outcome & ~recorded).sum()), int((recorded & ~outcome).sum())
-        if more + fewer and binomtest(more, more + fewer).pvalue < CHANCE:
-            ours, theirs = (f"{100 * bits.double().mean():.1f}%" for bits in (outcome, recorded))
+        both = Compared.of(records.unpack(record["outcomes"]["test"][metric], record["sizes"]["test"])[:images], outcome)
+        if not both.by_rounding:
             raise records.RecordError(
-                f"{weights.path(run)} does not give its record: on {len(outcome)} images {metric} is {ours}, recorded "
-                f"{theirs}; {more} stand that fell, {fewer} fall that stood. The record stays; delete the file to have it "
-                f"written again"
+                f"{weights.path(run)} does not give its record: on {both.images} images {metric} is {both.found:.1f}%, "
+                f"recorded {both.recorded:.1f}%; {both.more} stand that fell, {both.fewer} fall that stood. The record stays; "
+                f"delete the file to have it written again"
             )
 
 

@@ -17,15 +17,19 @@ BINS = 64  # of a pixel histogram, over [0, 1]
 
 def measure(item: Measurement) -> None:
     """Measure the quantity, on test images or in a space, and record it."""
-    settings = grid.settings(item)
     began = time.monotonic()
-    if item.quantity in _OF_CLASSES:
-        content, source = {"metrics": {}, "sizes": {}, "table": _OF_CLASSES[item.quantity](settings)}, "simulated"
-    elif item.dataset in grid.spaces():
-        content, source = _measured_in_space(item, settings), f"simulated, uniform on the unit {item.dataset}"
-    else:
-        content, source = _measured_of_images(item, settings)
+    content, source = measured(item)
     records.write(item, "measured", content, seconds=time.monotonic() - began, device=torch.device("cpu"), source=source)
+
+
+def measured(item: Measurement) -> tuple[dict, str]:
+    """(what its record holds, where the images or the numbers come from)."""
+    settings = grid.settings(item)
+    if item.quantity in _OF_CLASSES:
+        return {"metrics": {}, "sizes": {}, "table": _OF_CLASSES[item.quantity](settings)}, "simulated"
+    if item.dataset in grid.spaces():
+        return _measured_in_space(item, settings), f"simulated, uniform on the unit {item.dataset}"
+    return _measured_of_images(item, settings)
 
 
 def _measured_of_images(item: Measurement, settings: dict) -> tuple[dict, str]:

@@ -17,7 +17,7 @@ from lib.store.records import RecordError
 IN_PERCENT = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions", "certified_error", "moved_by_pgd")
 COLUMNS = (
     "scale", "dataset", "transform", "model", "widen_factor", "training", "train_size", "recipe", "seed",
-    "evaluation", "split", "metric", "value", "n", "status", "source", "device", "commit", "date",
+    "evaluation", "split", "metric", "value", "n", "status", "source", "device", "commit", "date", "key",
 )  # fmt: skip
 
 
@@ -41,6 +41,7 @@ def _rows(item: Item, name: str, shown_by: str | None) -> list[dict]:
         "evaluation": name,
         "status": state,
         **{field: record[field] for field in ("source", "device", "commit", "date")},
+        "key": item.key,
     }
     if state == "failed":
         if name != "training":
@@ -55,6 +56,19 @@ def _rows(item: Item, name: str, shown_by: str | None) -> list[dict]:
             shown = value * (100 if metric.startswith(IN_PERCENT) else 1) if state == "recorded" else np.nan
             rows.append({**base, "split": split, "metric": metric, "value": shown, "n": record["sizes"][split]})
     return rows
+
+
+def record_of(item: Item, name: str) -> str:
+    """Where the record `name` of `item` lies in the folder of records: `laptop/mnist/…/seed0/pgd.json`."""
+    return str(records.path(item, name).relative_to(records.folder()))
+
+
+def records_of(rows: pd.DataFrame) -> list[str]:
+    """As `record_of`, the records that rows of `frame` are of, each once; none of rows without a key."""
+    rows = rows[rows["key"].notna() & rows["value"].notna()]
+    return list(dict.fromkeys(
+        f"{row.scale}/{row.key}{'' if row.evaluation == 'measured' else f'/{row.evaluation}'}.json" for row in rows.itertuples()
+    ))  # fmt: skip
 
 
 def frame(items: list[Item], shown_by: str | None = None) -> pd.DataFrame:
@@ -147,8 +161,8 @@ def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd
     """The records that the exhibit shows, as `frame` gives them, one scale and one CIFAR10 set only.
 
     Evaluations that other exhibits take of the same runs are left out, and not missed. `attrs` says what the records are
-    out of: `exhibit`, `scale`, `expected` and `complete` (numbers of runs), `command`, which computes what is missing, and
-    `spreads`, how far trainings lie apart.
+    out of: `exhibit`, `scale`, `expected` and `complete` (numbers of runs), `command`, which computes what is missing,
+    `spreads`, how far trainings lie apart, and `more_seeds`, as the function of that name gives it.
     """
     items = choose(exhibit, scale, seeds=seeds)
     ours = frame(items, exhibit)
@@ -162,8 +176,27 @@ def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd
         "complete": complete,
         "command": f"python -m lib run {exhibit} --scale {items[0].scale if complete else first}",
         "spreads": spreads(items[0].scale),
+        "more_seeds": more_seeds(items),
     }
     return ours
+
+
+def more_seeds(items: list[Item]) -> dict[str, tuple[int, str]]:
+    """By transform, of the runs that other exhibits show with more seeds: how many are recorded, and the first such exhibit.
+
+    An exhibit shows what it declares: the mean over three seeds in one table, and the first seed in another, are two numbers.
+    """
+    shown = [item for item in items if isinstance(item, Run)]
+    twins = {replace(item, seed=0) for item in shown}
+    found: dict[Run, list[Run]] = {}
+    for run in _of_several_seeds(shown[0].scale) if shown else ():
+        if (twin := replace(run, seed=0)) in twins and records.status(run, "training") == "recorded":
+            found.setdefault(twin, []).append(run)
+    return {
+        twin.transform: (len(runs), grid.exhibits_of(beyond[0])[0])
+        for twin, runs in found.items()
+        if (beyond := [run for run in runs if run not in shown])
+    }
 
 
 def histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:
@@ -188,7 +221,7 @@ def tables(exhibit: str, scale: str = "auto", *, cifar10: str | None = None) -> 
     return _with_attrs(rows, [], exhibit, scale)
 
 
-_ABOUT = ("dataset", "transform", "model", "source", "device", "commit", "date", "scale", "status")
+_ABOUT = ("dataset", "transform", "model", "source", "device", "commit", "date", "scale", "status", "key")
 
 
 def _measured(exhibit: str, scale: str, cifar10: str | None = None) -> Iterator[tuple[dict, dict]]:
@@ -197,7 +230,17 @@ def _measured(exhibit: str, scale: str, cifar10: str | None = None) -> Iterator[
         if records.status(item, "measured") == "recorded":
             record = records.read(item, "measured")
             about = {field: record[field] for field in ("source", "device", "commit", "date", "scale")}
-            yield {"dataset": item.dataset, "transform": item.transform, "model": "", **about, "status": "recorded"}, record
+            yield (
+                {
+                    "dataset": item.dataset,
+                    "transform": item.transform,
+                    "model": "",
+                    **about,
+                    "status": "recorded",
+                    "key": item.key,
+                },
+                record,
+            )
 
 
 def _with_attrs(rows: list[dict], own: list[str], exhibit: str, scale: str) -> pd.DataFrame:
@@ -210,7 +253,8 @@ def outcomes(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> 
     """What became of each image under the attacks of the exhibit that are against the label alone: one row an image.
 
     Columns `transform`, `seed`, `metric`, `image` (its place among the images attacked, the same for every attack of one
-    size) and `held`: still classified as its label. Stale and failed records are left out. `attrs` as `select` has them.
+    size), `held`: still classified as its label, and `record`: as `record_of` names it. Stale and failed records are left
+    out. `attrs` as `select` has them.
     """
     rows = []
     for item in choose(exhibit, scale, seeds=seeds):
@@ -219,12 +263,12 @@ def outcomes(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> 
                 continue
             record = records.read(item, name)
             size = record["sizes"]["test"]
-            about = {"transform": item.transform, "seed": item.seed, "image": range(size)}
+            about = {"transform": item.transform, "seed": item.seed, "image": range(size), "record": record_of(item, name)}
             rows += [
                 pd.DataFrame({**about, "metric": metric, "held": records.unpack(packed, size).numpy()})
                 for metric, packed in record["outcomes"]["test"].items()
             ]
-    columns = ["transform", "seed", "metric", "image", "held"]
+    columns = ["transform", "seed", "metric", "image", "held", "record"]
     found = pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
     found.attrs = select(exhibit, scale, seeds=seeds).attrs
     return found

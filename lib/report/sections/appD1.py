@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from lib.report.exhibit import exhibit, measurements, published, runs
-from lib.report.table import NOT_IN_PAPER, Column, Table
+from lib.report.table import NOT_IN_PAPER, Column, Number, Table
 from lib.report.values import (
     BOXED,
     UNBOXED,
     accuracy,
     listed,
+    measured_numbers,
     measured_values,
     our_number,
     out_of_the_box,
@@ -38,15 +39,15 @@ def perturbable_volume_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFra
     for name, measured in sets.items():
         theirs = paper[paper["dataset"] == name]
         printed = theirs.set_index("transform")["value"]
-        values = measured_values(measured, "log2_perturbable_volume")
+        values = measured_numbers(measured, "log2_perturbable_volume")
         label = set_name(measured["dataset"].iloc[0] if len(measured) else name)
         eps = paper_eps(name)
         pixels = 3 * 32 * 32 if name == "cifar10" else 28 * 28
         possible = pixels * np.log2(eps), pixels * np.log2(2 * eps)
         for transform in listed(measured, theirs):
-            value = values.get(transform, np.nan)
+            value = values.get(transform, Number())
             theirs_here = printed.get(transform, np.nan)
-            rows.append((label, transform_label(transform), theirs_here, value, np.trunc(value), possible))
+            rows.append((label, transform_label(transform), theirs_here, value, np.trunc(value.value), possible))
     return Table(columns, rows)
 
 

@@ -13,8 +13,8 @@ from scipy.stats import rankdata, spearmanr
 from lib import geometry
 from lib.report.exhibit import exhibit, measurements, published, runs, tables
 from lib.report.plot import STYLE, error_bar, footer, not_yet
-from lib.report.table import Column, Table
-from lib.report.values import PALETTE, listed, measured_values, over_seeds, paper_values
+from lib.report.table import Column, Number, Table
+from lib.report.values import PALETTE, listed, measured_numbers, measured_values, over_seeds, paper_values
 from lib.report.words import set_name, to_compute, transform_label
 from lib.store import grid
 
@@ -79,7 +79,7 @@ def linf_table(sets: Sequence[pd.DataFrame]) -> Table:
         label = set_name(measured["dataset"].iloc[0] if len(measured) else grid.exhibit(measured.attrs["exhibit"])["dataset"])
         images = measured.groupby("transform")["n"].first()
         for transform in listed(measured):
-            found = [measured_values(measured, metric).get(transform, np.nan) for metric in quantities]
+            found = [measured_numbers(measured, metric).get(transform, Number()) for metric in quantities]
             rows.append((label, transform_label(transform), *found, images.get(transform, np.nan)))
     return Table([Column("data set"), Column("variant"), *quantities.values(), Column("images", "g")], rows)
 

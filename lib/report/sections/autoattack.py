@@ -4,7 +4,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from lib.report.exhibit import exhibit, outcomes
-from lib.report.sections.strength import by_attack
+from lib.report.sections.strength import by_attack, records_by_attack
 from lib.report.table import Column, Number, Table
 from lib.report.values import extent, listed
 from lib.report.words import to_compute, transform_label
@@ -28,7 +28,7 @@ def both_attacks(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 def autoattack_table(outcomes: pd.DataFrame) -> Table:
     """Robust accuracy in percent under the paper's attack and under AutoAttack, with 95% intervals of the images."""
-    found = both_attacks(outcomes)
+    found, of = both_attacks(outcomes), records_by_attack(outcomes)
     columns = [Column("variant"), *(Column(name, ".1f", interval=True) for name in ("the paper's PGD", "AutoAttack"))]
     columns += [Column("difference", "+.1f"), Column("images", "g")]
     rows = []
@@ -37,7 +37,9 @@ def autoattack_table(outcomes: pd.DataFrame) -> Table:
             rows.append((transform_label(name), Number(), Number(), Number(), Number()))
             continue
         row = found.loc[name]
-        numbers = [Number(row[attack], *interval(row[attack], int(row["n"]))) for attack in _BOTH]
+        numbers = [
+            Number(row[attack], *interval(row[attack], int(row["n"])), records=of.get((name, attack), ())) for attack in _BOTH
+        ]
         rows.append((transform_label(name), *numbers, Number(row["autoattack"] - row["reference"]), Number(row["n"])))
     return Table(columns, rows)
 

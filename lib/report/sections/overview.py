@@ -51,7 +51,7 @@ def numbers_table(found: pd.DataFrame) -> Table:
     rows = []
     for row in found.itertuples():
         form = f".{_OURS_DECIMALS.get(row.metric, 2)}f"
-        ours = Number(row.ours, row.low, row.high, form=form)
+        ours = Number(row.ours, row.low, row.high, form=form, records=row.records if isinstance(row.records, tuple) else ())
         rows.append(
             (
                 exhibit_label(row.exhibit), _set(row.dataset, row.our_dataset),

@@ -29,9 +29,13 @@ def own_settings_table(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFr
         row: list[object] = [transform_label(name)]
         for theirs, mine, less in found:
             value = theirs.get(name, np.nan)
-            row += [value, our_number(mine, name, value), Number(our_number(less, name).value)]
+            row += [value, our_number(mine, name, value), _alone(our_number(less, name))]
         rows.append(row)
     return Table(columns, rows)
+
+
+def _alone(number: Number) -> Number:
+    return Number(number.value, records=number.records)
 
 
 def own_settings_seen(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> str:

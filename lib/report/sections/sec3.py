@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -20,6 +21,7 @@ from lib.report.values import (
     both_footprints,
     extent,
     listed,
+    measured_numbers,
     our_number,
     over_seeds,
     paper_values,
@@ -125,11 +127,11 @@ def footprint_table(
     toward zero. Distances are ratios to the original's inter-class distance: the scale factors of Table 1.
     """
     theirs = paper_volumes[paper_volumes["dataset"] == "mnist"].set_index("transform")["value"]
-    mine = volumes.set_index("transform")["value"]
+    mine = measured_numbers(volumes, "log2_perturbable_volume")
     rows = _footprint_rows("log2 perturbable volume", mine, theirs, (".0f", ".2f"))
     factors = paper_distances[paper_distances["metric"] == "scale_factor"].set_index("transform")["value"]
-    mine = distances.set_index("transform")["value"]
-    ratios = mine / mine.get("original", np.nan)
+    mine = measured_numbers(distances, "inter_class_distance")
+    ratios = {name: _ratio(number, mine["original"]) for name, number in mine.items() if "original" in mine}
     factors = factors[factors.index.str.startswith("rescale-to-")].rename(lambda name: name.removeprefix("rescale-to-"))
     rows += _footprint_rows("inter-class distance over the original's", ratios, factors, (".3f", ".4f"))
     columns = [Column("quantity"), Column("paper", ".1f", absent=NOT_IN_PAPER)]
@@ -137,17 +139,21 @@ def footprint_table(
     return Table(columns, rows)
 
 
-def _footprint_rows(label: str, ours: pd.Series, theirs: pd.Series, forms: tuple[str, str]) -> list[tuple]:
+def _ratio(number: Number, base: Number) -> Number:
+    return Number(number.value / base.value, records=number.records)
+
+
+def _footprint_rows(label: str, ours: Mapping[str, Number], theirs: pd.Series, forms: tuple[str, str]) -> list[tuple]:
     """A row a size of the filter that is printed or measured; the volumes of sizes that the paper does not print come last."""
     sizes = dict.fromkeys(
-        int(name.rpartition("-")[2]) for name in [*theirs.index, *ours.index] if re.fullmatch(r"smooth(-square)?-\d+", name)
+        int(name.rpartition("-")[2]) for name in [*theirs.index, *ours] if re.fullmatch(r"smooth(-square)?-\d+", name)
     )
     rows = []
     for size in sizes:
         paper = theirs.get(f"smooth-{size}", np.nan)
-        column, square = (ours.get(f"smooth-{footprint}{size}", np.nan) for footprint in ("", "square-"))
-        numbers = (Number(paper, form=forms[0]), *(Number(value, form=forms[1]) for value in (column, square)))
-        rows.append((f"{label}, smooth {size}", *numbers, _nearer(paper, column, square)))
+        both = [ours.get(f"smooth-{footprint}{size}", Number()) for footprint in ("", "square-")]
+        numbers = (Number(paper, form=forms[0]), *(replace(number, form=forms[1]) for number in both))
+        rows.append((f"{label}, smooth {size}", *numbers, _nearer(paper, *(number.value for number in both))))
     return rows
 
 

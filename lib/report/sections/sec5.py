@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from lib.report.exhibit import exhibit, measurements, published, runs
 from lib.report.plot import STYLE, error_bar, footer, looks_of, not_yet
-from lib.report.table import NOT_IN_PAPER, Column, Table
+from lib.report.table import NOT_IN_PAPER, Column, Number, Table
 from lib.report.values import (
     ACCURACIES,
     BOXED,
@@ -20,6 +20,7 @@ from lib.report.values import (
     accuracy,
     extent,
     listed,
+    measured_numbers,
     measured_values,
     our_number,
     out_of_the_box,
@@ -79,7 +80,7 @@ def equal_distance_table(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.
 
     `distances`: measured distances and solved factors. A smoothed set has no factor. "–" marks what is not computed.
     """
-    measured, factors = (measured_values(distances, metric) for metric in ("inter_class_distance", "scale_factor"))
+    measured, factors = (measured_numbers(distances, metric) for metric in ("inter_class_distance", "scale_factor"))
     theirs = {name: rows.set_index("transform")["value"] for name, rows in paper.groupby("metric")}
     robust = over_seeds(ours, "pgd", "robust_accuracy")
     columns = [
@@ -90,8 +91,8 @@ def equal_distance_table(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.
     rows = []
     for transform in listed(paper, ours):
         target = transform.rpartition("rescale-to-")[2]
-        found = (theirs["scale_factor"].get(transform, np.nan), factors.get(transform, np.nan))
-        distance = (theirs["inter_class_distance"].get(target, np.nan), measured.get(transform, np.nan))
+        found = (theirs["scale_factor"].get(transform, np.nan), factors.get(transform, Number()))
+        distance = (theirs["inter_class_distance"].get(target, np.nan), measured.get(transform, Number()))
         value = theirs["robust_accuracy"].get(transform, np.nan)
         scaled = found if transform != target else (None, None)
         rows.append((transform_label(transform), *distance, *scaled, value, our_number(robust, transform, value)))

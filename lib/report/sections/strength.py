@@ -1,6 +1,6 @@
 """The strength of the attack: the suite, the checks for gradient masking, and robust accuracy against eps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib as mpl
 import numpy as np
@@ -43,13 +43,20 @@ def by_attack(outcomes: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
+def records_by_attack(outcomes: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:
+    """By transform and attack, the records that its outcomes are of."""
+    named = outcomes.assign(metric=outcomes["metric"].str.removeprefix("robust_accuracy_"))
+    groups = named.dropna(subset="record").groupby(["transform", "metric"])["record"]
+    return {key: tuple(dict.fromkeys(group)) for key, group in groups}
+
+
 def strength_table(outcomes: pd.DataFrame) -> Table:
     """Robust accuracy in percent under each attack of the suite, and in brackets its difference from the paper's attack.
 
     `outcomes`: as `results.outcomes` gives them; all attacks are on the same images. The last row is the worst case: an image
     counts only if it withstands every attack there is a record of, two at least.
     """
-    held, transforms = by_attack(outcomes), listed(outcomes)
+    held, transforms, of = by_attack(outcomes), listed(outcomes), records_by_attack(outcomes)
     rows = []
     for attack, (name, what) in {**ATTACKS, "together": ("all of them together", "")}.items():
         label = f"{name}: {what}" if what else name
@@ -59,7 +66,8 @@ def strength_table(outcomes: pd.DataFrame) -> Table:
             if len(found.columns) > 1:
                 found = found.assign(together=found.all(axis=1))
             reference = 100 * found["reference"].mean() if "reference" in found and attack != "reference" else np.nan
-            row.append(Number(100 * found[attack].mean(), paper=reference) if attack in found else Number())
+            mine = Number(100 * found[attack].mean(), paper=reference) if attack in found else Number()
+            row.append(replace(mine, records=of.get((transform, attack), ())))
         rows.append(row)
     return Table(
         [Column("attack"), *(Column(transform_label(name), ".1f", delta=True, quiet=True) for name in transforms)], rows

@@ -1,0 +1,193 @@
+"""The pages of the records: one for each network and its training, with every seed, and one for each measurement.
+
+Every number of ours in a table leads there. They are made when the book is built. They stand in no table of contents, and
+Sphinx does not index them for the search. What a record says is text: Jinja escapes all of it.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sphinx.util.osutil import relative_uri
+
+from lib import training
+from lib.report.words import is_dirty, set_name, transform_label
+from lib.run import checking
+from lib.store import grid, records, results, schema, weights
+from lib.store.grid import Item, Measurement, Run
+from lib.store.intervals import Spreads, estimate, spread_of
+
+FOLDER = "record"  # of the pages, in the built book
+FILES = "records"  # of the files: the records themselves, and the tables of the exhibits
+# The modules whose functions compute a number. They are pages of the book, as those of the exhibits are.
+MODULES = ("lib.attacks", "lib.certified", "lib.evaluation", "lib.run.evaluations", "lib.run.measurements", "lib.training")
+
+
+def place(path: str) -> tuple[str, str]:
+    """(page, anchor) of a record, or of the folder of a run or of its seeds: `laptop/mnist/…/default/seed0/pgd.json`."""
+    parts = path.removesuffix(".json").split("/")
+    if parts[1:2] == ["measured"]:
+        return "/".join((FOLDER, *parts)), ""
+    return "/".join((FOLDER, *parts[:7])), "-".join(parts[7:])
+
+
+def linked(html: str, here: str) -> str:
+    """HTML of the page `here` whose links to records, `../results/…`, lead to the records' pages."""
+
+    def page(found: re.Match) -> str:
+        target, anchor = place(found[1])
+        return f'<a class="record" href="{relative_uri(f"{here}.html", f"{target}.html")}{f"#{anchor}" if anchor else ""}"'
+
+    return re.sub(r'<a class="record" href="\.\./results/([^"]+)"', page, html)
+
+
+def code_page(module: str) -> str:
+    """The page of a module's code."""
+    return f"code/{module.rpartition('.')[2]}"
+
+
+def every() -> dict[str, list[Item]]:
+    """By page, the runs (of the seeds there are) or the measurement that it is of: all that there is a record of."""
+    found: dict[str, list[Item]] = {}
+    for scale in grid.SCALES:
+        items = {item: None for name in grid.CIFAR10_SETS for item in grid.all_runs(scale, cifar10=name, stretches=True)}
+        for item in items:
+            if _recorded(item):
+                found.setdefault(place(results.record_of(item, _recorded(item)[0]))[0], []).append(item)
+    return found
+
+
+def _recorded(item: Item) -> list[str]:
+    return [name for name in grid.records(item) if records.path(item, name).is_file()]
+
+
+def pages(repository: str | None) -> Iterator[tuple[str, str, str]]:
+    """(page, title, HTML) of each. `repository`: the web page of the repository, where there is one."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    template = environment.get_template("record.html.jinja")
+    spreads: dict[str, Spreads] = {}
+    for page, items in every().items():
+        title, about = _title(items[0])
+        scale = items[0].scale
+        if scale not in spreads:
+            spreads[scale] = results.spreads(scale)
+        seeds = [_of_item(item, page, repository, spreads[scale]) for item in items]
+        text = template.render(title=title, about=about, scale=scale, seeds=seeds, mean=_means(items, spreads[scale]))
+        yield page, title, text
+
+
+def files() -> Iterator[tuple[str, Path]]:
+    """The files of all records that have a page, and how each is called: as it lies in the folder of records."""
+    for items in every().values():
+        for item in items:
+            for name in _recorded(item):
+                yield results.record_of(item, name), records.path(item, name)
+
+
+def _title(item: Item) -> tuple[str, str]:
+    what = f"{set_name(item.dataset) if item.dataset in grid.SET_NAMES else item.dataset}, {transform_label(item.transform)}"
+    if isinstance(item, Measurement):
+        return f"{item.quantity.replace('_', ' ')}: {what}", "A measurement, without training."
+    recipe = "" if item.recipe == "default" else f", recipe {item.recipe}"
+    network = f"{item.model}, w={item.widen_factor:g}, {item.training} training on {item.train_size:,} images{recipe}"
+    return f"{what}: {network}", "A network and its training, with all seeds that are recorded."
+
+
+def _of_item(item: Item, page: str, repository: str | None, spreads: Spreads) -> dict:
+    names = _recorded(item)
+    anchor = f"seed{item.seed}" if isinstance(item, Run) else ""
+    said = [_of_record(item, name, page, repository, spreads) for name in names]
+    return {"anchor": anchor, "key": item.key, "shown": ", ".join(grid.exhibits_of(item)), "records": said}
+
+
+def _of_record(item: Item, name: str, page: str, repository: str | None, spreads: Spreads) -> dict:
+    record, state = records.read(item, name), records.status(item, name)
+    file = results.record_of(item, name)
+    said = {
+        "device": record["device"],
+        "computed": f"{record['date'][:10]}, in {record['seconds']:,.1f} seconds",
+        "source": record["source"],
+        "seed": item.seed if isinstance(item, Run) else record["settings"].get("seed"),
+        "engine": record.get("engine"),
+        "versions": ", ".join(f"{package} {version}" for package, version in record["versions"].items()),
+        "sha256 of the data": ", ".join(f"{split} {digest}" for split, digest in record.get("data", {}).items()),
+        "weights": record.get("weights"),
+        "failed": record.get("failed"),
+    }
+    commit = record["commit"]
+    computes = [training.train] if name == "training" else checking.code_of(item, name)
+    kept = record["seconds"] <= checking.LONGEST if isinstance(item, Measurement) else weights.path(item).is_file()
+    return {
+        "name": name,
+        "anchor": f"seed{item.seed}-{name}" if isinstance(item, Run) else "measured",
+        "state": state,
+        "rows": _numbers(item, record, state, spreads),
+        "said": {label: schema.one_line(str(text)) for label, text in said.items() if text not in (None, "")},
+        "commit": commit,
+        "commit_page": f"{repository}/tree/{commit}" if repository and re.fullmatch("[0-9a-f]{7,40}", commit) else "",
+        "dirty": is_dirty(commit),
+        "file": relative_uri(f"{page}.html", f"{FILES}/{file}"),
+        "code": [_code(function, page) for function in computes],
+        "check": checking.check_command(item, name) if kept and name != "training" and state == "recorded" else "",
+        "anew": checking.anew_command(item, record),
+        "settings": json.dumps(record["settings"], indent=1, ensure_ascii=False),
+    }
+
+
+def _numbers(item: Item, record: dict, state: str, spreads: Spreads) -> list[dict]:
+    """One row a number of a record: what is recorded, its interval, and of how many images it is true."""
+    rows = []
+    for split, metrics in record.get("metrics", {}).items() if state == "recorded" else ():
+        for metric, value in metrics.items():
+            row = {"metric": metric.replace("_", " "), "split": split, "value": f"{value:,.6g}", "interval": "", "images": ""}
+            packed = record.get("outcomes", {}).get(split, {}).get(metric)
+            n = record["sizes"][split]
+            if packed is not None:
+                spread = spread_of(spreads, item.training, metric, split)
+                about = estimate([100 * value], n, spread)
+                row |= {"value": f"{100 * value:.2f}%", "interval": f"{about.low:.1f} to {about.high:.1f}"}
+                row["images"] = f"{int(records.unpack(packed, n).sum()):,} of {n:,}"
+            rows.append(row)
+    return rows
+
+
+def _means(items: list[Item], spreads: Spreads) -> list[dict]:
+    """Where several seeds are recorded, one row a number: its value in each, linked, and the mean with its interval."""
+    if len(items) < 2:
+        return []
+    found: dict[tuple[str, str, str], dict[str, tuple[float, int]]] = {}
+    for run in items:
+        for name in _recorded(run):
+            if name != "training" and records.status(run, name) == "recorded":
+                record = records.read(run, name)
+                for split, metrics in record["metrics"].items():
+                    for metric, value in metrics.items():
+                        at = found.setdefault((name, metric, split), {})
+                        at[f"seed{run.seed}"] = 100 * value, record["sizes"][split]
+    rows = []
+    for (name, metric, split), at in found.items():
+        spread = spread_of(spreads, items[0].training, metric, split)
+        about = estimate([value for value, _ in at.values()], min(n for _, n in at.values()), spread)
+        rows.append(
+            {
+                "metric": metric.replace("_", " "), "split": split, "of": len(at), "mean": f"{about.value:.2f}%",
+                "interval": f"{about.low:.1f} to {about.high:.1f}",
+                "seeds": [
+                    {"name": seed, "anchor": f"{seed}-{name}", "value": f"{value:.2f}%"} for seed, (value, _) in at.items()
+                ],
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _code(function: Callable, page: str) -> dict:
+    function = inspect.unwrap(function)
+    module, line = function.__module__, function.__code__.co_firstlineno
+    target = relative_uri(f"{page}.html", f"{code_page(module)}.html")
+    return {"name": f"{module}.{function.__name__}", "target": f"{target}#line-{line}"}
