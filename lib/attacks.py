@@ -95,7 +95,7 @@ def _check_ascent(loss: str, momentum: float, early_stop: bool, engine: str = "l
         raise ValueError(f"loss={loss!r}, momentum={momentum:g} needs early_stop=False and engine='lib'")
 
 
-def _ball(x: Tensor, eps: float, bounds: Sequence[float] | None) -> tuple[Tensor, Tensor]:
+def _ball(x: Tensor, eps: float | Tensor, bounds: Sequence[float] | None) -> tuple[Tensor, Tensor]:
     """The lowest and the highest image within the budget and the box.
 
     x ± eps, rounded to x's type, can end up farther from x than eps; such a bound moves inwards by one ulp.

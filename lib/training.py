@@ -214,7 +214,7 @@ def train_together(
             checks.labels(member.y, member.x, attacks.classes_of(member.model, member.x, member.y))
     if len(members) > 1 and not _stackable(attack, robust_loss):
         raise ValueError("trainings together need the cross entropy, or the paper's attack in float32")
-    captured = members[0].x.is_cuda and _stackable(attack, robust_loss) and stacked.holds(members[0].model)
+    captured = forms.captures(members[0].model, members[0].x) and _stackable(attack, robust_loss) and stacked.holds(members[0].model)
     every = CHECKPOINT_SECONDS if every is None else every
 
     def make(model: nn.Module, **how: bool) -> torch.optim.Optimizer:
@@ -383,7 +383,8 @@ class _Together:
         models = [course.model for course in courses]
         self.network = stacked.stacked(models) if members > 1 else models[0]
         self.weights = list(self.network.parameters())
-        self.algorithm = make(self.network, captured=x.is_cuda)
+        self.captured = forms.captures(self.network, x)
+        self.algorithm = make(self.network, captured=self.captured)
         slots = [_slots(course.algorithm) for course in courses]
         _load_slots(self.algorithm, {i: stacked.joined([own[i] for own in slots]) for i in slots[0]})
         self.sums = torch.stack([course.sums for course in courses])
@@ -416,7 +417,7 @@ class _Together:
         if self.replay is None:
             changed = [*self.network.state_dict().values(), self.sums]
             changed += [slot for slots in self.algorithm.state.values() for slot in slots.values()]
-            self.replay = forms.capture(self._advance, changed) if self.sums.is_cuda else self._advance
+            self.replay = forms.capture(self._advance, changed) if self.captured else self._advance
         self.replay()
 
     def _advance(self) -> None:

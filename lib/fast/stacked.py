@@ -46,7 +46,7 @@ class _Standardization(nn.Module):
 def _conv(layer: nn.Conv2d, members: int) -> nn.Conv2d:
     channels = members * layer.in_channels, members * layer.out_channels
     if isinstance(layer, Shortcut):
-        return Shortcut(*channels, layer.stride, groups=members)
+        return Shortcut(*channels, layer.stride[0], groups=members)
     return nn.Conv2d(
         *channels, layer.kernel_size, layer.stride, layer.padding, groups=members, bias=layer.bias is not None
     )  # fmt: skip
