@@ -82,7 +82,7 @@ def small_convnet_products(channels: int, size: int) -> tuple[int, int]:
 def test_operations_of_the_small_convnet_are_those_of_its_images(dataset, channels, size):
     (run, *_) = grid.runs("section-2.2" if dataset == "mnist" else "section-2.2-cifar10", "paper")
     products, first = small_convnet_products(channels, size)
-    found = cost.per_image(**cost._network(run))
+    found = cost.per_image(**cost.network(run))
     assert found.forward == 2 * products
     assert found.training_step == 2 * (3 * products - first)
 
