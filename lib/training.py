@@ -214,7 +214,9 @@ def train_together(
             checks.labels(member.y, member.x, attacks.classes_of(member.model, member.x, member.y))
     if len(members) > 1 and not _stackable(attack, robust_loss):
         raise ValueError("trainings together need the cross entropy, or the paper's attack in float32")
-    captured = forms.captures(members[0].model, members[0].x) and _stackable(attack, robust_loss) and stacked.holds(members[0].model)
+    captured = (
+        forms.captures(members[0].model, members[0].x) and _stackable(attack, robust_loss) and stacked.holds(members[0].model)
+    )
     every = CHECKPOINT_SECONDS if every is None else every
 
     def make(model: nn.Module, **how: bool) -> torch.optim.Optimizer:
@@ -242,7 +244,14 @@ def train_together(
 
 def _stackable(attack: dict | None, robust_loss: Callable | None) -> bool:
     """Whether the training step is one that `_Together` takes: the cross entropy, on images or on the paper's own attack of them."""
-    plain = {"loss": "cross_entropy", "momentum": 0.0, "early_stop": False, "restarts": 1, "engine": "lib", "precision": "float32"}
+    plain = {
+        "loss": "cross_entropy",
+        "momentum": 0.0,
+        "early_stop": False,
+        "restarts": 1,
+        "engine": "lib",
+        "precision": "float32",
+    }
     return robust_loss is None and (attack is None or all(attack.get(name, value) == value for name, value in plain.items()))
 
 
@@ -304,7 +313,9 @@ class _Course:
         return self.failure or Training(self.curve, self.seconds)
 
 
-def _run(network, courses: list[_Course], until: int, steps: int, batch_size: int, augment: str, every: float, rate, bar) -> None:
+def _run(
+    network, courses: list[_Course], until: int, steps: int, batch_size: int, augment: str, every: float, rate, bar
+) -> None:
     """Take the courses, which stand at one step, to the step `until`, or to the first point of the curve where one has failed."""
     points = {round((i + 1) * steps / CURVE_POINTS) for i in range(CURVE_POINTS)}
     saved = began = time.monotonic()

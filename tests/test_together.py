@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from lib import models, training
@@ -172,7 +171,9 @@ def test_a_member_at_chance_fails_alone(monkeypatch):
 # --- the network of several ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("build", [*(build for build, _ in NETWORKS.values()), partial(models.small_convnet, 1 / 4, in_channels=3, image_size=16)])
+@pytest.mark.parametrize(
+    "build", [*(build for build, _ in NETWORKS.values()), partial(models.small_convnet, 1 / 4, in_channels=3, image_size=16)]
+)
 @pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
 def test_stacked_networks_are_the_networks(build, mode):
     networks = []
@@ -192,7 +193,7 @@ def test_only_known_layers_are_stacked():
     assert stacked.holds(models.lenet5(1 / 8))
     strange = nn.Sequential(nn.Flatten(), nn.LayerNorm(12), nn.Linear(12, 2))
     assert not stacked.holds(strange)
-    with pytest.raises(ValueError, match="made of layers that can be stacked, given LayerNorm"):
+    with pytest.raises(ValueError, match="have layers that can be stacked, given LayerNorm"):
         stacked.stacked([strange, strange])
     with pytest.raises(ValueError, match="must have the same shape, given 2 that differ"):
         stacked.stacked([models.lenet5(1 / 8), models.lenet5(1 / 4)])

@@ -91,7 +91,7 @@ def stacked(networks: Sequence[nn.Module]) -> Stacked:
     """Networks of one shape as one. ValueError for layers that cannot be stacked, or shapes that differ."""
     if not holds(networks[0]):
         unknown = next(part for part in networks[0].modules() if type(part) not in _STACKED.keys() | _AS_THEY_ARE)
-        raise ValueError(f"networks trained together must be made of layers that can be stacked, given {type(unknown).__name__}")
+        raise ValueError(f"networks trained together must have layers that can be stacked, given {type(unknown).__name__}")
     shapes = [{name: value.shape for name, value in network.state_dict().items()} for network in networks]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(f"networks trained together must have the same shape, given {len(networks)} that differ")

@@ -27,7 +27,11 @@ def shape(run: Run) -> str | None:
     Alone goes what fills a card by itself, and what `training.train_together` does not take.
     """
     settings = grid.settings(run)
-    if not cost.shares_a_gpu(run) or "certificate" in settings or settings.get("attack", {}).get("precision", "float32") != "float32":
+    if (
+        not cost.shares_a_gpu(run)
+        or "certificate" in settings
+        or settings.get("attack", {}).get("precision", "float32") != "float32"
+    ):
         return None
     training = {name: value for name, value in settings["training"].items() if name != "seed"}
     about = [grid.network(run), training, settings.get("attack"), run.train_size, grid.numerics(run)]
@@ -102,6 +106,13 @@ def schedule(items: Iterable[Item], gpus: Iterable[int], gigabytes: float = 80.0
         for each in sorted(took.values(), reverse=True):
             heapq.heapreplace(free_at, free_at[0] + each)
         work, wall = sum(took.values()), max(free_at)
-        row = {"gpus": n, "runs": len(runs), "groups": len(listed), "gpu_hours": work, "wall_hours": wall, "busy": work / n / wall}
+        row = {
+            "gpus": n,
+            "runs": len(runs),
+            "groups": len(listed),
+            "gpu_hours": work,
+            "wall_hours": wall,
+            "busy": work / n / wall,
+        }
         rows.append({**row, "alone_hours": alone, "critical_hours": took[longest], "critical": longest})
     return pd.DataFrame(rows)
