@@ -214,9 +214,8 @@ def train_together(
             checks.labels(member.y, member.x, attacks.classes_of(member.model, member.x, member.y))
     if len(members) > 1 and not _stackable(attack, robust_loss):
         raise ValueError("trainings together need the cross entropy, or the paper's attack in float32")
-    captured = (
-        forms.captures(members[0].model, members[0].x) and _stackable(attack, robust_loss) and stacked.holds(members[0].model)
-    )
+    model, x = members[0].model, members[0].x
+    captured = forms.captures(model, x) and stacked.holds(model) and _stackable(attack, robust_loss)
     every = CHECKPOINT_SECONDS if every is None else every
 
     def make(model: nn.Module, **how: bool) -> torch.optim.Optimizer:
@@ -242,17 +241,15 @@ def train_together(
     return [course.done() for course in courses]
 
 
+# What `_Together` takes of an attack's settings; left out, they are these.
+_PLAIN = {
+    "loss": "cross_entropy", "momentum": 0.0, "early_stop": False, "restarts": 1, "engine": "lib", "precision": "float32"
+}  # fmt: skip
+
+
 def _stackable(attack: dict | None, robust_loss: Callable | None) -> bool:
-    """Whether the training step is one that `_Together` takes: the cross entropy, on images or on the paper's own attack of them."""
-    plain = {
-        "loss": "cross_entropy",
-        "momentum": 0.0,
-        "early_stop": False,
-        "restarts": 1,
-        "engine": "lib",
-        "precision": "float32",
-    }
-    return robust_loss is None and (attack is None or all(attack.get(name, value) == value for name, value in plain.items()))
+    """Whether `_Together` takes such a training step: the cross entropy, on images or on the paper's own attack of them."""
+    return robust_loss is None and all((attack or {}).get(name, value) == value for name, value in _PLAIN.items())
 
 
 class _Course:
@@ -316,7 +313,7 @@ class _Course:
 def _run(
     network, courses: list[_Course], until: int, steps: int, batch_size: int, augment: str, every: float, rate, bar
 ) -> None:
-    """Take the courses, which stand at one step, to the step `until`, or to the first point of the curve where one has failed."""
+    """Take courses that stand at one step to the step `until`, or to the first point of the curve where one has failed."""
     points = {round((i + 1) * steps / CURVE_POINTS) for i in range(CURVE_POINTS)}
     saved = began = time.monotonic()
     before = {id(course): course.seconds for course in courses}

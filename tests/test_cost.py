@@ -152,7 +152,8 @@ def test_a_narrow_network_waits_for_launches_and_a_wide_one_computes():
     narrow, wide = (
         grid.Run.parse(key, "paper")
         for key in (
-            "mnist/original/lenet5-w0.125/pgd/n60000/default/seed0", "cifar10/original/wide_resnet28-w4/pgd/n50000/default/seed0",
+            "mnist/original/lenet5-w0.125/pgd/n60000/default/seed0",
+            "cifar10/original/wide_resnet28-w4/pgd/n50000/default/seed0",
         )
     )  # fmt: skip
     assert cost.training_seconds(narrow) > 10 * cost._training_flops(narrow) / cost.ASSUMED

@@ -22,8 +22,8 @@ from lib.store.grid import Item, Run
 if TYPE_CHECKING:
     from torch.utils.flop_counter import FlopCounterMode
 
-# What a plan takes a GPU to reach, where nothing was measured: guesses, for a card such as an H100. Operations a second in float32;
-# bytes a second to and from its memory; seconds that one kernel of a replayed graph takes at least.
+# What a plan takes a GPU to reach, where nothing was measured: guesses, for a card such as an H100. Operations a second in
+# float32; bytes a second to and from its memory; seconds that one kernel of a replayed graph takes at least.
 ASSUMED, MEMORY, LAUNCH = 1e13, 1.5e12, 2.5e-6
 EVALUATED = 500  # images of an evaluation's batch
 # A network of fewer operations an image than this leaves a large GPU mostly idle at the paper's batches: also a guess.

@@ -27,11 +27,8 @@ def shape(run: Run) -> str | None:
     Alone goes what fills a card by itself, and what `training.train_together` does not take.
     """
     settings = grid.settings(run)
-    if (
-        not cost.shares_a_gpu(run)
-        or "certificate" in settings
-        or settings.get("attack", {}).get("precision", "float32") != "float32"
-    ):
+    precision = settings.get("attack", {}).get("precision", "float32")
+    if not cost.shares_a_gpu(run) or "certificate" in settings or precision != "float32":
         return None
     training = {name: value for name, value in settings["training"].items() if name != "seed"}
     about = [grid.network(run), training, settings.get("attack"), run.train_size, grid.numerics(run)]
@@ -41,8 +38,8 @@ def shape(run: Run) -> str | None:
 def memory(run: Run) -> float:
     """Bytes that a run takes on a card while it is trained: an estimate, from shapes.
 
-    Its images; weights, gradients and the optimizer's state, stacked and in the run's own network; what a training step keeps of a
-    batch, and as much again for gradients and the graph.
+    Its images; weights, gradients and the optimizer's state, stacked and in the run's own network; what a training step keeps
+    of a batch, and as much again for gradients and the graph.
     """
     settings = grid.settings(run)
     channels, size, _ = data.DATASETS[settings["data"]["source"]].shape
@@ -59,7 +56,7 @@ def free_memory(device: torch.device) -> float:
 
 
 def groups(items: Iterable[Item], memory_there: float) -> list[list[Item]]:
-    """The items, those that can be trained together side by side, as many as the memory holds; in the order of the first of each."""
+    """The items, cut into what is trained together: as many as the memory holds; in the order of the first of each."""
     found: list[list[Item]] = []
     latest: dict[str, list[Item]] = {}
     for item in items:
@@ -75,8 +72,8 @@ def groups(items: Iterable[Item], memory_there: float) -> list[list[Item]]:
 def hours(group: list[Item], speed: float = cost.ASSUMED) -> float:
     """How long a GPU takes for runs that are trained together, by the assumptions of `cost`; measurements take none.
 
-    A step of the training lasts as long as its launches, which are as many for a group as for a run, or as its operations or its
-    memory traffic, which are the group's; whichever is the longest. Evaluations follow one run after another.
+    A step of the training lasts as long as its launches, which are as many for a group as for a run, or as its operations or
+    its memory traffic, which are the group's; whichever is the longest. Evaluations follow one run after another.
     """
     runs = [item for item in group if isinstance(item, Run)]
     if not runs:
@@ -88,8 +85,8 @@ def hours(group: list[Item], speed: float = cost.ASSUMED) -> float:
 def schedule(items: Iterable[Item], gpus: Iterable[int], gigabytes: float = 80.0) -> pd.DataFrame:
     """What it takes to compute `items` on so many GPUs of so much memory each, simulated: one row a number of GPUs.
 
-    Each group of runs has a GPU for itself, and a free GPU takes the longest group that is left. `wall_hours` until the last one
-    ends, `gpu_hours` of work, `alone_hours` were each run trained alone, `busy`: the share of the GPUs' time that is work,
+    Each group of runs has a GPU for itself, and a free GPU takes the longest group that is left. `wall_hours` until the last
+    one ends, `gpu_hours` of work, `alone_hours` were each run trained alone, `busy`: the share of the GPUs' time that is work,
     `critical_hours` and `critical`: the longest group, named by its first run, below whose time no number of GPUs gets.
     Measurements, pages and the book, minutes on a processor, are left out. ValueError for fewer than one GPU.
     """

@@ -140,7 +140,7 @@ def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs
 
 
 def _groups(items: list[Item], device: torch.device, jobs: int) -> list[list[Item]]:
-    """The items as they are computed: on a GPU, which `jobs` processes share, runs that are trained together; else each alone."""
+    """The items as they are computed: on a GPU, which `jobs` processes share, those trained together; else each alone."""
     if device.type not in groups.DEVICES:
         return [[item] for item in items]
     lacking = {item for item in items if records.missing(item)}

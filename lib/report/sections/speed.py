@@ -271,13 +271,13 @@ def schedule_seen(rows: pd.DataFrame) -> str:
     return (
         f"**All hours are estimates: no card has been timed yet.** Operations, launches and memory traffic are counted on the "
         f"networks; what a GPU reaches is assumed: {cost.ASSUMED / 1e12:g}·10¹² operations a second in float32, "
-        f"{cost.MEMORY / 1e12:g}·10¹² bytes a second to and from its memory, and {cost.LAUNCH * 1e6:g} millionths of a second a "
-        f"launch. A step takes as long as the slowest of the three. A network's launches are as many for a group as for a single "
-        f"run, so groups save time where networks are narrow: were each run trained alone, the grid would take "
-        f"{first['alone_hours']:,.0f} GPU-hours instead of {first['gpu_hours']:,.0f}. Groups are cut for 80 GB of memory, which is "
-        f"estimated as well, and do not depend on one another. So the critical path is the longest of them, that of "
-        f"`{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than about {enough} GPUs cannot "
-        f"shorten it. The pages and the book, minutes on a processor, come after."
+        f"{cost.MEMORY / 1e12:g}·10¹² bytes a second to and from its memory, and {cost.LAUNCH * 1e6:g} millionths of a second "
+        f"a launch. A step takes as long as the slowest of the three. A group needs as many launches as a single run, so groups "
+        f"save time where networks are narrow: were each run trained alone, the grid would take "
+        f"{first['alone_hours']:,.0f} GPU-hours instead of {first['gpu_hours']:,.0f}. Groups are cut for 80 GB of memory, which "
+        f"is estimated as well. They do not depend on one another, so the critical path is the longest of them, that of "
+        f"`{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
+        f"cannot shorten it. The pages and the book, minutes on a processor, come after."
     )
 
 
