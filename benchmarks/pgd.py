@@ -226,7 +226,7 @@ def stock(model: nn.Module) -> nn.Module:
 
 
 def ceiling(dtype: torch.dtype, where: torch.device) -> float:
-    """Operations a second of a square matrix product, of a size that keeps the device busy: a GPU would do 1024² in a launch."""
+    """Operations a second of a square matrix product, of a size that keeps the device busy: 1024² is too small for a GPU."""
     size = 8192 if where.type == "cuda" else 1024
     a, b = (torch.rand(size, size, device=where).to(dtype) for _ in range(2))
     (a @ b).sum().item()
