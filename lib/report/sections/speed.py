@@ -10,13 +10,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import binomtest, t
 
-from lib.report.exhibit import Source, benchmark, exhibit, runs
+from lib.report.exhibit import Source, benchmark, computed, exhibit, runs
 from lib.report.plot import STYLE, wrapped
 from lib.report.table import MISSING, Column, Number, Table
 from lib.report.values import PALETTE, listed, our_number, over_seeds
 from lib.report.words import code, to_compute, transform_label, words
 from lib.run import cost, groups
-from lib.store import grid
+from lib.store import grid, results
 
 
 def speed_table(rows: pd.DataFrame) -> Table:
@@ -67,6 +67,34 @@ def benchmark_stamp(rows: pd.DataFrame) -> str:
     before = f"; *before*: the engine of commit {code(rows.attrs['before'])}" if rows.attrs.get("before") else ""
     rounds = rows["rounds"].min()
     return f"Measured on {words(device)}, {words(date[:10])}, commit {code(commit)}; medians of {rounds} rounds{before}."
+
+
+def _gpu() -> pd.DataFrame | None:
+    """The record of `make gpu`; None where no card has been measured yet."""
+    return results.benchmark("pgd-cuda") if "pgd-cuda" in results.benchmarks() else None
+
+
+def gpu_table(rows: pd.DataFrame | None) -> Table:
+    """`speed_table` and the share of the card's own ceiling, one row an engine; without a record no rows."""
+    columns = [Column("network"), Column("batch", "d"), Column("engine"), Column("image-steps a second", ",.0f", write=_speed)]
+    columns.append(Column("share of ceiling (%)", ".0f"))
+    return Table(
+        columns,
+        [
+            (_case(row["case"]), row["batch"], words(row["engine"]), row, 100 * row["share_of_ceiling"])
+            for _, row in ([] if rows is None else rows.iterrows())
+        ],
+    )
+
+
+def gpu_seen(rows: pd.DataFrame | None) -> str:
+    """Which card was measured, or that none was."""
+    if rows is None:
+        return (
+            "**No card has been measured yet.** On a machine with one, `make gpu` runs the tests that only a GPU can pass, then "
+            "this benchmark, within ten minutes; it leaves `results/benchmarks/pgd-cuda.json`, which this page then shows."
+        )
+    return f"{benchmark_stamp(rows)} The ceiling is the speed of a product of two 8192×8192 matrices on the same card."
 
 
 def agreement_table(rows: pd.DataFrame) -> Table:
@@ -307,6 +335,9 @@ exhibit("speed-table", speed_table, _CPU)
 exhibit("speed-agreement", agreement_table, _CPU)
 exhibit("speed-seen", speed_seen, _CPU)
 exhibit("speed-stamp", benchmark_stamp, _CPU)
+_GPU = computed(lambda page: _gpu())
+exhibit("speed-gpu", gpu_table, _GPU)
+exhibit("speed-gpu-seen", gpu_seen, _GPU)
 exhibit("precision", precision_table, runs("precision"))
 exhibit("precision-seeds", precision_seeds_table, runs("precision"))
 exhibit("precision-seen", precision_seen, runs("precision"))
