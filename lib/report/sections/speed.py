@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import binomtest, t
 
-from lib.report.exhibit import Source, benchmark, computed, exhibit, runs
+from lib.report.exhibit import Source, benchmark, exhibit, runs
 from lib.report.plot import STYLE, wrapped
 from lib.report.table import MISSING, Column, Number, Table
 from lib.report.values import PALETTE, listed, our_number, over_seeds
@@ -91,8 +91,8 @@ def gpu_seen(rows: pd.DataFrame | None) -> str:
     """Which card was measured, or that none was."""
     if rows is None:
         return (
-            "**No card has been measured yet.** On a machine with one, `make gpu` runs the tests that only a GPU can pass, then "
-            "this benchmark, within ten minutes; it leaves `results/benchmarks/pgd-cuda.json`, which this page then shows."
+            "**No card has been measured yet.** On a machine with one, `make gpu` runs the tests that only a GPU can pass, "
+            "then this benchmark, within ten minutes; it leaves `results/benchmarks/pgd-cuda.json`, which this page then shows."
         )
     return f"{benchmark_stamp(rows)} The ceiling is the speed of a product of two 8192×8192 matrices on the same card."
 
@@ -335,7 +335,7 @@ exhibit("speed-table", speed_table, _CPU)
 exhibit("speed-agreement", agreement_table, _CPU)
 exhibit("speed-seen", speed_seen, _CPU)
 exhibit("speed-stamp", benchmark_stamp, _CPU)
-_GPU = computed(lambda page: _gpu())
+_GPU = Source(lambda page: _gpu(), framed=False)
 exhibit("speed-gpu", gpu_table, _GPU)
 exhibit("speed-gpu-seen", gpu_seen, _GPU)
 exhibit("precision", precision_table, runs("precision"))
