@@ -137,6 +137,8 @@ def test_launches_and_traffic_of_lenet5(w):
     assert 20 <= attack.launches <= 40
     assert 20 <= train.launches <= 60
     assert 1.9 * weights < attack.fixed < 2.5 * weights
+    assert 2.9 * weights < train.fixed < 4 * weights  # and a gradient written
+    assert 0 < train.image < 4 * attack.image
     # Each activation of the first layer, the largest, is written, pooled, and comes back as a gradient.
     assert 4 * 3 * 28 * 28 * int(32 * w) < attack.image < 4 * 20 * 28 * 28 * int(32 * w)
     assert cost.steps("lenet5", w) is cost.steps("lenet5", w)

@@ -54,6 +54,19 @@ def test_a_group_is_as_large_as_the_memory():
     assert groups.memory(replace(first, widen_factor=0.25)) < each
 
 
+def test_several_gpus_get_smaller_groups_of_wider_networks():
+    """A narrow network waits for its launches, so that a group takes no longer; a wider one computes."""
+    sizes = {}
+    for width in (0.125, 0.25, 1.0):
+        first = Run.parse(f"mnist/original/lenet5-w{width:g}/pgd/n60000/default/seed0", "paper")
+        runs = [replace(first, seed=seed) for seed in range(10)]
+        assert list(map(len, groups.groups(runs, 1e12))) == [10]
+        found = groups.groups(runs, 1e12, spread=True)
+        sizes[width] = len(found[0])
+        assert groups.hours(found[0]) <= 2.01 * groups.hours([first]) + cost.evaluation_seconds(first) * 10 / 3600
+    assert sizes[0.125] > sizes[0.25] > sizes[1.0]
+
+
 def test_a_schedule_by_hand(monkeypatch):
     """Five runs of 5, 4, 3, 3 and 1 hours, the longest first: two GPUs take 5 + 3 and 4 + 3 + 1."""
     items = [run for run in grid.all_runs("paper") if isinstance(run, Run) and groups.shape(run) is None][:5]

@@ -189,7 +189,7 @@ def steps(model: str, widen_factor: float, **shape: int) -> tuple[Step, Step]:
     def train(images: int, number: int) -> None:
         if number:
             x, y = image.expand(images, *image.shape[1:]).clone(), label.expand(images).clone()
-            F.cross_entropy(network.train()(x), y).backward()
+            torch.autograd.grad(F.cross_entropy(network.train()(x), y), list(network.parameters()))
 
     found = []
     for function in (attack, train):

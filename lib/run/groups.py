@@ -55,14 +55,20 @@ def free_memory(device: torch.device) -> float:
     return SHARE * torch.cuda.mem_get_info(device)[0]
 
 
-def groups(items: Iterable[Item], memory_there: float) -> list[list[Item]]:
-    """The items, cut into what is trained together: as many as the memory holds; in the order of the first of each."""
+def groups(items: Iterable[Item], memory_there: float, *, spread: bool = False) -> list[list[Item]]:
+    """The items, cut into what is trained together: as many as the memory holds; in the order of the first of each.
+
+    `spread`, where there are GPUs for several groups: no more than keep the training within twice the time of one run, by the
+    assumptions of `cost`, since beyond that several groups are done sooner.
+    """
     found: list[list[Item]] = []
     latest: dict[str, list[Item]] = {}
     for item in items:
         key = shape(item) if isinstance(item, Run) else None
         group = latest.get(key, [])
-        if key is None or not group or (len(group) + 1) * memory(item) > memory_there:
+        more = len(group) + 1
+        full = key is None or not group or more * memory(item) > memory_there
+        if full or (spread and cost.training_seconds(item, members=more) > 2.001 * cost.training_seconds(item)):
             found.append(group := [])
             latest[key] = group
         group.append(item)
@@ -91,7 +97,7 @@ def schedule(items: Iterable[Item], gpus: Iterable[int], gigabytes: float = 80.0
     Measurements, pages and the book, minutes on a processor, are left out. ValueError for fewer than one GPU.
     """
     runs = [item for item in items if isinstance(item, Run)]
-    listed = groups(runs, SHARE * gigabytes * 1e9)
+    listed = groups(runs, SHARE * gigabytes * 1e9, spread=True)
     took = {str(group[0]): hours(group) for group in listed}
     alone = sum(hours([run]) for run in runs)
     longest = max(took, key=took.get)
