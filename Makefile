@@ -6,7 +6,7 @@ READY := .venv/.ready
 WORKFLOW := $(READY)-workflow
 VERSION := 'import sys; print(sys.version_info[:2])'
 
-.PHONY: book site pdf test browser slurm reproduce records workflow cost lint-workflows bench state picture lab clean
+.PHONY: book site pdf test browser slurm reproduce records workflow cost lint-workflows bench gpu state picture lab clean
 
 book: $(READY)  ## the book, from the records in results/, without a figure of an earlier one
 	rm -rf book/_build/html book/_build/jupyter_execute
@@ -58,6 +58,13 @@ bench: $(READY)  ## the attack beside other libraries', on this machine
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchattacks  # it pins a requests of 2020
 	$(BIN)/python benchmarks/pgd.py
+
+gpu: $(READY)-test  ## on a machine with a GPU: its tests, then the attack beside other libraries', within ten minutes
+	$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("error: make gpu needs a GPU that torch can use, found none")'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchattacks  # it pins a requests of 2020
+	$(BIN)/python -m pytest -m "" tests/test_cuda.py
+	$(BIN)/python benchmarks/pgd.py --device cuda --minutes 5
 
 state: $(READY)  ## the README's totals, from the records
 	$(BIN)/python -m lib state README.md

@@ -1,6 +1,7 @@
 """`attacks.pgd` beside other libraries' PGD: speed, and the robust accuracy each reaches, side by side in one process.
 
     make bench                       # installs the peers and runs this with its defaults
+    make gpu                         # the same on a GPU, after its tests
     python benchmarks/pgd.py --before ../earlier   # beside the engine of another checkout as well
     python benchmarks/pgd.py --help
 
@@ -16,6 +17,7 @@ import datetime
 import importlib
 import json
 import logging
+import math
 import platform
 import statistics
 import subprocess
@@ -223,8 +225,9 @@ def stock(model: nn.Module) -> nn.Module:
     return plain.eval()
 
 
-def ceiling(dtype: torch.dtype, where: torch.device, size: int = 1024) -> float:
-    """Operations a second of a square matrix product."""
+def ceiling(dtype: torch.dtype, where: torch.device) -> float:
+    """Operations a second of a square matrix product, of a size that keeps the device busy: 1024² is too small for a GPU."""
+    size = 8192 if where.type == "cuda" else 1024
     a, b = (torch.rand(size, size, device=where).to(dtype) for _ in range(2))
     (a @ b).sum().item()
     count, began = 0, time.perf_counter()
@@ -237,8 +240,11 @@ def ceiling(dtype: torch.dtype, where: torch.device, size: int = 1024) -> float:
     return 2 * size**3 * count / (time.perf_counter() - began)
 
 
-def measure(name: str, batch: int, rounds: int, where: torch.device, trained_model: tuple) -> list[dict]:
-    """One row an engine: image-steps a second in each round, and what the attack reached."""
+def measure(
+    name: str, batch: int, rounds: int, where: torch.device, trained_model: tuple, seconds: float = math.inf
+) -> list[dict]:
+    """One row an engine: image-steps a second in each round, and what the attack reached. Two rounds at least, in `seconds`."""
+    until = time.monotonic() + seconds
     model_name, width, _, eps, step_size, num_steps = CASES[name]
     model, images = trained_model
     plain = stock(model)
@@ -256,9 +262,13 @@ def measure(name: str, batch: int, rounds: int, where: torch.device, trained_mod
     if where.type == "cpu" and not {"avx512bf16", "amx-bf16"} & {name for name, there in FEATURES.items() if there}:
         engines.pop("lib, bfloat16")  # a processor without bfloat16 emulates it, some ten times as slow as float32
     for i in range(rounds + 1):
+        if i > 2 and time.monotonic() > until:
+            break
         for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
             ceilings[precision].append(ceiling(dtype, where))
         for label, engine in engines.items():
+            if where.type == "cuda":
+                torch.cuda.synchronize(where)
             began = time.perf_counter()
             adversarial = engine(model if label.startswith(("lib", BEFORE)) else plain, x, y, delta, attack)
             if where.type == "cuda":
@@ -301,6 +311,7 @@ def main(
     case: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; may be repeated.")] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Images an attack; may be repeated. Default: 50, 128.")] = None,
     rounds: int = 7,
+    minutes: Annotated[float, typer.Option(help="Fewer rounds, but two, where they would take longer than that.")] = 60.0,
     device: str = "auto",
     threads: Annotated[int, typer.Option(help="Of the processor; one is what a run has that shares the machine.")] = 1,
     before: Annotated[
@@ -328,13 +339,16 @@ def main(
     logging.getLogger("art").setLevel(logging.ERROR)
     where = devices.device(device)
     rows = []
+    cases = case or [name for name in CASES if where.type == "cuda" or not name.endswith("-w4")]
+    until, left = time.monotonic() + 60 * minutes, len(cases) * len(batch or (50, 128))
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the peers', about themselves
         stack.enter_context(torch.random.fork_rng(devices=[]))
-        for name in case or [name for name in CASES if where.type == "cuda" or not name.endswith("-w4")]:
+        for name in cases:
             ready = trained(name, where)
             for size in batch or (50, 128):
-                rows += measure(name, size, rounds, where, ready)
+                rows += measure(name, size, rounds, where, ready, (until - time.monotonic()) / left)
+                left -= 1
     record = {
         "rows": rows,
         "before": commit,

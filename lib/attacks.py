@@ -95,7 +95,7 @@ def _check_ascent(loss: str, momentum: float, early_stop: bool, engine: str = "l
         raise ValueError(f"loss={loss!r}, momentum={momentum:g} needs early_stop=False and engine='lib'")
 
 
-def _ball(x: Tensor, eps: float, bounds: Sequence[float] | None) -> tuple[Tensor, Tensor]:
+def _ball(x: Tensor, eps: float | Tensor, bounds: Sequence[float] | None) -> tuple[Tensor, Tensor]:
     """The lowest and the highest image within the budget and the box.
 
     x ± eps, rounded to x's type, can end up farther from x than eps; such a bound moves inwards by one ulp.
@@ -206,6 +206,24 @@ def pgd(
         return state.adversarial
 
 
+def steps(
+    model: Callable, x: Images, y: Labels, start: Images, *, eps: Tensor, step_size: Tensor, num_steps: int, bounds
+) -> tuple[Images, Float[Tensor, " n"]]:
+    """(`pgd`'s adversarial images, the sum of each image's gradients), without a check and without waiting for the device.
+
+    For a training step that is captured whole, on images and a frozen model that were checked before. `eps` and `step_size`
+    are tensors of one number, so that they may change between two replays. A sum that is not finite tells of an image whose
+    loss or gradient was not.
+    """
+    state, total = _State.begin(x, y, start, eps, step_size, bounds), x.new_zeros(len(x))
+    for _ in range(num_steps):
+        adversarial = state.adversarial.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(LOSSES["cross_entropy"](model(adversarial), y), adversarial)
+        total += gradient.sum(dim=(1, 2, 3))
+        state.step(gradient)
+    return state.adversarial, total
+
+
 def engine_of(model: Callable, x: Images) -> str:
     """What takes the steps of `pgd` on a model for images such as x: `compiled`, `captured` (a CUDA graph) or `framework`."""
     if forms.captures(model, x):
@@ -230,7 +248,7 @@ class _State:
         lower, upper = _ball(x, eps, bounds)
         # Clipping x + δ to the intersection of ball and box is clipping δ to the ball and then x + δ to the box.
         adversarial = (x + start).clamp_(lower, upper)
-        step = torch.tensor(step_size, dtype=x.dtype, device=x.device)
+        step = torch.as_tensor(step_size, dtype=x.dtype, device=x.device)
         return _State(adversarial, y.clone(), lower, upper, step, torch.ones((), dtype=torch.bool, device=x.device))
 
     def only(self, chosen: Tensor) -> "_State":

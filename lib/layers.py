@@ -110,13 +110,13 @@ class Shortcut(nn.Conv2d):
     strided one with fewer than 8 channels, channels last, writes beyond its memory (torch 2.14) and ends the process.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
-        super().__init__(channels_in, channels_out, 1, stride, bias=False)
+    def __init__(self, channels_in: int, channels_out: int, stride: int, *, groups: int = 1) -> None:
+        super().__init__(channels_in, channels_out, 1, stride, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Of planes `n×c×h×w`, those of every `stride`-th pixel, `n×c'×h/stride×w/stride`."""
         down, across = self.stride
-        return F.conv2d(x[:, :, ::down, ::across], self.weight)
+        return F.conv2d(x[:, :, ::down, ::across], self.weight, groups=self.groups)
 
 
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """One training loop. Standard and PGD training differ by the example the model is given: the image, or its attack.
 
 training.train(model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=path)
+training.train_together([training.Member(model, x, y, seed), …], **settings)    # many networks of one shape at once
 """
 
 import glob
@@ -9,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib import attacks, checks
+from lib.fast import forms, stacked
 
 Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
@@ -90,11 +92,17 @@ def augmented(x: Images, generator: torch.Generator) -> Images:
     return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _optimizer(name: str, model: nn.Module, lr: float, weight_decay: float, momentum: float) -> torch.optim.Optimizer:
+def _optimizer(
+    name: str, model: nn.Module, lr: float, weight_decay: float, momentum: float, *, captured: bool = False
+) -> torch.optim.Optimizer:
+    """`captured`: for a graph, so the rate is a tensor, whose value may change, and the whole update one kernel."""
+    options = {"lr": lr, "weight_decay": weight_decay}
+    if captured:
+        options |= {"lr": torch.tensor(lr, device=next(model.parameters()).device), "fused": True}
     if name == "adam":  # its weight decay is coupled, as PyTorch code of 2019 had it
-        return torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
+        return torch.optim.Adam(model.parameters(), capturable=captured, **options)
     if name == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=lr, weight_decay=weight_decay, momentum=momentum)
+        return torch.optim.SGD(model.parameters(), momentum=momentum, **options)
     raise ValueError(f"unknown optimizer {name!r}; allowed: {', '.join(OPTIMIZERS)}")
 
 
@@ -103,6 +111,17 @@ def adversary(attack: dict, step: int, steps: int) -> dict:
     keywords = {name: value for name, value in attack.items() if name not in ("norm", "warmup")}
     share = min(1.0, step / (attack["warmup"] * steps)) if attack.get("warmup") else 1.0
     return {**keywords, "eps": attack["eps"] * share, "step_size": attack["step_size"] * share}
+
+
+@dataclass(frozen=True)
+class Member:
+    """What one of several trainings has for itself: a network, trained in place, images and labels on its device, a seed."""
+
+    model: nn.Module
+    x: Images
+    y: Labels
+    seed: int
+    checkpoint: Path | None = None
 
 
 def train(
@@ -124,7 +143,7 @@ def train(
     checkpoint: Path | None = None,
     every: float | None = None,
     description: str = "training",
-) -> "Training":
+) -> Training:
     """Train `model` in place on images in [0, 1] and labels, all on the model's device.
 
     - `attack` None is standard training; else the settings of the attack crafted on each batch (`pgd`'s keywords, and
@@ -141,83 +160,326 @@ def train(
     Raises ValueError for unknown settings, CheckpointError for a file that cannot be read, and TrainingFailedError for a
     non-finite loss, naming the step, or a model that ends at chance.
     """
+    (done,) = train_together(
+        [Member(model, x, y, seed, checkpoint)], optimizer=optimizer, lr=lr, schedule=schedule, weight_decay=weight_decay,
+        steps=steps, batch_size=batch_size, momentum=momentum, augment=augment, attack=attack, robust_loss=robust_loss,
+        every=every, description=description,
+    )  # fmt: skip
+    if isinstance(done, TrainingFailedError):
+        raise done
+    return done
+
+
+def train_together(
+    members: Sequence[Member],
+    *,
+    optimizer: str,
+    lr: float,
+    schedule: str | dict[str, float],
+    weight_decay: float,
+    steps: int,
+    batch_size: int,
+    momentum: float = 0.0,
+    augment: str = "none",
+    attack: dict | None = None,
+    robust_loss: Callable | None = None,
+    every: float | None = None,
+    description: str = "training",
+) -> list[Training | TrainingFailedError]:
+    """`train` of several networks of one shape at once, on as many images each: what became of each of them, in their order.
+
+    Each member draws what its training alone would draw and follows it, up to rounding; its checkpoint is the one that its
+    training alone would write, so that it may go on in other company. One that fails leaves the others at work. Seconds are a
+    member's share of the time. On a GPU a training step of all members is one captured graph.
+
+    Raises ValueError for settings as `train` does, and for members that cannot be trained together: networks of other
+    shapes or of layers that cannot be stacked, an attack that is not the paper's or not in float32, or a `robust_loss`.
+    """
     if augment not in AUGMENTATIONS:
         raise ValueError(f"unknown augmentation {augment!r}; allowed: {', '.join(AUGMENTATIONS)}")
-    checks.images(x)
-    checks.labels(y, x)
-    steps = checks.whole("steps", steps, 1)
-    if not 1 <= batch_size <= len(x):
-        raise ValueError(f"batch_size must be from 1 to the {len(x)} images there are, given {batch_size}")
+    if not members:
+        raise ValueError("there must be at least one training, given none")
+    for member in members:
+        checks.images(member.x)
+        checks.labels(member.y, member.x)
+    steps, images = checks.whole("steps", steps, 1), {len(member.x) for member in members}
+    if len(images) > 1:
+        raise ValueError(f"trainings together must have as many images each, given {' and '.join(map(str, sorted(images)))}")
+    if not 1 <= batch_size <= min(images):
+        raise ValueError(f"batch_size must be from 1 to the {min(images)} images there are, given {batch_size}")
     if attack is not None and robust_loss is not None:
         raise ValueError("attack and robust_loss exclude each other, given both")
-    with attacks.frozen(model):
-        checks.labels(y, x, attacks.classes_of(model, x, y))
+    for member in members:
+        with attacks.frozen(member.model):
+            checks.labels(member.y, member.x, attacks.classes_of(member.model, member.x, member.y))
+    if len(members) > 1 and not _stackable(attack, robust_loss):
+        raise ValueError("trainings together need the cross entropy, or the paper's attack in float32")
+    model, x = members[0].model, members[0].x
+    captured = forms.captures(model, x) and stacked.holds(model) and _stackable(attack, robust_loss)
     every = CHECKPOINT_SECONDS if every is None else every
-    algorithm = _optimizer(optimizer, model, lr, weight_decay, momentum)
-    generator = torch.Generator(x.device).manual_seed(seed)
-    curve: Curve = {"step": [], "loss": [], "accuracy": []}
-    batches = len(x) // batch_size  # an epoch's; the rest of the images wait for the next shuffle
-    order = None
-    first, seconds = 0, 0.0
-    # Sums since the last point of the curve, on the device: loss and number of correct predictions.
-    sums = torch.zeros(2, dtype=torch.float64, device=x.device)
-    if checkpoint is not None and checkpoint.exists():
-        first, seconds, order, sums, curve = _resume(checkpoint, model, algorithm, generator, len(x), steps)
-    points = {round((i + 1) * steps / CURVE_POINTS) for i in range(CURVE_POINTS)}
 
-    bar = tqdm(total=steps, initial=first, desc=description, unit="step", mininterval=1.0, dynamic_ncols=True)
-    saved = time.monotonic()
-    began = saved - seconds
-    try:
-        for step in range(first, steps):
-            if step % batches == 0:
-                order = torch.randperm(len(x), generator=generator, device=x.device)
-            chosen = order[step % batches * batch_size :][:batch_size]
-            batch, labels = x[chosen], y[chosen]
-            if augment == "crop-flip":
-                batch = augmented(batch, generator)
-            for group in algorithm.param_groups:
-                group["lr"] = learning_rate(step, lr=lr, schedule=schedule, steps=steps)
-            if attack is not None:
-                try:
-                    batch = attacks.pgd(model, batch, labels, generator=generator, **adversary(attack, step, steps))
-                except FloatingPointError as error:
-                    raise TrainingFailedError(f"step {step}: {error}", curve, time.monotonic() - began) from None
-            model.train()
-            batch = batch.contiguous(memory_format=torch.channels_last)
-            if robust_loss is None:
-                logits = model(batch)
-                loss, correct = F.cross_entropy(logits, labels), logits.argmax(1) == labels
+    def make(model: nn.Module, **how: bool) -> torch.optim.Optimizer:
+        return _optimizer(optimizer, model, lr, weight_decay, momentum, **how)
+
+    courses = [_Course(member, make(member.model), steps) for member in members]
+
+    def rate(step: int) -> float:
+        return learning_rate(step, lr=lr, schedule=schedule, steps=steps)
+
+    while running := [course for course in courses if course.failure is None and course.step < steps]:
+        # After a kill some may have come farther than others: those behind catch up first.
+        first = min(course.step for course in running)
+        together = [course for course in running if course.step == first]
+        until = min((course.step for course in running if course.step > first), default=steps)
+        if len(together) > 1 or captured:
+            network = _Together(together, make, batch_size, attack, steps)
+        else:
+            network = _Alone(together[0], attack, robust_loss, steps)
+        named = f"{description} and {len(together) - 1} more" if len(together) > 1 else description
+        with tqdm(total=steps, initial=first, desc=named, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
+            _run(network, together, until, steps, batch_size, augment, every, rate, bar)
+    return [course.done() for course in courses]
+
+
+# What `_Together` takes of an attack's settings; left out, they are these.
+_PLAIN = {
+    "loss": "cross_entropy", "momentum": 0.0, "early_stop": False, "restarts": 1, "engine": "lib", "precision": "float32"
+}  # fmt: skip
+
+
+def _stackable(attack: dict | None, robust_loss: Callable | None) -> bool:
+    """Whether `_Together` takes such a training step: the cross entropy, on images or on the paper's own attack of them."""
+    return robust_loss is None and all((attack or {}).get(name, value) == value for name, value in _PLAIN.items())
+
+
+class _Course:
+    """Where a training stands: its network and what else its next step depends on."""
+
+    def __init__(self, member: Member, algorithm: torch.optim.Optimizer, steps: int) -> None:
+        self.member, self.model, self.algorithm = member, member.model, algorithm
+        self.x, self.y = member.x, member.y
+        self.generator = torch.Generator(self.x.device).manual_seed(member.seed)
+        self.curve: Curve = {"step": [], "loss": [], "accuracy": []}
+        self.order: Tensor | None = None
+        self.step, self.seconds = 0, 0.0
+        # Sums since the last point of the curve, on the device: loss and share of correct predictions.
+        self.sums = torch.zeros(2, dtype=torch.float64, device=self.x.device)
+        self.failure: TrainingFailedError | None = None
+        if member.checkpoint is not None and member.checkpoint.exists():
+            self.step, self.seconds, self.order, self.sums, self.curve = _resume(
+                member.checkpoint, self.model, algorithm, self.generator, len(self.x), steps
+            )
+
+    def batch(self, size: int, augment: str) -> tuple[Images, Labels]:
+        """The images and labels of the next step."""
+        batches = len(self.x) // size  # an epoch's; the rest of the images wait for the next shuffle
+        if self.step % batches == 0:
+            self.order = torch.randperm(len(self.x), generator=self.generator, device=self.x.device)
+        chosen = self.order[self.step % batches * size :][:size]
+        batch, labels = self.x[chosen], self.y[chosen]
+        return (augmented(batch, self.generator) if augment == "crop-flip" else batch), labels
+
+    def fail(self, reason: str) -> None:
+        """The training is over, without a result."""
+        self.failure = TrainingFailedError(reason, self.curve, self.seconds)
+
+    def point(self, sums: list[float]) -> None:
+        """One more point of the curve, of the sums since the last one."""
+        since = self.step - (self.curve["step"][-1] if self.curve["step"] else 0)
+        mean_loss, accuracy = (value / since for value in sums)
+        if not math.isfinite(mean_loss):
+            self.fail(f"non-finite loss between steps {self.step - since} and {self.step - 1}")
+            return
+        for name, value in (("step", self.step), ("loss", mean_loss), ("accuracy", accuracy)):
+            self.curve[name].append(value)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        about = {"step": self.step, "seconds": self.seconds, "curve": self.curve}
+        loop = {"generator": self.generator.get_state(), "order": self.order, "sums": self.sums}
+        _save(self.member.checkpoint, self.model, self.algorithm, loop, about)
+
+    def done(self) -> Training | TrainingFailedError:
+        """The result: a failure where the model ends at chance, or had failed before."""
+        if self.failure is None:
+            self.model.eval()
+            last = self.curve["accuracy"][-max(1, len(self.curve["accuracy"]) // 10) :]
+            reached, chance = sum(last) / len(last), self.y.bincount().max().item() / len(self.y)
+            if reached < NO_BETTER_THAN_CHANCE * chance:
+                self.fail(f"the model ends at chance: {reached:.1%} on its training batches, {chance:.1%} by guessing")
+        return self.failure or Training(self.curve, self.seconds)
+
+
+def _run(
+    network, courses: list[_Course], until: int, steps: int, batch_size: int, augment: str, every: float, rate, bar
+) -> None:
+    """Take courses that stand at one step to the step `until`, or to the first point of the curve where one has failed."""
+    points = {round((i + 1) * steps / CURVE_POINTS) for i in range(CURVE_POINTS)}
+    saved = began = time.monotonic()
+    before = {id(course): course.seconds for course in courses}
+    for step in range(courses[0].step, until):
+        batches = [course.batch(batch_size, augment) for course in courses]
+        network.set_rate(rate(step))
+        try:
+            network.advance(batches, step)
+        except FloatingPointError as error:  # of a training alone; together, the sums tell of it
+            courses[0].fail(f"step {step}: {error}")
+        now = time.monotonic()
+        for course in courses:
+            course.step, course.seconds = step + 1, before[id(course)] + (now - began) / len(courses)
+        if step + 1 in points and not any(course.failure for course in courses):
+            for course, sums in zip(courses, network.sums.tolist(), strict=True):
+                course.point(sums)
+            network.sums.zero_()
+            loss, accuracy = (sum(course.curve[name][-1:] or [math.nan]) for name in ("loss", "accuracy"))
+            bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.1%}", refresh=False)
+        bar.update()
+        failed = any(course.failure for course in courses)
+        due = now - saved > every and any(course.member.checkpoint is not None for course in courses)
+        if failed or due or step + 1 == until:
+            network.store()
+        if failed:
+            return
+        if due:
+            for course in courses:
+                if course.member.checkpoint is not None:
+                    course.save()
+            saved = time.monotonic()
+
+
+class _Alone:
+    """The steps of one training, as the framework or the compiled attack takes them."""
+
+    def __init__(self, course: _Course, attack: dict | None, robust_loss: Callable | None, steps: int) -> None:
+        self.course, self.attack, self.robust_loss, self.steps = course, attack, robust_loss, steps
+        self.sums = course.sums[None]
+
+    def set_rate(self, rate: float) -> None:
+        for group in self.course.algorithm.param_groups:
+            group["lr"] = rate
+
+    def advance(self, batches: list[tuple[Images, Labels]], step: int) -> None:
+        model, generator, ((batch, labels),) = self.course.model, self.course.generator, batches
+        if self.attack is not None:
+            batch = attacks.pgd(model, batch, labels, generator=generator, **adversary(self.attack, step, self.steps))
+        model.train()
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        if self.robust_loss is None:
+            logits = model(batch)
+            loss, correct = F.cross_entropy(logits, labels), logits.argmax(1) == labels
+        else:
+            loss, correct = self.robust_loss(model, batch, labels, step / self.steps, generator)
+        self.course.algorithm.zero_grad(set_to_none=True)
+        loss.backward()
+        self.course.algorithm.step()
+        self.sums += torch.stack([loss.detach(), correct.float().mean()])
+
+    def store(self) -> None:
+        """Nothing: network, optimizer and sums are the course's own."""
+
+
+class _Together:
+    """The steps of several trainings at once: their weights and their optimizers' states stacked, their images interleaved.
+
+    Whatever changes between two steps lies in tensors that stay where they are, so that on a GPU a step is one captured graph,
+    which nothing waits for.
+    """
+
+    def __init__(self, courses: list[_Course], make: Callable, batch_size: int, attack: dict | None, steps: int) -> None:
+        self.courses, self.attack, self.steps = courses, attack, steps
+        x, members = courses[0].x, len(courses)
+        models = [course.model for course in courses]
+        self.network = stacked.stacked(models) if members > 1 else models[0]
+        self.weights = list(self.network.parameters())
+        self.captured = forms.captures(self.network, x)
+        self.algorithm = make(self.network, captured=self.captured)
+        slots = [_slots(course.algorithm) for course in courses]
+        _load_slots(self.algorithm, {i: stacked.joined([own[i] for own in slots]) for i in slots[0]})
+        self.sums = torch.stack([course.sums for course in courses])
+        self.x = x.new_zeros(batch_size, members, *x.shape[1:])
+        self.y = courses[0].y.new_zeros(batch_size, members)
+        self.start = torch.zeros_like(self.x)
+        self.eps = torch.zeros((), dtype=torch.float64, device=x.device)
+        self.step_size = x.new_zeros(())
+        self.replay = None
+
+    def set_rate(self, rate: float) -> None:
+        for group in self.algorithm.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
             else:
-                loss, correct = robust_loss(model, batch, labels, step / steps, generator)
-            algorithm.zero_grad(set_to_none=True)
-            loss.backward()
-            algorithm.step()
-            sums += torch.stack([loss.detach(), correct.float().mean()])
-            if step + 1 in points:
-                since = step + 1 - (curve["step"][-1] if curve["step"] else 0)
-                mean_loss, accuracy = (sums / since).tolist()
-                if not math.isfinite(mean_loss):
-                    reason = f"non-finite loss between steps {step + 1 - since} and {step}"
-                    raise TrainingFailedError(reason, curve, time.monotonic() - began)
-                for name, value in (("step", step + 1), ("loss", mean_loss), ("accuracy", accuracy)):
-                    curve[name].append(value)
-                sums.zero_()
-                bar.set_postfix(loss=f"{mean_loss:.3f}", accuracy=f"{accuracy:.1%}", refresh=False)
-            bar.update()
-            if checkpoint is not None and time.monotonic() - saved > every:
-                about = {"step": step + 1, "seconds": time.monotonic() - began, "curve": curve}
-                _save(checkpoint, model, algorithm, {"generator": generator.get_state(), "order": order, "sums": sums}, about)
-                saved = time.monotonic()
-    finally:
-        bar.close()
-    model.eval()
-    last = curve["accuracy"][-max(1, len(curve["accuracy"]) // 10) :]
-    chance = y.bincount().max().item() / len(y)
-    if sum(last) / len(last) < NO_BETTER_THAN_CHANCE * chance:
-        reason = f"the model ends at chance: {sum(last) / len(last):.1%} on its training batches, {chance:.1%} by guessing"
-        raise TrainingFailedError(reason, curve, time.monotonic() - began)
-    return Training(curve, time.monotonic() - began)
+                group["lr"] = rate
+
+    def advance(self, batches: list[tuple[Images, Labels]], step: int) -> None:
+        draw = self.attack is not None and self.attack.get("random_start", True)
+        if self.attack is not None:
+            now = adversary(self.attack, step, self.steps)
+            self.eps.fill_(now["eps"])
+            self.step_size.fill_(now["step_size"])
+        for i, (course, (batch, labels)) in enumerate(zip(self.courses, batches, strict=True)):
+            self.x[:, i].copy_(batch)
+            self.y[:, i].copy_(labels)
+            if draw:  # in the layout in which `pgd` draws it
+                batch = batch.contiguous(memory_format=torch.channels_last)
+                self.start[:, i].copy_(attacks.random_delta(batch, now["eps"], course.generator))
+        if self.replay is None:
+            changed = [*self.network.state_dict().values(), self.sums]
+            changed += [slot for slots in self.algorithm.state.values() for slot in slots.values()]
+            self.replay = forms.capture(self._advance, changed) if self.captured else self._advance
+        self.replay()
+
+    def _advance(self) -> None:
+        x, y, n = self.x.flatten(0, 1), self.y.flatten(), len(self.x)
+        doubt = x.new_zeros(len(self.courses))
+        if self.attack is not None:
+            with attacks.frozen(self.network):
+                x, gradients = attacks.steps(
+                    self.network, x, y, self.start.flatten(0, 1), eps=self.eps, step_size=self.step_size,
+                    num_steps=int(self.attack["num_steps"]), bounds=self.attack.get("bounds", (0.0, 1.0)),
+                )  # fmt: skip
+            doubt = gradients.view(n, -1).sum(0) * 0  # NaN where a gradient was not finite
+        self.network.train()
+        logits = self.network(x)
+        losses = F.cross_entropy(logits, y, reduction="none").view(n, -1).mean(0)  # each member's own
+        for weight, gradient in zip(self.weights, torch.autograd.grad(losses.sum(), self.weights), strict=True):
+            weight.grad = gradient
+        self.algorithm.step()
+        correct = (logits.argmax(1) == y).view(n, -1).double().mean(0)
+        self.sums += torch.stack([losses.detach() + doubt, correct], dim=1)
+
+    def store(self) -> None:
+        """Give each course its network's weights, its optimizer's state and its sums."""
+        members, state = len(self.courses), self.algorithm.state_dict()["state"]
+        for i, course in enumerate(self.courses):
+            if members > 1:
+                course.model.load_state_dict(stacked.part(self.network.body.state_dict(), i, members))
+            _load_slots(course.algorithm, {index: stacked.part(slots, i, members) for index, slots in state.items()})
+            course.sums = self.sums[i].clone()
+
+
+def _slot_names(algorithm: torch.optim.Optimizer) -> tuple[str, ...]:
+    if isinstance(algorithm, torch.optim.Adam):
+        return ("step", "exp_avg", "exp_avg_sq")
+    return ("momentum_buffer",) if algorithm.defaults["momentum"] else ()
+
+
+def _slots(algorithm: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """The optimizer's state by parameter, zeros where no step was taken yet: its first step does the same with them."""
+    weights, state, names = algorithm.param_groups[0]["params"], algorithm.state_dict()["state"], _slot_names(algorithm)
+    return {
+        index: state.get(index) or {name: torch.zeros(()) if name == "step" else torch.zeros_like(weight) for name in names}
+        for index, weight in enumerate(weights)
+    }
+
+
+def _load_slots(algorithm: torch.optim.Optimizer, slots: dict[int, dict[str, Tensor]]) -> None:
+    """Give the optimizer copies of a state, each laid out in memory as its parameter is."""
+    weights = algorithm.param_groups[0]["params"]
+    laid = {
+        index: {name: torch.empty_like(weights[index]).copy_(value) if value.ndim else value for name, value in own.items()}
+        for index, own in slots.items()
+    }
+    algorithm.load_state_dict({"state": laid, "param_groups": algorithm.state_dict()["param_groups"]})
 
 
 def _save(path: Path, model: nn.Module, algorithm: torch.optim.Optimizer, loop: dict[str, Tensor], about: dict) -> None:
@@ -237,9 +499,7 @@ def _check_checkpoint(tensors: dict[str, Tensor], about: dict, model: nn.Module,
     """KeyError or ValueError, of one line, unless this is a whole checkpoint of `model` before the last of its steps."""
     if found := _not_finite(tensors):
         raise ValueError(f"{found[0]} is not finite")
-    slots = ("step", "exp_avg", "exp_avg_sq") if isinstance(algorithm, torch.optim.Adam) else ("momentum_buffer",)
-    if isinstance(algorithm, torch.optim.SGD) and not algorithm.defaults["momentum"]:
-        slots = ()
+    slots = _slot_names(algorithm)
     expected = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, (_, parameter) in enumerate(model.named_parameters()):
         expected |= {f"optimizer.{index}.{slot}": torch.zeros(()) if slot == "step" else parameter for slot in slots}
@@ -267,7 +527,7 @@ def _resume(path, model, algorithm, generator, images: int, steps: int) -> tuple
             if name.startswith("optimizer."):
                 _, index, slot = name.split(".")
                 slots.setdefault(int(index), {})[slot] = value
-        algorithm.load_state_dict({"state": slots, "param_groups": algorithm.state_dict()["param_groups"]})
+        _load_slots(algorithm, slots)
         generator.set_state(tensors["generator"])
         return about["step"], about["seconds"], tensors["order"].to(device), tensors["sums"].to(device), about["curve"]
     except (KeyError, RuntimeError, TypeError, ValueError) as error:

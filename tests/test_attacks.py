@@ -399,7 +399,7 @@ def test_a_threat_model_is_the_arguments_of_an_attack(trained, digits):
 def captured(monkeypatch):
     monkeypatch.setattr(forms, "captures", lambda model, x: True)
     monkeypatch.setattr(forms, "program_of", lambda model, x: None)
-    monkeypatch.setattr(forms, "_capture", lambda function: function)
+    monkeypatch.setattr(forms, "_recorded", lambda function, device: function)
     monkeypatch.setattr(forms, "_CAPTURED", type(forms._CAPTURED)())
     return forms._CAPTURED
 
@@ -424,7 +424,7 @@ def test_a_captured_step_is_the_step(request, trained, digits, precision):
     trained.load_state_dict(before)
     captured = request.getfixturevalue("captured")
     replayed = found()
-    assert len(captured) == 2  # one a size of batch
+    assert len(captured) == 1  # of the largest batch
     for one, other in zip(direct, replayed, strict=True):
         assert torch.equal(one, other)
 
@@ -437,9 +437,19 @@ def test_few_captures_are_kept_and_moved_weights_captured_anew(captured, trained
     trained[0].weight = nn.Parameter(trained[0].weight.detach().clone())
     attacks.pgd(trained, x, y, **settings)
     assert len(captured) == 2
-    for size in range(1, 9):
+    for size in range(1, 9):  # as at the end of an evaluation: no graph of its own
         attacks.pgd(trained, x[:size], y[:size], **settings)
-    assert len(captured) == 4
+    assert [len(step.state.adversarial) for step in captured.values()] == [12, 12]
+    trained[0].weight = nn.Parameter(trained[0].weight.detach().clone())
+    attacks.pgd(trained, x[:3], y[:3], **settings)
+    attacks.pgd(trained, x, y, **settings)
+    assert [len(step.state.adversarial) for step in captured.values()] == [12, 12]
+
+
+def test_a_replay_that_does_nothing_is_noticed(captured, trained, digits, monkeypatch):
+    monkeypatch.setattr(forms, "_recorded", lambda function, device: lambda: None)
+    with pytest.raises(RuntimeError, match="a captured graph does not do what was captured, on cpu"):
+        attacks.pgd(trained, digits[0][:3], digits[1][:3], **MNIST)
 
 
 def test_a_captured_step_names_a_non_finite_loss(captured, trained, digits):

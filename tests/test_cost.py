@@ -82,7 +82,7 @@ def small_convnet_products(channels: int, size: int) -> tuple[int, int]:
 def test_operations_of_the_small_convnet_are_those_of_its_images(dataset, channels, size):
     (run, *_) = grid.runs("section-2.2" if dataset == "mnist" else "section-2.2-cifar10", "paper")
     products, first = small_convnet_products(channels, size)
-    found = cost.per_image(**cost._network(run))
+    found = cost.per_image(**cost.network(run))
     assert found.forward == 2 * products
     assert found.training_step == 2 * (3 * products - first)
 
@@ -116,44 +116,52 @@ def test_the_ramp_costs_its_queries():
     assert cost.flops(run) == training + clean + ramp
 
 
-# --- the schedule -------------------------------------------------------------------------------------------------------
+# --- what a GPU takes ---------------------------------------------------------------------------------------------------
 
 
-def test_a_schedule_by_hand(monkeypatch):
-    """Five runs of 5, 4, 3, 3 and 1 hours, the longest first: two GPUs take 5 + 3 and 4 + 3 + 1."""
-    items = grid.runs("table-2", "paper")[:5]
-    hours = dict(zip(items, (3, 4, 1, 5, 3), strict=True))
-    monkeypatch.setattr(cost, "flops", lambda run: hours[run] * 3600 * 1e9)
-    rows = cost.schedule([*items, *grid.runs("figure-1a", "paper")], gpus=(1, 2, 8), speed=1e9)
-    assert list(rows["gpus"]) == [1, 2, 8]
-    assert list(rows["wall_hours"]) == pytest.approx([16, 8, 5])
-    assert list(rows["busy"]) == pytest.approx([1, 1, 16 / 8 / 5])
-    assert set(rows["gpu_hours"]) == {16.0}
-    assert set(rows["runs"]) == {5}
-    assert set(rows["critical_hours"]) == {5.0}
-    assert set(rows["critical"]) == {str(items[3])}
-    assert rows.attrs == {"speed": 1e9}
+def test_a_step_takes_as_long_as_the_slowest_of_its_ceilings():
+    step = cost.Step(launches=100, fixed=1000.0, image=50.0)
+    launched = 100 * cost.LAUNCH
+    assert step.seconds(10.0, 8) == step.seconds(10.0, 8, members=9) == pytest.approx(launched)
+    assert step.seconds(1e12, 8, members=3) == pytest.approx(24e12 / cost.ASSUMED)
+    assert step.seconds(1e12, 8, members=3, speed=1e12) == pytest.approx(24)
+    assert cost.Step(1, 1e12, 1e9).seconds(1.0, 8, members=2) == pytest.approx(2 * (1e12 + 8e9) / cost.MEMORY)
 
 
-def test_a_schedule_keeps_its_bounds():
-    """Never below the longest run nor the work shared evenly; nor above what Graham (1966) proves of any list of jobs."""
-    listed = grid.all_runs("paper")
-    rows = cost.schedule(listed, gpus=(1, 2, 3, 8, 64), speed=1e12)
-    assert rows["gpu_hours"].iloc[0] == pytest.approx(sum(map(cost.flops, listed)) / 3.6e15)
-    for _, row in rows.iterrows():
-        even, longest = row["gpu_hours"] / row["gpus"], row["critical_hours"]
-        assert max(longest, even) <= row["wall_hours"] * (1 + 1e-9)
-        assert row["wall_hours"] <= (even + (1 - 1 / row["gpus"]) * longest) * (1 + 1e-9)
+@pytest.mark.parametrize("w", [0.25, 1.0])
+def test_launches_and_traffic_of_lenet5(w):
+    """Of a step of the attack: what a profiler of the framework's operations lists, and each weight read at least twice."""
+    attack, train = cost.steps("lenet5", w)
+    network = models.lenet5(w)
+    weights = 4 * sum(parameter.numel() for parameter in network.parameters())
+    assert 20 <= attack.launches <= 40
+    assert 20 <= train.launches <= 60
+    assert 1.9 * weights < attack.fixed < 2.5 * weights
+    assert 2.9 * weights < train.fixed < 4 * weights  # and a gradient written
+    assert 0 < train.image < 4 * attack.image
+    # Each activation of the first layer, the largest, is written, pooled, and comes back as a gradient.
+    assert 4 * 3 * 28 * 28 * int(32 * w) < attack.image < 4 * 20 * 28 * 28 * int(32 * w)
+    assert cost.steps("lenet5", w) is cost.steps("lenet5", w)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [({"gpus": (0,)}, "gpus must be ≥ 1, given 0"), ({"gpus": (1,), "speed": 0.0}, "speed must be > 0, given 0")],
-    ids=str,
-)
-def test_a_schedule_of_nothing_is_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        cost.schedule(grid.runs("table-2", "smoke"), **arguments)
+def test_numbers_of_a_network():
+    weights, kept = cost.numbers("lenet5", 0.25)
+    assert weights == sum(parameter.numel() for parameter in models.lenet5(0.25).parameters())
+    assert weights < kept  # the weights themselves are kept, and activations
+
+
+def test_a_narrow_network_waits_for_launches_and_a_wide_one_computes():
+    narrow, wide = (
+        grid.Run.parse(key, "paper")
+        for key in (
+            "mnist/original/lenet5-w0.125/pgd/n60000/default/seed0",
+            "cifar10/original/wide_resnet28-w4/pgd/n50000/default/seed0",
+        )
+    )  # fmt: skip
+    assert cost.training_seconds(narrow) > 10 * cost._training_flops(narrow) / cost.ASSUMED
+    assert cost.training_seconds(narrow, members=10) == pytest.approx(cost.training_seconds(narrow), rel=0.5)
+    assert cost.training_seconds(wide) == pytest.approx(cost._training_flops(wide) / cost.ASSUMED, rel=0.2)
+    assert cost.evaluation_seconds(wide) >= cost._evaluation_flops(wide) / cost.ASSUMED
 
 
 @pytest.mark.parametrize(

@@ -151,18 +151,38 @@ def test_what_has_no_value_is_told_and_not_counted():
 
 
 def test_the_schedule_says_what_it_assumes():
-    row = {"runs": 73, "gpu_hours": 1950.4, "critical_hours": 110.84, "critical": "paper: cifar10/original/w4/seed0"}
+    row = {"runs": 73, "groups": 40, "gpu_hours": 1950.4, "alone_hours": 2100.2, "critical_hours": 110.84}
+    row["critical"] = "paper: cifar10/original/w4/seed0"
     rows = pd.DataFrame(
         [
             {"gpus": 1, "wall_hours": 1950.4, "busy": 1.0, **row},
             {"gpus": 64, "wall_hours": 110.84, "busy": 0.275, **row},
         ]
     )
-    rows.attrs = {"speed": 1e12}
     table = speed.schedule_table(rows).text
-    assert table.iloc[0].tolist() == ["1", "73", "1,950", "1,950.4", "100%", "110.8"]
-    assert table.iloc[1].tolist() == ["64", "73", "1,950", "110.8", "28%", "110.8"]
+    assert table.iloc[0].tolist() == ["1", "73", "40", "1,950", "1,950.4", "100%", "110.8"]
+    assert table.iloc[1].tolist() == ["64", "73", "40", "1,950", "110.8", "28%", "110.8"]
     said = speed.schedule_seen(rows)
-    assert "1·10¹² operations a second and GPU, which is assumed, not measured" in said
+    assert "All hours are estimates: no card has been timed yet" in said
+    assert "10·10¹² operations a second in float32, 1.5·10¹² bytes a second" in said
+    assert "2.5 millionths of a second a launch" in said
+    assert "would take 2,100 GPU-hours instead of 1,950" in said
     assert "`cifar10/original/w4/seed0`, with 110.8 hours" in said
     assert "about 18 GPUs" in said  # 1950.4 / 110.84 = 17.6
+
+
+def test_a_card_that_was_never_measured_is_told(monkeypatch):
+    assert "No card has been measured yet" in speed.gpu_seen(None)
+    assert set(speed.gpu_table(None).text.iloc[0]) == {"–"}
+    monkeypatch.setattr(speed.results, "benchmarks", lambda: ["pgd-cpu"])
+    assert speed._gpu() is None
+
+
+def test_the_record_of_a_card_is_shown_with_its_share_of_the_ceiling():
+    row = {"case": "lenet5-w0.25", "batch": 50, "engine": "lib, float32", "rounds": 5, "share_of_ceiling": 0.217}
+    rows = pd.DataFrame([{**row, "image_steps_per_second": 123456.7, "ratio_to_advertorch": 8.04}])
+    rows.attrs = {"device": "NVIDIA H100", "date": "2027-01-02T03:04:05+00:00", "commit": "abcdef123456"}
+    assert speed.gpu_table(rows).text.iloc[0].tolist() == ["lenet5 w=0.25", "50", "lib, float32", "123,457 (×8.0)", "22"]
+    said = speed.gpu_seen(rows)
+    assert said.startswith("Measured on NVIDIA H100")
+    assert "8192×8192" in said

@@ -742,7 +742,7 @@ def test_processes_with_other_checkpoints_compute_nothing_twice(monkeypatch, tmp
     """They share the records: the second waits for the first, and finds what it recorded."""
     item = grid.parse("mnist/original/lenet5-w0.125/standard/n4000/default/seed0", "smoke")
     trained = []
-    monkeypatch.setattr(material, "trained_model", lambda *_: trained.append(1))
+    monkeypatch.setattr(material, "trained_models", lambda *_: trained.append(1))
     monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / "other"))
     with records.alone(item):
         second = threading.Thread(target=processes.complete_one, args=(item, torch.device("cpu")))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.run import cost
+from lib.run import cost, groups
 from lib.store import grid
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -255,16 +255,36 @@ def test_the_paper_grid_is_listed_with_its_cost(profile):
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout + done.stderr
     listed = grid.runs("table-2", "paper")
-    for run in listed:
-        assert f"{run.key}: {cost.flops(run):.2e} operations, {cost.flops(run) / 3.6e15:.2f} GPU-hours at 1·10¹²" in said
-    total = sum(map(cost.flops, listed))
-    assert f"18 of them lack records: {total:.2e} operations, {total / 3.6e15:.1f} GPU-hours" in said
+    jobs = groups.groups(listed, groups.SHARE * 80e9, spread=True)
+    assert {len({run.training for run in job}) for job in jobs} == {1}
+    assert len(jobs) < len(listed)
+    for job in (job for job in jobs if len(job) > 1):
+        keys, operations = ", ".join(run.key for run in job), sum(map(cost.flops, job))
+        told = f"{operations:.2e} operations, {groups.hours(job, 1e12):.2f} GPU-hours (estimated)"
+        assert f"{len(job)} runs together, {keys}: {told}" in said
+    total, hours = sum(map(cost.flops, listed)), sum(groups.hours(job, 1e12) for job in jobs)
+    assert (
+        f"18 of them lack records: {total:.2e} operations, {hours:.1f} GPU-hours in {len(jobs)} groups of runs (estimated"
+        in said
+    )
+
+
+def test_on_a_processor_each_run_is_a_job():
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--workflow-profile", "none", "--cores", "1"]
+    own = {**os.environ, "PYTHONPATH": str(ROOT), "DATA_DIR": "/grid/data"}
+    config = ["--config", "scale=paper", "only=table-2", "device=cpu"]
+    done = subprocess.run([*command, *config], cwd=ROOT, env=own, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "in 18 groups of runs" in said
+    for run in grid.runs("table-2", "paper"):
+        assert f"{run.key}: {cost.flops(run):.2e} operations" in said
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("sclae=smoke", "unknown config sclae; allowed: scale, only, device, threads, runs_per_gpu, tflops"),
+        ("sclae=smoke", "unknown config sclae; allowed: scale, only, device, threads, runs_per_gpu, gpu_gb, tflops"),
         ("tflops=0", "tflops must be > 0 and finite, given 0"),
         ("tflops=inf", "tflops must be > 0 and finite, given inf"),
         ("device=tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N"),

@@ -1,8 +1,9 @@
 """The form in which a network is attacked: compiled, captured as a CUDA graph, specialised, in lower precision."""
 
 import copy
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -52,18 +53,52 @@ def captures(model: Callable, x: Tensor) -> bool:
     return x.is_cuda and isinstance(model, nn.Module)
 
 
-def _capture(function: Callable[[], None]) -> Callable[[], None]:
-    """`function`, whose tensors stay where they are, as a CUDA graph: calling the result replays its kernels."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # capturing wants the libraries' workspaces to be there
-        for _ in range(3):
+def capture(function: Callable[[], None], changed: Sequence[Tensor]) -> Callable[[], None]:
+    """`function`, which changes these tensors in place and waits for nothing, as a CUDA graph: calling the result replays it.
+
+    The first replay is compared with `function` itself, and everything put back as it was. RuntimeError where they differ.
+    """
+    device = changed[0].device
+    before, outcomes = [value.clone() for value in changed], []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")  # it is captured, then compared
+        replay = _recorded(function, device)
+        for run in (function, replay):
+            _restore(changed, before)
+            run()
+            outcomes.append([value.double() for value in changed])
+    _restore(changed, before)
+    for own, replayed in zip(*outcomes, strict=True):
+        # The same kernels in the same order; what rounding may do to a sign is a few pixels.
+        if (~own.isclose(replayed, rtol=1e-3, atol=1e-5, equal_nan=True)).double().mean() > 0.01:
+            raise RuntimeError(f"a captured graph does not do what was captured, on {device}; please report this")
+    return replay
+
+
+def _restore(changed: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for value, earlier in zip(changed, before, strict=True):
+            value.copy_(earlier)
+
+
+def _recorded(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """The graph of `function` on its own device, which need not be the current one."""
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # capturing wants the libraries' workspaces to be there
+            for _ in range(2):
+                function()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             function()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        function()
-    return graph.replay
+
+    def replay() -> None:
+        with torch.cuda.device(device):
+            graph.replay()
+
+    return replay
 
 
 class _CapturedStep:
@@ -75,13 +110,18 @@ class _CapturedStep:
         self.state = copy.copy(state)
         for name, value in vars(state).items():
             setattr(self.state, name, value.clone())
-        self.advance = _capture(lambda: self.state.advance(self.attacked))
+        changed = [self.state.adversarial, self.state.finite]
+        self.advance = capture(lambda: self.state.advance(self.attacked), changed)
 
     def run(self, state, num_steps: int) -> None:
+        """Take the steps; those of a smaller batch than the captured one without the graph."""
         if self.fast is not None:
             with torch.no_grad():
-                for mine, theirs in zip(_tensors(self.fast), _tensors(self.model), strict=True):
-                    mine.copy_(theirs)
+                torch._foreach_copy_(_tensors(self.fast), _tensors(self.model))
+        if state.adversarial.shape != self.state.adversarial.shape:
+            for _ in range(num_steps):
+                state.advance(self.attacked)
+            return
         _copy(self.state, state)
         for _ in range(num_steps):
             self.advance()
@@ -93,18 +133,22 @@ def _copy(to, state) -> None:
         getattr(to, name).copy_(value)
 
 
-_CAPTURED: OrderedDict[tuple, _CapturedStep] = OrderedDict()  # the latest few; each holds its model and its graph's memory
+_CAPTURED: OrderedDict[tuple, _CapturedStep] = OrderedDict()  # the latest two; each holds its model and its graph's memory
 
 
 def captured(model: nn.Module, state, precision: str, num_steps: int) -> tuple[Callable, object]:
-    """(what was attacked, `state`), so many steps on: one captured step of `state.advance`, replayed."""
+    """(what was attacked, `state`), so many steps on: one captured step of `state.advance`, replayed.
+
+    A model has one graph, of its largest batch: the odd ones of an evaluation, smaller and of any size, go step by step.
+    """
     x = state.adversarial
     # A weight that has moved, to another device or by assignment, is not the one that was captured.
-    key = (id(model), tuple(t.data_ptr() for t in _tensors(model)), x.shape, x.dtype, x.device, precision)
-    if key not in _CAPTURED:
-        _CAPTURED[key] = _CapturedStep(model, state, precision)
-        while len(_CAPTURED) > 4:
-            _CAPTURED.popitem(last=False)
-    _CAPTURED.move_to_end(key)
-    _CAPTURED[key].run(state, num_steps)
-    return _CAPTURED[key].attacked, state
+    key = (id(model), tuple(t.data_ptr() for t in _tensors(model)), x.shape[1:], x.dtype, x.device, precision)
+    step = _CAPTURED.pop(key, None)
+    if step is None or len(step.state.adversarial) < len(x):
+        step = _CapturedStep(model, state, precision)
+    _CAPTURED[key] = step
+    while len(_CAPTURED) > 2:
+        _CAPTURED.popitem(last=False)
+    step.run(state, num_steps)
+    return step.attacked, state

@@ -1,9 +1,8 @@
-"""What a run costs: floating-point operations counted on the network itself, over a throughput given or measured.
+"""What a run costs: operations, launches and memory traffic counted on the network itself, and what they take on a GPU.
 
 One multiply-add counts as two operations. Counted are the matrix products and convolutions; the rest is below a percent.
 """
 
-import heapq
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from convex_adversarial import robust_loss
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from lib import attacks, models
 from lib.store import grid
@@ -22,8 +22,10 @@ from lib.store.grid import Item, Run
 if TYPE_CHECKING:
     from torch.utils.flop_counter import FlopCounterMode
 
-# Operations a second that a run is taken to reach on a GPU where a plan is wanted and nothing was measured: a guess.
-ASSUMED = 1e13
+# What a plan takes a GPU to reach, where nothing was measured: guesses, for a card such as an H100. Operations a second in
+# float32; bytes a second to and from its memory; seconds that one kernel of a replayed graph takes at least.
+ASSUMED, MEMORY, LAUNCH = 1e13, 1.5e12, 2.5e-6
+EVALUATED = 500  # images of an evaluation's batch
 # A network of fewer operations an image than this leaves a large GPU mostly idle at the paper's batches: also a guess.
 SMALL = 10**8
 
@@ -46,7 +48,7 @@ def image_shape(model: str, *, in_channels: int = 1, image_size: int = 28) -> tu
     return (3, 32, 32) if model == "wide_resnet28" else (in_channels, image_size, image_size)
 
 
-def _network(run: Run) -> dict:
+def network(run: Run) -> dict:
     """The arguments of `per_image`."""
     settings = dict(grid.settings(run)["model"])
     return {"model": settings.pop("name"), **settings}
@@ -86,6 +88,8 @@ def bounds_per_image(
     Exact bounds (`proj` None) cost in proportion to the ReLUs that eps leaves undecided, which depends on weights and image:
     this is an estimate, from initial weights and a random image. Signs and sums, not counted, are a large part besides.
     """
+    from convex_adversarial import robust_loss  # of certificates, and nothing else here needs it
+
     network, image, label = _example(model, widen_factor, **shape)
     kind = {} if proj is None else {"proj": proj, "norm_type": "l1_median"}
     network.requires_grad_(training)
@@ -98,21 +102,25 @@ def bounds_per_image(
 
 def flops(item: Item) -> float:
     """The operations of a run: its training, and the evaluations that the grid asks for. A measurement costs none."""
-    if not isinstance(item, Run):
-        return 0.0
-    network = _network(item)
-    image = per_image(**network)
-    settings = grid.settings(item)
+    return _training_flops(item) + _evaluation_flops(item) if isinstance(item, Run) else 0.0
+
+
+def _training_flops(run: Run) -> float:
+    image, settings = per_image(**network(run)), grid.settings(run)
     step = image.training_step
     if "attack" in settings:
         step += settings["attack"]["num_steps"] * image.image_step
     if "certificate" in settings:
         certificate = settings["certificate"]
         boxed = certificate["bounds"] is not None
-        step = bounds_per_image(**network, eps=certificate["eps"], boxed=boxed, proj=certificate["proj"], training=True)
-    total = settings["training"]["steps"] * settings["training"]["batch_size"] * step
-    for name in grid.evaluations(item):
-        resolved = grid.evaluation_settings(item, name)
+        step = bounds_per_image(**network(run), eps=certificate["eps"], boxed=boxed, proj=certificate["proj"], training=True)
+    return float(settings["training"]["steps"] * settings["training"]["batch_size"] * step)
+
+
+def _evaluation_flops(run: Run) -> float:
+    image, total = per_image(**network(run)), 0
+    for name in grid.evaluations(run):
+        resolved = grid.evaluation_settings(run, name)
         threat = resolved.get("threat_model", {"num_steps": 0})
         # The clean prediction and the attacked one; the second attack, on misclassified images alone, is not counted, nor
         # what an early stop saves.
@@ -120,7 +128,7 @@ def flops(item: Item) -> float:
         each = 2 * image.forward + steps * image.image_step
         for metric in resolved.get("certificate", []):
             boxed = metric != "certified_error_unboxed"
-            each += bounds_per_image(**network, eps=threat["eps"], boxed=boxed, proj=None, training=False)
+            each += bounds_per_image(**network(run), eps=threat["eps"], boxed=boxed, proj=None, training=False)
         if "ramp" in resolved:
             # PGD three times, one step of it, and two Square attacks with three predictions a query; none that stops early.
             each = 3 * each + image.image_step + 6 * resolved["ramp"]["queries"] * image.forward
@@ -139,6 +147,95 @@ def _autoattack_steps(*, eps: float, iterations: int, targets: int, queries: int
     return iterations * (1 + 2 * targets), iterations * targets + queries
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a step asks of a GPU besides operations: kernels, bytes moved whatever the batch, and bytes an image."""
+
+    launches: int
+    fixed: float
+    image: float
+
+    def seconds(self, operations: float, images: int, *, members: int = 1, speed: float = ASSUMED) -> float:
+        """A step of so many `images` each of `members` networks, `operations` an image: the slowest of the three ceilings."""
+        moved = members * (self.fixed + images * self.image)
+        return max(self.launches * LAUNCH, members * images * operations / speed, moved / MEMORY)
+
+
+class _Kernels(TorchDispatchMode):
+    """Counts the framework's operations that are no mere views, and the bytes that they read and write."""
+
+    launches, moved = 0, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if not function.is_view and function.namespace == "aten":
+            self.launches += 1
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)]
+            self.moved += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return out
+
+
+@cache
+def steps(model: str, widen_factor: float, **shape: int) -> tuple[Step, Step]:
+    """(a step of the attack, a step of training on what it gives), counted on the network's shapes."""
+    network, image, label = _example(model, widen_factor, device="meta", **shape)
+    one = torch.zeros((), device="meta")
+
+    def attack(images: int, number: int) -> None:
+        x, y = image.expand(images, *image.shape[1:]).clone(), label.expand(images).clone()
+        with attacks.frozen(network):
+            attacks.steps(network, x, y, x, eps=one, step_size=one, num_steps=number, bounds=(0.0, 1.0))
+
+    def train(images: int, number: int) -> None:
+        if number:
+            x, y = image.expand(images, *image.shape[1:]).clone(), label.expand(images).clone()
+            torch.autograd.grad(F.cross_entropy(network.train()(x), y), list(network.parameters()))
+
+    found = []
+    for function in (attack, train):
+        counts = {}
+        for images in (1, 2):
+            with _Kernels() as with_step:
+                function(images, 1)
+            with _Kernels() as without:
+                function(images, 0)
+            counts[images] = with_step.launches - without.launches, with_step.moved - without.moved
+        image_bytes = counts[2][1] - counts[1][1]
+        found.append(Step(counts[1][0], counts[1][1] - image_bytes, image_bytes))
+    return found[0], found[1]
+
+
+@cache
+def numbers(model: str, widen_factor: float, **shape: int) -> tuple[int, int]:
+    """(weights of a network, numbers that a training step keeps of an image until its gradient is known)."""
+    network, image, _ = _example(model, widen_factor, device="meta", **shape)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
+        network.train()(image)
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    return weights, sum(kept)
+
+
+def training_seconds(run: Run, *, members: int = 1, speed: float = ASSUMED) -> float:
+    """How long a GPU trains so many such runs together: an estimate, from the ceilings above."""
+    settings, image = grid.settings(run), per_image(**network(run))
+    if "certificate" in settings:
+        return members * _training_flops(run) / speed
+    attack, train = steps(**network(run))
+    batch = settings["training"]["batch_size"]
+    each = train.seconds(image.training_step, batch, members=members, speed=speed)
+    if "attack" in settings:
+        each += settings["attack"]["num_steps"] * attack.seconds(image.image_step, batch, members=members, speed=speed)
+    return settings["training"]["steps"] * each
+
+
+def evaluation_seconds(run: Run, *, speed: float = ASSUMED) -> float:
+    """How long a GPU evaluates a run, as if all of it were steps of the attack in batches of `EVALUATED`: an estimate."""
+    image = per_image(**network(run)).image_step
+    batches = _evaluation_flops(run) / image / EVALUATED
+    return batches * steps(**network(run))[0].seconds(image, EVALUATED, speed=speed)
+
+
 def throughput(
     model: str,
     widen_factor: float,
@@ -155,7 +252,7 @@ def throughput(
         x = torch.rand(batch_size, *image_shape(model, **shape)).to(device)
     y = torch.zeros(batch_size, dtype=torch.long, device=device)
     attack = {"eps": 0.1, "step_size": 0.01, "num_steps": 4, "precision": precision}
-    attacks.pgd(network, x[:8], y[:8], **attack)  # warm-up
+    attacks.pgd(network, x, y, **attack)  # what is compiled or captured for this batch is no part of its speed
     steps, began = 0, time.perf_counter()
     while steps == 0 or time.perf_counter() - began < seconds:
         attacks.pgd(network, x, y, **attack)  # looks at its result, so the device has finished
@@ -178,7 +275,7 @@ def table(exhibits: Mapping[str, Iterable[Item]], device: torch.device, speed: f
         row = {"exhibit": name, "runs": len(runs), "operations": sum(flops(run) for run in runs)}
         for precision in attacks.PRECISIONS:
             hours = (
-                flops(run) / (speed or measured(precision=precision, device=device, **_network(run))) / 3600 for run in runs
+                flops(run) / (speed or measured(precision=precision, device=device, **network(run))) / 3600 for run in runs
             )
             row[f"hours, {precision}"] = sum(hours)
         rows.append(row)
@@ -190,31 +287,4 @@ def table(exhibits: Mapping[str, Iterable[Item]], device: torch.device, speed: f
 def shares_a_gpu(run: Run) -> bool:
     """Whether several such runs should share a GPU; exact bounds, which need the memory, never do."""
     exact = grid.settings(run).get("certificate", {"proj": 1})["proj"] is None
-    return not exact and per_image(**_network(run)).forward < SMALL
-
-
-def schedule(items: Iterable[Item], gpus: Iterable[int], speed: float = ASSUMED) -> pd.DataFrame:
-    """What it takes to compute `items` on so many GPUs of `speed` operations a second each, simulated: one row a number.
-
-    Each run has a GPU for itself, and a free GPU takes the longest run that is left. `wall_hours` until the last one ends,
-    `gpu_hours` of work, `busy`: the share of the GPUs' time that is work, `critical_hours` and `critical`: the longest run,
-    below whose time no number of GPUs gets; `attrs` has `speed`. Measurements, pages and the book, minutes on a processor,
-    are left out. ValueError for speed ≤ 0 or fewer than one GPU.
-    """
-    if not speed > 0:
-        raise ValueError(f"speed must be > 0, given {speed:g}")
-    hours = {str(item): flops(item) / speed / 3600 for item in items if isinstance(item, Run)}
-    longest = max(hours, key=hours.get)
-    rows = []
-    for n in gpus:
-        if n < 1:
-            raise ValueError(f"gpus must be ≥ 1, given {n}")
-        free_at = [0.0] * n
-        for each in sorted(hours.values(), reverse=True):
-            heapq.heapreplace(free_at, free_at[0] + each)
-        work, wall = sum(hours.values()), max(free_at)
-        row = {"gpus": n, "runs": len(hours), "gpu_hours": work, "wall_hours": wall, "busy": work / n / wall}
-        rows.append({**row, "critical_hours": hours[longest], "critical": longest})
-    found = pd.DataFrame(rows)
-    found.attrs = {"speed": speed}
-    return found
+    return not exact and per_image(**network(run)).forward < SMALL

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -167,33 +168,65 @@ def trained_model(run: Run, device: torch.device) -> nn.Module:
 
     A training that fails is recorded as such, with its curve, and raises TrainingFailedError.
     """
-    folder = checkpoint_folder(run)
-    model = finished(run, device)
-    if model is not None:
-        weights.keep(run, model)
-        return model
-    model = new_model(run, device)
-    settings = grid.settings(run)
+    (done,) = trained_models([run], device)
+    if isinstance(done, training.TrainingFailedError):
+        raise done
+    return done
+
+
+def trained_models(runs: Sequence[Run], device: torch.device) -> list[nn.Module | training.TrainingFailedError]:
+    """`trained_model` of runs that can be trained together, or the failure of each, in their order."""
+    found: dict[Run, nn.Module | training.TrainingFailedError] = {}
+    lacking, members, sources = [], [], []
+    for run in runs:
+        if (model := finished(run, device)) is not None:
+            weights.keep(run, model)
+            found[run] = model
+            continue
+        x, y, source = images_of(run, "train", run.train_size, device)
+        checkpoint = checkpoint_folder(run) / "training.safetensors"
+        lacking.append(run)
+        members.append(training.Member(new_model(run, device), x, y, run.seed, checkpoint))
+        sources.append(source)
+    done = _train(lacking, members) if lacking else []
+    for run, member, result, source in zip(lacking, members, done, sources, strict=True):
+        failed = isinstance(result, training.TrainingFailedError)
+        content = {"metrics": {}, "curve": result.curve, **told(run, "train")}
+        if len(lacking) > 1:
+            content["together"] = len(lacking)
+        if failed:
+            content["failed"] = schema.words(result.reason)
+        else:
+            content["weights"] = weights.digest(member.model)
+            training.save_tensors(checkpoint_folder(run) / "weights.safetensors", member.model.state_dict(), {"key": run.key})
+            if grid.settings(run).get("attack", {}).get("precision") == "float32":
+                content["engine"] = "framework" if len(lacking) > 1 else attacks.engine_of(member.model, member.x[:1])
+                content["engine"] = "captured" if device.type == "cuda" else content["engine"]
+        records.write(run, "training", content, seconds=result.seconds, device=device, source=source)
+        if not failed:
+            weights.keep(run, member.model)
+        member.checkpoint.unlink(missing_ok=True)
+        found[run] = result if failed else member.model
+    return [found[run] for run in runs]
+
+
+def _train(runs: list[Run], members: list[training.Member]) -> list[training.Training | training.TrainingFailedError]:
+    """What becomes of the members, which are the runs': a run alone, or several together."""
+    settings = grid.settings(runs[0])
     robust_loss = certified.training_loss(**settings["certificate"]) if "certificate" in settings else None
-    x, y, source = images_of(run, "train", run.train_size, device)
+    keywords = {**settings["training"], "attack": settings.get("attack"), "robust_loss": robust_loss}
+    if len(runs) > 1:
+        del keywords["seed"]  # each member's own
+        return training.train_together(members, **keywords, description=str(runs[0]))
+    (member,) = members
     try:
-        done = training.train(
-            model, x, y, **settings["training"], attack=settings.get("attack"), robust_loss=robust_loss,
-            checkpoint=folder / "training.safetensors", description=str(run),
-        )  # fmt: skip
+        return [
+            training.train(
+                member.model, member.x, member.y, **keywords, checkpoint=member.checkpoint, description=str(runs[0])
+            )
+        ]  # fmt: skip
     except training.TrainingFailedError as failure:
-        content = {"metrics": {}, "curve": failure.curve, "failed": schema.words(failure.reason), **told(run, "train")}
-        records.write(run, "training", content, seconds=failure.seconds, device=device, source=source)
-        (folder / "training.safetensors").unlink(missing_ok=True)
-        raise
-    training.save_tensors(folder / "weights.safetensors", model.state_dict(), {"key": run.key})
-    content = {"metrics": {}, "curve": done.curve, "weights": weights.digest(model), **told(run, "train")}
-    if settings.get("attack", {}).get("precision") == "float32":
-        content["engine"] = attacks.engine_of(model, x[:1])
-    records.write(run, "training", content, seconds=done.seconds, device=device, source=source)
-    weights.keep(run, model)
-    (folder / "training.safetensors").unlink(missing_ok=True)
-    return model
+        return [failure]
 
 
 def clear(run: Run) -> None:

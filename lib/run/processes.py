@@ -7,18 +7,19 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from multiprocessing import active_children, get_context, parent_process
 
 import torch
 from tqdm import tqdm
 
 from lib import files, training
-from lib.run import devices, evaluations, material, measurements
+from lib.run import devices, evaluations, groups, material, measurements
 from lib.store import grid, records
-from lib.store.grid import Item, Measurement
+from lib.store.grid import Item, Measurement, Run
 
 log = logging.getLogger(__name__)
 
@@ -41,31 +42,43 @@ def complete_one(item: Item, device: torch.device) -> bool:
             records.prepare(item)
             measurements.measure(item)
         return True
-    folder = material.checkpoint_folder(item)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
-    # Two processes may share the records and not the checkpoints.
-    with records.alone(item), files.alone(folder / "lock"):
-        missing = records.missing(item)
-        if missing:
-            records.prepare(item)
-            material.clear(item)
+    return bool(_complete_runs([item], device))
+
+
+def complete_group(group: Sequence[Item], device: torch.device) -> int:
+    """`complete_one` of items that are trained together where there are several; returns how many were computed."""
+    return complete_one(group[0], device) if len(group) == 1 else _complete_runs(group, device)
+
+
+def _complete_runs(runs: Sequence[Run], device: torch.device) -> int:
+    """Compute what runs of one shape lack, their trainings together; returns how many lacked anything."""
+    with ExitStack() as locks:
+        for run in sorted(runs, key=str):  # in one order everywhere, so that no two processes wait for each other
+            folder = material.checkpoint_folder(run)
             try:
-                model = material.trained_model(item, device)
-            except training.TrainingFailedError as failure:
-                log.warning("%s failed and is recorded as failed: %s", item, failure)
-                return True
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
+            # Two processes may share the records and not the checkpoints.
+            locks.enter_context(records.alone(run))
+            locks.enter_context(files.alone(folder / "lock"))
+        lacking = [run for run in runs if records.missing(run)]
+        for run in lacking:
+            records.prepare(run)
+            material.clear(run)
+        for run, model in zip(lacking, material.trained_models(lacking, device), strict=True):
+            if isinstance(model, training.TrainingFailedError):
+                log.warning("%s failed and is recorded as failed: %s", run, model)
+                continue
             # Asked again: evaluations of weights that are gone are stale once those of today are recorded.
-            for name in records.missing(item):
+            for name in records.missing(run):
                 try:
-                    evaluations.evaluate(item, name, model, device)
+                    evaluations.evaluate(run, name, model, device)
                 except training.TrainingFailedError as failure:
-                    log.warning("%s lacks %s: the model that its attack is crafted on failed: %s", item, name, failure)
-            if grid.keeps_weights(item):
-                material.check_kept(item)
-        return bool(missing)
+                    log.warning("%s lacks %s: the model that its attack is crafted on failed: %s", run, name, failure)
+            if grid.keeps_weights(run):
+                material.check_kept(run)
+        return len(lacking)
 
 
 def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs: int = 1) -> int:
@@ -73,7 +86,8 @@ def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs
 
     `jobs` runs go side by side, each in a process of its own with its share of the processor's threads: for narrow
     networks that is more than one run with all threads. More processes than there are runs or processors (two at least) are
-    not begun. Raises ValueError for jobs < 1, and what a run raises.
+    not begun. On a GPU runs of one shape are trained together, as many as its memory holds. Raises ValueError for jobs < 1, and
+    what a run raises.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be ≥ 1, given {jobs}")
@@ -82,10 +96,11 @@ def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs
     jobs = min(jobs, max(os.cpu_count() or 1, 2), max(len(items), 1))
     device = _start(device, torch.get_num_threads())
     if jobs == 1:
-        computed = 0
-        for i, item in enumerate(items):
-            log.info("%d of %d: %s", i + 1, len(items), item)
-            computed += complete_one(item, device)
+        computed, begun = 0, 0
+        for group in _groups(items, device, jobs):
+            begun += len(group)
+            log.info("%d of %d: %s", begun, len(items), _told(group))
+            computed += complete_group(group, device)
         return computed
     waiting = [item for item in items if records.missing(item)]
     most = min(jobs, max(1, len(waiting)), max(2, os.cpu_count() or 1))
@@ -98,19 +113,19 @@ def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker, initargs=(device, threads)) as pool:
         # The workers inherit this: an interrupt from the keyboard, which all of them get, is this process's to handle.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        futures = {pool.submit(complete_one, item, device): item for item in waiting}
+        futures = {pool.submit(complete_group, group, device): group for group in _groups(waiting, device, jobs)}
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             for i, future in enumerate(as_completed(futures)):
                 try:
                     future.result()
                 except BrokenProcessPool:
-                    running = ", ".join(str(item) for f, item in futures.items() if not f.done() or f.exception() is not None)
+                    running = ", ".join(_told(group) for f, group in futures.items() if not f.done() or f.exception())
                     raise WorkerDiedError(
                         f"a process that computed one of these ended without a word, killed perhaps for want of memory: "
                         f"{running}; what was recorded is kept, and the same command goes on from there"
                     ) from None
-                log.info("%d of %d done: %s", i + 1, len(waiting), futures[future])
+                log.info("%d of %d done: %s", i + 1, len(futures), _told(futures[future]))
         except BaseException as error:
             if not isinstance(error, Exception):  # an interrupt: the runs in hand are not waited for, nor those queued up
                 for worker in set(active_children()) - set(others):
@@ -122,6 +137,19 @@ def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs
             if bars is not None:
                 os.environ["TQDM_DISABLE"] = bars
     return len(waiting)
+
+
+def _groups(items: list[Item], device: torch.device, jobs: int) -> list[list[Item]]:
+    """The items as they are computed: on a GPU, which `jobs` processes share, those trained together; else each alone."""
+    if device.type not in groups.DEVICES:
+        return [[item] for item in items]
+    lacking = {item for item in items if records.missing(item)}
+    alone = [[item] for item in items if item not in lacking]
+    return alone + groups.groups([item for item in items if item in lacking], groups.free_memory(device) / jobs)
+
+
+def _told(group: Sequence[Item]) -> str:
+    return str(group[0]) if len(group) == 1 else f"{group[0]} and {len(group) - 1} trained together with it"
 
 
 def _start(device: torch.device | str, threads: int) -> torch.device:

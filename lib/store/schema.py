@@ -84,8 +84,10 @@ EVALUATION = _record(
     weights=WEIGHTS,
     engine=ENGINE,
 )
-# A training that failed has no weights, and says why.
-TRAINED = _record({"metrics": _object({}), "curve": CURVE}, sizes=_object({}), weights=WEIGHTS, engine=ENGINE, failed=TEXT)
+# A training that failed has no weights, and says why. `together`: how many shared its process and seconds, where several did.
+TRAINED = _record(
+    {"metrics": _object({}), "curve": CURVE}, sizes=_object({}), weights=WEIGHTS, engine=ENGINE, failed=TEXT, together=SIZE
+)  # fmt: skip
 
 _DISTANCES = {
     "linf_distance_smallest": SHARE, "linf_distance_percentile_1": SHARE, "linf_distance_median": SHARE,

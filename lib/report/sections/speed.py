@@ -15,8 +15,8 @@ from lib.report.plot import STYLE, wrapped
 from lib.report.table import MISSING, Column, Number, Table
 from lib.report.values import PALETTE, listed, our_number, over_seeds
 from lib.report.words import code, to_compute, transform_label, words
-from lib.run import cost
-from lib.store import grid
+from lib.run import cost, groups
+from lib.store import grid, results
 
 
 def speed_table(rows: pd.DataFrame) -> Table:
@@ -67,6 +67,34 @@ def benchmark_stamp(rows: pd.DataFrame) -> str:
     before = f"; *before*: the engine of commit {code(rows.attrs['before'])}" if rows.attrs.get("before") else ""
     rounds = rows["rounds"].min()
     return f"Measured on {words(device)}, {words(date[:10])}, commit {code(commit)}; medians of {rounds} rounds{before}."
+
+
+def _gpu() -> pd.DataFrame | None:
+    """The record of `make gpu`; None where no card has been measured yet."""
+    return results.benchmark("pgd-cuda") if "pgd-cuda" in results.benchmarks() else None
+
+
+def gpu_table(rows: pd.DataFrame | None) -> Table:
+    """`speed_table` and the share of the card's own ceiling, one row an engine; without a record no rows."""
+    columns = [Column("network"), Column("batch", "d"), Column("engine"), Column("image-steps a second", ",.0f", write=_speed)]
+    columns.append(Column("share of ceiling (%)", ".0f"))
+    return Table(
+        columns,
+        [
+            (_case(row["case"]), row["batch"], words(row["engine"]), row, 100 * row["share_of_ceiling"])
+            for _, row in ([] if rows is None else rows.iterrows())
+        ],
+    )
+
+
+def gpu_seen(rows: pd.DataFrame | None) -> str:
+    """Which card was measured, or that none was."""
+    if rows is None:
+        return (
+            "**No card has been measured yet.** On a machine with one, `make gpu` runs the tests that only a GPU can pass, "
+            "then this benchmark, within ten minutes; it leaves `results/benchmarks/pgd-cuda.json`, which this page then shows."
+        )
+    return f"{benchmark_stamp(rows)} The ceiling is the speed of a product of two 8192×8192 matrices on the same card."
 
 
 def agreement_table(rows: pd.DataFrame) -> Table:
@@ -255,24 +283,29 @@ def _averaged(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def schedule_table(rows: pd.DataFrame) -> Table:
-    """The simulated schedule of a grid, one row a number of GPUs: `rows` as `cost.schedule` gives them."""
+    """The simulated schedule of a grid, one row a number of GPUs: `rows` as `groups.schedule` gives them."""
     columns = {
-        "gpus": Column("GPUs", "d"), "runs": Column("runs", "d"), "gpu_hours": Column("GPU-hours", ",.0f"),
-        "wall_hours": Column("wall time, hours", ",.1f"), "busy": Column("GPUs busy", ".0%"),
-        "critical_hours": Column("longest run, hours", ",.1f"),
+        "gpus": Column("GPUs", "d"), "runs": Column("runs", "d"), "groups": Column("groups", "d"),
+        "gpu_hours": Column("GPU-hours", ",.0f"), "wall_hours": Column("wall time, hours", ",.1f"),
+        "busy": Column("GPUs busy", ".0%"), "critical_hours": Column("longest group, hours", ",.1f"),
     }  # fmt: skip
     return Table(list(columns.values()), [[row[name] for name in columns] for row in rows.to_dict("records")])
 
 
 def schedule_seen(rows: pd.DataFrame) -> str:
-    """The assumption behind a simulated schedule, its critical path, and from how many GPUs on more of them are of no use."""
-    first, speed = rows.iloc[0], rows.attrs["speed"]
+    """The assumptions behind a simulated schedule, its critical path, and from how many GPUs on more of them are of no use."""
+    first = rows.iloc[0]
     enough = math.ceil(first["gpu_hours"] / first["critical_hours"])
     return (
-        f"Simulated from operations counted on the networks, at {speed / 1e12:g}·10¹² operations a second and GPU, which is "
-        f"assumed, not measured: at twice that, half the hours. Runs do not depend on one another, so the critical path is the "
-        f"longest of them, `{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than "
-        f"about {enough} GPUs cannot shorten it. The pages and the book, minutes on a processor, come after."
+        f"**All hours are estimates: no card has been timed yet.** Operations, launches and memory traffic are counted on the "
+        f"networks; what a GPU reaches is assumed: {cost.ASSUMED / 1e12:g}·10¹² operations a second in float32, "
+        f"{cost.MEMORY / 1e12:g}·10¹² bytes a second to and from its memory, and {cost.LAUNCH * 1e6:g} millionths of a second "
+        f"a launch. A step takes as long as the slowest of the three. A group needs as many launches as a single run, so it "
+        f"saves time where networks are narrow: were each run trained alone, the grid would take "
+        f"{first['alone_hours']:,.0f} GPU-hours instead of {first['gpu_hours']:,.0f}. Groups are cut for 80 GB of memory, "
+        f"estimated as well, and where a group would take more than twice as long as one of its runs. They do not depend on one another, so the critical path is the longest of them, that of "
+        f"`{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
+        f"cannot shorten it. The pages and the book, minutes on a processor, come after."
     )
 
 
@@ -302,11 +335,14 @@ exhibit("speed-table", speed_table, _CPU)
 exhibit("speed-agreement", agreement_table, _CPU)
 exhibit("speed-seen", speed_seen, _CPU)
 exhibit("speed-stamp", benchmark_stamp, _CPU)
+_GPU = Source(lambda page: _gpu(), framed=False)
+exhibit("speed-gpu", gpu_table, _GPU)
+exhibit("speed-gpu-seen", gpu_seen, _GPU)
 exhibit("precision", precision_table, runs("precision"))
 exhibit("precision-seeds", precision_seeds_table, runs("precision"))
 exhibit("precision-seen", precision_seen, runs("precision"))
 exhibit("worst-case", worst_case_table, _WORST)
 exhibit("worst-case-seen", worst_case_seen, _WORST)
-_SCHEDULE = Source(lambda page: cost.schedule(grid.all_runs("paper"), gpus=(1, 8, 64)), framed=False)
+_SCHEDULE = Source(lambda page: groups.schedule(grid.all_runs("paper"), gpus=(1, 8, 64)), framed=False)
 exhibit("schedule", schedule_table, _SCHEDULE)
 exhibit("schedule-seen", schedule_seen, _SCHEDULE)

@@ -1,0 +1,268 @@
+"""Trainings of one shape together: each follows its training alone, goes on after a kill, and fails for itself."""
+
+import math
+import shutil
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from lib import models, training
+from lib.fast import forms, stacked
+from lib.training import Member
+
+STEPS = 7  # one epoch of four batches, and most of another
+ADAM = {"optimizer": "adam", "lr": 0.01, "schedule": "constant", "weight_decay": 0.002, "steps": STEPS, "batch_size": 8}
+SGD = {**ADAM, "optimizer": "sgd", "momentum": 0.9, "lr": 0.1, "schedule": "one-cycle", "augment": "crop-flip"}
+ATTACK = {"norm": "linf", "eps": 0.1, "step_size": 0.05, "num_steps": 2, "random_start": True, "bounds": (0.0, 1.0)}
+ATTACK |= {"warmup": 0.3, "precision": "float32"}
+NETWORKS = {
+    "lenet5": (partial(models.lenet5, 1 / 16, in_channels=3, classes=2, image_size=16), ADAM),
+    "wide_resnet28": (partial(models.wide_resnet28, 1 / 8, classes=2), SGD),
+}
+
+
+@pytest.fixture(autouse=True)
+def any_outcome(monkeypatch):
+    """A training that ends at chance has not failed: a few steps may lead no farther."""
+    monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 0.0)
+
+
+def members(name: str, count: int = 3, folder=None) -> list[Member]:
+    """Trainings of other data, other initial weights and other seeds."""
+    listed = []
+    for i in range(count):
+        torch.manual_seed(10 + i)
+        model, y = NETWORKS[name][0]().double(), torch.arange(36) % 2
+        x = torch.rand(36, 3, 16, 16, dtype=torch.double) * 0.5 + y.view(-1, 1, 1, 1) * 0.5
+        listed.append(Member(model, x, y, 5 + i, folder and folder / f"{i}.safetensors"))
+    return listed
+
+
+def alone(member: Member, settings: dict) -> training.Training:
+    return training.train(
+        member.model, member.x, member.y, seed=member.seed, checkpoint=member.checkpoint, **settings
+    )  # fmt: skip
+
+
+def assert_same(one: nn.Module, other: nn.Module, atol: float = 1e-9) -> None:
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.allclose(a.double(), b.double(), rtol=0, atol=atol), name
+
+
+@pytest.fixture(params=[(name, kind) for name in NETWORKS for kind in ("standard", "pgd")], ids="-".join)
+def case(request) -> tuple[str, dict]:
+    name, kind = request.param
+    return name, {**NETWORKS[name][1], "attack": ATTACK if kind == "pgd" else None}
+
+
+def test_each_member_follows_its_training_alone(case):
+    name, settings = case
+    expected, found = members(name), members(name)
+    curves = [alone(member, settings).curve for member in expected]
+    done = training.train_together(found, **settings)
+    for one, other, curve, result in zip(expected, found, curves, done, strict=True):
+        assert_same(one.model, other.model)
+        assert not other.model.training
+        assert result.curve["step"] == curve["step"]
+        assert result.curve["loss"] == pytest.approx(curve["loss"], abs=1e-9)
+        assert result.curve["accuracy"] == pytest.approx(curve["accuracy"], abs=1e-6)
+        assert not math.isclose(curve["loss"][-1], curves[0]["loss"][-1]) or curve is curves[0]
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def kill_at(patch, step: int) -> None:
+    rate = training.learning_rate
+
+    def killed(at, **keywords):
+        if at == step:
+            raise Killed
+        return rate(at, **keywords)
+
+    patch.setattr(training, "learning_rate", killed)
+
+
+def test_a_group_goes_on_from_checkpoints_even_of_different_steps(case, monkeypatch, tmp_path):
+    """Killed between the writes of two checkpoints: a member is behind, one has none, and one was trained alone meanwhile."""
+    name, settings = case
+    settings = {**settings, "every": 0.0}
+    expected = members(name, 4)
+    training.train_together(expected, **{**settings, "every": None})
+    with monkeypatch.context() as patch:
+        kill_at(patch, 2)
+        with pytest.raises(Killed):
+            training.train_together(members(name, 4, tmp_path), **settings)
+    shutil.copy(tmp_path / "0.safetensors", tmp_path / "early")
+    for at, count in ((4, 4), (5, 1)):
+        with monkeypatch.context() as patch:
+            kill_at(patch, at)
+            with pytest.raises(Killed):
+                training.train_together(members(name, 4, tmp_path)[-count:], **settings)
+    shutil.move(tmp_path / "early", tmp_path / "0.safetensors")
+    (tmp_path / "1.safetensors").unlink()
+    steps = [training.load_tensors(path, "cpu")[1]["step"] for path in sorted(tmp_path.glob("*.safetensors"))]
+    assert steps == [2, 4, 5]
+    found = members(name, 4, tmp_path)
+    done = training.train_together(found, **settings)
+    for one, other in zip(expected, found, strict=True):
+        assert_same(one.model, other.model)
+    assert all(result.curve["step"] == list(range(1, STEPS + 1)) for result in done)
+
+
+def test_a_member_goes_on_alone(case, monkeypatch, tmp_path):
+    name, settings = case
+    expected = members(name)
+    for member in expected:
+        alone(member, settings)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 3)
+        with pytest.raises(Killed):
+            training.train_together(members(name, folder=tmp_path), **settings, every=0.0)
+    found = members(name, folder=tmp_path)
+    for one, other in zip(expected, found, strict=True):
+        alone(other, settings)
+        assert_same(one.model, other.model)
+
+
+@pytest.mark.parametrize("attack", [None, ATTACK], ids=["standard", "pgd"])
+def test_a_member_that_fails_leaves_the_others_at_work(attack, tmp_path):
+    settings = {**ADAM, "attack": attack}
+    expected, found = members("lenet5"), members("lenet5", folder=tmp_path)
+    with torch.no_grad():
+        found[1].model[-1].bias.fill_(1e308)
+        found[1].model[-1].bias.mul_(10)
+    for member in (expected[0], expected[2]):
+        alone(member, settings)
+    first, failed, last = training.train_together(found, **settings, every=0.0)
+    assert isinstance(failed, training.TrainingFailedError)
+    assert failed.reason == "non-finite loss between steps 0 and 0"
+    for i, done in ((0, first), (2, last)):
+        assert done.curve["step"] == list(range(1, STEPS + 1))
+        assert_same(expected[i].model, found[i].model)
+
+
+def test_a_gradient_that_is_not_finite_fails_its_member():
+    """Its loss may be: only the attack sees it."""
+
+    def total(n: int) -> torch.Tensor:  # once it has failed, two members are left
+        return torch.tensor([0.0, math.nan, 0.0] * 8) if n == 24 else torch.zeros(n)
+
+    found = members("lenet5")
+    with pytest.MonkeyPatch.context() as patch:
+        steps = training.attacks.steps
+        patch.setattr(training.attacks, "steps", lambda network, x, *a, **k: (steps(network, x, *a, **k)[0], total(len(x))))
+        done = training.train_together(found, **ADAM, attack=ATTACK)
+    assert [isinstance(result, training.TrainingFailedError) for result in done] == [False, True, False]
+
+
+def test_a_member_at_chance_fails_alone(monkeypatch):
+    monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 1.2)
+    found = members("lenet5")
+    found[1] = Member(found[1].model, torch.full_like(found[1].x, 0.5), found[1].y, 0)  # the same image in both classes
+    done = training.train_together(found, **{**ADAM, "steps": 60, "lr": 0.003})
+    assert [isinstance(result, training.TrainingFailedError) for result in done] == [False, True, False]
+    assert "ends at chance" in str(done[1])
+
+
+# --- the network of several ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "build", [*(build for build, _ in NETWORKS.values()), partial(models.small_convnet, 1 / 4, in_channels=3, image_size=16)]
+)
+@pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
+def test_stacked_networks_are_the_networks(build, mode):
+    networks = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        networks.append(build().double().train(mode))
+    x = torch.rand(5, 3, 3, 16, 16, dtype=torch.double)
+    network = stacked.stacked(networks)
+    found = network(x.flatten(0, 1)).view(5, 3, -1)
+    for i, own in enumerate(networks):
+        assert torch.allclose(found[:, i], own(x[:, i]), atol=1e-12)
+        part = stacked.part(network.body.state_dict(), i, 3)
+        assert all(torch.allclose(part[name], value, atol=1e-12) for name, value in own.state_dict().items())
+
+
+def test_only_known_layers_are_stacked():
+    assert stacked.holds(models.lenet5(1 / 8))
+    strange = nn.Sequential(nn.Flatten(), nn.LayerNorm(12), nn.Linear(12, 2))
+    assert not stacked.holds(strange)
+    with pytest.raises(ValueError, match="have layers that can be stacked, given LayerNorm"):
+        stacked.stacked([strange, strange])
+    with pytest.raises(ValueError, match="must have the same shape, given 2 that differ"):
+        stacked.stacked([models.lenet5(1 / 8), models.lenet5(1 / 4)])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"attack": {**ATTACK, "precision": "bfloat16"}}, "need the cross entropy, or the paper's attack in float32"),
+        ({"robust_loss": lambda *_: None}, "need the cross entropy, or the paper's attack in float32"),
+        ({"optimizer": "lion"}, "unknown optimizer 'lion'"),
+        ({"batch_size": 37}, "batch_size must be from 1 to the 36 images there are, given 37"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_trained_together_is_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
+        training.train_together(members("lenet5"), **{**ADAM, **changed})
+
+
+def test_as_many_images_each():
+    found = members("lenet5")
+    found[2] = Member(found[2].model, found[2].x[:30], found[2].y[:30], 0)
+    with pytest.raises(ValueError, match="as many images each, given 30 and 36"):
+        training.train_together(found, **ADAM)
+    with pytest.raises(ValueError, match="at least one training, given none"):
+        training.train_together([], **ADAM)
+
+
+# --- what a graph needs, as far as a processor can tell -----------------------------------------------------------------
+
+
+@pytest.fixture
+def captures(monkeypatch) -> list:
+    """The functions that were captured. As on a GPU, but for the graph itself, in whose place the function is called again."""
+    found = []
+    monkeypatch.setattr(forms, "captures", lambda model, x: True)
+    monkeypatch.setattr(forms, "_recorded", lambda function, device: (function(), found.append(function), function)[2])
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_step_is_captured_once_and_capturing_leaves_no_trace(case, count, request):
+    """The optimizer's update in one kernel, its rate in a tensor; a run alone is captured as well."""
+    name, settings = case
+    expected, found = members(name, count), members(name, count)
+    for member in expected:
+        alone(member, settings)
+    captures = request.getfixturevalue("captures")
+    training.train_together(found, **settings)
+    assert len(captures) == 1
+    for one, other in zip(expected, found, strict=True):
+        assert_same(one.model, other.model, atol=1e-5)  # a rate in a tensor is in float32
+
+
+def test_a_captured_step_that_does_nothing_is_noticed(captures, monkeypatch):
+    monkeypatch.setattr(forms, "_recorded", lambda function, device: lambda: None)
+    with pytest.raises(RuntimeError, match="a captured graph does not do what was captured"):
+        training.train_together(members("lenet5"), **ADAM)
+
+
+@pytest.mark.usefixtures("captures")
+def test_a_captured_training_goes_on(case, monkeypatch, tmp_path):
+    name, settings = case
+    expected, found = members(name, 1), members(name, 1, tmp_path)
+    training.train_together(expected, **settings)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 3)
+        with pytest.raises(Killed):
+            training.train_together(members(name, 1, tmp_path), **settings, every=0.0)
+    training.train_together(found, **settings, every=0.0)
+    assert_same(expected[0].model, found[0].model)
