@@ -461,6 +461,8 @@ def test_the_gpu_workflow_offers_what_can_be_committed():
 @pytest.fixture
 def clone(tmp_path) -> Path:
     """A repository with the Makefile alone, where its commands find an environment that is set up."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not on the path")
     for name in ("Makefile", ".gitignore", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "results").mkdir()
