@@ -448,3 +448,10 @@ def test_too_few_minutes_name_how_many_would_do(images, tmp_path):
     with pytest.raises(ValueError, match=r"--minutes 0.01 allow 0 steps a training, at least 60 .*: give --minutes \d+"):
         command.examine(images, ["edges"], out=tmp_path / "out", minutes=0.01, say=lambda _: None)
     assert not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_no_more_trainings_at_a_time_than_processors(images, monkeypatch):
+    monkeypatch.setattr(plan, "_measured", lambda drawn, *_: drawn)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(3), raising=False)
+    asked = plan.Options(jobs=1000, seeds=4)
+    assert plan.draw(folder.load(images), changes.chosen([], 1), asked, torch.device("cpu"))["jobs"] == 3

@@ -245,6 +245,18 @@ def kept(tmp_path) -> Path:
     return Path(shutil.copytree(ROOT / "results" / "sensitivity" / "digits", tmp_path / "digits"))
 
 
+def test_what_a_killed_study_left_goes(kept):
+    before = {path.name for path in kept.iterdir()}
+    for name in (".training-00-seed0.json.0a1b", ".data.safetensors.123", "training-00-seed0.checkpoint.safetensors"):
+        (kept / name).write_bytes(b"half of it")
+    (kept / "training-00-seed1.json").unlink()
+    (kept / "training-00-seed1.checkpoint.safetensors").write_bytes(b"to go on from")
+    study.clear(kept, study.read(kept)["plan"])
+    after = {path.name for path in kept.iterdir()}
+    assert before - after == {"training-00-seed1.json"}
+    assert after - before == {"training-00-seed1.checkpoint.safetensors"}
+
+
 def test_the_committed_study_is_one():
     found = study.read(ROOT / "results" / "sensitivity" / "digits")
     assert (len(found["training"]), len(found["strong"]), len(found["measured"])) == (24, 8, 8)

@@ -101,6 +101,7 @@ def examine(
             else:
                 drawn = plan.draw(images, chosen, asked, on)
                 study.prepare(work, images, drawn)
+            study.clear(work, drawn)
             say(plan.in_words(drawn))
             if study.missing(work, drawn):
                 study.run(work, str(on))

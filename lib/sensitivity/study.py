@@ -284,6 +284,16 @@ def missing(work: Path, plan: dict) -> list[str]:
     return [name for name in names(plan) if not (work / name).exists()]
 
 
+def clear(work: Path, plan: dict) -> None:
+    """Remove what a killed process was writing, and checkpoints of what it had recorded.
+
+    The study must be this process's alone.
+    """
+    recorded = [work / name for name in names(plan) if (work / name).exists()]
+    for left in [*work.glob(".*"), *(file.with_suffix(".checkpoint.safetensors") for file in recorded)]:
+        left.unlink(missing_ok=True)
+
+
 _WORKERS: dict[str, Worker] = {}
 
 
@@ -316,10 +326,6 @@ def run(work: Path, where: str = "auto") -> None:
     tasks = [("train", change, seed) for seed in range(plan["seeds"]) for change in range(len(plan["changes"]))]
     stages = [tasks, [("fixed", change, 0) for change in range(len(plan["changes"]))] if plan["fixed"] else []]
     shares = names(plan)
-    # What a killed process was writing, and checkpoints of what it had recorded just before. The study is this process's alone.
-    recorded = [work / name for name in shares if (work / name).exists()]
-    for left in [*work.glob(".*"), *(file.with_suffix(".checkpoint.safetensors") for file in recorded)]:
-        left.unlink(missing_ok=True)
     done = sum(share for name, share in shares.items() if (work / name).exists())
     with tqdm(
         total=round(sum(shares.values()), 2),
