@@ -1,5 +1,6 @@
 """The set-up: one list of dependencies, pinned, and a structure whose imports only go down."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -90,7 +91,9 @@ def _make(folder: Path, version: str, python: str = "python") -> subprocess.Comp
     """`make .venv/.ready` with an interpreter that says it is of `version`, and makes environments of it."""
     fake = folder / python
     fake.write_text(
-        f"""#!{sys.executable}
+        # Of both languages: a path with spaces cannot stand behind #!.
+        f"""#!/bin/sh
+"exec" {json.dumps(sys.executable)} "$0" "$@"
 import os, pathlib, shutil, sys
 major, minor = {version!r}.split(".")
 if sys.argv[1] == "-c":
