@@ -5,8 +5,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKFLOW := $(READY)-workflow
 VERSION := 'import sys; print(sys.version_info[:2])'
+# Not empty: nothing is installed but what hashes.txt names, as in the workflows of GitHub.
+HASHED ?=
 
-.PHONY: book site pdf test browser slurm reproduce records workflow cost lint-workflows bench gpu state picture lab clean
+.PHONY: book site pdf test browser slurm reproduce records workflow cost lint-workflows bench gpu state picture lab hashes clean
 
 book: $(READY)  ## the book, from the records in results/, without a figure of an earlier one
 	rm -rf book/_build/html book/_build/jupyter_execute
@@ -79,14 +81,27 @@ lab: $(READY)  ## the notebooks, to play with
 clean:  ## what was built; never records, checkpoints or data
 	rm -rf .venv .snakemake site book/_build executed/*/ executed/*.ipynb *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 
+hashes:  ## hashes.txt, of all that constraints.txt names, by uv
+	$(PYTHON) -m venv .cache/uv && .cache/uv/bin/pip install --quiet --disable-pip-version-check uv
+	.cache/uv/bin/uv pip compile constraints.txt --no-deps --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --quiet --output-file hashes.txt
+
+install = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable $(1)
+# Three packages are built here from their sources, by a setuptools that is checked too.
+define install-hashed
+	awk '/^(setuptools|wheel)==/, !/\\$$/' hashes.txt > .venv/build.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: --requirement .venv/build.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation --requirement hashes.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
+endef
+
 # A .venv that another version has made would be a mixture: it is started anew.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0])'
 	@[ ! -e .venv ] || [ "$$($(BIN)/python -c $(VERSION) 2>&1)" = "$$($(PYTHON) -c $(VERSION))" ] || rm -rf .venv
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(if $(HASHED),$(install-hashed),$(call install,.))
 	touch $@
 
 $(READY)-%: $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
+	$(if $(HASHED),,$(call install,'.[$*]'))
 	touch $@

@@ -1,5 +1,7 @@
 """The set-up: one list of dependencies, pinned, and a structure whose imports only go down."""
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +37,37 @@ def test_constraints_pin_every_dependency_within_its_range():
         assert requirement.specifier.contains(pins[requirement.name], prereleases=True), text
 
 
+def _hashed() -> list[str]:
+    """Each requirement of hashes.txt with its hashes, as one line."""
+    return (ROOT / "hashes.txt").read_text().replace("\\\n", "").splitlines()
+
+
+def test_hashes_are_of_all_that_is_pinned():
+    """`make hashes` writes them anew."""
+    pinned = {line.lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split()}
+    assert {line.split()[0].lower().replace("_", "-") for line in _hashed()} == pinned
+    for line in _hashed():
+        assert re.fullmatch(r"\S+==\S+( +--hash=sha256:[0-9a-f]{64})+ *", line), line
+
+
+def test_with_hashes_nothing_else_is_installed(tmp_path):
+    """Every call of pip either asks for a hash of each file, or may look nowhere but here."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "hashes.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    for goal in (".venv/.ready", ".venv/.ready-test", ".venv/.ready-workflow"):
+        command = ["make", "--dry-run", goal, "HASHED=1", f"PYTHON={sys.executable}"]
+        said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        calls = [line for line in said.splitlines() if "pip install" in line]
+        assert len(calls) == 3
+        assert all("--no-deps" in call and ("--require-hashes" in call or "--no-index" in call) for call in calls), calls
+    what_builds = subprocess.run(
+        next(line for line in said.splitlines() if line.startswith("awk")).partition(">")[0],
+        shell=True, cwd=tmp_path, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert re.findall(r"^(\S+)==", what_builds, re.MULTILINE) == ["setuptools", "wheel"]
+    assert not what_builds.rstrip().endswith("\\")
+
+
 def test_imports_only_go_down():
     linter = Path(sys.executable).with_name("lint-imports")
     found = subprocess.run([linter], cwd=ROOT, capture_output=True, text=True)
@@ -58,7 +91,9 @@ def _make(folder: Path, version: str, python: str = "python") -> subprocess.Comp
     """`make .venv/.ready` with an interpreter that says it is of `version`, and makes environments of it."""
     fake = folder / python
     fake.write_text(
-        f"""#!{sys.executable}
+        # Of both languages: a path with spaces cannot stand behind #!.
+        f"""#!/bin/sh
+"exec" {json.dumps(sys.executable)} "$0" "$@"
 import os, pathlib, shutil, sys
 major, minor = {version!r}.split(".")
 if sys.argv[1] == "-c":

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -567,6 +568,8 @@ def test_an_exhibit_without_numbers_in_the_paper():
 @pytest.fixture
 def repository(monkeypatch, tmp_path) -> Path:
     """A repository of one commit, with code and a record, in the place of this one."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not on the path")
     folder = tmp_path / "repository"
     for name in ("lib/code.py", "results/record.json", "constraints.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,8 @@
 """A folder of images, its changes and the plan: what is read, what is refused, and in which words."""
 
+import shutil
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +144,32 @@ def _linked_class(place: Path) -> None:
     (place / "cow").symlink_to(place.parent / "elsewhere")
 
 
+def _loop(place: Path) -> None:
+    (place / "cat" / "loop.png").symlink_to("loop.png")
+
+
+def _loop_of_a_class(place: Path) -> None:
+    (place / "cow").symlink_to("cow")
+
+
+def _link_to_nothing(place: Path) -> None:
+    (place / "cat" / "gone.png").symlink_to(place / "cat" / "nowhere.png")
+
+
+def _enormous(place: Path) -> None:
+    """A PNG that says it has more pixels than Pillow warns of, and fewer than it refuses."""
+    file = save(place / "cat" / "enormous.png")
+    head = b"IHDR" + struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)
+    file.write_bytes(file.read_bytes()[:12] + head + struct.pack(">I", zlib.crc32(head)) + file.read_bytes()[33:])
+
+
+def _no_test(place: Path) -> None:
+    (place.parent / "of").mkdir()
+    place.rename(place.parent / "of" / "train")
+    (place.parent / "of").rename(place)
+    (place / "test").mkdir()
+
+
 def _mixed(place: Path) -> None:
     save(place / "cat" / "colour.png", colour=True)
 
@@ -188,6 +217,11 @@ def _unknown_in_test(place: Path) -> None:
         (_large, "large.png has 8000×5000 pixels, at most 32 million are read; make it smaller"),
         (_link, "link.png is a link out of the folder; copy the file into it"),
         (_linked_class, "cow is a link out of the folder"),
+        (_loop, "loop.png is a link to nothing; delete it"),
+        (_loop_of_a_class, "cow is a link to nothing; delete it"),
+        (_link_to_nothing, "gone.png is a link to nothing; delete it"),
+        (_enormous, "enormous.png has 10000×10000 pixels, at most 32 million are read"),
+        (_no_test, "test/ of "),
         (_mixed, "grey and colour are mixed: "),
         (_nested, "more is not a file; a class is a folder of images"),
         (_empty_class, "class cow holds no image"),
@@ -211,6 +245,15 @@ def test_what_cannot_be_read_is_left_out_and_named_if_asked(images, spoil, fault
     found = folder.load(images, skip=True)
     assert len(found.train) + len(found.test) == 20
     assert any(note.startswith("left out: ") and fault in note for note in found.notes)
+
+
+def test_what_is_not_read_is_told(images):
+    save(images / "loose.png")
+    assert any(note == "not read, 1 beside the folders of classes: loose.png" for note in folder.load(images).notes)
+    for split in ("train", "test", "val"):
+        shutil.copytree(images, images.parent / "split" / split)
+    notes = folder.load(images.parent / "split").notes
+    assert any(note.startswith("not read, 3 beside the folders of classes: val, train/loose.png, ") for note in notes), notes
 
 
 def test_a_folder_that_is_none(tmp_path):
@@ -294,6 +337,9 @@ def test_a_change_that_is_none(name, said):
         ("return x.numpy()", "must return a float tensor of images in [0, 1], it returned a ndarray"),
         ("return (255 * x).long()", "it returned torch.int64"),
         ("raise KeyError('so')", "KeyError: 'so'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("return x.to('meta')", "must return a dense tensor that holds pixels"),
+        ("return x.to_sparse()", "must return a dense tensor that holds pixels"),
     ],
 )
 def test_a_user_s_function_is_checked(tmp_path, body, said):
@@ -315,8 +361,17 @@ def test_a_user_s_function_works_and_only_its_file_is_loaded(tmp_path, monkeypat
     with pytest.raises(ChangeError, match="no function value in it; it has darker"):
         changes.parse("steps.py:value")
     Path("broken.py").write_text("def f(:\n")
-    with pytest.raises(ChangeError, match="the file does not run"):
-        changes.parse("broken.py:f")
+    Path("leaving.py").write_text("raise SystemExit(0)\n")
+    for name in ("broken", "leaving"):
+        with pytest.raises(ChangeError, match="the file does not run"):
+            changes.parse(f"{name}.py:f")
+
+
+def test_what_a_user_s_function_learns_is_not_learnt_here(tmp_path):
+    (tmp_path / "steps.py").write_text("import torch\nw = torch.ones(1, requires_grad=True)\ndef f(x):\n    return w * x\n")
+    change = changes.parse(f"{tmp_path / 'steps.py'}:f")
+    assert not change(X[1]).requires_grad
+    assert change(X[1].clone().requires_grad_(True)).requires_grad
 
 
 def test_the_attack_goes_through_a_change_and_straight_through_where_it_has_no_gradient():
@@ -341,8 +396,13 @@ def test_epsilon_goes_by_the_pixels():
         ({"minutes": float("nan")}, "--minutes must be > 0, given nan"),
         ({"seeds": 0}, "--seeds must be ≥ 1, given 0"),
         ({"steps": 0}, "--steps must be ≥ 1, given 0"),
-        ({"eps": "8"}, r"--eps must be a number or fraction in \(0, 0.5\], such as 8/255, given 8"),
+        ({"eps": "8"}, r"--eps must be a number or fraction in \[1e-6, 0.5\], such as 8/255, given 8"),
         ({"eps": "1/0"}, "--eps must be a number or fraction"),
+        ({"eps": "1e-320"}, "--eps must be a number or fraction"),
+        ({"eps": "８/255"}, "--eps must be a number or fraction"),
+        ({"widen_factor": 0.0}, r"--widen-factor must be in \(0, 16\], given 0"),
+        ({"widen_factor": float("nan")}, "--widen-factor must be in"),
+        ({"widen_factor": 1e9}, "--widen-factor must be in"),
         ({"lr": -1.0}, "--lr must be > 0, given -1"),
         ({"model": "resnet"}, "unknown --model 'resnet'; allowed: lenet5, wide_resnet28, file.py:factory"),
     ],
@@ -363,6 +423,7 @@ def test_options_out_of_range(option, said):
         ),
         ("return nn.Linear(3, 2)", "the network fails on images (2, 1, 8, 8)"),
         ("raise OSError('no')", "the factory failed (OSError: no)"),
+        ("raise SystemExit(0)", "the factory failed (SystemExit: 0)"),
     ],
 )
 def test_a_factory_that_returns_nonsense(tmp_path, body, said):
@@ -382,6 +443,8 @@ def test_names_of_changes_from_a_notebook():
 
 
 def test_an_output_folder_that_cannot_be(images, tmp_path):
+    with pytest.raises(ChangeError, match="cannot read nowhere.py"):  # before the images are read
+        command.examine(tmp_path / "nowhere", model="nowhere.py:f")
     with pytest.raises(ValueError, match="lies in the folder of images"):
         command.examine(images, out=images / "report")
     (tmp_path / "taken").write_text("")
@@ -393,3 +456,10 @@ def test_too_few_minutes_name_how_many_would_do(images, tmp_path):
     with pytest.raises(ValueError, match=r"--minutes 0.01 allow 0 steps a training, at least 60 .*: give --minutes \d+"):
         command.examine(images, ["edges"], out=tmp_path / "out", minutes=0.01, say=lambda _: None)
     assert not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_no_more_trainings_at_a_time_than_processors(images, monkeypatch):
+    monkeypatch.setattr(plan, "_measured", lambda drawn, *_: drawn)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(3), raising=False)
+    asked = plan.Options(jobs=1000, seeds=4)
+    assert plan.draw(folder.load(images), changes.chosen([], 1), asked, torch.device("cpu"))["jobs"] == 3

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bs4 import BeautifulSoup
+from payloads import payloads
 from PIL import Image
 
 from lib import files, sensitivity, training
 from lib.sensitivity import command, plan, report, study, verdict
+from lib.store import records
 from lib.store.records import pack
 
 ROOT = Path(__file__).resolve().parents[1]
+PAYLOADS = payloads(Path("/nowhere/file"))
 OPTIONS = {"steps": 6, "seeds": 2, "batch_size": 8, "attack_steps": 2, "jobs": 1, "widen_factor": 0.125}
 
 
@@ -235,3 +240,89 @@ def test_a_record_is_whole_json(tmp_path):
     with pytest.raises(ValueError, match="Out of range float"):
         study.write_json(tmp_path / "a.json", {"x": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+
+
+@pytest.fixture
+def kept(tmp_path) -> Path:
+    """A copy of the committed study."""
+    return Path(shutil.copytree(ROOT / "results" / "sensitivity" / "digits", tmp_path / "digits"))
+
+
+def test_what_a_killed_study_left_goes(kept):
+    before = {path.name for path in kept.iterdir()}
+    for name in (".training-00-seed0.json.0a1b", ".data.safetensors.123", "training-00-seed0.checkpoint.safetensors"):
+        (kept / name).write_bytes(b"half of it")
+    (kept / "training-00-seed1.json").unlink()
+    (kept / "training-00-seed1.checkpoint.safetensors").write_bytes(b"to go on from")
+    study.clear(kept, study.read(kept)["plan"])
+    after = {path.name for path in kept.iterdir()}
+    assert before - after == {"training-00-seed1.json"}
+    assert after - before == {"training-00-seed1.checkpoint.safetensors"}
+
+
+def test_the_committed_study_is_one():
+    found = study.read(ROOT / "results" / "sensitivity" / "digits")
+    assert (len(found["training"]), len(found["strong"]), len(found["measured"])) == (24, 8, 8)
+
+
+DAMAGED = {
+    "plan.json": [
+        ("digest", "x"), ("classes", ["one"]), ("changes", []), ("seeds", 0), ("strong", {}), ("test_size", -1), ("code", "1"),
+        ("eps_curve", [2.0]), ("folder", "a\nb"), ("folder", "a\u202eb"), ("test_size", 10), ("minutes", 1e999),
+    ],
+    "training-03-seed0.json": [
+        ("change", "original"), ("seed", 1), ("half", True), ("n", 0), ("n", 10), ("outcomes", {}), ("outcomes", None),
+        ("outcomes", {"clean": "AAAA", "robust": "AAAA"}), ("training_accuracy", 2.5), ("steps", "1"),
+        ("seconds", float("nan")),
+    ],
+    "strong-00.json": [("curve", {"0.03": 0.5}), ("curve", {"1": 1.5}), ("suite", None), ("n", 100), ("examples", [{}])],
+    "measured-00.json": [
+        ("pictures", ['" onerror="alert(1)']), ("log2_perturbable_volume", None), ("inter_class_distance", -1),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "field", "value"), [(name, *case) for name, cases in DAMAGED.items() for case in cases])
+def test_a_damaged_record_of_a_study_is_one_line(kept, name, field, value):
+    record = json.loads((kept / name).read_text(encoding="utf-8"))
+    (kept / name).write_text(json.dumps({**record, field: value}))
+    with pytest.raises(records.RecordError) as refused:
+        study.read(kept)
+    assert "is not a valid record (" in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": NaN}', b"\xff", b'{"a": 1, "a": 2}', b"[" * 100_000])
+def test_what_is_no_json_of_a_study_is_one_line(kept, content):
+    (kept / "strong-00.json").write_bytes(content)
+    with pytest.raises(records.RecordError, match=r"strong-00.json is not a valid record \(.*\); restore it, or delete it"):
+        study.read(kept)
+
+
+@pytest.mark.parametrize("kind", PAYLOADS)
+def test_no_text_of_a_study_is_markup_in_the_book(kept, kind):
+    """In every field of words; a text that no printer shows is refused."""
+    text = PAYLOADS[kind][:1000]
+    plan_ = json.loads((kept / "plan.json").read_text(encoding="utf-8"))
+    plan_ |= {"folder": text, "notes": [text], "classes": [text, *plan_["classes"][1:]], "eps_reason": text}
+    plan_["changes"][3]["name"], plan_["model"]["reason"] = text, text
+    (kept / "plan.json").write_text(json.dumps(plan_))
+    for file in kept.glob("*-03*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), "change": text}))
+    for file in kept.glob("strong-*.json"):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        record["suite"]["name"] = record["examples"][0]["label"] = record["examples"][0]["says"] = text
+        file.write_text(json.dumps(record))
+    if not text.isprintable():
+        with pytest.raises(records.RecordError, match="a character that no printer shows"):
+            study.read(kept)
+        return
+    found = study.read(kept)
+    pieces = ("judged", "decided", "pictures", "numbers", "explained", "strength")
+    for shown in [report.html(found), *(getattr(sensitivity.page, name)(found).data for name in pieces)]:
+        page = BeautifulSoup(shown, "html.parser")
+        assert not page.find_all(["script", "b", "a", "iframe", "object"])
+        assert not [tag for tag in page.find_all() if any(name.startswith("on") for name in tag.attrs)]
+        assert all(tag["src"].startswith("data:image/") for tag in page.find_all("img"))
+    assert text in BeautifulSoup(sensitivity.page.decided(found).data, "html.parser").get_text()
+    assert not re.search(r"(^|,)\"?[=+@]", report.as_csv(verdict.numbers(found)), re.MULTILINE)

@@ -166,11 +166,13 @@ class Change:
         """The changed images: contiguous float32 on the device of `x`, without a gradient's history if it has none."""
         try:
             found = self.function(x.clone())  # it may work in place
-        except Exception as error:  # a user's function may raise anything
+        except (Exception, SystemExit) as error:  # a user's function may raise anything
             raise ChangeError(f"change {self.name}: {schema.one_line(f'{type(error).__name__}: {error}'[:200])}") from None
         if not isinstance(found, Tensor) or not found.is_floating_point():
             given = f"{found.dtype}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
             raise ChangeError(f"change {self.name} must return a float tensor of images in [0, 1], it returned {given}")
+        if found.layout != torch.strided or found.is_meta:
+            raise ChangeError(f"change {self.name} must return a dense tensor that holds pixels, on any device")
         if found.shape != x.shape:
             raise ChangeError(
                 f"change {self.name} must keep the shape {tuple(x.shape)}, it returned {tuple(found.shape)}; resize back"
@@ -180,7 +182,7 @@ class Change:
             raise ChangeError(f"change {self.name} must return finite numbers, it returned NaN or infinity")
         if not 0 <= low <= high <= 1:
             raise ChangeError(f"change {self.name} must stay in [0, 1], it returned {low:g} to {high:g}; end with .clamp(0, 1)")
-        return found.to(x)
+        return (found if x.requires_grad else found.detach()).to(x)
 
 
 def load_function(spec: str, what: str) -> tuple[Callable, str]:
@@ -204,7 +206,7 @@ def load_function(spec: str, what: str) -> tuple[Callable, str]:
         sys.modules[unique] = module  # dataclasses look for it there
         try:
             exec(compile(content, str(path), "exec"), module.__dict__)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[unique]
             said = schema.one_line(f"{type(error).__name__}: {error}"[:200])
             raise ChangeError(f"{what} {schema.one_line(spec)}: the file does not run ({said})") from None

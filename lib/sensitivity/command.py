@@ -1,6 +1,5 @@
 """From a folder to its report: what the command line and the notebook call."""
 
-import json
 import shlex
 import shutil
 from collections.abc import Callable, Iterable
@@ -46,7 +45,7 @@ def _place(source: Path | str, out: Path | str | None) -> Path:
     try:
         place.mkdir(parents=True, exist_ok=True)
         trial.write_text("", encoding="utf-8")
-        trial.unlink()
+        trial.unlink(missing_ok=True)  # another study may have the same place
     except OSError as error:
         raise OSError(f"cannot write to --out {place}: {error.strerror}; give a folder that can be written") from None
     return place
@@ -86,6 +85,8 @@ def examine(
         raise ValueError(f"--margin must be in (0, 100] points, given {margin:g}")
     for name in asked.changes:
         changes.parse(name)  # before anything is read
+    if asked.model and ".py:" in asked.model:
+        changes.load_function(asked.model, "--model")
     on = device(where)
     place = _place(source, out)
     images = folder.load(source, size, colour=colour, skip=skip)
@@ -95,11 +96,12 @@ def examine(
     try:
         with files.alone(work / "lock", timeout=1):
             if (work / "plan.json").exists() and (work / "data.safetensors").exists():
-                drawn = json.loads((work / "plan.json").read_text(encoding="utf-8"))
+                drawn = study.read_json(work / "plan.json")
                 say(f"{len(study.missing(work, drawn))} of {len(study.names(drawn))} records are missing; the others are kept")
             else:
                 drawn = plan.draw(images, chosen, asked, on)
                 study.prepare(work, images, drawn)
+            study.clear(work, drawn)
             say(plan.in_words(drawn))
             if study.missing(work, drawn):
                 study.run(work, str(on))

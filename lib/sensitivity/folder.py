@@ -9,6 +9,8 @@
 """
 
 import hashlib
+import os
+import warnings
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -95,14 +97,30 @@ def _splits(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in ("train", "test")} if len(found) == 2 else {"all": folder}
 
 
+def _is_inside(path: Path, folder: str) -> bool:
+    return os.path.realpath(path).startswith(f"{folder.rstrip(os.sep)}{os.sep}")
+
+
+def _beside(folder: Path, splits: dict[str, Path]) -> list[str]:
+    """What lies where classes or splits are expected and is not read, as a note."""
+    others = [path for path in _visible(folder) if "all" not in splits and path not in splits.values()]
+    others += [path for place in splits.values() for path in _visible(place) if path.is_file() and path not in others]
+    if not others:
+        return []
+    shown = ", ".join(_shown(path.relative_to(folder)) for path in others[:3]) + ("" if len(others) <= 3 else ", …")
+    return [f"not read, {len(others)} beside the folders of classes: {shown}"]
+
+
 def _listed(place: Path, top: Path) -> tuple[dict[str, list[Path]], list[str]]:
     """The files of each class of a split, and what is wrong with it: folders within classes, links out of the folder."""
     files: dict[str, list[Path]] = {}
     faults = []
-    inside = top.resolve()
+    inside = os.path.realpath(top)
     for entry in _visible(place):
-        for path in [entry, *(_visible(entry) if entry.is_dir() and entry.resolve().is_relative_to(inside) else [])]:
-            if not path.resolve().is_relative_to(inside):
+        for path in [entry, *(_visible(entry) if entry.is_dir() and _is_inside(entry, inside) else [])]:
+            if not path.exists():
+                faults.append(f"{_shown(path)} is a link to nothing; delete it, or copy the file to its place")
+            elif not _is_inside(path, inside):
                 faults.append(f"{_shown(path)} is a link out of the folder; copy the file into it")
             elif path is not entry and not path.is_file():
                 faults.append(f"{_shown(path)} is not a file; a class is a folder of images, without folders in it")
@@ -113,10 +131,17 @@ def _listed(place: Path, top: Path) -> tuple[dict[str, list[Path]], list[str]]:
     return files, faults
 
 
+def _open(path: Path) -> Image.Image:
+    """Pillow's view of a file that begins like an image; how large it is, is judged by `LARGEST`, without Pillow's warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=FORMATS)
+
+
 def _opened(path: Path) -> Image.Image:
     """The image as Pillow decodes it, turned upright. FolderError, of one line, for what is not one usable image."""
     try:
-        with Image.open(path, formats=FORMATS) as opened:
+        with _open(path) as opened:
             width, height = opened.size
             if width * height > LARGEST:
                 raise FolderError(
@@ -221,7 +246,7 @@ def _shapes(files: list[tuple[tuple[str, str], Path]]) -> list[tuple[int, int]]:
     for _, path in files:
         with (
             suppress(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError),
-            Image.open(path, formats=FORMATS) as opened,
+            _open(path) as opened,
         ):
             shapes.append(opened.size)
     return shapes
@@ -236,6 +261,8 @@ def _names(listed: dict[str, dict[str, list[Path]]], folder: Path) -> list[str]:
     if len(classes) < 2:
         raise FolderError(f"{_shown(folder)} holds one class, {_shown(classes[0])}; at least 2 are needed, a folder each")
     for split, files in listed.items():
+        if not any(files.values()):
+            raise FolderError(f"{split}/ of {_shown(folder)} holds no image; give {split}/CLASS/*, or a folder of CLASS/*")
         for name in sorted(files):
             if not files[name]:
                 raise FolderError(f"class {_shown(name)} holds no image ({split}); add some, or delete its folder")
@@ -259,8 +286,8 @@ def load(path: Path | str, size: int | None = None, *, colour: str = "auto", ski
     """
     folder = Path(path)
     _side(size, [(8, 8)]), _channels(colour, {}, True)  # judged before the files are read
-    listed, faults = {}, []
-    for split, place in _splits(folder).items():
+    listed, faults, splits = {}, [], _splits(folder)
+    for split, place in splits.items():
         listed[split], found = _listed(place, folder)
         faults += found
     if faults and not skip:
@@ -278,7 +305,7 @@ def load(path: Path | str, size: int | None = None, *, colour: str = "auto", ski
     mode = _channels(colour, read.modes, all(map(_is_grey, read.images)))
     pixels = np.stack([_pixels(image, mode) for image in read.images])
     labels = np.array([classes.index(name) for _, name in read.keys])
-    notes = [f"left out: {fault}" for fault in faults]
+    notes = [*(f"left out: {fault}" for fault in faults), *_beside(folder, splits)]
     notes += [
         f"{count} images have {kind}, read as the documentation says" for kind, count in sorted(read.kinds.items()) if count
     ]

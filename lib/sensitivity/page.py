@@ -18,7 +18,7 @@ def _framed(frame: pd.DataFrame) -> str:
 def _pictures(images: list[str], what: str) -> str:
     """A row of pictures, and in words what they are of."""
     shown = (
-        f'<img src="data:image/png;base64,{image}" alt="{escape(f"image {i}, {what}")}" width="56" height="56" '
+        f'<img src="data:image/png;base64,{escape(image)}" alt="{escape(f"image {i}, {what}")}" width="56" height="56" '
         f'style="image-rendering: pixelated; margin: 2px">'
         for i, image in enumerate(images, 1)
     )

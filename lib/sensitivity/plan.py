@@ -25,6 +25,7 @@ MOST_EPOCHS = 60  # of a training; small sets are learnt by then
 FEWEST_STEPS = 60  # below that a network has not left chance
 AUTOATTACK_CALLS = 5000  # of the network by AutoAttack, for images that withstand it: about, in steps of an attack
 FEW = 32  # images, of the smallest batch that AutoAttack is measured for
+WIDEST = 16  # of the paper's networks, four times its widest: 200 million weights
 PAPER_MODELS = ("lenet5", "wide_resnet28")
 
 
@@ -55,6 +56,8 @@ class Options:
                 raise ValueError(f"--{name.replace('_', '-')} must be ≥ {least}, given {value}")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"--lr must be > 0, given {self.lr:g}")
+        if not 0 < self.widen_factor <= WIDEST:
+            raise ValueError(f"--widen-factor must be in (0, {WIDEST}], given {self.widen_factor:g}")
         if self.eps is not None:
             budget(self.eps)
         if self.model and ".py:" not in self.model and self.model not in PAPER_MODELS:
@@ -64,13 +67,13 @@ class Options:
 
 
 def budget(text: str) -> float:
-    """`8/255` or `.3` as a number in (0, .5]. ValueError for anything else."""
+    """`8/255` or `.3` as a number in [1e-6, .5]. ValueError for anything else."""
     try:
-        value = float(Fraction(text.replace(" ", "")))
+        value = float(Fraction(text.replace(" ", ""))) if text.isascii() else math.nan
     except (ValueError, ZeroDivisionError):
         value = math.nan
-    if not 0 < value <= 0.5:
-        raise ValueError(f"--eps must be a number or fraction in (0, 0.5], such as 8/255, given {schema.one_line(text)}")
+    if not 1e-6 <= value <= 0.5:
+        raise ValueError(f"--eps must be a number or fraction in [1e-6, 0.5], such as 8/255, given {schema.one_line(text)}")
     return value
 
 
@@ -101,7 +104,7 @@ def build(plan: dict, seed: int) -> nn.Module:
         every = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in wanted)
         names = {parameter.name for parameter in wanted}
         network = factory(**{name: value for name, value in offered.items() if every or name in names})
-    except Exception as error:  # a user's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         said = schema.one_line(f"{type(error).__name__}: {error}"[:200])
         raise ChangeError(f"--model {schema.one_line(model['name'])}: the factory failed ({said})") from None
     _check_network(network, model["name"], image, classes)
@@ -118,7 +121,7 @@ def _check_network(network: object, name: str, image: dict, classes: int) -> Non
     training_before = network.training
     try:
         logits = network.eval()(x)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = schema.one_line(f"{type(error).__name__}: {error}"[:200])
         raise ChangeError(f"{where}: the network fails on images {tuple(x.shape)} ({said})") from None
     network.train(training_before)
@@ -220,7 +223,7 @@ def draw(folder: Folder, changes: list[Change], options: Options, where: torch.d
     options.check()
     threads = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = 1 if where.type == "cuda" else options.jobs or cores
+    jobs = 1 if where.type == "cuda" else min(options.jobs or cores, max(2, cores))
     eps, why = (budget(options.eps), "as asked") if options.eps else epsilon(folder.train.images)
     attack_steps = options.attack_steps or 20
     seeds = options.seeds or (3 if options.minutes >= 60 else 2)

@@ -30,15 +30,34 @@ from lib.sensitivity import changes as changes_
 from lib.sensitivity import plan as plan_
 from lib.sensitivity.changes import Change, Preprocessed
 from lib.sensitivity.folder import Folder
-from lib.store.records import pack
+from lib.store import schema
+from lib.store.records import RecordError, pack
 
 PICTURES = 6  # of each change, in the report
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write a record: the file is the whole new one, or what it was. OSError, of one line, where it cannot be written."""
-    text = json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1)
-    write_text(path, text)
+    """Write a record: the file is the whole new one, or what it was. OSError, of one line, where it cannot be written.
+
+    ValueError for what would be refused when it is read.
+    """
+    schema.check_study(content, _kind(path))
+    write_text(path, json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1))
+
+
+def _kind(path: Path) -> str:
+    return path.stem.split("-")[0]
+
+
+def read_json(path: Path) -> dict:
+    """A record of a study. RecordError, of one line, where it is not what it should be."""
+    try:
+        record = schema.parsed(path.read_text(encoding="utf-8"))
+        schema.check_study(record, _kind(path))
+    except ValueError as error:
+        what = f"{path} is not a valid record ({error}); restore it, or delete it and give the same command again"
+        raise RecordError(schema.one_line(what)) from None
+    return record
 
 
 def write_text(path: Path, text: str) -> None:
@@ -78,7 +97,7 @@ class Worker:
 
     def __init__(self, work: Path, where: str) -> None:
         self.work, self.where = work, device(where)
-        self.plan = json.loads((work / "plan.json").read_text(encoding="utf-8"))
+        self.plan = read_json(work / "plan.json")
         tensors, _ = training.load_tensors(work / "data.safetensors", "cpu")
         self.train_images, self.train_labels = tensors["train_images"], tensors["train_labels"]
         self.test_images, self.test_labels = tensors["test_images"], tensors["test_labels"]
@@ -265,6 +284,16 @@ def missing(work: Path, plan: dict) -> list[str]:
     return [name for name in names(plan) if not (work / name).exists()]
 
 
+def clear(work: Path, plan: dict) -> None:
+    """Remove what a killed process was writing, and checkpoints of what it had recorded.
+
+    The study must be this process's alone.
+    """
+    recorded = [work / name for name in names(plan) if (work / name).exists()]
+    for left in [*work.glob(".*"), *(file.with_suffix(".checkpoint.safetensors") for file in recorded)]:
+        left.unlink(missing_ok=True)
+
+
 _WORKERS: dict[str, Worker] = {}
 
 
@@ -293,7 +322,7 @@ def run(work: Path, where: str = "auto") -> None:
 
     Raises what a job raises, and WorkerDiedError where a process ended without a word. What was recorded is kept.
     """
-    plan = json.loads((work / "plan.json").read_text(encoding="utf-8"))
+    plan = read_json(work / "plan.json")
     tasks = [("train", change, seed) for seed in range(plan["seeds"]) for change in range(len(plan["changes"]))]
     stages = [tasks, [("fixed", change, 0) for change in range(len(plan["changes"]))] if plan["fixed"] else []]
     shares = names(plan)
@@ -363,11 +392,26 @@ def prepare(work: Path, folder: Folder, plan: dict) -> None:
 
 def read(work: Path) -> dict:
     """The records of a study: `plan`, and lists `training`, `strong`, `measured` and `fixed`, in the order of the changes."""
-    found: dict = {"plan": json.loads((work / "plan.json").read_text(encoding="utf-8"))}
+    found: dict = {"plan": read_json(work / "plan.json")}
     for kind in ("training", "strong", "measured", "fixed"):
-        files = sorted(work.glob(f"{kind}-*.json"))
-        found[kind] = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        files = [work / name for name in names(found["plan"]) if _kind(Path(name)) == kind and (work / name).exists()]
+        found[kind] = [read_json(file) for file in sorted(files)]
+        for file, record in zip(sorted(files), found[kind], strict=True):
+            _check_of_plan(file, record, found["plan"])
     return found
+
+
+def _check_of_plan(file: Path, record: dict, plan: dict) -> None:
+    """RecordError for a record of another file's change or seed, or of another number of images than the plan's."""
+    change = int(file.stem.split("-")[1])
+    sizes = {"training": plan["test_size"], "strong": plan["strong"]["images"], "fixed": plan["strong"]["images"]}
+    wanted = {"change": plan["changes"][change]["name"], "n": sizes.get(_kind(file), record.get("n"))}
+    if _kind(file) == "training" and file.name != training_name(change, record["seed"], record["half"]):
+        wanted["seed"] = "that of its file's name"
+    for name, value in wanted.items():
+        if name in record and record[name] != value:
+            what = f"{file} is not a valid record ({name} must be {value}, given {record[name]}); restore it, or delete it"
+            raise RecordError(schema.one_line(what))
 
 
 def bits(text: str, size: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
 
@@ -133,6 +133,61 @@ BENCHMARK = {
     "additionalProperties": False,
 }  # fmt: skip
 
+# Of a study of a folder (`lib.sensitivity`), by kind. Its words are the user's: whatever a printer shows, escaped where shown.
+_LINE = {"type": "string", "maxLength": 10_000}
+_BASE64 = _words(r"^[A-Za-z0-9+/]*={0,2}$")
+_CHANGED, _FAILED = {"change": _LINE, "seconds": POSITIVE}, {"failed": _LINE}
+_OUTCOMES = _object({"clean": _BASE64, "robust": _BASE64})
+_SEED = {"seed": COUNT, "half": {"type": "boolean"}, "steps": SIZE}
+_EXAMPLE = _object({"clean": _BASE64, "attacked": _BASE64, "sure": SHARE, "sure_attacked": SHARE}
+                   | dict.fromkeys(("label", "says", "says_attacked"), _LINE))  # fmt: skip
+_FOUND = {
+    "training": {"n": SIZE, "outcomes": _OUTCOMES, "training_accuracy": SHARE},
+    "strong": {
+        "n": SIZE, "curve": _named(SHARE, r"^[0-9][0-9.e-]{0,20}$"), "examples": _list(_EXAMPLE),
+        "outcomes": _object(dict.fromkeys(("reference", "one_step", "100_steps", "moved"), _BASE64)),
+        "suite": _object({"name": _LINE, "n": SIZE, "held": _BASE64}),
+    },
+    "fixed": {"n": SIZE, "outcomes": _OUTCOMES},
+}  # fmt: skip
+_SPLITS, _EPS, _RATE = {"train": SIZE, "test": SIZE}, _number(1e-9, 1), _number(0, 1e6)
+STUDY = {
+    kind: {"anyOf": [_object({**_CHANGED, **own, **found}) for found in (_FOUND[kind], _FAILED)]}
+    for kind, own in (("training", _SEED), ("strong", {}), ("fixed", {}))
+} | {
+    "measured": _object(
+        {
+            **_CHANGED, "n": SIZE, "log2_perturbable_volume": _number(), "pictures": _list(_BASE64),
+            "inter_class_distance": {"anyOf": [POSITIVE, {"enum": [None]}]},
+        }
+    ),
+    "plan": _object(
+        {
+            "folder": _LINE, "digest": _words("^[0-9a-f]{64}$"), "classes": _list(_LINE, 2), "notes": _list(_LINE),
+            "sizes": _object(_SPLITS),
+            "image": _object({"in_channels": {"enum": [1, 3]}, "image_size": _number(8, 64, "integer")}),
+            "changes": _list(_object({"name": _LINE, "source": _words("^([0-9a-f]{64})?$")}), 1), "eps_reason": _LINE,
+            "seeds": SIZE, "fixed": {"type": "boolean"}, "minutes": POSITIVE,
+            "threat_model": _object({"eps": _EPS, "num_steps": SIZE, "step_size": POSITIVE}), "eps_curve": _list(SHARE, 1),
+            "jobs": SIZE, "test_size": SIZE,
+            "model": _object({"name": _LINE, "reason": _LINE}, widen_factor=_number(0, 100), source=_LINE),
+            "training": _object(
+                {"schedule": _LINE, "batch_size": SIZE, "optimizer": _LINE, "lr": _RATE, "weight_decay": _RATE, "steps": SIZE},
+                momentum=SHARE,
+            ),
+            "attack": _object(
+                {
+                    "eps": _EPS, "num_steps": SIZE, "step_size": POSITIVE, "warmup": SHARE, "bounds": _list(_number(), 2),
+                    "random_start": {"type": "boolean"},
+                }
+            ),
+            "strong": _object({"images": SIZE, "suite_images": SIZE, "autoattack": {"type": "boolean"}}),
+            "epochs": POSITIVE, "step_seconds": POSITIVE, "expected_seconds": POSITIVE, "job_seconds": _list(POSITIVE),
+            "options": {"type": "object"},
+        }
+    ),
+}  # fmt: skip
+
 
 def _measured(quantity: str) -> dict:
     factor = {"scale_factor": SHARE}
@@ -151,6 +206,7 @@ def _measured(quantity: str) -> dict:
 @cache
 def _validator(kind: str) -> Callable:
     declared = {"evaluation": EVALUATION, "training": TRAINED, "benchmark": BENCHMARK}
+    declared |= {f"study of {kind}": schema for kind, schema in STUDY.items()}
     schema = declared[kind] if kind in declared else _measured(kind)
     return fastjsonschema.compile({"$schema": "http://json-schema.org/draft-04/schema#", **schema})
 
@@ -217,6 +273,42 @@ def check_benchmark(record: dict) -> None:
         raise ValueError("its rows differ in their columns")
 
 
+def check_study(record: dict, kind: str) -> None:
+    """ValueError, of one line, for a record of a study that is not what it should be; `kind`: a key of `STUDY`."""
+    _validate(record, f"study of {kind}")
+    for text in _texts(record):
+        if not text.isprintable():
+            raise ValueError(f"it has a character that no printer shows, given {_shown(text)}")
+    for metric, packed in record.get("outcomes", {}).items():
+        unpacked(packed, record["n"], f"outcomes.{metric}")
+    if "suite" in record:
+        unpacked(record["suite"]["held"], record["suite"]["n"], "suite.held")
+        if record["suite"]["n"] > record["n"] or "1" not in record["curve"]:
+            raise ValueError("its suite must have no more images than it, and its curve must reach 1")
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def unpacked(packed: str, n: int, name: str) -> np.ndarray:
+    """The outcomes of n images, booleans. ValueError, of one line, for what is not so many."""
+    try:
+        bits = np.unpackbits(np.frombuffer(base64.b64decode(packed, validate=True), np.uint8))
+    except (binascii.Error, ValueError):
+        raise ValueError(f"{name} must be base64, given {_shown(packed)}") from None
+    _agree(f"the bytes of {name}", len(bits) // 8, -(-n // 8))
+    if bits[n:].any():
+        raise ValueError(f"{name} holds more than {n} images")
+    return bits[:n].astype(bool)
+
+
 def _validate(record: dict, kind: str) -> None:
     try:
         _validator(kind)(record)
@@ -251,14 +343,10 @@ def _check_outcomes(record: dict) -> None:
         if not metrics[split]:
             raise ValueError(f"metrics.{split} is empty")
         for metric, packed in outcomes[split].items():
-            try:
-                bits = np.unpackbits(np.frombuffer(base64.b64decode(packed, validate=True), np.uint8))
-            except (binascii.Error, ValueError):
-                raise ValueError(f"outcomes.{split}.{metric} must be base64, given {_shown(packed)}") from None
-            _agree(f"the bytes of outcomes.{split}.{metric}", len(bits) // 8, -(-n // 8))
-            if bits[n:].any() or abs(bits.sum() / n - metrics[split][metric]) > 1e-9:
+            bits = unpacked(packed, n, f"outcomes.{split}.{metric}")
+            if abs(bits.sum() / n - metrics[split][metric]) > 1e-9:
                 raise ValueError(
-                    f"metrics.{split}.{metric} is {metrics[split][metric]}, and its outcomes say {bits[:n].sum()} of {n}"
+                    f"metrics.{split}.{metric} is {metrics[split][metric]}, and its outcomes say {bits.sum()} of {n}"
                 )
         clean, robust = metrics[split].get("clean_accuracy", 1), metrics[split].get("robust_accuracy", 0)
         # An attack may right a wrong prediction by chance; a network of scale smoke, hardly trained, has many that are wrong.
