@@ -51,3 +51,19 @@ def test_the_first_screen_says_whether_the_papers_settings_come_nearer():
 
 def test_without_a_record_it_says_what_computes_them():
     assert own_settings.own_settings_seen(OURS[:0], SHORT, PAPER).startswith("Not computed yet")
+
+
+def test_autoattack_on_the_same_networks():
+    rows = [
+        {"transform": "smooth-5", "seed": 0, "metric": f"robust_accuracy_{attack}", "image": image, "held": image < held}
+        for attack, held in (("reference", 7), ("autoattack", 5))
+        for image in range(10)
+    ]
+    found = pd.DataFrame(rows)
+    found.attrs = {**OURS.attrs, "exhibit": "autoattack-narrow"}
+    said = own_settings.own_settings_attacked(found)
+    assert "smooth 5 50.0% (the paper's attack: 70.0%)" in said
+    assert "same 10 test images. The largest fall is **20.0 points**, so this training overstates robustness" in said
+    nothing = found[:0]
+    nothing.attrs = found.attrs
+    assert own_settings.own_settings_attacked(nothing).startswith("Not computed yet under AutoAttack; ")
