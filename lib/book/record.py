@@ -145,12 +145,16 @@ def _of_record(item: Item, name: str, page: str, repository: str | None, spreads
     }
 
 
+def _named(metric: str) -> str:
+    return metric.replace("_", " ").replace(" wrt ", " w.r.t. ")
+
+
 def _numbers(item: Item, record: dict, state: str, spreads: Spreads) -> list[dict]:
     """One row a number of a record: what is recorded, its interval, and of how many images it is true."""
     rows = []
     for split, metrics in record.get("metrics", {}).items() if state == "recorded" else ():
         for metric, value in metrics.items():
-            row = {"metric": metric.replace("_", " "), "split": split, "value": f"{value:,.6g}", "interval": "", "images": ""}
+            row = {"metric": _named(metric), "split": split, "value": f"{value:,.6g}", "interval": "", "images": ""}
             packed = record.get("outcomes", {}).get(split, {}).get(metric)
             n = record["sizes"][split]
             if packed is not None:
@@ -183,7 +187,7 @@ def _means(items: list[Item], spreads: Spreads) -> list[dict]:
         about = estimate([value for value, _ in at.values()], min(n for _, n in at.values()), spread)
         rows.append(
             {
-                "metric": metric.replace("_", " "), "split": split, "mean": f"{about.value:.2f}%",
+                "metric": _named(metric), "split": split, "mean": f"{about.value:.2f}%",
                 "interval": f"{about.low:.1f} to {about.high:.1f}",
                 "seeds": [
                     {"name": seed, "anchor": f"{seed}-{name}", "value": f"{value:.2f}%"} for seed, (value, _) in at.items()
