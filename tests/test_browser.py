@@ -352,7 +352,7 @@ def test_numbers_of_ours_lead_to_their_records(chromium, html):
     said = links.nth(2).inner_text()
     links.nth(2).click()
     assert page.url.endswith(f"{RECORD}.html")
-    assert page.locator("h1").inner_text().startswith("MNIST, smooth 8")
+    assert page.locator("article h1").inner_text().startswith("MNIST, smooth 8")
     mean = page.locator("#seeds + p + div tr", has=page.get_by_text("robust accuracy", exact=True)).first.locator("td")
     assert f"{float(mean.nth(2).inner_text().rstrip('%')):.1f}" == said.split(" ")[0]
     mean.nth(4).get_by_role("link").first.click()

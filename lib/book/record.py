@@ -90,12 +90,17 @@ def files() -> Iterator[tuple[str, Path]]:
                 yield results.record_of(item, name), records.path(item, name)
 
 
+_TRAINING = {"standard": "standard", "pgd": "PGD", "lp": "LP"}
+
+
 def _title(item: Item) -> tuple[str, str]:
     what = f"{set_name(item.dataset) if item.dataset in grid.SET_NAMES else item.dataset}, {transform_label(item.transform)}"
     if isinstance(item, Measurement):
         return f"{item.quantity.replace('_', ' ')}: {what}", "A measurement, without training."
     recipe = "" if item.recipe == "default" else f", recipe {item.recipe}"
-    network = f"{item.model}, w={item.widen_factor:g}, {item.training} training on {item.train_size:,} images{recipe}"
+    network = (
+        f"{item.model}, w={item.widen_factor:g}, {_TRAINING[item.training]} training on {item.train_size:,} images{recipe}"
+    )
     return f"{what}: {network}", "A network and its training, with all seeds that are recorded."
 
 
@@ -140,12 +145,16 @@ def _of_record(item: Item, name: str, page: str, repository: str | None, spreads
     }
 
 
+def _named(metric: str) -> str:
+    return metric.replace("_", " ").replace(" wrt ", " w.r.t. ")
+
+
 def _numbers(item: Item, record: dict, state: str, spreads: Spreads) -> list[dict]:
     """One row a number of a record: what is recorded, its interval, and of how many images it is true."""
     rows = []
     for split, metrics in record.get("metrics", {}).items() if state == "recorded" else ():
         for metric, value in metrics.items():
-            row = {"metric": metric.replace("_", " "), "split": split, "value": f"{value:,.6g}", "interval": "", "images": ""}
+            row = {"metric": _named(metric), "split": split, "value": f"{value:,.6g}", "interval": "", "images": ""}
             packed = record.get("outcomes", {}).get(split, {}).get(metric)
             n = record["sizes"][split]
             if packed is not None:
@@ -172,11 +181,13 @@ def _means(items: list[Item], spreads: Spreads) -> list[dict]:
                         at[f"seed{run.seed}"] = 100 * value, record["sizes"][split]
     rows = []
     for (name, metric, split), at in found.items():
+        if len(at) < 2:  # that one stands with its seed
+            continue
         spread = spread_of(spreads, items[0].training, metric, split)
         about = estimate([value for value, _ in at.values()], min(n for _, n in at.values()), spread)
         rows.append(
             {
-                "metric": metric.replace("_", " "), "split": split, "of": len(at), "mean": f"{about.value:.2f}%",
+                "metric": _named(metric), "split": split, "mean": f"{about.value:.2f}%",
                 "interval": f"{about.low:.1f} to {about.high:.1f}",
                 "seeds": [
                     {"name": seed, "anchor": f"{seed}-{name}", "value": f"{value:.2f}%"} for seed, (value, _) in at.items()
