@@ -63,6 +63,8 @@ def _complete_runs(runs: Sequence[Run], device: torch.device) -> int:
             locks.enter_context(records.alone(run))
             locks.enter_context(files.alone(folder / "lock"))
         lacking = [run for run in runs if records.missing(run)]
+        if not lacking:
+            return 0
         for run in lacking:
             records.prepare(run)
             material.clear(run)

@@ -304,8 +304,8 @@ def schedule_seen(rows: pd.DataFrame) -> str:
         f"saves time where networks are narrow: were each run trained alone, the grid would take "
         f"{first['alone_hours']:,.0f} GPU-hours instead of {first['gpu_hours']:,.0f}. Groups are cut for 80 GB of memory, "
         f"estimated as well, and where a group would take more than twice as long as one of its runs. They do not depend on "
-        f"one another, so the critical path is the longest of them, that of "
-        f"`{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
+        f"one another, so the critical path is the longest of them, that of `{first['critical'].partition(': ')[2]}`, with "
+        f"{first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
         f"cannot shorten it. The pages and the book, minutes on a processor, come after."
     )
 
