@@ -20,6 +20,7 @@ from payloads import payloads
 from PIL import Image
 
 from lib import files, sensitivity, training
+from lib.run.processes import WorkerDiedError
 from lib.sensitivity import command, plan, report, study, verdict
 from lib.store import records
 from lib.store.records import pack
@@ -138,6 +139,18 @@ def test_two_at_once_are_refused(images, tmp_path, monkeypatch):
     work.mkdir(parents=True)
     with files.alone(work / "lock"), pytest.raises(ValueError, match="another process is at work on this study"):
         examine(images, tmp_path / "out")
+
+
+def test_a_killed_worker_is_one_line(images, tmp_path):
+    file = tmp_path / "steps.py"
+    file.write_text(
+        "import multiprocessing, os, signal\n\ndef f(x):\n    if multiprocessing.parent_process():\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n    return x\n"
+    )
+    with pytest.raises(WorkerDiedError) as told:
+        command.examine(images, [f"{file}:f"], out=tmp_path / "out", say=lambda _: None, **{**OPTIONS, "jobs": 2})
+    assert "a process ended without a word" in str(told.value)
+    assert len(str(told.value).splitlines()) == 1
 
 
 def test_every_change_with_a_picture(images, tmp_path):
