@@ -40,16 +40,16 @@ LOSSES = {"cross_entropy": partial(F.cross_entropy, reduction="sum"), "margin": 
 class ThreatModel:
     """What an adversary may do and how hard it tries (Section 3.2)."""
 
-    eps: float  # the ℓ∞ budget, in pixel units
-    step_size: float  # in pixel units
+    eps: float  #: the ℓ∞ budget, in pixel units
+    step_size: float  #: in pixel units
     num_steps: int
     norm: str = "linf"
-    random_start: bool = True  # δ₀ ~ U(-eps, eps), clipped to the box
-    bounds: Sequence[float] | None = (0.0, 1.0)  # the box; None: no box
-    early_stop: bool = False  # the worst case over the iterates, not the last one
-    restarts: int = 1  # with early_stop: from so many starts
-    loss: str = "cross_entropy"  # what the attack increases
-    momentum: float = 0.0  # of the gradients, the share that is kept from step to step
+    random_start: bool = True  #: δ₀ ~ U(-eps, eps), clipped to the box
+    bounds: Sequence[float] | None = (0.0, 1.0)  #: the box; None: no box
+    early_stop: bool = False  #: the worst case over the iterates, not the last one
+    restarts: int = 1  #: with early_stop: from so many starts
+    loss: str = "cross_entropy"  #: what the attack increases
+    momentum: float = 0.0  #: of the gradients, the share that is kept from step to step
 
     def __post_init__(self) -> None:
         _check_budget(self.eps, self.step_size, self.num_steps, self.bounds)

@@ -40,8 +40,8 @@ class ImageSet:
     """Images as they were stored, their labels, and where they came from."""
 
     images: UInt8[Tensor, "n c h w"]
-    labels: Int[Tensor, " n"]  # 0 … 9
-    source: str  # for the record and the badge
+    labels: Int[Tensor, " n"]  #: 0 … 9
+    source: str  #: for the record and the badge
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -311,11 +311,11 @@ def _grey_patches(split: str) -> ImageSet:
 class DataSet:
     """What is known of a data set before it is loaded."""
 
-    load: Callable[[str], ImageSet]  # of a split
-    shape: tuple[int, int, int] = (1, 28, 28)  # channels, height, width
+    load: Callable[[str], ImageSet]  #: of a split
+    shape: tuple[int, int, int] = (1, 28, 28)  #: channels, height, width
     classes: int = 10
-    label: str = ""  # as a reader reads it
-    files: tuple[tuple[str, ...], ...] = ()  # under `DATA_DIR`; it is at hand where all of one of these groups are
+    label: str = ""  #: as a reader reads it
+    files: tuple[tuple[str, ...], ...] = ()  #: under `DATA_DIR`; it is at hand where all of one of these groups are
 
 
 def _idx_set(kind: str, label: str) -> DataSet:

@@ -62,7 +62,7 @@ def diagonal_label(x: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
 
 
 def axis_robust_error(eps: float) -> float:
-    """RR* = 2ε, the axis split's robust error (Example 1): P(|x₁ - 1/2| < ε). ValueError for eps outside [0, 1/2]."""
+    """RR* = 2ε, the axis split's robust error (Example 1): `P(|x₁ - 1/2| < ε)`. ValueError for eps outside [0, 1/2]."""
     _check_budget(eps)
     return 2.0 * eps
 
@@ -85,7 +85,7 @@ def irwin_hall_cdf(t: float, d: int) -> float:
 
 
 def diagonal_robust_error(d: int, eps: float) -> float:
-    """RR* of the diagonal split, exactly: P(|xᵀ1 - d/2| < dε) = 1 - 2·P(xᵀ1 ≤ d/2 - dε), by symmetry (Example 1).
+    """RR* of the diagonal split, exactly: `P(|xᵀ1 - d/2| < dε) = 1 - 2·P(xᵀ1 ≤ d/2 - dε)`, by symmetry (Example 1).
 
     The worst perturbation, ±ε·1, moves xᵀ1 by dε; as in the paper it may leave the cube. ValueError for d < 1 or eps outside
     [0, 1/2].

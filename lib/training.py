@@ -1,6 +1,6 @@
 """One training loop. Standard and PGD training differ by the example the model is given: the image, or its attack.
 
-training.train(model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=path)
+`training.train(model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=path)`
 """
 
 import glob
@@ -52,8 +52,8 @@ class TrainingFailedError(ArithmeticError):
 class Training:
     """What is known of a training besides the weights."""
 
-    curve: Curve  # step, loss, accuracy
-    seconds: float  # over all the processes that took part
+    curve: Curve  #: step, loss, accuracy
+    seconds: float  #: over all the processes that took part
 
 
 def learning_rate(step: int, *, lr: float, schedule: str | dict[str, float], steps: int) -> float:
