@@ -137,8 +137,8 @@ def turn(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     """T of Example 1, in any dimension: x where both splits agree on it, else the opposite point 1 - x.
 
     x → 1 - x takes {x₁ < 1/2 and xᵀ1 > d/2} to {x₁ > 1/2 and xᵀ1 < d/2} and back. So T is made of two isometries onto
-    disjoint pieces: it is injective, preserves measure, is its own inverse, and turns the label of the axis split into
-    that of the diagonal split; all of it outside the null set of points on either boundary. It tears along them.
+    disjoint pieces. It is injective, preserves measure and is its own inverse. It turns the label of the axis split into that
+    of the diagonal split. All this holds outside the null set of points on either boundary, along which it tears.
     """
     return np.where((axis_label(x) == diagonal_label(x))[:, None], x, 1 - x)
 
