@@ -105,6 +105,12 @@ def test_each_page_begins_with_its_objectives_and_the_cell_that_installs(path):
     assert {*cells[2].metadata.tags} == {"install", "remove-cell"}
 
 
+@pytest.mark.parametrize("page", ["appA", "reproduce", "errata", "speed"])
+def test_each_page_of_prose_begins_with_its_objectives(page):
+    text = (ROOT / "book" / f"{page}.md").read_text(encoding="utf-8")
+    assert re.search(r"^# .*\n\n```\{admonition\} On this page you\n:class: objectives\n\n- ", text, re.MULTILINE)
+
+
 def test_the_first_cell_installs_lib_only_where_it_is_absent(monkeypatch):
     cell, commands = nbformat.read(YOURS, as_version=4).cells[2].source, []
     monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
