@@ -8,7 +8,7 @@ VERSION := 'import sys; print(sys.version_info[:2])'
 # Not empty: nothing is installed but what hashes.txt names, as in the workflows of GitHub.
 HASHED ?=
 
-.PHONY: book site pdf test browser slurm reproduce records workflow cost lint-workflows bench gpu state picture lab hashes clean
+.PHONY: book site pdf test browser slurm reproduce records workflow cost lint-workflows bench gpu state picture colab lab hashes clean
 
 book: $(READY)  ## the book, from the records in results/, without a figure of an earlier one
 	rm -rf book/_build/html book/_build/jupyter_execute
@@ -73,6 +73,11 @@ state: $(READY)  ## the README's totals, from the records
 
 picture: book  ## the README's picture: the first page of this very book, by the Chromium of this machine
 	$(BIN)/python -m lib picture book/_build/html book/first-page.png
+
+URL ?= $(shell git config --get remote.origin.url)
+colab:  ## write into the notebooks where they clone lib from on Colab: URL, by default this clone's origin
+	@case "$(URL)" in https://*) ;; *) echo "URL must begin with https://, given '$(URL)': make colab URL=https://…" >&2; false;; esac
+	sed -i 's|REPOSITORY = \\"[^"]*\\"|REPOSITORY = \\"$(URL)\\"|' notebooks/*.ipynb
 
 lab: $(READY)  ## the notebooks, to play with
 	$(BIN)/pip install --quiet --constraint constraints.txt jupyterlab

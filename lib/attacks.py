@@ -27,7 +27,7 @@ ENGINES = ("lib", "advertorch")
 def margin_loss(logits: Float[Tensor, "n classes"], y: Labels) -> Float[Tensor, ""]:
     """The largest logit of a wrong class less that of the label, summed over the batch (Carlini and Wagner, 2017).
 
-    Unlike the cross entropy its gradient does not vanish where the model is sure of itself.
+    Unlike the cross entropy's, its gradient does not vanish where the model is sure.
     """
     label = F.one_hot(y, logits.shape[1]).bool()
     return (logits.masked_fill(label, -math.inf).amax(1) - logits[label]).sum()
@@ -40,16 +40,16 @@ LOSSES = {"cross_entropy": partial(F.cross_entropy, reduction="sum"), "margin": 
 class ThreatModel:
     """What an adversary may do and how hard it tries (Section 3.2)."""
 
-    eps: float  # the ℓ∞ budget, in pixel units
-    step_size: float  # in pixel units
+    eps: float  #: the ℓ∞ budget, in pixel units
+    step_size: float  #: in pixel units
     num_steps: int
     norm: str = "linf"
-    random_start: bool = True  # δ₀ ~ U(-eps, eps), clipped to the box
-    bounds: Sequence[float] | None = (0.0, 1.0)  # the box; None: no box
-    early_stop: bool = False  # the worst case over the iterates, not the last one
-    restarts: int = 1  # with early_stop: from so many starts
-    loss: str = "cross_entropy"  # what the attack increases
-    momentum: float = 0.0  # of the gradients, the share that is kept from step to step
+    random_start: bool = True  #: δ₀ ~ U(-eps, eps), clipped to the box
+    bounds: Sequence[float] | None = (0.0, 1.0)  #: the box; None: no box
+    early_stop: bool = False  #: the worst case over the iterates, not the last one
+    restarts: int = 1  #: with early_stop: from so many starts
+    loss: str = "cross_entropy"  #: what the attack increases
+    momentum: float = 0.0  #: of the gradients, the share that is kept from step to step
 
     def __post_init__(self) -> None:
         _check_budget(self.eps, self.step_size, self.num_steps, self.bounds)
@@ -142,8 +142,8 @@ def pgd(
     - `bounds`: (low, high), or None for an attack that may leave the box (Table 7).
     - `random_start`: begin at δ₀ ~ U(-eps, eps), drawn from `generator` (on x's device); `start` gives δ₀ itself.
     - `precision`: `float32` computes in x's own type; `bfloat16` takes the gradients from a bfloat16 copy of the model.
-    - `engine`: `lib`, or `advertorch` for the steps of AdverTorch's LinfPGDAttack itself, as it is: it keeps eps up to the
-      rounding of x + δ, and does not look at its loss.
+    - `engine`: `lib`, or `advertorch` for the steps of AdverTorch's LinfPGDAttack itself, unchanged: it keeps eps up to the
+      rounding of x + δ, and does not check its loss.
     - `early_stop`: not the paper's attack but a stronger and cheaper one. Every iterate counts: an image keeps the first
       one that the model misclassifies and leaves the batch. `restarts` begins anew, from a random start, with those left.
     - `loss`, `momentum`: not the paper's attack either. `margin` increases `margin_loss`. With a momentum μ the step follows
@@ -292,7 +292,7 @@ def _ascend(model, state: _State, num_steps: int, loss: Callable, momentum: floa
 def _worst_case(attacked, model, x, y, starts, eps, step_size, num_steps, bounds) -> Tensor:
     """For each image the first iterate, over all starts, that `model` misclassifies; else the last one of the last start.
 
-    `attacked` gives the gradients and may be a copy of `model` in lower precision: its word is checked with `model`.
+    `attacked` gives the gradients. It may be a copy of `model` in lower precision, so `model` checks what it misclassifies.
     """
     result = x.clone()
     left = torch.arange(len(x), device=x.device)
@@ -337,7 +337,7 @@ def square(
 ) -> Images:
     """Adversarial images by the Square attack (Andriushchenko et al., 2020), the Adversarial Robustness Toolbox's.
 
-    It asks for logits only and sees no gradient: changes of random squares by ±eps, kept where they lower the margin.
+    It needs logits only, no gradient. It changes random squares by ±eps and keeps the changes that lower the margin.
 
     - `model`: images to logits; attacked in eval mode, and as before afterwards. `x`: images within `bounds`; `y`: labels.
     - `queries`: proposals, at most, for each image; one that is misclassified gets no more.

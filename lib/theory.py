@@ -62,7 +62,7 @@ def diagonal_label(x: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
 
 
 def axis_robust_error(eps: float) -> float:
-    """RR* = 2ε, the axis split's robust error (Example 1): P(|x₁ - 1/2| < ε). ValueError for eps outside [0, 1/2]."""
+    """RR* = 2ε, the axis split's robust error (Example 1): `P(|x₁ - 1/2| < ε)`. ValueError for eps outside [0, 1/2]."""
     _check_budget(eps)
     return 2.0 * eps
 
@@ -85,7 +85,7 @@ def irwin_hall_cdf(t: float, d: int) -> float:
 
 
 def diagonal_robust_error(d: int, eps: float) -> float:
-    """RR* of the diagonal split, exactly: P(|xᵀ1 - d/2| < dε) = 1 - 2·P(xᵀ1 ≤ d/2 - dε), by symmetry (Example 1).
+    """RR* of the diagonal split, exactly: `P(|xᵀ1 - d/2| < dε) = 1 - 2·P(xᵀ1 ≤ d/2 - dε)`, by symmetry (Example 1).
 
     The worst perturbation, ±ε·1, moves xᵀ1 by dε; as in the paper it may leave the cube. ValueError for d < 1 or eps outside
     [0, 1/2].
@@ -137,8 +137,8 @@ def turn(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     """T of Example 1, in any dimension: x where both splits agree on it, else the opposite point 1 - x.
 
     x → 1 - x takes {x₁ < 1/2 and xᵀ1 > d/2} to {x₁ > 1/2 and xᵀ1 < d/2} and back. So T is made of two isometries onto
-    disjoint pieces: it is injective, preserves measure, is its own inverse, and turns the label of the axis split into
-    that of the diagonal split; all of it outside the null set of points on either boundary. It tears along them.
+    disjoint pieces. It is injective, preserves measure and is its own inverse. It turns the label of the axis split into that
+    of the diagonal split. All this holds outside the null set of points on either boundary, along which it tears.
     """
     return np.where((axis_label(x) == diagonal_label(x))[:, None], x, 1 - x)
 

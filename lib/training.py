@@ -1,7 +1,7 @@
 """One training loop. Standard and PGD training differ by the example the model is given: the image, or its attack.
 
-training.train(model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=path)
-training.train_together([training.Member(model, x, y, seed), …], **settings)    # many networks of one shape at once
+`training.train(model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=path)`
+`training.train_together([training.Member(model, x, y, seed), …], **settings)` trains many networks of one shape at once.
 """
 
 import glob
@@ -54,8 +54,8 @@ class TrainingFailedError(ArithmeticError):
 class Training:
     """What is known of a training besides the weights."""
 
-    curve: Curve  # step, loss, accuracy
-    seconds: float  # over all the processes that took part
+    curve: Curve  #: step, loss, accuracy
+    seconds: float  #: over all the processes that took part
 
 
 def learning_rate(step: int, *, lr: float, schedule: str | dict[str, float], steps: int) -> float:
@@ -149,12 +149,12 @@ def train(
     - `attack` None is standard training; else the settings of the attack crafted on each batch (`pgd`'s keywords, and
       `warmup`, the share of the steps over which eps grows from 0). PGD training sees adversarial images only; the
       attack is crafted in eval mode (Appendix B.1, Madry et al., 2017).
-    - `robust_loss`, in the place of the cross entropy: a function of (model, images, labels, share of the steps done,
-      generator) that gives (mean loss, whether each image counts as correct). Not to be had together with `attack`.
+    - `robust_loss`, instead of the cross entropy: a function of (model, images, labels, share of the steps done,
+      generator) that gives (mean loss, whether each image counts as correct). It excludes `attack`.
     - `steps` batches of `batch_size`, drawn without replacement within an epoch. The loss is the mean cross entropy.
     - `seed` decides batches, augmentation and the attacks' starts: same seed and device, same weights.
-    - `checkpoint`: a file written every `every` seconds (by default `CHECKPOINT_SECONDS`); where there is one, training goes
-      on from it, bit for bit.
+    - `checkpoint`: a file written every `every` seconds (by default `CHECKPOINT_SECONDS`). If the file
+      exists, training continues from it, bit for bit.
 
     The curve has up to 100 points: `step`, `loss` and `accuracy` (of the training batches since the last point).
     Raises ValueError for unknown settings, CheckpointError for a file that cannot be read, and TrainingFailedError for a

@@ -34,8 +34,8 @@ def smooth(x: Images, size: int, footprint: str = "column") -> Images:
 
     `footprint="square"` is the filter of the text, size×size. `"column"`, size×1 and vertical, is the one that gives
     the numbers of the paper's Tables 1 and 6, so it is the default. Outside the image the column filter sees the image
-    mirrored without repeating the edge (reflect-101), the square one zeros, as an unadorned filter would; the paper
-    names neither. For an even size s the window covers rows i - s/2 … i + s/2 - 1. Size 1 is the identity.
+    mirrored without repeating the edge (reflect-101), the square one zeros, as a plain filter would; the paper
+    specifies neither. For an even size s the window covers rows i - s/2 … i + s/2 - 1. Size 1 is the identity.
 
     Raises ValueError for a size that is not a whole number ≥ 1, or so large that half of it leaves the image.
     """
@@ -56,7 +56,7 @@ def smooth(x: Images, size: int, footprint: str = "column") -> Images:
 
 
 def saturate(x: Images, level: float) -> Images:
-    """sign(2x - 1) |2x - 1|^(2/level) / 2 + 1/2 (Section 3.1): 2 is the identity, `math.inf` the binarization.
+    """`sign(2x - 1) |2x - 1|^(2/level) / 2 + 1/2` (Section 3.1): level 2 is the identity, `math.inf` the binarization.
 
     Raises ValueError for a level that is not positive.
     """
@@ -70,7 +70,7 @@ def saturate(x: Images, level: float) -> Images:
 
 
 def adjust_gamma(x: Images, gamma: float) -> Images:
-    """x^gamma, the gamma mapping of Section 4.1: below 1 brighter, above 1 darker.
+    """`x^gamma`, the gamma mapping of Section 4.1: below 1 brighter, above 1 darker.
 
     Raises ValueError for a gamma that is not positive and finite.
     """
@@ -81,7 +81,7 @@ def adjust_gamma(x: Images, gamma: float) -> Images:
 
 
 def rescale(x: Images, factor: float) -> Images:
-    """factor · (x - 1/2) + 1/2 (Section 5.2): below 1 every pixel moves towards the centre at the same rate.
+    """`factor · (x - 1/2) + 1/2` (Section 5.2): below 1 every pixel moves towards the centre at the same rate.
 
     Raises ValueError for a factor outside [0, 1], which would leave the unit cube.
     """

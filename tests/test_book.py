@@ -1,6 +1,8 @@
 """The book builds from the records, with warnings as errors, and shows what is there and what is not."""
 
 import base64
+import importlib
+import inspect
 import io
 import re
 import shutil
@@ -15,6 +17,7 @@ from conftest import BOOK_OPTIONS
 from lib.store import results
 
 ROOT = Path(__file__).resolve().parents[1]
+THIN = ("transforms", "data", "models", "attacks", "training", "evaluation", "certified", "theory", "geometry")
 
 
 class _Page(HTMLParser):
@@ -57,7 +60,7 @@ def test_make_book_builds_it_alike():
 def _beside_listings(html, page) -> str:
     """The page's markup; of a page that lists source of `lib`, which may speak of anything, without the listing."""
     text = page.read_text()
-    if page.is_relative_to(html / "code"):
+    if page.is_relative_to(html / "code") or page.is_relative_to(html / "_modules" / "lib"):
         text, listings = re.subn(r"<pre>.*?</pre>", "", text, flags=re.DOTALL)
         assert listings, page.name
     return text
@@ -88,6 +91,25 @@ def test_every_exhibit_leads_to_its_code_and_records(html):
         page = html / ("notebooks" if source.suffix == ".ipynb" else "") / f"{source.stem}.html"
         text = source.read_text(encoding="utf-8")
         assert page.read_text().count('<p class="origin">') == text.count("```{exhibit} "), source.name
+
+
+@pytest.mark.parametrize("module", THIN)
+def test_the_api_page_has_every_public_function_with_its_source(html, module):
+    found = importlib.import_module(f"lib.{module}")
+    names = [
+        name
+        for name, value in vars(found).items()
+        if not name.startswith("_")
+        and (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__ == found.__name__
+        and value.__doc__
+    ]
+    assert names
+    text = (html / "api.html").read_text()
+    for name in names:
+        assert f'id="lib.{module}.{name}"' in text, name
+        assert f'href="_modules/lib/{module}.html#{name}"' in text, name
+    assert "system-message" not in text
 
 
 def test_every_figure_has_alternative_text(html):

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from docutils import nodes
+from docutils.utils import new_document
 from IPython.display import HTML
 from matplotlib.figure import Figure
 from PIL import Image
@@ -87,6 +89,26 @@ def test_the_code_of_an_exhibit_is_where_its_function_begins():
 def test_where_the_buttons_lead(remote, address, site):
     assert book.repository(remote) == address
     assert book.site(address) == site
+
+
+def test_the_footer_names_the_doi_once_there_is_one(tmp_path):
+    assert book.doi(ROOT / "CITATION.cff") == ""
+    (tmp_path / "CITATION.cff").write_text("title: A\ndoi: 10.5281/zenodo.1\n")
+    assert 'href="https://doi.org/10.5281/zenodo.1"' in book.doi(tmp_path / "CITATION.cff")
+
+
+def test_the_reading_time_stands_below_the_title():
+    section = nodes.section(
+        "", nodes.title("", "A page"), nodes.paragraph("", "word " * 590), nodes.literal_block("", "x " * 9000)
+    )
+    document = new_document("page")
+    document += section
+    book.add_reading_time(document)
+    assert section[1].astext() == "About 3 minutes to read"
+
+
+def test_no_page_loads_comments_until_they_are_configured():
+    assert yaml.safe_load((ROOT / "_config.yml").read_text())["html"]["comments"] == {"hypothesis": False, "utterances": False}
 
 
 def test_notebooks_are_launched_and_read_at_the_top_of_the_repository():

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,8 +45,8 @@ def test_notebook_is_valid_and_holds_no_output(path):
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, YOURS], ids=lambda path: path.stem)
 def test_cells_are_few_and_short_and_define_nothing(path):
-    cells = _code(nbformat.read(path, as_version=4))
-    assert 8 <= len(cells) <= 15
+    cells = [cell for cell in _code(nbformat.read(path, as_version=4)) if "install" not in cell.metadata.get("tags", [])]
+    assert 8 <= sum("solution" not in cell.metadata.get("tags", []) for cell in cells) <= 15
     for cell in cells:
         assert 1 <= len(cell.source.splitlines()) <= 8, cell.source
         defined = [
@@ -63,6 +64,81 @@ def test_one_cell_of_literal_parameters_each_with_a_comment(notebook):
         assert "#" in line
         names.append(node.targets[0].id)
     assert {"scale", "seeds", "device"} <= set(names)
+
+
+@pytest.mark.parametrize("page", ["sec2", "sec3", "sec4", "sec5", "strength"])
+def test_each_exercise_has_a_hidden_solution_that_runs(page):
+    cells = nbformat.read(ROOT / "notebooks" / f"{page}.ipynb", as_version=4).cells
+    exercises = [i for i, cell in enumerate(cells) if ":class: exercise" in cell.source]
+    assert len(exercises) in (2, 3)
+    namespace = {}
+    for number, i in enumerate(exercises, 1):
+        assert f"Exercise {number}: " in cells[i].source
+        assert {"hide-cell", "solution"} <= {*cells[i + 1].metadata.tags}
+        assert cells[i + 1].metadata.mystnb.code_prompt_show.startswith(f"Show solution {number}")
+    for cell in cells:
+        if "solution" in cell.metadata.get("tags", []):
+            exec(cell.source, namespace)
+
+
+def test_the_exercises_show_what_their_pages_say(capsys):
+    """Smoothed digits are the least robust; the formula is below PGD, and PGD on the margin finds what large weights hide."""
+    scopes = {"sec3": {}, "strength": {}}
+    for page in scopes:
+        for cell in _code(nbformat.read(ROOT / "notebooks" / f"{page}.ipynb", as_version=4)):
+            if "solution" in cell.metadata.get("tags", []):
+                exec(cell.source, scopes[page])
+    shown = capsys.readouterr().out
+    robust = [float(value) for value in re.findall(r"robust ([\d.]+)%", shown)]
+    assert len(robust) == 3
+    assert robust == sorted(robust, reverse=True)
+    exact, cross_entropy, margin, _, _, hidden, found = (float(value) for value in re.findall(r": ([\d.]+)%", shown)[-7:])
+    assert exact <= margin <= cross_entropy < found < hidden
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, YOURS], ids=lambda path: path.stem)
+def test_each_page_begins_with_its_objectives_and_the_cell_that_installs(path):
+    cells = nbformat.read(path, as_version=4).cells
+    shared = nbformat.read(YOURS, as_version=4).cells[2].source
+    assert ":class: objectives\n\n- " in cells[1].source
+    assert cells[2].source == shared
+    assert {*cells[2].metadata.tags} == {"install", "remove-cell"}
+
+
+@pytest.mark.parametrize("page", ["appA", "reproduce", "errata", "speed"])
+def test_each_page_of_prose_begins_with_its_objectives(page):
+    text = (ROOT / "book" / f"{page}.md").read_text(encoding="utf-8")
+    assert re.search(r"^# .*\n\n```\{admonition\} On this page you\n:class: objectives\n\n- ", text, re.MULTILINE)
+
+
+def test_the_first_cell_installs_lib_only_where_it_is_absent(monkeypatch):
+    cell, commands = nbformat.read(YOURS, as_version=4).cells[2].source, []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    exec(cell, {})
+    assert commands == []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="this notebook needs lib: clone its repository"):
+        exec(re.sub(r'REPOSITORY = ".*?"', 'REPOSITORY = ""', cell), {})
+    exec(re.sub(r'REPOSITORY = ".*?"', 'REPOSITORY = "https://example.org/book"', cell), {})
+    clone, install = commands
+    assert clone[:2] == ["git", "clone"]
+    assert clone[-2:] == ["https://example.org/book", "book"]
+    assert install[:4] == [sys.executable, "-m", "pip", "install"]
+    assert sys.path[0] == "book"
+
+
+def test_make_colab_writes_the_address_and_refuses_others(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(YOURS, tmp_path / "notebooks")
+    make = ["make", "-f", ROOT / "Makefile", "colab"]
+    done = subprocess.run([*make, "URL=git@example.org:book"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "URL must begin with https://, given 'git@example.org:book'" in done.stderr
+    for address in ("https://example.org/a", "https://example.org/b"):
+        subprocess.run([*make, f"URL={address}"], cwd=tmp_path, capture_output=True, check=True)
+        notebook = nbformat.read(tmp_path / "notebooks" / "yours.ipynb", as_version=4)
+        assert f'REPOSITORY = "{address}"' in notebook.cells[2].source
 
 
 def test_every_shown_exhibit_is_on_the_page(notebook):
@@ -235,7 +311,7 @@ def test_an_unknown_variant_stops_at_the_first_cell(notebook):
     if "variant" not in parameters:
         pytest.skip("has no variant")
     with pytest.raises(ValueError, match="unknown variant 'smoth'; allowed: all, "):
-        _execute(notebook, 2, variant="smoth")
+        _execute(notebook, 3, variant="smoth")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import pandas as pd
+import yaml
 from docutils import nodes
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -106,6 +107,25 @@ def _glue(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             ]
 
 
+def add_reading_time(doctree: nodes.document) -> None:
+    """Say below a page's title how long its paragraphs take to read, at 200 words a minute."""
+    title = next(doctree.findall(nodes.title))
+    minutes = max(1, round(sum(len(part.astext().split()) for part in doctree.findall(nodes.paragraph)) / 200))
+    line = nodes.paragraph("", f"About {minutes} minute{'s' * (minutes > 1)} to read", classes=["reading-time"])
+    title.parent.insert(title.parent.index(title) + 1, line)
+
+
+def _reading_time(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    if docname not in ("api", "references"):  # nobody reads a list of names from beginning to end
+        add_reading_time(doctree)
+
+
+def doi(citation: Path) -> str:
+    """The line of the footer that names the DOI of this edition; nothing where the CITATION.cff at `citation` has no `doi`."""
+    found = yaml.safe_load(citation.read_text(encoding="utf-8")).get("doi")
+    return f'<p class="doi">Cite this edition: <a href="https://doi.org/{found}">doi:{found}</a></p>' if found else ""
+
+
 def repository(remote: str) -> str | None:
     """The web page of the repository that a git remote names, where it is GitHub's or GitLab's; None elsewhere.
 
@@ -136,7 +156,7 @@ def _configure(app: Sphinx, config) -> None:
     commit, date = records.provenance()["commit"], _git("show", "-s", "--format=%cs")
     built = f"Built from commit <code>{commit}</code>{f' of {date}' if date else ''}."
     options = config.html_theme_options
-    options["extra_footer"] = f'<p class="built">{built}</p>'
+    options["extra_footer"] = f'<p class="built">{built}</p>{doi(ROOT / "CITATION.cff")}'
     config.html_context["default_mode"] = "auto"  # the reader's own; an empty one is an error in the console
     options["navbar_persistent"] = []  # one search field, above the table of contents
     options["repository_url"] = page or ""
@@ -145,6 +165,8 @@ def _configure(app: Sphinx, config) -> None:
     if page is None:
         options["launch_buttons"] = {}
     else:
+        if 'REPOSITORY = \\"\\"' in (ROOT / "notebooks" / "sec3.ipynb").read_text(encoding="utf-8"):
+            options["launch_buttons"].pop("colab_url", None)  # a notebook there could not install lib: see `make colab`
         options["repository_branch"] = _git("rev-parse", "HEAD")  # the text and the notebooks that this book was built from
     config.html_baseurl = config.ogp_site_url = site(page)
     prefix = config.notfound_urls_prefix = urlparse(site(page)).path or "/"
@@ -204,6 +226,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-resolved", _boxes)
     app.connect("doctree-resolved", _glue)
     app.connect("doctree-resolved", _lead_to_records)
+    app.connect("doctree-resolved", _reading_time)
     app.connect("html-page-context", _mend, priority=900)
     app.connect("build-finished", _finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

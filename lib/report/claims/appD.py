@@ -179,8 +179,8 @@ claim(
 claim(
     "D.2.2-small-gaps-defeat-narrow-networks",
     "Between concentric spheres, as the gap shrinks, the narrowest network loses robust accuracy (adversarial training) before "
-    "clean accuracy (standard training): in every dimension there is a gap at which it has lost more than 3 points of the "
-    "former, and beyond the interval more than of the latter.",
+    "clean accuracy (standard training): in every dimension there is a gap at which it has lost more than 3 points of "
+    "robust accuracy, and beyond the interval more of it than of clean accuracy.",
     _gap_matters,
 )
 claim(

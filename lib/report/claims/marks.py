@@ -169,7 +169,7 @@ def _gamma(shown: Shown) -> Finding:
     if not meets and abs(orders[0]) >= 0.9 > abs(orders[1]):
         said += (
             "; a likely reason: robust accuracy goes with gamma step by step and the clean accuracy of standard training up "
-            "and down, so that the latter's range is mostly the scatter from one training to the next"
+            "and down, so that the range of clean accuracy is mostly the scatter from one training to the next"
         )
     return Finding(meets, said)
 

@@ -328,7 +328,7 @@ claim(
 claim(
     "5.3-cifar10-more-images-always-help",
     "On CIFAR10 variants more training images lower robust accuracy on the training images and raise it on the test images, "
-    "and the last step to all images still raises the latter, beyond the intervals.",
+    "and the last step to all images still raises robust accuracy on the test images, beyond the intervals.",
     _no_plateau,
 )
 claim(
