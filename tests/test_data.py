@@ -305,7 +305,7 @@ def _jpeg(size: int = 32, value: int = 100) -> bytes:
 def _files(split: str, classes: int, a_class: int) -> dict[str, bytes]:
     """Grey images, darker or brighter by their class: the classes stand in reverse order, as in some archives."""
     return {
-        f"{split}/{data._JPEG_CLASSES[label]}/{number:04}.jpg": content
+        f"{split}/{data.CIFAR10_CLASSES[label]}/{number:04}.jpg": content
         for label in reversed(range(classes))
         for content in [_jpeg(value=20 * label)]
         for number in range(a_class)

@@ -17,6 +17,7 @@ from pygments.lexers import PythonLexer
 from sphinx.application import Sphinx
 
 from lib import report
+from lib.book import paper_numbers
 from lib.book.directive import RECORDS, ExhibitDirective
 from lib.report.table import as_csv
 from lib.store import grid, records, results
@@ -177,6 +178,7 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("exhibit", ExhibitDirective)
     app.connect("doctree-resolved", _boxes)
     app.connect("doctree-resolved", _glue)
+    paper_numbers.setup(app)
     app.connect("html-page-context", _mend, priority=900)
     app.connect("build-finished", _finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

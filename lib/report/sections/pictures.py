@@ -56,10 +56,11 @@ def level_slider(
             f'<tr><th scope="row">{_swatch(quantity)}{_SHORT[quantity]}</th><td>{printed}</td><td>{found}</td></tr>'
             for quantity, (printed, found) in numbers.items()
         )
+        images = strip(pictures[level], f"{len(pictures[level])} test images, {shown}")
         said = f"{shown}: robust accuracy {numbers[BOXED][0]} in the paper, {numbers[BOXED][1]} here"
         frames.append(
             f'<li data-x="{_across(place, len(levels)):.1f}" data-label="{html.escape(shown)}" data-said="{html.escape(said)}">'
-            f"<strong>{html.escape(shown)}</strong>{_strip(pictures[level], shown)}{_histogram(histograms, level, tallest)}"
+            f"<strong>{html.escape(shown)}</strong>{images}{_histogram(histograms, level, tallest)}"
             f'<table><thead><tr><td></td><th scope="col">paper (dashed)</th><th scope="col">ours (solid)</th></tr></thead>'
             f"<tbody>{rows}</tbody></table></li>"
         )
@@ -139,8 +140,8 @@ def _line(values: pd.Series) -> str:
     return "".join(steps)
 
 
-def _strip(images: np.ndarray, shown: str) -> str:
-    """The images side by side with the page between them, as one PNG."""
+def strip(images: np.ndarray, alt: str) -> str:
+    """The images, N×H×W×C with values in [0, 1], side by side with the page between them, as one PNG; `alt`: what it shows."""
     n, height, width, _ = images.shape
     solid = np.concatenate([np.broadcast_to(images, (n, height, width, 3)), np.ones((n, height, width, 1))], axis=-1)
     row = np.concatenate([np.pad(image, [(0, 0), (0, _GAP), (0, 0)]) for image in solid], axis=1)[:, :-_GAP]
@@ -149,7 +150,7 @@ def _strip(images: np.ndarray, shown: str) -> str:
     content = base64.b64encode(file.getvalue()).decode()
     return (
         f'<img class="levels-strip" width="{picture.width}" height="{picture.height}" src="data:image/png;base64,{content}" '
-        f'alt="{len(images)} test images, {html.escape(shown)}">'
+        f'alt="{html.escape(alt)}">'
     )
 
 

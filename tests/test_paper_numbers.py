@@ -1,0 +1,46 @@
+"""The paper's tables and figures are told from ours wherever the book names one by number."""
+
+import re
+
+import pytest
+from bs4 import BeautifulSoup
+
+from lib.book import paper_numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "labels"),
+    [
+        ("Table 2: MNIST", "Table 2 [paper]: MNIST", ["tab-2"]),
+        ("(the paper's Table 2)", "(Table 2 [paper])", ["tab-2"]),
+        ("of its Table 6 and", "of Table 6 [paper] and", ["tab-6"]),
+        ("Tables 2, 3, 4 and 5. Here", "Tables 2, 3, 4 and 5 [paper]. Here", ["tab-2", "tab-3", "tab-c4-robust", "tab-c5-robust"]),
+        ("Figure 4 of the paper is", "Figure 4 [paper] is", ["fig-4a"]),
+        ("Tables 4 and 5\nof the paper", "Tables 4 and 5 [paper]", ["tab-c4-robust", "tab-c5-robust"]),
+        ("Table 7 [paper] has", "Table 7 [paper] has", ["tab-7"]),
+        ("Figures 1a and 1b", "Figures 1a and 1b [paper]", ["fig-1a", "fig-1b"]),
+        ("Table 2 and 3 points", "Table 2 [paper] and 3 points", ["tab-2"]),
+        ("(Table 7).", "(Table 7 [paper]).", ["tab-7"]),
+        ("Section 2, Table rows", "Section 2, Table rows", []),
+    ],
+)
+def test_a_number_in_a_text_is_the_paper_s(text, shown, labels):
+    found = list(paper_numbers.parts(text))
+    assert "".join(piece for piece, _ in found) == shown
+    assert [target for _, target in found if target] == labels
+
+
+def test_no_page_names_a_table_of_the_paper_bare(html):
+    """And each is a link, where this book reproduces it."""
+    named = 0
+    for page in sorted(html.rglob("*.html")):
+        article = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find("article")
+        if article is None or page.parent.name == "code":
+            continue
+        for other in article.select("pre, code, script, style, svg, a.reference span.std-numref, .caption-number, .citation"):
+            other.decompose()
+        text = re.sub(r"\s+", " ", article.get_text())
+        for found in re.finditer(r"\b(Table|Figure)s? \d[^.;]{0,40}", text):
+            assert "[paper]" in found[0], (page.name, found[0])
+            named += 1
+    assert named > 50
