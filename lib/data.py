@@ -354,17 +354,20 @@ def load(name: str, split: str) -> ImageSet:
     return _load(name, split, os.environ.get("DATA_DIR"))
 
 
-def at_hand(*names: str) -> str:
-    """The first of `names` that can be loaded without a download; a built-in set always can.
+def at_hand(*names: str) -> list[str]:
+    """Those of `names` that can be loaded without a download, in their order; a built-in set always can.
 
     For pictures, which say where they come from; never for numbers. DataError where none is at hand.
     """
     base = data_dir()
-    for name in names:
-        groups = DATASETS[name].files  # a set whose download was broken off lacks some
-        if not DATASETS[name].label or any(all((base / file).exists() for file in group) for group in groups):
-            return name
-    raise DataError(f"none of the data sets {', '.join(names)} is in {base}")
+    found = [
+        name  # a set whose download was broken off lacks some of its files
+        for name in names
+        if not DATASETS[name].label or any(all((base / file).exists() for file in group) for group in DATASETS[name].files)
+    ]
+    if not found:
+        raise DataError(f"none of the data sets {', '.join(names)} is in {base}")
+    return found
 
 
 def balanced(labels: Int[Tensor, " n"], size: int, seed: int = 0) -> Int[Tensor, " size"]:

@@ -14,7 +14,11 @@ from lib.book import paper_numbers
         ("Table 2: MNIST", "Table 2 [paper]: MNIST", ["tab-2"]),
         ("(the paper's Table 2)", "(Table 2 [paper])", ["tab-2"]),
         ("of its Table 6 and", "of Table 6 [paper] and", ["tab-6"]),
-        ("Tables 2, 3, 4 and 5. Here", "Tables 2, 3, 4 and 5 [paper]. Here", ["tab-2", "tab-3", "tab-c4-robust", "tab-c5-robust"]),
+        (
+            "Tables 2, 3, 4 and 5. Here",
+            "Tables 2, 3, 4 and 5 [paper]. Here",
+            ["tab-2", "tab-3", "tab-c4-robust", "tab-c5-robust"],
+        ),
         ("Figure 4 of the paper is", "Figure 4 [paper] is", ["fig-4a"]),
         ("Tables 4 and 5\nof the paper", "Tables 4 and 5 [paper]", ["tab-c4-robust", "tab-c5-robust"]),
         ("Table 7 [paper] has", "Table 7 [paper] has", ["tab-7"]),

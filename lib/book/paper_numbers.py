@@ -1,7 +1,7 @@
 """The paper's tables and figures have other numbers than ours: "Table 2" in a text is "Table 2 [paper]", with a link.
 
-A table or figure of ours is only ever named by a reference, which Sphinx numbers. So a number that stands in the text is the paper's.
-The link leads to where this book reproduces it.
+A table or figure of ours is only ever named by a reference, which Sphinx numbers. So a number that stands in the text is the
+paper's. The link leads to where this book reproduces it.
 """
 
 import re
@@ -15,7 +15,8 @@ _MARK = " [paper]"
 _NUMBER = r"\d[a-d]?(?![\w%]|\.\d)"
 _NAMED = re.compile(
     rf"(?:\b(?:[Tt]he paper(?:'|’)s|[Ii]ts)\s+)?\b"
-    rf"(?:(?P<one>Table|Figure)\s(?P<number>{_NUMBER})|(?P<many>Tables|Figures)\s(?P<numbers>{_NUMBER}(?:(?:, | and | to ){_NUMBER})*))"
+    rf"(?:(?P<one>Table|Figure)\s(?P<number>{_NUMBER})"
+    rf"|(?P<many>Tables|Figures)\s(?P<numbers>{_NUMBER}(?:(?:, | and | to ){_NUMBER})*))"
     rf"(?:\s\[paper\])?(?:\s+of\s+the\s+paper\b)?"
 )
 # Labels of the exhibits that reproduce what the paper shows under one number, where the number alone does not tell them.

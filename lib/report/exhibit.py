@@ -144,9 +144,14 @@ def published(name: str = "") -> Source:
 
 
 @cache
-def pictures(*sets: str, names: Callable[["Page"], list[str]], count: int = 2) -> Source:
-    """Test images under the transforms that `names` gives, and where they come from."""
-    return Source(lambda page: experiments.pictures(*sets, names=names(page), count=count), framed=False)
+def pictures(*sets: str, names: Callable[["Page"], list[str]], count: int = 2, beside: Source | None = None) -> Source:
+    """Test images under the transforms that `names` gives, and where they come from; `beside`: of the data of these records."""
+
+    def read(page: Page) -> object:
+        of = set(page.value(beside)["source"].dropna()) if beside else set()
+        return experiments.pictures(*sets, names=names(page), count=count, of=of)
+
+    return Source(read, framed=False)
 
 
 def computed(read: Callable[["Page"], object]) -> Source:

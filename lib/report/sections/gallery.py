@@ -121,7 +121,7 @@ def attacked(name: str, scale: str, variants: Sequence[str], budgets: Sequence[f
     try:
         data.at_hand(source)
     except data.DataError:
-        return f"Not shown: {set_name(first.dataset)} is not at hand here, and other images would not be those of these networks."
+        return f"Not shown: {set_name(first.dataset)} is not at hand here, and these networks know no other images."
     images = {variant: material.images_of(run, "test", _LOOKED_AT, _CPU) for variant, run in runs.items()}
     networks = {variant: _networks(run, standard) for variant, run in runs.items()}
     threat_model = grid.evaluation_settings(first, "pgd")["threat_model"]
@@ -137,7 +137,10 @@ def attacked(name: str, scale: str, variants: Sequence[str], budgets: Sequence[f
         }
         for eps in budgets
     }
-    said = [f"Images: {images[first.transform][2]}, test split", f"PGD-trained: kept weights of scale {first.scale}, seed {first.seed}"]
+    said = [
+        f"Images: {images[first.transform][2]}, test split",
+        f"PGD-trained: kept weights of scale {first.scale}, seed {first.seed}",
+    ]
     said += (
         [f"standard: trained for {_STANDARD['steps']} steps on {_STANDARD_IMAGES:,} images as this page was built"]
         if standard
@@ -161,8 +164,9 @@ def _attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, threat_model: di
     """`x` attacked as the paper does, the step in proportion to eps; unchanged where eps is 0."""
     if eps == 0:
         return x
-    settings = attacks.ThreatModel(**{**threat_model, "eps": eps, "step_size": threat_model["step_size"] * eps / threat_model["eps"]})
-    return attacks.pgd(model, x, y, generator=torch.Generator().manual_seed(0), **settings.attack())
+    step_size = threat_model["step_size"] * eps / threat_model["eps"]
+    attack = attacks.ThreatModel(**{**threat_model, "eps": eps, "step_size": step_size}).attack()
+    return attacks.pgd(model, x, y, generator=torch.Generator().manual_seed(0), **attack)
 
 
 def _answer(model: nn.Module, x: Tensor, y: Tensor, eps: float, threat_model: dict) -> Answer:
@@ -189,7 +193,9 @@ def _chosen(images: dict, networks: dict, y: Tensor, threat_model: dict) -> int:
     return int((2 * parted.int() + right.int()).argmax())
 
 
-def _gallery(name: str, budgets: Sequence[float], variants: Sequence[str], classes: Sequence[str], start: float, **options) -> None:
+def _gallery(
+    name: str, budgets: Sequence[float], variants: Sequence[str], classes: Sequence[str], start: float, **options
+) -> None:
     read: Callable[[Page], object] = lambda page: attacked(name, page.scale_of(name), variants, budgets, **options)  # noqa: E731
     source = Source(read, framed=False)
     exhibit(f"gallery-{name}", adversarial_gallery, source, classes, start, name=f"gallery-{name}")
@@ -200,6 +206,7 @@ _gallery(
     standard=True,
 )  # fmt: skip
 _gallery(
-    "table-3", tuple(n / 255 for n in (0, 2, 4, 8, 16)), ("original", "saturate-4", "saturate-8", "saturate-16", "saturate-inf"),
+    "table-3", tuple(n / 255 for n in (0, 2, 4, 8, 16)),
+    ("original", "saturate-4", "saturate-8", "saturate-16", "saturate-inf"),
     data.CIFAR10_CLASSES, 8 / 255, standard=False,
 )  # fmt: skip

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lib.report.exhibit import Page, Source, exhibit, histograms, pictures, published, runs
-from lib.report.plot import STYLE, footer, not_yet
+from lib.report.plot import STYLE, footer, not_yet, wrapped
 from lib.report.table import Column
 from lib.report.values import BOXED, PALETTE, QUANTITIES, listed, over_seeds, paper_values
 from lib.report.words import badge, plain, transform_label
@@ -214,7 +214,7 @@ def picture_plate(drawn: Pictures, *, by_row: bool = False) -> Figure:
             column[0].set_title(transform_label(name), fontsize=8)
             for ax, image in zip(column, images, strict=True):
                 _picture(ax, image)
-        figure.supxlabel(source, fontsize=7, color="dimgrey", parse_math=False)
+        figure.supxlabel(wrapped(source.replace("; ", " · ")), fontsize=7, color="dimgrey", parse_math=False)
     return figure
 
 
@@ -226,7 +226,7 @@ def _rows_plate(pictures: Mapping[str, np.ndarray], source: str) -> Figure:
         row[0].set_title(transform_label(name), fontsize=8, loc="left")
         for ax, image in zip(row, images, strict=True):
             _picture(ax, image)
-    figure.supxlabel(source, fontsize=7, color="dimgrey", parse_math=False)
+    figure.supxlabel(wrapped(source.replace("; ", " · ")), fontsize=7, color="dimgrey", parse_math=False)
     return figure
 
 
@@ -247,7 +247,7 @@ def _each_of(*reads: Source) -> Callable[[Page], list[str]]:
 
 def _slider(name: str, label: str, plate: tuple[str, ...], ours: Source, paper: Source | None) -> None:
     names = _each_of(*([paper] if paper else []), ours)
-    six = pictures(*plate, names=names, count=6)
+    six = pictures(*plate, names=names, count=6, beside=ours)
     exhibit(f"slider-{name}", level_slider, six, histograms(f"slider-{name}"), ours, paper, name=name, label=label)
 
 
@@ -256,8 +256,8 @@ exhibit("figure-1b", histogram_figure, histograms("figure-1b"))
 exhibit("figure-3b-pixels", histogram_figure, histograms("figure-3b-pixels"))
 exhibit("figure-1c", picture_plate, pictures("mnist", "mnist-5000", names=lambda page: _DIGITS))
 exhibit("figure-1d", picture_plate, pictures(*_CIFAR10, names=lambda page: _LEVELS))
-exhibit("figure-3a-pictures", picture_plate, pictures(*_CIFAR10, names=_each_of(runs("figure-3a"))))
-_CLOTHES = pictures("fashion_mnist", "grey-patches", names=_each_of(runs("figure-3b")), count=10)
+exhibit("figure-3a-pictures", picture_plate, pictures(*_CIFAR10, names=_each_of(runs("figure-3a")), beside=runs("figure-3a")))
+_CLOTHES = pictures("fashion_mnist", "grey-patches", names=_each_of(runs("figure-3b")), count=10, beside=runs("figure-3b"))
 exhibit("figure-3b-pictures", picture_plate, _CLOTHES, by_row=True)
 _slider("smooth", "Smoothing of MNIST", ("mnist", "mnist-5000"), runs("table-2"), published("table-2"))
 _slider("saturate", "Saturation of CIFAR10", _CIFAR10, runs("table-3"), published("table-3"))
