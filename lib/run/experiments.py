@@ -47,8 +47,8 @@ def pictures(
     """The test image of most contrast in each of the last `count` classes, under each transform, and where they come from.
 
     They are drawn from the first of `datasets` that is at hand. `of`: the sources of the numbers that the pictures stand
-    beside; a set that is one of them goes before the others, and where none is at hand the words say that the pictures are of other
-    data. They also say so of a built-in set in the place of the first of `datasets`. Each transform gives `count×H×W×C`,
+    beside; a set that is one of them goes before the others, and where none is at hand the words say that the pictures are of
+    other data. They also say so of a built-in set in the place of the first of `datasets`. Each transform gives `count×H×W×C`,
     values in [0, 1].
     """
     names_at_hand = data.at_hand(*datasets)
