@@ -4,6 +4,7 @@ import re
 
 import pytest
 from bs4 import BeautifulSoup
+from sphinx.application import Sphinx
 
 from lib.book import paper_numbers
 
@@ -48,3 +49,21 @@ def test_no_page_names_a_table_of_the_paper_bare(html):
             assert "[paper]" in found[0], (page.name, found[0])
             named += 1
     assert named > 50
+
+
+def test_in_a_page_the_number_is_a_link_where_the_book_has_the_exhibit(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "conf.py").write_text('extensions = ["myst_parser", "lib.book.paper_numbers"]\n')
+    (source / "index.md").write_text(
+        "(tab-2)=\n# Numbers\n\nRead the paper's Table 2, **its Table 1** and `Table 3`; [Table 7](other.md) stays.\n\n"
+        "```{toctree}\nother\n```\n"
+    )
+    (source / "other.md").write_text("# Other\n\nTables 2 and 3 of the paper.\n")
+    Sphinx(source, source, tmp_path / "html", tmp_path / "trees", "html", status=None, warningiserror=True).build()
+    pages = [BeautifulSoup((tmp_path / "html" / f"{name}.html").read_text(), "html.parser") for name in ("index", "other")]
+    texts = [" ".join(page.find(role="main").get_text().split()) for page in pages]
+    assert "Read Table 2 [paper], Table 1 [paper] and Table 3; Table 7 stays." in texts[0]
+    assert "Tables 2 and 3 [paper]." in texts[1]
+    links = [[a["href"] for a in page.select("a.internal") if a.text in ("Table 2", "Tables 2", "Table 1")] for page in pages]
+    assert links == [["#tab-2"], ["index.html#tab-2"]]
