@@ -18,6 +18,9 @@ NAN = float("nan")
     ("column", "cell", "text"),
     [
         (Column("a", ".1f"), 12.34, "12.3"),
+        (Column("a", ".1f"), -0.04, "0.0"),
+        (Column("a", "+.1f"), -0.04, "+0.0"),
+        (Column("a", ".1f", delta=True), Number(95.0, 94.0, 96.0, 1.0, 95.04), "95.0 ± 1.0 (+0.0)"),
         (Column("a", ".1f"), NAN, "–"),
         (Column("a", ".1f", absent="n/a"), NAN, "n/a"),
         (Column("a", ".1f"), Number(status="stale"), "stale"),

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lib.report.exhibit import Page, Source, exhibit, histograms, pictures, published, runs
-from lib.report.plot import STYLE, footer, not_yet, wrapped
+from lib.report.plot import STYLE, not_yet, wrapped
 from lib.report.table import Column
 from lib.report.values import BOXED, PALETTE, QUANTITIES, listed, over_seeds, paper_values
 from lib.report.words import badge, plain, transform_label
@@ -193,7 +193,6 @@ def histogram_figure(histograms: pd.DataFrame) -> Figure:
             ax.set_xticklabels(["0", ".5", "1"])
         axes[0].set_ylabel("pixels")
         axes[len(axes) // 2].set_xlabel("pixel value")
-        footer(figure, histograms)
     return figure
 
 
@@ -214,7 +213,7 @@ def picture_plate(drawn: Pictures, *, by_row: bool = False) -> Figure:
             column[0].set_title(transform_label(name), fontsize=8)
             for ax, image in zip(column, images, strict=True):
                 _picture(ax, image)
-        figure.supxlabel(wrapped(source.replace("; ", " · ")), fontsize=7, color="dimgrey", parse_math=False)
+        figure.supxlabel(wrapped(source.replace("; ", " · ")), fontsize=8, color="dimgrey", parse_math=False)
     return figure
 
 
@@ -226,7 +225,7 @@ def _rows_plate(pictures: Mapping[str, np.ndarray], source: str) -> Figure:
         row[0].set_title(transform_label(name), fontsize=8, loc="left")
         for ax, image in zip(row, images, strict=True):
             _picture(ax, image)
-    figure.supxlabel(wrapped(source.replace("; ", " · ")), fontsize=7, color="dimgrey", parse_math=False)
+    figure.supxlabel(wrapped(source.replace("; ", " · ")), fontsize=8, color="dimgrey", parse_math=False)
     return figure
 
 
