@@ -152,7 +152,8 @@ def spheres_seen(rows: pd.DataFrame) -> str:
     lost = 100 * (both["clean_accuracy", "standard"] - both["robust_accuracy", "pgd"])
     where = dict(zip(("d", "width", "gap"), lost.idxmax(), strict=True))
     return (
-        f"{' '.join(said)} Adversarial training changes robust accuracy by {gained.min():+z.1f} to {gained.max():+z.1f} points; "
+        f"{' '.join(said)} Adversarial training changes robust accuracy by {gained.min():+z.1f} to {gained.max():+z.1f} "
+        "points; "
         f"the robust accuracy it reaches stays below the clean accuracy of standard training by at most **{lost.max():.1f} "
         f"points** (width {where['width']}, gap {where['gap']:g}, {where['d']} dimensions)."
     )

@@ -247,8 +247,8 @@ def curve_seen(ours: pd.DataFrame) -> str:
     apart = [budget for budget in wide.index[1:] if spread[budget] > 0 and spread[at] > 0]
     orders = pd.Series({budget: spearmanr(wide.loc[budget], wide.loc[at]).statistic for budget in apart}, dtype=float)
     kept = (
-        f" The variants' order at other budgets has a rank correlation of at least {orders.min():+z.2f} with that at the paper's"
-        f" (least at ε = {eps_label(orders.idxmin(), dataset)})."
+        f" The variants' order at other budgets has a rank correlation of at least {orders.min():+z.2f} with that at the "
+        f"paper's (least at ε = {eps_label(orders.idxmin(), dataset)})."
         if len(orders)
         else ""
     )
@@ -310,8 +310,8 @@ def half_seen(outcomes: pd.DataFrame) -> str:
     rest, size, sign = (robust[name] - robust["as_trained"] for name in ("half_but_tiny", "tiny_shrunk", "tiny_flipped"))
     return (
         f"On {len(found)} test images (scale {outcomes.attrs['scale']}) half precision adds **{whole:+z.1f} points** to what "
-        f"the attack leaves. Zeroing only the weights that it rounds to 0 adds {part:+z.1f}, rounding all others {rest:+z.1f}. A "
-        f"millionth of their size changes {size:+z.1f}, their other sign {sign:+z.1f}."
+        f"the attack leaves. Zeroing only the weights that it rounds to 0 adds {part:+z.1f}, rounding all others {rest:+z.1f}. "
+        f"A millionth of their size changes {size:+z.1f}, their other sign {sign:+z.1f}."
     )
 
 
