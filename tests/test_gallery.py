@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib import models
+from lib import files, models
 from lib.report.sections import gallery
 from lib.report.sections.gallery import Answer, Gallery
 
@@ -41,6 +41,7 @@ def test_what_is_missing_is_said_in_its_place(monkeypatch, tmp_path):
     assert "Not shown: MNIST is not at hand." in shown
     assert "<img" not in shown
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("RESULTS_DIR", str(files.ROOT / "results"))
     found = gallery.attacked("table-2", "laptop", ["original"], (0.0, 0.3), standard=True)
     assert found.startswith("Not shown: MNIST is not at hand")
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
@@ -55,7 +56,7 @@ def test_an_answer_is_of_the_image_attacked_within_the_budget(digits, eps):
     found = gallery._answer(model, x[:1], y[:1], eps, THREAT)
     assert np.abs(found.perturbation).max() == pytest.approx(eps, abs=1e-6)
     assert found.image == pytest.approx(x[0].permute(1, 2, 0).numpy() + found.perturbation, abs=1e-6)
-    logits = model(torch.from_numpy(found.image).permute(2, 0, 1)[None])
+    logits = model(torch.from_numpy(found.image).permute(2, 0, 1)[None]).detach()
     assert (found.said, found.sure) == (int(logits.argmax()), pytest.approx(float(logits.softmax(1).max()), abs=1e-5))
 
 
