@@ -98,7 +98,7 @@ class Column:
             return self.write(cell)
         number = cell if isinstance(cell, Number) else Number(cell.item() if isinstance(cell, np.generic) else cell)
         if not number.there:
-            return number.status or self.absent
+            return "**failed**" if number.status == "failed" else number.status or self.absent  # a failure stands out
         form = number.form or self.form
         said = f"{_written(number.value, form)}{self.unit}"
         if math.isfinite(number.half):
