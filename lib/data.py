@@ -210,7 +210,7 @@ def _jpeg_files(split: str) -> Iterator[tuple[str, bytes]]:
 
 
 LARGEST_JPEG = 2**20  # bytes; a picture of 32×32 pixels has a few thousand
-_JPEG_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _JPEG_IMAGES_A_CLASS = {"train": 5000, "test": 1000}
 
 
@@ -224,13 +224,13 @@ def _jpeg_pixels(split: str) -> bytes:
             raise DataError(f"cifar10-jpeg holds {split}/{name} more than once")
         by_class.setdefault(label, {})[file] = content
     counts = {label: len(files) for label, files in sorted(by_class.items())}
-    if len(counts) != len(_JPEG_CLASSES) or set(counts.values()) != {expected}:
+    if len(counts) != len(CIFAR10_CLASSES) or set(counts.values()) != {expected}:
         raise DataError(
-            f"cifar10-jpeg's {split} split must hold {len(_JPEG_CLASSES)} classes of {expected} images, found {counts}"
+            f"cifar10-jpeg's {split} split must hold {len(CIFAR10_CLASSES)} classes of {expected} images, found {counts}"
         )
-    if set(counts) != set(_JPEG_CLASSES):
-        wrong = ", ".join(sorted(set(counts) - set(_JPEG_CLASSES)))
-        raise DataError(f"cifar10-jpeg's {split} split must hold {', '.join(_JPEG_CLASSES)}, found {wrong}")
+    if set(counts) != set(CIFAR10_CLASSES):
+        wrong = ", ".join(sorted(set(counts) - set(CIFAR10_CLASSES)))
+        raise DataError(f"cifar10-jpeg's {split} split must hold {', '.join(CIFAR10_CLASSES)}, found {wrong}")
     images = []
     for label in sorted(by_class):  # the alphabetical order is CIFAR10's
         for file, content in sorted(by_class[label].items()):
@@ -255,7 +255,7 @@ def _cifar10_jpeg(split: str) -> ImageSet:
         about = f"cifar10-jpeg {split} Pillow {PIL.__version__}"
         pixels = files.kept(files.place("pixels", about, archive.read_bytes()), lambda: _jpeg_pixels(split))
     images = torch.from_numpy(np.frombuffer(pixels, np.uint8).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy())
-    labels = torch.arange(len(_JPEG_CLASSES)).repeat_interleave(_JPEG_IMAGES_A_CLASS[split])
+    labels = torch.arange(len(CIFAR10_CLASSES)).repeat_interleave(_JPEG_IMAGES_A_CLASS[split])
     return ImageSet(images, labels, "CIFAR10 as JPEG re-encodings (lossy)")
 
 
@@ -356,17 +356,20 @@ def load(name: str, split: str) -> ImageSet:
     return _load(name, split, os.environ.get("DATA_DIR"))
 
 
-def at_hand(*names: str) -> str:
-    """The first of `names` that can be loaded without a download; a built-in set always can.
+def at_hand(*names: str) -> list[str]:
+    """Those of `names` that can be loaded without a download, in their order; a built-in set always can.
 
     For pictures, which say where they come from; never for numbers. DataError where none is at hand.
     """
     base = data_dir()
-    for name in names:
-        groups = DATASETS[name].files  # a set whose download was broken off lacks some
-        if not DATASETS[name].label or any(all((base / file).exists() for file in group) for group in groups):
-            return name
-    raise DataError(f"none of the data sets {', '.join(names)} is in {base}")
+    found = [
+        name  # a set whose download was broken off lacks some of its files
+        for name in names
+        if not DATASETS[name].label or any(all((base / file).exists() for file in group) for group in DATASETS[name].files)
+    ]
+    if not found:
+        raise DataError(f"none of the data sets {', '.join(names)} is in {base}")
+    return found
 
 
 def balanced(labels: Int[Tensor, " n"], size: int, seed: int = 0) -> Int[Tensor, " size"]:

@@ -331,6 +331,51 @@ def test_the_slider_shows_the_paper_s_numbers(chromium, html):
     page.context.close()
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("name", "variants"), [("gallery-table-2", 5), ("gallery-table-3", 0)])
+def test_the_gallery_s_slider_moves_the_attack(chromium, html, name, variants, width):
+    """MNIST's is always there where the book is built with it at hand; else the page says that it is not."""
+    page = _open(chromium, html, "notebooks/sec3")
+    page.set_viewport_size({"width": width, "height": 900})
+    block = page.locator(f"#levels-{name}")
+    if not block.count():
+        assert page.get_by_text("is not at hand here").count() >= 1
+        page.context.close()
+        return
+    control = block.get_by_role("slider")
+    control.focus()
+    page.keyboard.press("Home")
+    states = []
+    for _ in range(5):
+        frame = block.locator("li:visible")
+        assert frame.count() == 1
+        cards = frame.locator(".gallery-card")
+        assert cards.count() >= max(variants, 1)
+        assert all(picture.is_visible() for picture in frame.locator("img").all())
+        states.append((control.get_attribute("aria-valuetext"), frame.locator("img").first.get_attribute("src")))
+        page.keyboard.press("ArrowRight")
+    assert len({said for said, _ in states}) == len({picture for _, picture in states}) == 5
+    page.context.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_a_table_keeps_its_first_column_in_view_on_a_phone(chromium, html, theme):
+    page = chromium.new_context(viewport={"width": 390, "height": 900}, color_scheme=theme).new_page()
+    page.goto((html / "notebooks/appC.html").as_uri())
+    table = page.locator(".pst-scrollable-table-container:has(table.table)").first
+    table.scroll_into_view_if_needed()
+    found = table.evaluate("""(box) => {
+      box.scrollLeft = 150;
+      const cell = box.querySelector("tbody td");
+      const left = cell.getBoundingClientRect().left - box.getBoundingClientRect().left;
+      return [box.scrollLeft, left, getComputedStyle(cell).backgroundColor];
+    }""")
+    assert found[0] > 100
+    assert abs(found[1]) < 2
+    assert found[2] != "rgba(0, 0, 0, 0)"  # what scrolls below it does not shine through
+    page.context.close()
+
+
 def test_without_javascript_every_level_and_figure_stands(chromium, html):
     page = _open(chromium, html, "notebooks/sec3", java_script_enabled=False)
     levels = page.locator("#levels-saturate li")

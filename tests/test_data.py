@@ -208,11 +208,11 @@ def test_edges_without_a_place_to_keep_them(counted, tmp_path, monkeypatch):
 
 def test_at_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    assert data.at_hand("mnist", "cifar10-jpeg", "grey-patches", "mnist-5000") == "grey-patches"
+    assert data.at_hand("mnist", "cifar10-jpeg", "grey-patches", "mnist-5000") == ["grey-patches", "mnist-5000"]
     with pytest.raises(data.DataError, match=f"none of the data sets mnist, cifar10 is in {tmp_path}"):
         data.at_hand("mnist", "cifar10")
     (tmp_path / "cifar10-jpeg").mkdir()
-    assert data.at_hand("mnist", "cifar10-jpeg", "mnist-5000") == "cifar10-jpeg"
+    assert data.at_hand("mnist", "cifar10-jpeg", "mnist-5000") == ["cifar10-jpeg", "mnist-5000"]
 
 
 # --- what can be wrong with files -------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def _jpeg(size: int = 32, value: int = 100) -> bytes:
 def _files(split: str, classes: int, a_class: int) -> dict[str, bytes]:
     """Grey images, darker or brighter by their class: the classes stand in reverse order, as in some archives."""
     return {
-        f"{split}/{data._JPEG_CLASSES[label]}/{number:04}.jpg": content
+        f"{split}/{data.CIFAR10_CLASSES[label]}/{number:04}.jpg": content
         for label in reversed(range(classes))
         for content in [_jpeg(value=20 * label)]
         for number in range(a_class)
@@ -541,7 +541,7 @@ def test_a_half_downloaded_set_is_not_at_hand(folder, kind):
     place = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}[kind]
     (folder / place).mkdir(parents=True)
     (folder / place / ("test_batch" if kind == "cifar10" else "t10k-images-idx3-ubyte")).write_bytes(b"")
-    assert data.at_hand(kind, "mnist-5000") == "mnist-5000"
+    assert data.at_hand(kind, "mnist-5000") == ["mnist-5000"]
 
 
 def test_md5_is_for_no_security(folder, monkeypatch):

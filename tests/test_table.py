@@ -18,9 +18,13 @@ NAN = float("nan")
     ("column", "cell", "text"),
     [
         (Column("a", ".1f"), 12.34, "12.3"),
+        (Column("a", ".1f"), -0.04, "0.0"),
+        (Column("a", "+.1f"), -0.04, "+0.0"),
+        (Column("a", ".1f", delta=True), Number(95.0, 94.0, 96.0, 1.0, 95.04), "95.0 ± 1.0 (+0.0)"),
         (Column("a", ".1f"), NAN, "–"),
         (Column("a", ".1f", absent="n/a"), NAN, "n/a"),
         (Column("a", ".1f"), Number(status="stale"), "stale"),
+        (Column("a", ".1f"), Number(status="failed"), "**failed**"),
         (Column("a", ".1f"), Number(95.0, 94.0, 96.0, 1.0, 96.5), "95.0 ± 1.0"),
         (Column("a", ".1f", delta=True), Number(95.0, 94.0, 96.0, 1.0, 96.5), "95.0 ± 1.0 (-1.5)"),
         (Column("a", ".1f", delta=True), Number(95.0), "95.0"),

@@ -17,8 +17,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const show = () => {
       const frame = frames[input.value];
       frames.forEach((other) => (other.hidden = other !== frame));
-      marker.setAttribute("x1", frame.dataset.x);
-      marker.setAttribute("x2", frame.dataset.x);
+      marker?.setAttribute("x1", frame.dataset.x);
+      marker?.setAttribute("x2", frame.dataset.x);
       input.setAttribute("aria-valuetext", frame.dataset.said);
       output.textContent = frame.dataset.label;
     };

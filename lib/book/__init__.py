@@ -19,7 +19,7 @@ from pygments.lexers import PythonLexer
 from sphinx.application import Sphinx
 
 from lib import report
-from lib.book import record
+from lib.book import paper_numbers, record
 from lib.book.directive import RECORDS, ExhibitDirective
 from lib.report.table import as_csv
 from lib.store import grid, records, results
@@ -227,6 +227,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-resolved", _glue)
     app.connect("doctree-resolved", _lead_to_records)
     app.connect("doctree-resolved", _reading_time)
+    paper_numbers.setup(app)
     app.connect("html-page-context", _mend, priority=900)
     app.connect("build-finished", _finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

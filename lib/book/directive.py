@@ -6,8 +6,8 @@
 MNIST variants: test images, in percent.
 ```
 
-A table, figure or piece of HTML is told apart by what the exhibit is declared to be. The badge of a table and the links to the
-records and to the code of either follow by themselves.
+A table, figure or piece of HTML is told apart by what the exhibit is declared to be. The badge and the links to the
+records and to the code follow by themselves.
 """
 
 import inspect
@@ -46,10 +46,10 @@ class ExhibitDirective(SphinxDirective):
         caption = list(self.content)
         if exhibit.kind is Table:
             lines = [f"`````{{table}} {' '.join(caption)}", *options, "", *_glued(name), "`````"]
-            if exhibit.badged():
-                lines += ["", "`````{div} exhibit-badge", *_glued(f"{name}-badge"), "`````"]
         else:
             lines = [f"`````{{glue:figure}} {name}", *options, "", *caption, "`````"]
+        if exhibit.badged():
+            lines += ["", "`````{div} exhibit-badge", *_glued(f"{name}-badge"), "`````"]
         made = nodes.Element()
         self.state.nested_parse(StringList(lines, source=self.get_source_info()[0]), self.content_offset, made)
         place = next(i for i, node in enumerate(made.children) if isinstance(node, (nodes.table, nodes.figure)))

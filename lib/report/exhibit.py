@@ -63,8 +63,8 @@ class Exhibit:
         return any(source.everything for source in self.sources())
 
     def badged(self) -> bool:
-        """Whether it is a table of records, which a badge stands below."""
-        return self.kind is Table and any(source.framed and source.records for source in self.sources())
+        """Whether it is a table or figure of records, which a badge stands below."""
+        return self.kind in (Table, Figure) and any(source.framed and source.records for source in self.sources())
 
 
 EXHIBITS: dict[str, Exhibit] = {}
@@ -144,9 +144,14 @@ def published(name: str = "") -> Source:
 
 
 @cache
-def pictures(*sets: str, names: Callable[["Page"], list[str]], count: int = 2) -> Source:
-    """Test images under the transforms that `names` gives, and where they come from."""
-    return Source(lambda page: experiments.pictures(*sets, names=names(page), count=count), framed=False)
+def pictures(*sets: str, names: Callable[["Page"], list[str]], count: int = 2, beside: Source | None = None) -> Source:
+    """Test images under the transforms that `names` gives, and where they come from; `beside`: of the data of these records."""
+
+    def read(page: Page) -> object:
+        of = set(page.value(beside)["source"].dropna()) if beside else set()
+        return experiments.pictures(*sets, names=names(page), count=count, of=of)
+
+    return Source(read, framed=False)
 
 
 def computed(read: Callable[["Page"], object]) -> Source:
@@ -211,7 +216,7 @@ class Page:
         return "\n\n".join(dict.fromkeys(badge(self._frames[record]) for record in named if record in self._frames))
 
     def show(self, *names: str, of: Collection[str] | None = None, compute: bool = True) -> None:
-        """Display exhibits in the notebook, tables with a badge below, and hand them to the page that refers to them.
+        """Display exhibits in the notebook, tables and figures with a badge below, and hand them to the page that shows them.
 
         `of`: some of the data sets that they are of, all by default; `compute`: False reads the records there are.
         """
@@ -219,7 +224,7 @@ class Page:
         for name in names:
             made = self.make(name, of)
             show(name, made)
-            if isinstance(made, Table) and (about := self.badge(name)):
+            if EXHIBITS[name].badged() and (about := self.badge(name)):
                 show(f"{name}-badge", about)
 
     def stamp(self) -> None:

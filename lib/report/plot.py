@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.report.values import share_intervals, span
-from lib.report.words import badge, plain
 
 STYLE = {
     "figure.dpi": 100,
@@ -32,12 +31,6 @@ def error_bar(row: pd.Series) -> tuple[float, float]:
         return (np.nan, np.nan)
     low, high = span(row)
     return (row["mean"] - low, high - row["mean"])
-
-
-def footer(figure: Figure, *frames: pd.DataFrame) -> None:
-    """The badges of the frames, below a figure."""
-    said = dict.fromkeys(wrapped(plain(badge(frame))) for frame in frames)
-    figure.supxlabel("\n".join(said), fontsize=7, color="dimgrey", parse_math=False)
 
 
 def wrapped(text: str, width: int = 110) -> str:

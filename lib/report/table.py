@@ -54,6 +54,12 @@ class Strong:
         return self.text
 
 
+def _written(value: float, form: str) -> str:
+    """A number by a format specification; what rounds to zero is never "-0.0"."""
+    said = f"{value:{form}}"
+    return said if re.search("[1-9a-z]", said) else f"{abs(value):{form}}"
+
+
 @dataclass(frozen=True)
 class Column:
     """A heading, and how the cells below it are written.
@@ -95,15 +101,15 @@ class Column:
             return self.write(cell)
         number = cell if isinstance(cell, Number) else Number(cell.item() if isinstance(cell, np.generic) else cell)
         if not number.there:
-            return number.status or self.absent
+            return "**failed**" if number.status == "failed" else number.status or self.absent  # a failure stands out
         form = number.form or self.form
-        said = f"{number.value:{form}}{self.unit}"
+        said = f"{_written(number.value, form)}{self.unit}"
         if math.isfinite(number.half):
             said += f" ± {number.half:{form}}"
         if self.interval:
-            said += f" [{number.low:{form}}, {number.high:{form}}]"
+            said += f" [{_written(number.low, form)}, {_written(number.high, form)}]"
         if self.delta and math.isfinite(number.difference):
-            said += f" ({number.difference:+{form}})"
+            said += f" ({_written(number.difference, f'+{form}')})"
         return said
 
 

@@ -41,7 +41,7 @@ def percent(value: float) -> str:
 
 def from_to(changes: pd.Series) -> str:
     """The least and the largest of some changes, in points; one where they are written alike."""
-    ends = dict.fromkeys(f"{value:+.1f}" for value in (changes.min(), changes.max()))
+    ends = dict.fromkeys(f"{value:+z.1f}" for value in (changes.min(), changes.max()))
     return " to ".join(ends)
 
 

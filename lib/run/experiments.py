@@ -4,7 +4,7 @@ experiments.collect("table-2", scale="auto")
 """
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -41,18 +41,29 @@ def collect_tables(exhibit: str, scale: str = "auto") -> pd.DataFrame:
     return results.tables(exhibit, scale)
 
 
-def pictures(*datasets: str, names: Iterable[str], count: int = 2) -> tuple[dict[str, np.ndarray], str]:
+def pictures(
+    *datasets: str, names: Iterable[str], count: int = 2, of: Collection[str] = ()
+) -> tuple[dict[str, np.ndarray], str]:
     """The test image of most contrast in each of the last `count` classes, under each transform, and where they come from.
 
-    They are drawn from the first of `datasets` that is at hand. Each transform gives `count×H×W×C`, values in [0, 1].
+    They are drawn from the first of `datasets` that is at hand. `of`: the sources of the numbers that the pictures stand
+    beside; a set that is one of them goes before the others, and where none is at hand the words say that the pictures are of
+    other data. They also say so of a built-in set in the place of the first of `datasets`. Each transform gives `count×H×W×C`,
+    values in [0, 1].
     """
-    source = data.at_hand(*datasets)
-    loaded = data.load(source, "test")
+    names_at_hand = data.at_hand(*datasets)
+    sets = (data.load(name, "test") for name in names_at_hand) if of else ()
+    loaded = next((each for each in sets if each.source in of), None) or data.load(names_at_hand[0], "test")
+    said, stands_in = f"pictures: {loaded.source}", not data.DATASETS[names_at_hand[0]].label
+    if of and loaded.source not in of:
+        said += "; not of the data that the numbers are of, which is not at hand"
+    elif not of and stands_in and (wanted := data.DATASETS[datasets[0]].label):
+        said += f"; not {wanted}, which is not at hand"
     x = loaded.batch()
     contrast = x.flatten(1).std(1)
     classes = loaded.labels.unique()[-count:]
-    chosen = x[[int(torch.where(loaded.labels == label, contrast, -1).argmax()) for label in classes]]
-    return {name: transforms.parse(name)(chosen).permute(0, 2, 3, 1).numpy() for name in names}, loaded.source
+    shown = x[[int(torch.where(loaded.labels == label, contrast, -1).argmax()) for label in classes]]
+    return {name: transforms.parse(name)(shown).permute(0, 2, 3, 1).numpy() for name in names}, said
 
 
 def _injected(namespace: Mapping[str, object]) -> set[str]:

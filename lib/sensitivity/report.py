@@ -96,7 +96,9 @@ def table(study: dict) -> pd.DataFrame:
             row[f"{label}, %"] = f"{np.mean(each):.1f}" if each else "failed"
             row[f"{metric}: single trainings"] = ", ".join(f"{value:.1f}" for value in each) or "–"
             beside = apart[metric].from_original.get(name) if apart[metric] else None
-            row[f"{metric}: beside the original"] = f"{beside[0]:+.1f} [{beside[1]:+.1f}, {beside[2]:+.1f}]" if beside else "–"
+            row[f"{metric}: beside the original"] = (
+                f"{beside[0]:+z.1f} [{beside[1]:+z.1f}, {beside[2]:+z.1f}]" if beside else "–"
+            )
         half = halves.get(name, {}).get(0)
         row["robust at half the length, %"] = f"{100 * half['robust'].mean():.1f}" if half else "–"
         about = measured.get(name, {})

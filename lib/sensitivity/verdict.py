@@ -237,7 +237,7 @@ def hidden(study: dict) -> pd.DataFrame:
         curve = {float(eps): 100 * value for eps, value in record["curve"].items()}
         rise = max(np.diff(list(curve.values())), default=0.0)
         rows.append(
-            [record["change"], "a larger ε leaves no more images", "holds" if rise <= 1 else "fails", f"{rise:+.1f} at most"]
+            [record["change"], "a larger ε leaves no more images", "holds" if rise <= 1 else "fails", f"{rise:+z.1f} at most"]
         )
         rows.append(
             [record["change"], "at ε = 1 nothing is left", "holds" if curve[1.0] <= 1 else "fails", f"{curve[1.0]:.1f}"]
@@ -269,7 +269,7 @@ def explanations(study: dict) -> list[str]:
         found = spearmanr(values[:, 0], values[:, 1])
         strength = "explains much of it" if found.pvalue < 0.05 else "does not explain it, as far as so few changes tell"
         said.append(
-            f"The {name} {strength}: its rank correlation with robust accuracy is {found.statistic:+.2f} over "
+            f"The {name} {strength}: its rank correlation with robust accuracy is {found.statistic:+z.2f} over "
             f"{len(pairs)} changes (p = {found.pvalue:.2f})."
         )
     return said

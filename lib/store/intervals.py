@@ -111,7 +111,7 @@ class Estimate:
         return not self.within(margin) and (self.rises or self.falls)
 
     def __str__(self) -> str:
-        return f"{self.value:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+        return f"{self.value:+z.1f} [{self.low:+z.1f}, {self.high:+z.1f}]"
 
 
 def of_records(

@@ -164,7 +164,7 @@ def _gamma(shown: Shown) -> Finding:
         values = [each.value for each in found.values()]
         orders.append(float(spearmanr(gammas, values).statistic) if len(set(values)) > 1 else 0.0)
     robust, clean = ranges
-    said = f"robust {robust} points (ρ with gamma {orders[0]:+.1f}), clean {clean} (ρ {orders[1]:+.1f})"
+    said = f"robust {robust} points (ρ with gamma {orders[0]:+z.1f}), clean {clean} (ρ {orders[1]:+z.1f})"
     meets = robust.low > clean.high
     if not meets and abs(orders[0]) >= 0.9 > abs(orders[1]):
         said += (
@@ -195,7 +195,7 @@ def _out_of_the_box(shown: Shown) -> Finding:
         boxed, unboxed = (shown.estimates(block, "pgd", f"robust_accuracy{suffix}") for suffix in ("", "_unboxed"))
         gaps |= {f"{block.rpartition('-')[2]} {name}": unboxed[name].value - boxed[name].value for name in boxed}
     worst = max(gaps, key=lambda name: abs(gaps[name]))
-    return Finding(abs(gaps[worst]) <= 3, f"at most {gaps[worst]:+.2f} points ({worst}), over {len(gaps)} sets")
+    return Finding(abs(gaps[worst]) <= 3, f"at most {gaps[worst]:+z.2f} points ({worst}), over {len(gaps)} sets")
 
 
 def _footprints(shown: Shown) -> Finding:

@@ -47,7 +47,7 @@ def _on_corners(r: Records) -> Finding:
         f"{dataset} {variant}": DIMENSION[dataset] * r.position(dataset, variant)
         for dataset, variant in (("mnist", "binarize"), ("cifar10", "saturate-inf"))
     }
-    return each({name: Finding(abs(bits) < 1, f"{bits:+.2f} bits") for name, bits in found.items()})
+    return each({name: Finding(abs(bits) < 1, f"{bits:+z.2f} bits") for name, bits in found.items()})
 
 
 def _keep_their_meaning(r: Records) -> Finding:
@@ -73,7 +73,7 @@ def _strongest(r: Records) -> Finding:
             less = others[best].of_one_training() - pgd.of_one_training()
             said = f"{best} {less}"
             if (restarted := found.get("robust_accuracy_restarts")) is not None:
-                said += f", of which PGD itself, longer and with restarts, {restarted.value - pgd.value:+.1f}"
+                said += f", of which PGD itself, longer and with restarts, {restarted.value - pgd.value:+z.1f}"
             parts[model] = Finding(not less.falls, said)
     if not parts:
         raise AbsentError("needs the robust accuracy of a model under PGD and under another attack")

@@ -145,9 +145,9 @@ def _robust_gap(r: Records) -> Finding:
         widest = max(train[variant].keys() & test[variant].keys())
         narrow, wide = (train[variant][width].value - test[variant][width].value for width in (1.0, widest))
         growth[variant] = wide - narrow
-    shrinks = each({name: Finding(step >= -PLATEAU, f"{step:+.1f}") for name, step in growth.items()})
+    shrinks = each({name: Finding(step >= -PLATEAU, f"{step:+z.1f}") for name, step in growth.items()})
     mean = sum(growth.values()) / len(growth)
-    return Finding(mean > 0 and shrinks.holds, f"{mean:+.1f} on average; {shrinks.evidence}")
+    return Finding(mean > 0 and shrinks.holds, f"{mean:+z.1f} on average; {shrinks.evidence}")
 
 
 def _gain(found: Mapping[float, Estimate]) -> Estimate:

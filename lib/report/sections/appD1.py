@@ -111,9 +111,9 @@ def unboxed_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
         rows = paper[paper["dataset"] == name]
         theirs = out_of_the_box(paper_values(rows, *BOXED), paper_values(rows, *UNBOXED))[change.index]
         of = f"{len(change)} variant{'s' * (len(change) > 1)}"
-        span = f"**{change.min():+.1f}** ({transform_label(change.idxmin())})"
+        span = f"**{change.min():+z.1f}** ({transform_label(change.idxmin())})"
         if len(change) > 1:
-            span += f" to **{change.max():+.1f} points** ({transform_label(change.idxmax())})"
+            span += f" to **{change.max():+z.1f} points** ({transform_label(change.idxmax())})"
         said.append(
             f"{set_name(ours['dataset'].iloc[0])} (scale {ours.attrs['scale']}, {of}): "
             f"outside the cube the attack moves robust accuracy by {span}; in the paper, over the same, by {from_to(theirs)}."

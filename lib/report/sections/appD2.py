@@ -12,7 +12,7 @@ from scipy.stats import rankdata, spearmanr
 
 from lib import geometry
 from lib.report.exhibit import exhibit, measurements, published, runs, tables
-from lib.report.plot import STYLE, error_bar, footer, not_yet
+from lib.report.plot import STYLE, error_bar, not_yet
 from lib.report.table import Column, Number, Table
 from lib.report.values import PALETTE, listed, measured_numbers, measured_values, over_seeds, paper_values
 from lib.report.words import set_name, to_compute, transform_label
@@ -45,7 +45,7 @@ def correlation_label(x: pd.Series, y: pd.Series) -> str:
         return "not computed yet"
     if not np.isfinite(rho):
         return f"{n} variant{'s' * (n != 1)}, too few for a rank correlation"
-    return f"ρ = {rho:+.2f} [{low:+.2f}, {high:+.2f}] over {n} variants"
+    return f"ρ = {rho:+z.2f} [{low:+z.2f}, {high:+z.2f}] over {n} variants"
 
 
 def distance_correlation_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> str:
@@ -152,7 +152,8 @@ def spheres_seen(rows: pd.DataFrame) -> str:
     lost = 100 * (both["clean_accuracy", "standard"] - both["robust_accuracy", "pgd"])
     where = dict(zip(("d", "width", "gap"), lost.idxmax(), strict=True))
     return (
-        f"{' '.join(said)} Adversarial training changes robust accuracy by {gained.min():+.1f} to {gained.max():+.1f} points; "
+        f"{' '.join(said)} Adversarial training changes robust accuracy by {gained.min():+z.1f} to {gained.max():+z.1f} "
+        "points; "
         f"the robust accuracy it reaches stays below the clean accuracy of standard training by at most **{lost.max():.1f} "
         f"points** (width {where['width']}, gap {where['gap']:g}, {where['d']} dimensions)."
     )
@@ -188,7 +189,6 @@ def distance_bars(sets: Sequence[pd.DataFrame]) -> Figure:
             ax.set_ylim(0.9 * values.min(), 1.02 * values.max())
             ax.grid(axis="x", visible=False)
         axes[0].set_ylabel("inter-class distance (ℓ2)")
-        footer(figure, *present)
     return figure
 
 
@@ -217,16 +217,15 @@ def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Dat
             for name in _apart(measured, theirs):
                 short = transform_label(name).replace("smooth ", "s").replace("saturate ", "")
                 at = (measured[name], theirs[name])
-                ax.annotate(short, at, (3, -8), textcoords="offset points", fontsize=6, color="dimgrey")
+                ax.annotate(short, at, (3, -8), textcoords="offset points", fontsize=8, color="dimgrey")
             spans = np.transpose([error_bar(row) for _, row in mine.iterrows()]) if len(mine) else None
             ax.errorbar(
                 measured[mine.index], mine["mean"], yerr=spans, fmt="o", color=PALETTE[3], markersize=4, capsize=2,
                 label=f"ours: {correlation_label(measured, mine['mean'])}",
             )  # fmt: skip
             ax.set(title=set_name(distances["dataset"].iloc[0]), xlabel="inter-class distance of test images (ℓ2)")
-            ax.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.08), frameon=False)
+            ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.08), frameon=False)
         axes[0].set_ylabel("robust accuracy (% of test images)")
-        footer(figure, *(ours for _, ours, _ in present.values()))
     return figure
 
 
@@ -270,7 +269,6 @@ def boundary_figure(rows: pd.DataFrame) -> Figure:
             ax.set(aspect="equal", xticks=[], yticks=[])
             for side in ax.spines.values():
                 side.set_visible(False)
-        footer(figure, rows)
     return figure
 
 
@@ -302,14 +300,13 @@ def spheres_figure(rows: pd.DataFrame) -> Figure:
             column[0].set_xlabel("gap between the spheres")
             column[1].set_xlabel("gap that is left")
             above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "frameon": False, "columnspacing": 0.8}
-            column[0].legend(fontsize=7, ncols=len(widths), handlelength=1, handletextpad=0.4, **above)
+            column[0].legend(fontsize=8, ncols=len(widths), handlelength=1, handletextpad=0.4, **above)
         for ax in grid_of_axes[:, 0]:
             ax.set_ylabel("points of both spheres (%)")
         styles = []
         for style, label in (("-", "clean accuracy, standard training"), ("--", "robust accuracy, adversarial training")):
             styles.append(Line2D([], [], linestyle=style, color="grey", label=label))
         figure.legend(handles=styles, fontsize=8, ncols=2, loc="outside upper center", frameon=False)
-        footer(figure, rows)
     return figure
 
 
@@ -325,7 +322,6 @@ def linear_margin_figure(rows: pd.DataFrame) -> Figure:
         ax.axhline(1, color="grey", linewidth=0.8, linestyle="--", label="the largest margin (support vector machine)")
         ax.set(xlabel="budget ε of adversarial training / largest margin", ylabel="margin / largest margin")
         ax.legend(fontsize=8, loc="center right")
-        footer(figure, rows)
     return figure
 
 

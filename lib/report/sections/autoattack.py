@@ -51,7 +51,7 @@ def autoattack_seen(outcomes: pd.DataFrame) -> str:
         return f"Not computed yet: at least two variants are needed, {len(found)} are there; {to_compute(outcomes)}"
     lost = found["reference"] - found["autoattack"]
     ranked = all(found[attack].nunique() > 1 for attack in _BOTH)
-    order = f"{spearmanr(found['reference'], found['autoattack']).statistic:+.2f}" if ranked else "not defined"
+    order = f"{spearmanr(found['reference'], found['autoattack']).statistic:+z.2f}" if ranked else "not defined"
     weak, strong = (extent(found[attack]) for attack in _BOTH)
     return (
         f"Over {len(found)} of {len(listed(outcomes))} variants (scale {outcomes.attrs['scale']}) robust accuracy ranges over "

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.report.exhibit import exhibit, published, runs
-from lib.report.plot import STYLE, error_bar, footer, looks_of, not_yet
+from lib.report.plot import STYLE, error_bar, looks_of, not_yet
 from lib.report.table import NOT_IN_PAPER, Column, Strong, Table
 from lib.report.values import BOXED, accuracy, listed, our_number, over_seeds, paper_values, printed, row_estimate
 from lib.report.words import budget_label, to_compute, transform_label
@@ -77,7 +77,7 @@ def tuning_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
             said.append(f"{name}: not computed yet; {to_compute(ours)}")
             continue
         chosen = mine["original", "default"]
-        beside = f", {chosen - theirs:+.1f} points from the paper at this width" if np.isfinite(theirs) else ""
+        beside = f", {chosen - theirs:+z.1f} points from the paper at this width" if np.isfinite(theirs) else ""
         others = [
             f"{mine['original', recipe]:.1f}% with {settings['training']['steps']:,}"
             for recipe, settings in trainings.items()
@@ -178,10 +178,10 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
     values = {name: [found.loc[(*key, name), "mean"] for key in longer] for name in ("original", hard)}
     last_gain = {name: listed[-1] - listed[-2] for name, listed in values.items()}
     said.append(
-        f"The last lengthening still gave {last_gain[hard]:+.1f} points on {transform_label(hard)} and "
-        f"{last_gain['original']:+.1f} on the original, so these lengths do not tell where the gap ends."
+        f"The last lengthening still gave {last_gain[hard]:+z.1f} points on {transform_label(hard)} and "
+        f"{last_gain['original']:+z.1f} on the original, so these lengths do not tell where the gap ends."
         if last_gain[hard] - last_gain["original"] >= 1
-        else f"The last lengthening gave {last_gain[hard]:+.1f} points on {transform_label(hard)}."
+        else f"The last lengthening gave {last_gain[hard]:+z.1f} points on {transform_label(hard)}."
     )
     own_key = next((key for key in settings if is_own(*key)), None)
     if own_key in gaps:
@@ -236,7 +236,6 @@ def length_figure(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) ->
         handles = [Line2D([], [], label=transform_label(name), **look) for name, look in looks.items()]
         handles.append(Line2D([], [], linestyle="--", color="grey", label="the paper, at its own steps"))
         figure.legend(handles=handles, fontsize=8, ncols=4, loc="outside upper center", frameon=False)
-        footer(figure, ours, own)
     return figure
 
 

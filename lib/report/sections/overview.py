@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lib.report import claims, scorecard
 from lib.report.claims.marks import marks
 from lib.report.exhibit import Page, Source, computed, exhibit, published, runs
-from lib.report.plot import STYLE, footer
+from lib.report.plot import STYLE
 from lib.report.sections.sec5 import capacity_table, capacity_tables
 from lib.report.table import Column, Number, Strong, Table
 from lib.report.values import QUANTITIES
@@ -183,7 +183,6 @@ def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
         ax.plot([], [], "o", color="grey", markerfacecolor="none", label="training images")
         ax.set(xlabel="the paper (%)", ylabel="ours (%)", xlim=ends, ylim=ends, aspect="equal")
         ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-        footer(figure, *frames)
     return figure
 
 

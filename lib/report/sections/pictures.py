@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lib.report.exhibit import Page, Source, exhibit, histograms, pictures, published, runs
-from lib.report.plot import STYLE, footer, not_yet
+from lib.report.plot import STYLE, not_yet, wrapped
 from lib.report.table import Column
 from lib.report.values import BOXED, PALETTE, QUANTITIES, listed, over_seeds, paper_values
 from lib.report.words import badge, plain, transform_label
@@ -56,10 +56,11 @@ def level_slider(
             f'<tr><th scope="row">{_swatch(quantity)}{_SHORT[quantity]}</th><td>{printed}</td><td>{found}</td></tr>'
             for quantity, (printed, found) in numbers.items()
         )
+        images = strip(pictures[level], f"{len(pictures[level])} test images, {shown}")
         said = f"{shown}: robust accuracy {numbers[BOXED][0]} in the paper, {numbers[BOXED][1]} here"
         frames.append(
             f'<li data-x="{_across(place, len(levels)):.1f}" data-label="{html.escape(shown)}" data-said="{html.escape(said)}">'
-            f"<strong>{html.escape(shown)}</strong>{_strip(pictures[level], shown)}{_histogram(histograms, level, tallest)}"
+            f"<strong>{html.escape(shown)}</strong>{images}{_histogram(histograms, level, tallest)}"
             f'<table><thead><tr><td></td><th scope="col">paper (dashed)</th><th scope="col">ours (solid)</th></tr></thead>'
             f"<tbody>{rows}</tbody></table></li>"
         )
@@ -139,8 +140,8 @@ def _line(values: pd.Series) -> str:
     return "".join(steps)
 
 
-def _strip(images: np.ndarray, shown: str) -> str:
-    """The images side by side with the page between them, as one PNG."""
+def strip(images: np.ndarray, alt: str) -> str:
+    """The images, N×H×W×C with values in [0, 1], side by side with the page between them, as one PNG; `alt`: what it shows."""
     n, height, width, _ = images.shape
     solid = np.concatenate([np.broadcast_to(images, (n, height, width, 3)), np.ones((n, height, width, 1))], axis=-1)
     row = np.concatenate([np.pad(image, [(0, 0), (0, _GAP), (0, 0)]) for image in solid], axis=1)[:, :-_GAP]
@@ -149,7 +150,7 @@ def _strip(images: np.ndarray, shown: str) -> str:
     content = base64.b64encode(file.getvalue()).decode()
     return (
         f'<img class="levels-strip" width="{picture.width}" height="{picture.height}" src="data:image/png;base64,{content}" '
-        f'alt="{len(images)} test images, {html.escape(shown)}">'
+        f'alt="{html.escape(alt)}">'
     )
 
 
@@ -192,7 +193,6 @@ def histogram_figure(histograms: pd.DataFrame) -> Figure:
             ax.set_xticklabels(["0", ".5", "1"])
         axes[0].set_ylabel("pixels")
         axes[len(axes) // 2].set_xlabel("pixel value")
-        footer(figure, histograms)
     return figure
 
 
@@ -213,7 +213,7 @@ def picture_plate(drawn: Pictures, *, by_row: bool = False) -> Figure:
             column[0].set_title(transform_label(name), fontsize=8)
             for ax, image in zip(column, images, strict=True):
                 _picture(ax, image)
-        figure.supxlabel(source, fontsize=7, color="dimgrey", parse_math=False)
+        figure.supxlabel(wrapped(source.replace("; ", " · ")), fontsize=8, color="dimgrey", parse_math=False)
     return figure
 
 
@@ -225,7 +225,7 @@ def _rows_plate(pictures: Mapping[str, np.ndarray], source: str) -> Figure:
         row[0].set_title(transform_label(name), fontsize=8, loc="left")
         for ax, image in zip(row, images, strict=True):
             _picture(ax, image)
-    figure.supxlabel(source, fontsize=7, color="dimgrey", parse_math=False)
+    figure.supxlabel(wrapped(source.replace("; ", " · ")), fontsize=8, color="dimgrey", parse_math=False)
     return figure
 
 
@@ -246,7 +246,7 @@ def _each_of(*reads: Source) -> Callable[[Page], list[str]]:
 
 def _slider(name: str, label: str, plate: tuple[str, ...], ours: Source, paper: Source | None) -> None:
     names = _each_of(*([paper] if paper else []), ours)
-    six = pictures(*plate, names=names, count=6)
+    six = pictures(*plate, names=names, count=6, beside=ours)
     exhibit(f"slider-{name}", level_slider, six, histograms(f"slider-{name}"), ours, paper, name=name, label=label)
 
 
@@ -255,8 +255,8 @@ exhibit("figure-1b", histogram_figure, histograms("figure-1b"))
 exhibit("figure-3b-pixels", histogram_figure, histograms("figure-3b-pixels"))
 exhibit("figure-1c", picture_plate, pictures("mnist", "mnist-5000", names=lambda page: _DIGITS))
 exhibit("figure-1d", picture_plate, pictures(*_CIFAR10, names=lambda page: _LEVELS))
-exhibit("figure-3a-pictures", picture_plate, pictures(*_CIFAR10, names=_each_of(runs("figure-3a"))))
-_CLOTHES = pictures("fashion_mnist", "grey-patches", names=_each_of(runs("figure-3b")), count=10)
+exhibit("figure-3a-pictures", picture_plate, pictures(*_CIFAR10, names=_each_of(runs("figure-3a")), beside=runs("figure-3a")))
+_CLOTHES = pictures("fashion_mnist", "grey-patches", names=_each_of(runs("figure-3b")), count=10, beside=runs("figure-3b"))
 exhibit("figure-3b-pictures", picture_plate, _CLOTHES, by_row=True)
 _slider("smooth", "Smoothing of MNIST", ("mnist", "mnist-5000"), runs("table-2"), published("table-2"))
 _slider("saturate", "Saturation of CIFAR10", _CIFAR10, runs("table-3"), published("table-3"))

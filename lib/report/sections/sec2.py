@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from lib import theory
 from lib.report.exhibit import exhibit, published, tables
-from lib.report.plot import STYLE, footer, not_yet, share_bars
+from lib.report.plot import STYLE, not_yet, share_bars
 from lib.report.table import Column, Number, Table
 from lib.report.values import PALETTE, share_intervals
 from lib.report.words import budget_label, percent, to_compute
@@ -192,7 +192,6 @@ def example_1_figure(rows: pd.DataFrame) -> Figure:
         axes[0].set_ylabel("points that are fooled (%)")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, fontsize=8, ncols=3, loc="outside upper center", frameon=False)
-        footer(figure, rows)
     return figure
 
 
@@ -219,9 +218,8 @@ def concentration_figure(rows: pd.DataFrame) -> Figure:
                 ax.set(title=f"{space}, P(A) = {mass:g}", xlabel="ε, in ℓ2", ylim=(100 * mass - 8 * (1 - mass) * 5, 101))
             below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "frameon": False}
             for ax in axes:
-                ax.legend(fontsize=7, ncols=2, columnspacing=1, **below)
+                ax.legend(fontsize=8, ncols=2, columnspacing=1, **below)
             axes[0].set_ylabel("$P(A_\\epsilon)$ (%)")
-        footer(figure, rows)
     return figure
 
 

@@ -11,7 +11,7 @@ from scipy.stats import wasserstein_distance
 
 from lib import theory
 from lib.report.exhibit import exhibit, published, tables
-from lib.report.plot import STYLE, footer, not_yet
+from lib.report.plot import STYLE, not_yet
 from lib.report.table import Column, Table
 from lib.report.values import PALETTE, paper_values, printed
 from lib.report.words import percent, set_name, to_compute, transform_label
@@ -213,7 +213,6 @@ def distance_figure(uniform: pd.DataFrame, images: pd.DataFrame) -> Figure:
         axes[0].set(xlabel="distance / √d", ylabel="pairs (peak = 1)")
         axes[1].set(xlabel="distance / mean distance", xlim=(0, 2))
         figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside upper center", frameon=False)
-        footer(figure, images if len(images) else uniform)
     return figure
 
 

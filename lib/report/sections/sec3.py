@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.report.exhibit import exhibit, lucky, measurements, published, runs
-from lib.report.plot import STYLE, error_bar, footer, not_yet
+from lib.report.plot import STYLE, error_bar, not_yet
 from lib.report.table import MISSING, NOT_IN_PAPER, Column, Number, Table
 from lib.report.values import (
     BOXED,
@@ -258,7 +258,6 @@ def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, xlabel:
         ax.set(xlabel=xlabel, ylabel="test images (%)")
         ax.set_ylim(top=101)
         ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-        footer(figure, ours)
     return figure
 
 
@@ -291,7 +290,6 @@ def claim_figure(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFra
         handles = axes[0].get_legend_handles_labels()[0]
         handles += [Line2D([], [], linestyle=style, color="grey", label=label) for style, label in lines.items()]
         figure.legend(handles=handles, fontsize=8, ncols=2, loc="outside upper center", frameon=False)
-        footer(figure, *(ours for ours, _, _ in sets.values()))
     return figure
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.report.exhibit import exhibit, published, runs
-from lib.report.plot import STYLE, error_bar, footer
+from lib.report.plot import STYLE, error_bar
 from lib.report.sections.sec3 import jpeg_seen, robustness_figure
 from lib.report.table import Column, Number, Table
 from lib.report.values import ACCURACIES, QUANTITIES, extent, listed, our_number, over_seeds, paper_values, printed
@@ -122,7 +122,6 @@ def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
         ax.set_xticks(range(len(variants)), map(fashion_name, variants))
         ax.set(ylabel="test images (%)", ylim=(0, 101))
         ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-        footer(figure, ours)
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.report.exhibit import exhibit, measurements, published, runs
-from lib.report.plot import STYLE, error_bar, footer, looks_of, not_yet
+from lib.report.plot import STYLE, error_bar, looks_of, not_yet
 from lib.report.table import NOT_IN_PAPER, Column, Number, Table
 from lib.report.values import (
     ACCURACIES,
@@ -212,9 +212,9 @@ def _moves(ends: pd.DataFrame) -> str:
     """The least and the largest move between two ends, with the variants' names."""
     moves = (ends["last"] - ends["first"]).dropna()
     least, most = moves.idxmin(), moves.idxmax()
-    if f"{moves[least]:+.1f}" == f"{moves[most]:+.1f}":
-        return f"{moves[most]:+.1f} points ({' and '.join(map(transform_label, moves.index))})"
-    return f"{moves[least]:+.1f} ({transform_label(least)}) to {moves[most]:+.1f} points ({transform_label(most)})"
+    if f"{moves[least]:+z.1f}" == f"{moves[most]:+z.1f}":
+        return f"{moves[most]:+z.1f} points ({' and '.join(map(transform_label, moves.index))})"
+    return f"{moves[least]:+z.1f} ({transform_label(least)}) to {moves[most]:+z.1f} points ({transform_label(most)})"
 
 
 def volume_figure(
@@ -259,7 +259,6 @@ def volume_figure(
             ax.set_xscale("log")
         ax.set(xlabel="bits that the cube cuts off the box of perturbations", ylabel="robust accuracy (% of test images)")
         ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-        footer(figure, ours, volumes)
     return figure
 
 
@@ -282,7 +281,6 @@ def equal_distance_figure(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd
         ax.plot([], [], "--", color="grey", label="the paper")
         ax.set(xlabel="inter-class distance of test images (ℓ2)", ylabel="robust accuracy (% of test images)")
         ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-        footer(figure, ours, distances)
     return figure
 
 
@@ -327,7 +325,6 @@ def growth_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, axis: str, 
         if paper is not None:
             handles.append(Line2D([], [], linestyle="--", color="grey", label="the paper"))
         figure.legend(handles=handles, fontsize=8, ncols=5, loc="outside upper center", frameon=False)
-        footer(figure, ours)
     return figure
 
 

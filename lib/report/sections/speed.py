@@ -172,7 +172,7 @@ def _with_deviation(found: tuple[float, float]) -> str:
 
 
 def _ends(number: Number) -> str:
-    return f"{number.low:+.2f} to {number.high:+.2f}" if number.there else MISSING
+    return f"{number.low:+z.2f} to {number.high:+z.2f}" if number.there else MISSING
 
 
 def precision_seeds_table(ours: pd.DataFrame) -> Table:
@@ -197,7 +197,7 @@ def precision_seen(ours: pd.DataFrame) -> str:
         if len(rows) > 1:
             mean, low, high = mean_interval(list(rows["other"] - rows["one"]))
             where = "on average" if transform == ALL_VARIANTS else f"on {transform_label(transform)}"
-            said.append(f"{mean:+.2f} points {where} (95% interval {low:+.2f} to {high:+.2f}, {len(rows)} seeds)")
+            said.append(f"{mean:+z.2f} points {where} (95% interval {low:+z.2f} to {high:+z.2f}, {len(rows)} seeds)")
             moved += [] if low <= 0 <= high else [where]
     if not said:
         return f"Not computed yet: at least two seeds are needed in both precisions; {to_compute(ours)}"
@@ -326,7 +326,7 @@ def speed_figure(rows: pd.DataFrame, batch: int = 128) -> Figure:
         ax.set(ylabel="speed, AdverTorch = 1")
         ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
         about = [f"batch {batch}", rows.attrs["device"], rows.attrs["date"][:10], f"commit {rows.attrs['commit']}"]
-        figure.supxlabel(wrapped(" · ".join(about)), fontsize=7, color="dimgrey", parse_math=False)
+        figure.supxlabel(wrapped(" · ".join(about)), fontsize=8, color="dimgrey", parse_math=False)
     return figure
 
 

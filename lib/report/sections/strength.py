@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest, spearmanr
 
 from lib.report.exhibit import exhibit, outcomes, runs
-from lib.report.plot import STYLE, footer, looks_of, not_yet
+from lib.report.plot import STYLE, looks_of, not_yet
 from lib.report.table import MISSING, Column, Number, Strong, Table
 from lib.report.values import extent, listed, paper_eps
 from lib.report.words import to_compute, transform_label
@@ -255,8 +255,8 @@ def curve_seen(ours: pd.DataFrame) -> str:
     apart = [budget for budget in wide.index[1:] if spread[budget] > 0 and spread[at] > 0]
     orders = pd.Series({budget: spearmanr(wide.loc[budget], wide.loc[at]).statistic for budget in apart}, dtype=float)
     kept = (
-        f" The variants' order at other budgets has a rank correlation of at least {orders.min():+.2f} with that at the paper's"
-        f" (least at ε = {eps_label(orders.idxmin(), dataset)})."
+        f" The variants' order at other budgets has a rank correlation of at least {orders.min():+z.2f} with that at the "
+        f"paper's (least at ε = {eps_label(orders.idxmin(), dataset)})."
         if len(orders)
         else ""
     )
@@ -317,9 +317,9 @@ def half_seen(outcomes: pd.DataFrame) -> str:
     whole, part = robust["half"] - robust["as_trained"], robust["tiny_zero"] - robust["as_trained"]
     rest, size, sign = (robust[name] - robust["as_trained"] for name in ("half_but_tiny", "tiny_shrunk", "tiny_flipped"))
     return (
-        f"On {len(found)} test images (scale {outcomes.attrs['scale']}) half precision adds **{whole:+.1f} points** to what "
-        f"the attack leaves. Zeroing only the weights that it rounds to 0 adds {part:+.1f}, rounding all others {rest:+.1f}. A "
-        f"millionth of their size changes {size:+.1f}, their other sign {sign:+.1f}."
+        f"On {len(found)} test images (scale {outcomes.attrs['scale']}) half precision adds **{whole:+z.1f} points** to what "
+        f"the attack leaves. Zeroing only the weights that it rounds to 0 adds {part:+z.1f}, rounding all others {rest:+z.1f}. "
+        f"A millionth of their size changes {size:+z.1f}, their other sign {sign:+z.1f}."
     )
 
 
@@ -340,10 +340,9 @@ def curve_figure(ours: pd.DataFrame) -> Figure:
             if len(means):
                 ax.plot(means.index / unit, means, linewidth=1.4, label=transform_label(name), **look | {"markersize": 3.5})
         ax.axvline(eps / unit, color="grey", linewidth=0.8, linestyle=":")
-        ax.annotate("the paper's ε", (eps / unit, 101), (3, 0), textcoords="offset points", fontsize=7, color="dimgrey")
+        ax.annotate("the paper's ε", (eps / unit, 101), (3, 0), textcoords="offset points", fontsize=8, color="dimgrey")
         ax.set(xlabel="ε" if unit == 1 else "ε, in 1/255", ylabel="robust accuracy (% of test images)", ylim=(-2, 104))
         ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-        footer(figure, ours)
     return figure
 
 

@@ -1,0 +1,77 @@
+"""The paper's tables and figures have other numbers than ours: "Table 2" in a text is "Table 2 [paper]", with a link.
+
+A table or figure of ours is only ever named by a reference, which Sphinx numbers. So a number that stands in the text is the
+paper's. The link leads to where this book reproduces it.
+"""
+
+import re
+from collections.abc import Iterator
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.nodes import make_refnode
+
+_MARK = " [paper]"
+_NUMBER = r"\d[a-d]?(?![\w%]|\.\d)"
+_NAMED = re.compile(
+    rf"(?:\b(?:[Tt]he paper(?:'|’)s|[Ii]ts)\s+)?\b"
+    rf"(?:(?P<one>Table|Figure)\s(?P<number>{_NUMBER})"
+    rf"|(?P<many>Tables|Figures)\s(?P<numbers>{_NUMBER}(?:(?:, | and | to ){_NUMBER})*))"
+    rf"(?:\s\[paper\])?(?:\s+of\s+the\s+paper\b)?"
+)
+# Labels of the exhibits that reproduce what the paper shows under one number, where the number alone does not tell them.
+_LABELS = {
+    "Table 4": "tab-c4-robust", "Table 5": "tab-c5-robust", "Figure 1": "fig-1a", "Figure 2": "fig-2a",
+    "Figure 3": "fig-3a", "Figure 4": "fig-4a", "Figure 5": "fig-5-bars",
+}  # fmt: skip
+
+
+def label(kind: str, number: str) -> str:
+    """The label of the exhibit that reproduces the paper's `kind`, Table or Figure, of that number."""
+    return _LABELS.get(f"{kind} {number}", f"{'tab' if kind == 'Table' else 'fig'}-{number}")
+
+
+def parts(text: str) -> Iterator[tuple[str, str | None]]:
+    """The text in pieces, each with the label of what it leads to, or None: the paper's numbers are marked as the paper's.
+
+    "the paper's Tables 2 and 3" becomes "Tables 2 and 3 [paper]", with a link at either number.
+    """
+    end = 0
+    for found in _NAMED.finditer(text):
+        yield text[end : found.start()], None
+        named = found["one"] or found["many"]
+        kind, numbers = named.rstrip("s"), re.split(r"(\d[a-d]?)", found["number"] or found["numbers"])
+        words = [f"{named} {numbers[1]}", *numbers[2:]]
+        for i, word in enumerate(words[:-1]):
+            yield word, label(kind, numbers[i + 1]) if i % 2 == 0 else None
+        yield _MARK, None
+        end = found.end()
+    yield text[end:], None
+
+
+def _mark(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    labels = app.env.get_domain("std").anonlabels
+    kept = (nodes.reference, nodes.literal, nodes.literal_block, nodes.citation, nodes.raw, nodes.math, nodes.math_block)
+    for text in list(doctree.findall(nodes.Text)):
+        if not _NAMED.search(text) or any(isinstance(above, kept) for above in _above(text)):
+            continue
+        made = []
+        for piece, target in parts(text):
+            if not piece:
+                continue
+            node = nodes.Text(piece)
+            if target in labels:
+                page, anchor = labels[target]
+                node = make_refnode(app.builder, docname, page, anchor, nodes.inline("", piece), None)
+            made.append(node)
+        text.parent.replace(text, made)
+
+
+def _above(node: nodes.Node) -> Iterator[nodes.Node]:
+    while (node := node.parent) is not None:
+        yield node
+
+
+def setup(app: Sphinx) -> None:
+    """Connect it to Sphinx: once all text of a page is there."""
+    app.connect("doctree-resolved", _mark)

@@ -1,0 +1,212 @@
+"""The gallery: one test image of each variant, attacked, and what networks say of it and how sure they are; a slider moves ε.
+
+The attacks are made when the page is built, on the weights that are kept beside the records and on the data at hand.
+"""
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from IPython.display import HTML
+from torch import Tensor, nn
+
+from lib import attacks, data, training
+from lib.report.exhibit import Page, Source, exhibit
+from lib.report.sections.pictures import strip
+from lib.report.words import budget_label, set_name, transform_label
+from lib.run import material
+from lib.store import grid, results, weights
+from lib.store.grid import Run
+
+_CPU = torch.device("cpu")
+_LOOKED_AT = 50  # test images, of which one is shown
+# The standardly trained network of the gallery: its weights are not kept, so it is trained for seconds as the page is built.
+_STANDARD = {
+    "optimizer": "adam", "lr": 0.002, "schedule": "one-cycle", "weight_decay": 0.0, "steps": 150, "batch_size": 128, "seed": 0,
+}  # fmt: skip
+_STANDARD_IMAGES = 10000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network says of an image: the class, and the probability that it gives it; `image` and `perturbation` H×W×C."""
+
+    said: int
+    sure: float
+    image: np.ndarray
+    perturbation: np.ndarray
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Answers by budget, variant and training, of an image of the class `label`; and in words what is shown."""
+
+    label: int
+    answers: dict[float, dict[str, dict[str, Answer]]]
+    note: str
+
+
+def adversarial_gallery(found: Gallery | str, classes: Sequence[str], start: float, *, name: str) -> HTML:
+    """For each variant the image, the perturbation, the attacked image and the networks' answers; one frame a budget.
+
+    `found`: what was attacked, or a sentence that says why nothing is shown; `classes`: their names; `start`: the budget
+    that is shown first; `name`: an identifier, unique on the page.
+    """
+    if isinstance(found, str):
+        return HTML(f'<p class="levels-missing">{html.escape(found)}</p>')
+    frames = [_frame(found, eps, classes) for eps in found.answers]
+    place = list(found.answers).index(start)
+    return HTML(
+        f'<div class="levels gallery" id="levels-{html.escape(name)}" data-name="Budget of the attack, ε" data-start="{place}">'
+        f'<ul class="levels-frames">{"".join(frames)}</ul><p class="levels-note">{html.escape(found.note)}</p></div>'
+    )
+
+
+def _frame(found: Gallery, eps: float, classes: Sequence[str]) -> str:
+    cards, wrong, of = [], 0, 0
+    clean = next(iter(found.answers.values()))
+    for variant, answers in found.answers[eps].items():
+        shown = transform_label(variant)
+        rows = ""
+        for kind, answer in answers.items():
+            before = clean[variant][kind]
+            fooled = answer.said != found.label
+            wrong, of = wrong + fooled, of + 1
+            tiles = np.stack([before.image, _visible(answer.perturbation, eps), answer.image])
+            alt = f"{shown}, {kind} training: the image, the perturbation at ε = {budget_label(eps)}, and the attacked image"
+            rows += (
+                f"{strip(tiles, alt)}<p><b>{kind}</b>: {_said(before, classes)} → "
+                f'<span class="{"gallery-wrong" if fooled else "gallery-right"}">{"✗" if fooled else "✓"} '
+                f"{_said(answer, classes)}</span></p>"
+            )
+        cards.append(f'<div class="gallery-card"><b>{html.escape(shown)}</b>{rows}</div>')
+    budget = f"ε = {budget_label(eps)}"
+    said = f"{budget}: {wrong} of {of} networks are wrong on the attacked image"
+    return (
+        f'<li data-x="0" data-label="{budget}" data-said="{html.escape(said)}"><strong>{html.escape(said)}</strong>'
+        f'<div class="gallery-cards">{"".join(cards)}</div></li>'
+    )
+
+
+def _said(answer: Answer, classes: Sequence[str]) -> str:
+    percent = 100 * answer.sure
+    return f"{html.escape(classes[answer.said])} ({'>99.9' if percent > 99.9 else f'{percent:.1f}'}%)"
+
+
+def _visible(perturbation: np.ndarray, eps: float) -> np.ndarray:
+    """Middle grey where nothing changes, white and black at plus and minus eps."""
+    return np.clip(0.5 + perturbation / (2 * eps), 0, 1) if eps else np.full_like(perturbation, 0.5)
+
+
+def _kept(name: str, scale: str, variants: Sequence[str]) -> dict[str, Run]:
+    """Of an exhibit's runs those of PGD training, of `variants`, whose weights are kept."""
+    listed = {run.transform: run for run in results.choose(name, scale) if isinstance(run, Run) and weights.path(run).exists()}
+    return {variant: listed[variant] for variant in variants if variant in listed}
+
+
+def attacked(name: str, scale: str, variants: Sequence[str], budgets: Sequence[float], *, standard: bool) -> Gallery | str:
+    """The gallery of an exhibit's variants at the budgets, the first of which is 0; or a sentence that says what is missing.
+
+    The image is the first test image that every network classifies right and on which some PGD-trained networks fall under the
+    paper's attack while others stand; where there is none, the first that every network classifies right. `standard`:
+    train a network on clean images of each variant as well.
+    """
+    runs = _kept(name, scale, variants)
+    if not runs:
+        return f"Not shown: no weights of {name} are kept at this scale. The book shows those of scale laptop."
+    first = next(iter(runs.values()))
+    source = grid.settings(first)["data"]["source"]
+    try:
+        data.at_hand(source)
+    except data.DataError:
+        return f"Not shown: {set_name(first.dataset)} is not at hand here, and these networks know no other images."
+    images = {variant: material.images_of(run, "test", _LOOKED_AT, _CPU) for variant, run in runs.items()}
+    networks = {variant: _networks(run, standard) for variant, run in runs.items()}
+    threat_model = grid.evaluation_settings(first, "pgd")["threat_model"]
+    y = next(iter(images.values()))[1]
+    chosen = _chosen(images, networks, y, threat_model)
+    answers = {
+        eps: {
+            variant: {
+                kind: _answer(model, images[variant][0][chosen, None], y[chosen, None], eps, threat_model)
+                for kind, model in kinds.items()
+            }
+            for variant, kinds in networks.items()
+        }
+        for eps in budgets
+    }
+    said = [
+        f"Images: {images[first.transform][2]}, test split",
+        f"PGD-trained: kept weights of scale {first.scale}, seed {first.seed}",
+    ]
+    said += (
+        [f"standard: trained for {_STANDARD['steps']} steps on {_STANDARD_IMAGES:,} images as this page was built"]
+        if standard
+        else ["standard: not shown, no weights of standard training are kept"]
+    )
+    said.append(f"attack: PGD, {threat_model['num_steps']} steps against the label, the step in proportion to ε")
+    return Gallery(int(y[chosen]), answers, " · ".join(said))
+
+
+def _networks(run: Run, standard: bool) -> dict[str, nn.Module]:
+    """By training, a run's PGD-trained network and, if asked for, one of the same form trained on clean images."""
+    if not standard:
+        return {"PGD": weights.load(run)}
+    model = material.new_model(run, _CPU)
+    x, y, _ = material.images_of(run, "train", _STANDARD_IMAGES, _CPU)
+    training.train(model, x, y, **_STANDARD, description=f"{run.transform}, standard training")
+    return {"standard": model.eval(), "PGD": weights.load(run)}
+
+
+def _attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, threat_model: dict) -> Tensor:
+    """`x` attacked as the paper does, the step in proportion to eps; unchanged where eps is 0."""
+    if eps == 0:
+        return x
+    step_size = threat_model["step_size"] * eps / threat_model["eps"]
+    attack = attacks.ThreatModel(**{**threat_model, "eps": eps, "step_size": step_size}).attack()
+    return attacks.pgd(model, x, y, generator=torch.Generator().manual_seed(0), **attack)
+
+
+def _answer(model: nn.Module, x: Tensor, y: Tensor, eps: float, threat_model: dict) -> Answer:
+    after = _attack(model, x, y, eps, threat_model)
+    with torch.no_grad():
+        sure, said = model(after).softmax(1).max(1)
+    image, perturbation = (tensor[0].permute(1, 2, 0).numpy() for tensor in (after, after - x))
+    return Answer(int(said), float(sure), image, perturbation)
+
+
+@torch.no_grad()
+def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return model(x).argmax(1) == y
+
+
+def _chosen(images: dict, networks: dict, y: Tensor, threat_model: dict) -> int:
+    """The place of the image that is shown, see `attacked`."""
+    right = torch.stack([_right(model, images[v][0], y) for v, kinds in networks.items() for model in kinds.values()]).all(0)
+    stands = torch.stack([
+        _right(kinds["PGD"], _attack(kinds["PGD"], images[v][0], y, threat_model["eps"], threat_model), y)
+        for v, kinds in networks.items()
+    ])  # fmt: skip
+    parted = right & stands.any(0) & ~stands.all(0)
+    return int((2 * parted.int() + right.int()).argmax())
+
+
+def _gallery(
+    name: str, budgets: Sequence[float], variants: Sequence[str], classes: Sequence[str], start: float, **options
+) -> None:
+    read: Callable[[Page], object] = lambda page: attacked(name, page.scale_of(name), variants, budgets, **options)  # noqa: E731
+    source = Source(read, framed=False)
+    exhibit(f"gallery-{name}", adversarial_gallery, source, classes, start, name=f"gallery-{name}")
+
+
+_gallery(
+    "table-2", (0.0, 0.1, 0.2, 0.3, 0.4), ("binarize", "original", "smooth-3", "smooth-5", "smooth-8"), "0123456789", 0.3,
+    standard=True,
+)  # fmt: skip
+_gallery(
+    "table-3", tuple(n / 255 for n in (0, 2, 4, 8, 16)),
+    ("original", "saturate-4", "saturate-8", "saturate-16", "saturate-inf"),
+    data.CIFAR10_CLASSES, 8 / 255, standard=False,
+)  # fmt: skip
