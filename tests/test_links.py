@@ -104,7 +104,7 @@ def test_the_reading_time_stands_below_the_title():
     document = new_document("page")
     document += section
     book.add_reading_time(document)
-    assert section[1].astext() == "About 3 minutes to read"
+    assert section[1].astext() == '<p class="reading-time">About 3 minutes to read</p>'
 
 
 def test_no_page_loads_comments_until_they_are_configured():

@@ -111,7 +111,8 @@ def add_reading_time(doctree: nodes.document) -> None:
     """Say below a page's title how long its paragraphs take to read, at 200 words a minute."""
     title = next(doctree.findall(nodes.title))
     minutes = max(1, round(sum(len(part.astext().split()) for part in doctree.findall(nodes.paragraph)) / 200))
-    line = nodes.paragraph("", f"About {minutes} minute{'s' * (minutes > 1)} to read", classes=["reading-time"])
+    said = f'<p class="reading-time">About {minutes} minute{"s" * (minutes > 1)} to read</p>'
+    line = nodes.raw("", said, format="html")  # what is raw stays out of the summary that a link to the page is shown with
     title.parent.insert(title.parent.index(title) + 1, line)
 
 
