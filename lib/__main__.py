@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lib import data, files, training
+from lib import checkpoints, data, files
 from lib.report import claims, scorecard
 from lib.report.claims.marks import marks
 from lib.run import checking, cost, devices, material, processes
@@ -25,7 +25,7 @@ Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
 # Each is one line, with what was given and what would help.
 USERS_ERRORS = (
     ValueError, OSError, ArithmeticError, MemoryError,
-    data.DataError, records.RecordError, training.CheckpointError, processes.WorkerDiedError,
+    data.DataError, records.RecordError, checkpoints.CheckpointError, processes.WorkerDiedError,
 )  # fmt: skip
 Names = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such as table-2, or keys; everything by default.")]
 

@@ -16,7 +16,7 @@ import stored
 import torch
 from filelock import FileLock
 
-from lib import data, evaluation, files, geometry, theory, training, transforms
+from lib import checkpoints, data, evaluation, files, geometry, theory, training, transforms
 from lib.run import devices, experiments, material, measurements, processes
 from lib.store import grid, records, results, weights
 from lib.store.grid import Measurement, Run
@@ -274,8 +274,8 @@ def test_weights_that_were_never_recorded_are_trained_again():
     processes.complete([STANDARD], "cpu")
     whole = of_the_result(STANDARD)
     file = material.checkpoint_folder(STANDARD) / "weights.safetensors"
-    tensors, about = training.load_tensors(file, "cpu")
-    training.save_tensors(file, {name: tensor + 1 for name, tensor in tensors.items()}, about)
+    tensors, about = checkpoints.load_tensors(file, "cpu")
+    checkpoints.save_tensors(file, {name: tensor + 1 for name, tensor in tensors.items()}, about)
     records.path(STANDARD, "clean").unlink()
     processes.complete([STANDARD], "cpu")
     assert of_the_result(STANDARD) == whole
@@ -407,10 +407,10 @@ def test_damaged_weights_are_an_error(content):
     records.path(STANDARD, "clean").unlink()
     weights = material.checkpoint_folder(STANDARD) / "weights.safetensors"
     if content is None:
-        training.save_tensors(weights, {"0.weight": torch.zeros(3)}, {"key": "another"})
+        checkpoints.save_tensors(weights, {"0.weight": torch.zeros(3)}, {"key": "another"})
     else:
         weights.write_bytes(content)
-    with pytest.raises(training.CheckpointError, match=f"{weights} is not .*; delete it"):
+    with pytest.raises(checkpoints.CheckpointError, match=f"{weights} is not .*; delete it"):
         processes.complete([STANDARD], "cpu")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib import models, training
+from lib import checkpoints, models, training
 from lib.fast import forms, stacked
 from lib.training import Member
 
@@ -104,7 +104,7 @@ def test_a_group_goes_on_from_checkpoints_even_of_different_steps(case, monkeypa
                 training.train_together(members(name, 4, tmp_path)[-count:], **settings)
     shutil.move(tmp_path / "early", tmp_path / "0.safetensors")
     (tmp_path / "1.safetensors").unlink()
-    steps = [training.load_tensors(path, "cpu")[1]["step"] for path in sorted(tmp_path.glob("*.safetensors"))]
+    steps = [checkpoints.load_tensors(path, "cpu")[1]["step"] for path in sorted(tmp_path.glob("*.safetensors"))]
     assert steps == [2, 4, 5]
     found = members(name, 4, tmp_path)
     done = training.train_together(found, **settings)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from lib import attacks, models, training
+from lib import attacks, checkpoints, models, training
 
 STEPS = 14
 ADAM = {"optimizer": "adam", "lr": 0.01, "schedule": "constant", "weight_decay": 0.0, "steps": STEPS, "batch_size": 8}
@@ -359,12 +359,12 @@ def test_a_damaged_checkpoint_is_an_error(examples, tmp_path, monkeypatch, damag
             training.train(wide_resnet(), *examples, **{**keywords, "checkpoint": tmp_path / "other"})
         content = (tmp_path / "other").read_bytes()
     elif damage == "no checkpoint":
-        training.save_tensors(tmp_path / "other", lenet().state_dict(), {"key": "weights only"})
+        checkpoints.save_tensors(tmp_path / "other", lenet().state_dict(), {"key": "weights only"})
         content = (tmp_path / "other").read_bytes()
     else:
         content = {"truncated": content[: len(content) // 2], "garbage": b"{" * 1000, "empty": b""}[damage]
     checkpoint.write_bytes(content)
-    with pytest.raises(training.CheckpointError, match=rf"{checkpoint} is not a .*delete it to start again"):
+    with pytest.raises(checkpoints.CheckpointError, match=rf"{checkpoint} is not a .*delete it to start again"):
         training.train(lenet(), *examples, **keywords)
     assert checkpoint.read_bytes() == content
 
@@ -410,7 +410,7 @@ BELIEVED = ("flipped bit", "another order", "another step")
 
 
 def _altered(checkpoint: Path, damage: str, *, digest: bool) -> bytes:
-    tensors, about = training.load_tensors(checkpoint, "cpu")
+    tensors, about = checkpoints.load_tensors(checkpoint, "cpu")
     with safe_open(checkpoint, framework="pt") as file:
         metadata = file.metadata()
     tensors, about = ALTERED[damage](tensors, about)
@@ -435,7 +435,7 @@ def test_an_altered_checkpoint_is_known_by_its_digest(examples, killed, damage):
     checkpoint, keywords = killed
     content = _altered(checkpoint, damage, digest=True)
     with pytest.raises(
-        training.CheckpointError, match=rf"{checkpoint} is not a .*\(it was altered.*delete it to start"
+        checkpoints.CheckpointError, match=rf"{checkpoint} is not a .*\(it was altered.*delete it to start"
     ) as error:
         training.train(lenet(), *examples, **keywords)
     assert str(error.value).isprintable()
@@ -446,7 +446,7 @@ def test_an_altered_checkpoint_is_known_by_its_digest(examples, killed, damage):
 def test_a_checkpoint_that_is_not_whole_is_known_without_a_digest(examples, killed, damage):
     checkpoint, keywords = killed
     content = _altered(checkpoint, damage, digest=False)
-    with pytest.raises(training.CheckpointError, match=rf"{checkpoint} is not a .*delete it to start again") as error:
+    with pytest.raises(checkpoints.CheckpointError, match=rf"{checkpoint} is not a .*delete it to start again") as error:
         training.train(lenet(), *examples, **keywords)
     assert str(error.value).isprintable()
     assert checkpoint.read_bytes() == content
@@ -454,7 +454,7 @@ def test_a_checkpoint_that_is_not_whole_is_known_without_a_digest(examples, kill
 
 def test_a_checkpoint_of_an_earlier_version_goes_on(examples, killed):
     checkpoint, keywords = killed
-    tensors, about = training.load_tensors(checkpoint, "cpu")
+    tensors, about = checkpoints.load_tensors(checkpoint, "cpu")
     save_file(tensors, checkpoint, {"about": json.dumps(about)})
     one, other = lenet(), lenet()
     training.train(one, *examples, **keywords)
@@ -464,26 +464,26 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(examples, killed):
 
 def test_every_flipped_bit_of_a_file_is_known(tmp_path):
     path = tmp_path / "file"
-    training.save_tensors(path, {"weight": torch.arange(6.0)}, {"step": 3})
+    checkpoints.save_tensors(path, {"weight": torch.arange(6.0)}, {"step": 3})
     content = path.read_bytes()
     for bit in range(8 * len(content)):
         changed = bytearray(content)
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)
-        with pytest.raises(training.CheckpointError, match="is not a readable checkpoint"):
-            training.load_tensors(path, "cpu")
+        with pytest.raises(checkpoints.CheckpointError, match="is not a readable checkpoint"):
+            checkpoints.load_tensors(path, "cpu")
 
 
 def test_the_same_weights_give_the_same_file_and_earlier_files_are_read(tmp_path):
     tensors, about = {"weight": torch.arange(6.0), "bias": torch.zeros(2)}, {"step": 3, "key": "a"}
     files = [tmp_path / str(i) for i in range(8)]
     for file in files:
-        training.save_tensors(file, tensors, about)
+        checkpoints.save_tensors(file, tensors, about)
     assert len({file.read_bytes() for file in files}) == 1
-    digest = training._digest(tensors, json.dumps(about))
+    digest = checkpoints._digest(tensors, json.dumps(about))
     for metadata in ({"about": json.dumps(about)}, {"about": json.dumps(about), "digest": digest}):
         save_file(tensors, files[0], metadata)
-        found, told = training.load_tensors(files[0], "cpu")
+        found, told = checkpoints.load_tensors(files[0], "cpu")
         assert told == about
         assert all(torch.equal(found[name], value) for name, value in tensors.items())
 
@@ -494,13 +494,13 @@ def test_weights_that_are_no_number_are_not_kept_as_a_checkpoint(examples, tmp_p
     with pytest.raises(training.TrainingFailedError):
         training.train(lenet(), *examples, **{**ADAM, "lr": 1e30}, seed=0, checkpoint=checkpoint, every=0.0)
     if checkpoint.exists():
-        assert all(value.isfinite().all() for value in training.load_tensors(checkpoint, "cpu")[0].values())
+        assert all(value.isfinite().all() for value in checkpoints.load_tensors(checkpoint, "cpu")[0].values())
 
 
 def test_what_a_killed_process_was_writing_goes(tmp_path):
     (tmp_path / ".training.safetensors.123").write_bytes(b"half of")
     (tmp_path / ".other.safetensors.123").write_bytes(b"half of")
-    training.save_tensors(tmp_path / "training.safetensors", {"weight": torch.ones(3)}, {})
+    checkpoints.save_tensors(tmp_path / "training.safetensors", {"weight": torch.ones(3)}, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.safetensors.123", "training.safetensors"]
 
 
@@ -512,8 +512,8 @@ def test_tensors_come_back_as_they_were_saved(tmp_path):
         "sums": torch.tensor([0.1, 1e-300], dtype=torch.float64),
     }
     about = {"step": 12, "curve": {"loss": [0.1 + 0.2, 1e-17]}}
-    training.save_tensors(tmp_path / "deep" / "file", tensors, about)
-    found, said = training.load_tensors(tmp_path / "deep" / "file", "cpu")
+    checkpoints.save_tensors(tmp_path / "deep" / "file", tensors, about)
+    found, said = checkpoints.load_tensors(tmp_path / "deep" / "file", "cpu")
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) and found[name].dtype == tensors[name].dtype for name in tensors)
     assert said == about
@@ -531,15 +531,15 @@ def test_tensors_come_back_as_they_were_saved(tmp_path):
 )
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, target, error):
     path = tmp_path / "training.safetensors"
-    training.save_tensors(path, {"weight": torch.ones(3)}, {"step": 1})
+    checkpoints.save_tensors(path, {"weight": torch.ones(3)}, {"step": 1})
 
     def fail(*_, **__):
         raise error
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match=f"cannot write {path}: .*(No space|Permission)"):
         patch.setattr(target, fail)
-        training.save_tensors(path, {"weight": torch.zeros(3)}, {"step": 2})
-    found, about = training.load_tensors(path, "cpu")
+        checkpoints.save_tensors(path, {"weight": torch.zeros(3)}, {"step": 2})
+    found, about = checkpoints.load_tensors(path, "cpu")
     assert torch.equal(found["weight"], torch.ones(3))
     assert about == {"step": 1}
     assert [entry for entry in tmp_path.iterdir() if entry.is_file()] == [path]
@@ -548,4 +548,4 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, target, e
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="cannot write .*file/checkpoint"):
-        training.save_tensors(tmp_path / "file" / "checkpoint", {"weight": torch.ones(1)}, {})
+        checkpoints.save_tensors(tmp_path / "file" / "checkpoint", {"weight": torch.ones(1)}, {})

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lib import attacks, data, models, training
+from lib import attacks, checkpoints, data, models
 from lib.run import evaluations, material
 from lib.store import grid, records, weights
 from lib.store.grid import Run
@@ -33,7 +33,7 @@ def _rounded(model) -> None:
     """What the first edition kept of `RUN`."""
     halves = {name: value.half() for name, value in model.state_dict().items()}
     about = {"key": RUN.key, "scale": RUN.scale, "weights": weights.digest(model)}
-    training.save_tensors(weights.path(RUN), halves, about)
+    checkpoints.save_tensors(weights.path(RUN), halves, about)
 
 
 def test_what_is_kept_is_the_network_bit_for_bit(recorded):
@@ -63,9 +63,9 @@ def test_rounded_weights_of_the_first_edition_are_read_and_replaced(recorded, di
 
 def test_weights_that_were_damaged_are_refused(recorded):
     assert weights.keep(RUN, recorded)
-    tensors, about = training.load_tensors(weights.path(RUN), "cpu")
+    tensors, about = checkpoints.load_tensors(weights.path(RUN), "cpu")
     tensors["0.weight"][0] += 1e-6
-    training.save_tensors(weights.path(RUN), tensors, about)
+    checkpoints.save_tensors(weights.path(RUN), tensors, about)
     with pytest.raises(records.RecordError, match=r"is damaged: its weights are not those that it names"):
         weights.load(RUN)
 
@@ -136,7 +136,7 @@ def test_what_is_kept_is_not_written_again(recorded):
 def test_a_run_keeps_its_weights_when_it_is_found_trained(recorded):
     assert not material.keep_weights(RUN)  # there is no checkpoint
     folder = material.checkpoint_folder(RUN)
-    training.save_tensors(folder / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
+    checkpoints.save_tensors(folder / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
     assert material.keep_weights(RUN)
     assert not material.keep_weights(RUN)
     assert weights.path(RUN).exists()
@@ -144,7 +144,7 @@ def test_a_run_keeps_its_weights_when_it_is_found_trained(recorded):
 
 def test_weights_of_another_training_are_not_kept(recorded):
     folder = material.checkpoint_folder(RUN)
-    training.save_tensors(folder / "weights.safetensors", models.build("lenet5", 0.25).state_dict(), {"key": RUN.key})
+    checkpoints.save_tensors(folder / "weights.safetensors", models.build("lenet5", 0.25).state_dict(), {"key": RUN.key})
     assert not material.keep_weights(RUN)
 
 
@@ -208,7 +208,7 @@ def test_altered_weights_are_refused_in_one_line(recorded, damage, digest):
     file = weights.path(RUN)
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata()
-    tensors, _ = training.load_tensors(file, "cpu")
+    tensors, _ = checkpoints.load_tensors(file, "cpu")
     if not digest:
         metadata = {"about": metadata["signed"].partition(" ")[2]}
     changed = {**ALTERED, **LIKELY}[damage](tensors)
@@ -303,7 +303,7 @@ def test_kept_weights_are_attacked_again_and_must_find_their_record(recorded, di
 
 def test_weights_that_are_written_later_are_attacked_too(recorded, digits, monkeypatch):
     _attacked(recorded, digits, monkeypatch)
-    training.save_tensors(material.checkpoint_folder(RUN) / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
+    checkpoints.save_tensors(material.checkpoint_folder(RUN) / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
     asked = []
     monkeypatch.setattr(material, "check_kept", asked.append)
     assert material.keep_weights(RUN)

@@ -12,7 +12,7 @@ import torch
 from scipy.stats import binomtest
 from torch import nn
 
-from lib import attacks, certified, data, evaluation, files, geometry, models, training, transforms
+from lib import attacks, certified, checkpoints, data, evaluation, files, geometry, models, training, transforms
 from lib.store import grid, records, schema, weights
 from lib.store.grid import Run
 
@@ -94,11 +94,11 @@ def finished(run: Run, device: torch.device) -> nn.Module | None:
         kept = weights.path(run).exists() and not weights.is_rounded(run)
         return weights.load(run).to(device) if kept else None
     model = new_model(run, device)
-    tensors, _ = training.load_tensors(file, "cpu")
+    tensors, _ = checkpoints.load_tensors(file, "cpu")
     try:
         model.load_state_dict(tensors)
     except RuntimeError:
-        raise training.CheckpointError(f"{file} is not of this network; delete it to have it trained again") from None
+        raise checkpoints.CheckpointError(f"{file} is not of this network; delete it to have it trained again") from None
     # Weights that were written and not yet recorded when the process was killed are trained again, from the checkpoint.
     return model.eval() if records.read(run, "training").get("weights") in (None, weights.digest(model)) else None
 
@@ -198,7 +198,9 @@ def trained_models(runs: Sequence[Run], device: torch.device) -> list[nn.Module 
             content["failed"] = schema.words(result.reason)
         else:
             content["weights"] = weights.digest(member.model)
-            training.save_tensors(checkpoint_folder(run) / "weights.safetensors", member.model.state_dict(), {"key": run.key})
+            checkpoints.save_tensors(
+                checkpoint_folder(run) / "weights.safetensors", member.model.state_dict(), {"key": run.key}
+            )
             if grid.settings(run).get("attack", {}).get("precision") == "float32":
                 content["engine"] = "framework" if len(lacking) > 1 else attacks.engine_of(member.model, member.x[:1])
                 content["engine"] = "captured" if device.type == "cuda" else content["engine"]

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib import attacks, data, evaluation, files, geometry, training
+from lib import attacks, checkpoints, data, evaluation, files, geometry, training
 from lib.run.devices import device
 from lib.run.processes import WorkerDiedError
 from lib.sensitivity import changes as changes_
@@ -98,7 +98,7 @@ class Worker:
     def __init__(self, work: Path, where: str) -> None:
         self.work, self.where = work, device(where)
         self.plan = read_json(work / "plan.json")
-        tensors, _ = training.load_tensors(work / "data.safetensors", "cpu")
+        tensors, _ = checkpoints.load_tensors(work / "data.safetensors", "cpu")
         self.train_images, self.train_labels = tensors["train_images"], tensors["train_labels"]
         self.test_images, self.test_labels = tensors["test_images"], tensors["test_labels"]
         self.changes = [changes_.parse(change["name"]) for change in self.plan["changes"]]
@@ -149,7 +149,7 @@ class Worker:
         test_x, test_y = self.test(change, plan["test_size"])
         found = evaluation.evaluate(model, test_x, test_y, plan_.threat_model(plan), generator=self.generator())
         if not half:
-            training.save_tensors(self.weights(change, seed), model.state_dict(), {})
+            checkpoints.save_tensors(self.weights(change, seed), model.state_dict(), {})
         outcomes = {"clean": pack(found.correct), "robust": pack(found.robust)}
         last = done.curve["accuracy"][-5:]
         seconds = done.seconds + time.monotonic() - began
@@ -166,7 +166,7 @@ class Worker:
         if not self.weights(change, 0).exists():
             return None
         model = plan_.build(self.plan, 0)
-        model.load_state_dict(training.load_tensors(self.weights(change, 0), "cpu")[0])
+        model.load_state_dict(checkpoints.load_tensors(self.weights(change, 0), "cpu")[0])
         return model.to(self.where).eval()
 
     def strong(self, change: int) -> dict:
@@ -386,7 +386,7 @@ def prepare(work: Path, folder: Folder, plan: dict) -> None:
         for split, part in (("train", folder.train), ("test", folder.test))
         for name in ("images", "labels")
     }
-    training.save_tensors(work / "data.safetensors", tensors, {"digest": folder.digest})
+    checkpoints.save_tensors(work / "data.safetensors", tensors, {"digest": folder.digest})
     write_json(work / "plan.json", plan)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lib import models, training
+from lib import checkpoints, models
 from lib.store import grid, records
 from lib.store.grid import Run
 
@@ -44,7 +44,7 @@ def keep(run: Run, model: nn.Module) -> bool:
     weights = digest(model)
     if _is_kept(run, weights):
         return False
-    training.save_tensors(path(run), model.state_dict(), {"key": run.key, "scale": run.scale, "weights": weights})
+    checkpoints.save_tensors(path(run), model.state_dict(), {"key": run.key, "scale": run.scale, "weights": weights})
     return True
 
 
@@ -81,8 +81,8 @@ def changed(model: nn.Module, change: str) -> nn.Module:
 
 def _is_kept(run: Run, weights: str) -> bool:
     try:
-        tensors, about = training.load_tensors(path(run), "cpu")
-    except training.CheckpointError:
+        tensors, about = checkpoints.load_tensors(path(run), "cpu")
+    except checkpoints.CheckpointError:
         return False
     return about.get("weights") == weights and not _is_rounded(tensors)
 
@@ -102,8 +102,8 @@ def _read(run: Run) -> tuple[dict[str, torch.Tensor], dict]:
     if not file.exists():
         raise FileNotFoundError(f"no weights of {run} are kept ({file} is missing); python -m lib run trains it")
     try:
-        return training.load_tensors(file, "cpu")
-    except training.CheckpointError as error:
+        return checkpoints.load_tensors(file, "cpu")
+    except checkpoints.CheckpointError as error:
         raise records.RecordError(str(error)) from None
 
 

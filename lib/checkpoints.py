@@ -1,0 +1,153 @@
+"""Checkpoints of a training, and how tensors are written: whole or not at all, with a digest that tells an altered file."""
+
+import glob
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+Curve = dict[str, list[int | float]]  # step, loss, accuracy
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be read."""
+
+
+def slot_names(algorithm: torch.optim.Optimizer) -> tuple[str, ...]:
+    """The names of what the optimizer keeps of each weight."""
+    if isinstance(algorithm, torch.optim.Adam):
+        return ("step", "exp_avg", "exp_avg_sq")
+    return ("momentum_buffer",) if algorithm.defaults["momentum"] else ()
+
+
+def slots_of(algorithm: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """The optimizer's state by parameter, zeros where no step was taken yet: its first step does the same with them."""
+    weights, state, names = algorithm.param_groups[0]["params"], algorithm.state_dict()["state"], slot_names(algorithm)
+    return {
+        index: state.get(index) or {name: torch.zeros(()) if name == "step" else torch.zeros_like(weight) for name in names}
+        for index, weight in enumerate(weights)
+    }
+
+
+def load_slots(algorithm: torch.optim.Optimizer, slots: dict[int, dict[str, Tensor]]) -> None:
+    """Give the optimizer copies of a state, each laid out in memory as its parameter is."""
+    weights = algorithm.param_groups[0]["params"]
+    laid = {
+        index: {name: torch.empty_like(weights[index]).copy_(value) if value.ndim else value for name, value in own.items()}
+        for index, own in slots.items()
+    }
+    algorithm.load_state_dict({"state": laid, "param_groups": algorithm.state_dict()["param_groups"]})
+
+
+def save(path: Path, model: nn.Module, algorithm: torch.optim.Optimizer, loop: dict[str, Tensor], about: dict) -> None:
+    """Write the checkpoint of a training: network, optimizer, `loop` (generator, order, sums) and `about`; none with a NaN."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, slots in algorithm.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items() if value is not None}
+    # A training that diverges is recorded as failed, of its own loss; the last checkpoint stays a good one.
+    if not _not_finite(tensors | loop):
+        save_tensors(path, tensors | loop, about)
+
+
+def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
+    return [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+
+
+def _check_checkpoint(tensors: dict[str, Tensor], about: dict, model: nn.Module, algorithm, images: int, steps: int) -> None:
+    """KeyError or ValueError, of one line, unless this is a whole checkpoint of `model` before the last of its steps."""
+    if found := _not_finite(tensors):
+        raise ValueError(f"{found[0]} is not finite")
+    slots = slot_names(algorithm)
+    expected = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, (_, parameter) in enumerate(model.named_parameters()):
+        expected |= {f"optimizer.{index}.{slot}": torch.zeros(()) if slot == "step" else parameter for slot in slots}
+    for name, value in expected.items():
+        if (tensors[name].shape, tensors[name].dtype) != (value.shape, value.dtype):
+            raise ValueError(f"{name} is {tensors[name].dtype} of shape {tuple(tensors[name].shape)}")
+    if unknown := sorted(tensors.keys() - expected.keys() - {"generator", "order", "sums"}):
+        raise ValueError(f"{unknown[0]} is unknown")
+    if not 1 <= about["step"] <= steps:
+        raise ValueError(f"step {about['step']} of {steps}")
+    if not torch.equal(tensors["order"].sort().values, torch.arange(images)):
+        raise ValueError(f"the order of its batches is not one of {images} images")
+    if tensors["sums"].shape != (2,) or len({len(about["curve"][name]) for name in ("step", "loss", "accuracy")}) != 1:
+        raise ValueError("its curve is not whole")
+
+
+def resume(path, model, algorithm, generator, images: int, steps: int) -> tuple[int, float, Tensor, Tensor, Curve]:
+    """Load a checkpoint into network, optimizer and generator: (step, seconds, order, sums, curve); else CheckpointError."""
+    tensors, about = load_tensors(path, "cpu")
+    device = next(model.parameters()).device
+    try:
+        _check_checkpoint(tensors, about, model, algorithm, images, steps)
+        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, slot = name.split(".")
+                slots.setdefault(int(index), {})[slot] = value
+        load_slots(algorithm, slots)
+        generator.set_state(tensors["generator"])
+        return about["step"], about["seconds"], tensors["order"].to(device), tensors["sums"].to(device), about["curve"]
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is not a checkpoint of this training ({reason}); delete it to start again") from None
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
+    """Write tensors and a JSON-able `about` as safetensors, atomically: the file is the old one or the whole new one.
+
+    With a digest of both, by which `load_tensors` knows a file that was altered. What a killed process left is removed: to be
+    called by the only process that writes `path`.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    # One entry: the format writes several in any order, and the same weights are to give the same file.
+    metadata = {"signed": f"{_digest(tensors, json.dumps(about))} {json.dumps(about)}"}
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            left.unlink(missing_ok=True)
+        save_file(tensors, part, metadata)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OSError(f"cannot write {path}: {error}") from None
+
+
+def _digest(tensors: dict[str, Tensor], about: str) -> str:
+    found = hashlib.sha256(about.encode())
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def load_tensors(path: Path, device: torch.device | str) -> tuple[dict[str, Tensor], dict]:
+    """What `save_tensors` wrote. CheckpointError for a file that is not one, is truncated or was altered.
+
+    Earlier versions wrote the digest beside `about`, or none; a file without one is believed.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+        if metadata.keys() not in ({"signed"}, {"about", "digest"}, {"about"}):
+            raise ValueError("it was not written here")
+        if "signed" in metadata:
+            digest, _, about = metadata["signed"].partition(" ")
+        else:
+            digest, about = metadata.get("digest"), metadata["about"]
+        if digest is not None and digest != _digest(tensors, about):
+            raise ValueError("it was altered: its digest is another")
+        return {name: value.to(device) for name, value in tensors.items()}, json.loads(about)
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a readable checkpoint ({error}); delete it to start again") from None
