@@ -127,7 +127,7 @@ def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(kind, examples, m
 
 def test_checkpoints_are_not_written_at_every_step(examples, monkeypatch, tmp_path):
     written = []
-    monkeypatch.setattr(training, "save_tensors", lambda path, *_: written.append(path))
+    monkeypatch.setattr(checkpoints, "save_tensors", lambda path, *_: written.append(path))
     training.train(lenet(), *examples, **ADAM, seed=0, checkpoint=tmp_path / "a", every=1e6)
     assert not written
     training.train(lenet(), *examples, **ADAM, seed=0, checkpoint=tmp_path / "a", every=0.0)
