@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from bs4 import BeautifulSoup
+from markupsafe import escape
 from payloads import payloads
 from PIL import Image
 
@@ -247,12 +247,14 @@ def test_digits_as_a_folder(tmp_path):
     assert (len(found.train) + len(found.test), found.side, found.channels, len(found.classes)) == (1797, 8, 1, 10)
 
 
-def test_a_record_is_whole_json(tmp_path):
-    study.write_json(tmp_path / "a.json", {"x": 1})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
-    with pytest.raises(ValueError, match="Out of range float"):
-        study.write_json(tmp_path / "a.json", {"x": float("nan")})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+def test_a_record_that_is_none_is_not_written(tmp_path):
+    whole = json.loads((ROOT / "results/sensitivity/digits/measured-00.json").read_text(encoding="utf-8"))
+    study.write_json(tmp_path / "measured-00.json", whole)
+    assert json.loads((tmp_path / "measured-00.json").read_text(encoding="utf-8")) == whole
+    for broken in ({"x": 1}, {**whole, "log2_perturbable_volume": float("nan")}):
+        with pytest.raises(ValueError):  # noqa: PT011 the one by its schema, the other by JSON
+            study.write_json(tmp_path / "measured-00.json", broken)
+        assert json.loads((tmp_path / "measured-00.json").read_text(encoding="utf-8")) == whole
 
 
 @pytest.fixture

@@ -523,7 +523,7 @@ def test_tensors_come_back_as_they_were_saved(tmp_path):
 @pytest.mark.parametrize(
     ("target", "error"),
     [
-        ("lib.training.save_file", SafetensorError("Error while serializing: No space left on device (os error 28)")),
+        ("lib.checkpoints.save_file", SafetensorError("Error while serializing: No space left on device (os error 28)")),
         ("os.fsync", OSError(errno.ENOSPC, "No space left on device")),
         ("pathlib.Path.replace", PermissionError(errno.EACCES, "Permission denied")),
     ],
