@@ -40,12 +40,11 @@ def test_what_is_seen_of_them():
     assert "66.2 for smooth 5 is nearer to **smooth 5**: 65.2 with a column, 60.2 with a square" in said
 
 
-def test_the_first_screen_says_whether_the_papers_settings_come_nearer():
+def test_the_first_screen_says_how_near_the_papers_settings_come():
     said = own_settings.own_settings_answer(OURS, SHORT, PAPER)
-    assert "come nearer to the paper's numbers.**" in said
+    assert "comes within 1.0 points of the paper.**" in said
     assert "original 88.1% (the paper 87.1%); smooth 5 65.2% (the paper 66.2%)" in said
-    assert "**1.0 points**, with our short training 3.6, over 2 of 9 variants. (Scales paper and laptop.)" in said
-    assert "come no nearer" in own_settings.own_settings_answer(SHORT, OURS, PAPER)
+    assert "over 2 of 9 variants. With our short training it is 3.6 points" in said
     assert "Not computed yet; " in own_settings.own_settings_answer(OURS[:0], SHORT, PAPER)
 
 
@@ -63,7 +62,7 @@ def test_autoattack_on_the_same_networks():
     found.attrs = {**OURS.attrs, "exhibit": "autoattack-narrow"}
     said = own_settings.own_settings_attacked(found)
     assert "smooth 5 50.0% (the paper's attack: 70.0%)" in said
-    assert "same 10 test images. The largest fall is **20.0 points**, so this training overstates robustness" in said
+    assert "same 10 test images. The largest fall is **20.0 points**: the paper's attack overstates robustness" in said
     nothing = found[:0]
     nothing.attrs = found.attrs
     assert own_settings.own_settings_attacked(nothing).startswith("Not computed yet under AutoAttack; ")

@@ -115,12 +115,13 @@ def measurements(name: str) -> Source:
 
 
 @cache
-def outcomes(name: str) -> Source:
-    """What became of each image of an exhibit, as `results.outcomes` gives it."""
+def outcomes(name: str, auto: str = "auto") -> Source:
+    """What became of each image of an exhibit, as `results.outcomes` gives it. `auto`: the scale, where the page names none."""
 
     def read(page: Page) -> pd.DataFrame:
         page.value(runs(name))
-        return results.outcomes(name, page.scale_of(name), seeds=page.seeds)
+        asked = page.scale_of(name)
+        return results.outcomes(name, auto if asked == "auto" else asked, seeds=page.seeds)
 
     return Source(read, (name,))
 
