@@ -64,12 +64,12 @@ def smoke_store(monkeypatch, isolated, tmp_path_factory) -> None:
 
 @pytest.fixture
 def committed_records(monkeypatch, isolated, tmp_path) -> None:
-    """The store holds the records of scales laptop and paper that the repository does; not a reader's own, at smoke."""
+    """The store holds the repository's records of scales laptop and paper, and of studies; not a reader's own, at smoke."""
     store = tmp_path / "committed"
     store.mkdir()
-    for scale in ("laptop", "paper"):
-        if (ROOT / "results" / scale).exists():
-            (store / scale).symlink_to(ROOT / "results" / scale)
+    for part in ("laptop", "paper", "sensitivity"):
+        if (ROOT / "results" / part).exists():
+            (store / part).symlink_to(ROOT / "results" / part)
     monkeypatch.setenv("RESULTS_DIR", str(store))
 
 

@@ -197,7 +197,7 @@ def test_axe_finds_no_serious_fault(visit):
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_the_report_on_a_folder_of_images(chromium, tmp_path, theme):
+def test_the_report_on_a_folder_of_images(chromium, committed_records, tmp_path, theme):
     """One file that is mailed: it stands alone, is read on a phone, and in the dark."""
     page, _ = sensitivity.report.write(sensitivity.recorded("digits"), tmp_path, command="python -m lib sensitivity digits")
     found = _visit(chromium, page.as_uri(), theme)

@@ -449,6 +449,7 @@ def test_select_says_what_the_frame_is_out_of():
         "expected": 12,
         "complete": 2,
         "command": "python -m lib run footprints --scale laptop",
+        "more_seeds": {},
         "spreads": results.spreads("laptop"),
     }
     assert set(found["transform"]) == {laptop[0].transform}
