@@ -86,9 +86,9 @@ def own_settings_answer(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataF
     own, shorter = ((found[both] - theirs[both]).abs().mean() for found in (robust, less))
     numbers = "; ".join(f"{transform_label(name)} {robust[name]:.1f}% (the paper {theirs[name]:.1f}%)" for name in both)
     return (
-        f"**With the paper's own settings, MNIST lies {own:.1f} points from the paper on average.** With as many steps as the "
-        f"paper's, the narrowest LeNet5 has a robust accuracy of: {numbers}. These are {len(both)} of the paper's {len(theirs)} "
-        f"variants. With our short training the mean distance is {shorter:.1f} points on the same variants. "
+        f"**With the paper's own settings, MNIST lies {own:.1f} points from the paper on average.** With as many steps as "
+        f"the paper's, the narrowest LeNet5 has a robust accuracy of: {numbers}. These are {len(both)} of the "
+        f"paper's {len(theirs)} variants. With our short training the mean distance is {shorter:.1f} points on the same variants. "
         f"(Scales {ours.attrs['scale']} and {short.attrs['scale']}.)"
     )
 
