@@ -88,8 +88,8 @@ def own_settings_answer(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataF
     return (
         f"**With the paper's own settings, MNIST lies {own:.1f} points from the paper on average.** With as many steps as "
         f"the paper's, the narrowest LeNet5 has a robust accuracy of: {numbers}. These are {len(both)} of the "
-        f"paper's {len(theirs)} variants. With our short training the mean distance is {shorter:.1f} points on the same variants. "
-        f"(Scales {ours.attrs['scale']} and {short.attrs['scale']}.)"
+        f"paper's {len(theirs)} variants. With our short training the mean distance is {shorter:.1f} points on the "
+        f"same variants. (Scales {ours.attrs['scale']} and {short.attrs['scale']}.)"
     )
 
 
