@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lib import checkpoints, data, files
+from lib import checkpoints, data, files, report
 from lib.report import claims, scorecard
 from lib.report.claims.marks import marks
 from lib.run import checking, cost, devices, material, processes
@@ -136,7 +136,7 @@ def status(
             typer.echo(f"{cifar10}: {number} recorded, not counted below; CIFAR10={cifar10} lists them")
     typer.echo(f"{listed}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     if not names:
-        typer.echo(_summary(scale or "auto"))
+        typer.echo(_summary(scale) if scale else _state())
 
 
 def _recorded_of_other_sets(scale: str) -> dict[str, int]:
@@ -151,6 +151,7 @@ def _recorded_of_other_sets(scale: str) -> dict[str, int]:
 
 
 def _summary(scale: str) -> str:
+    """The scorecard's totals."""
     verdicts = claims.verdicts("", claims.recorded(scale))
     return scorecard.summary(scorecard.like_with_like(scale), scorecard.numbers(scale), marks(scale), verdicts)
 
@@ -203,15 +204,22 @@ def picture_(
         typer.echo(written)
 
 
+def _state() -> str:
+    """What README says of the records there are: the book's totals, and what the paper's own settings give."""
+    page = report.page()
+    own = [page.make(name) for name in ("answer-own", "own-settings-attacked")]
+    return "\n\n".join([_summary("auto"), *own])
+
+
 @command("README.md")
 def state(file: Annotated[Path, typer.Argument(help="A text with a line <!-- state --> and a line <!-- /state -->.")]) -> None:
-    """Write the scorecard's totals into a text, between its two marks: the README's state."""
+    """Write the state of the reproduction, as `status` ends with it, into a text, between its two marks: README's state."""
     text = file.read_text(encoding="utf-8")
     before, found, rest = text.partition("<!-- state -->\n")
     _, closed, after = rest.partition("<!-- /state -->")
     if not found or not closed:
         raise ValueError(f"{file} has no lines <!-- state --> and <!-- /state --> between which to write")
-    file.write_text(f"{before}{found}{_summary('auto')}\n{closed}{after}", encoding="utf-8")
+    file.write_text(f"{before}{found}{_state()}\n{closed}{after}", encoding="utf-8")
 
 
 @command("book/_build/html book.pdf", name="pdf")

@@ -113,47 +113,16 @@ class Member:
     checkpoint: Path | None = None
 
 
-def train(
-    model: nn.Module,
-    x: Images,
-    y: Labels,
-    *,
-    optimizer: str,
-    lr: float,
-    schedule: str | dict[str, float],
-    weight_decay: float,
-    steps: int,
-    batch_size: int,
-    seed: int,
-    momentum: float = 0.0,
-    augment: str = "none",
-    attack: dict | None = None,
-    robust_loss: Callable | None = None,
-    checkpoint: Path | None = None,
-    every: float | None = None,
-    description: str = "training",
-) -> Training:
-    """Train `model` in place on images in [0, 1] and labels, all on the model's device.
+def train(model: nn.Module, x: Images, y: Labels, *, seed: int, checkpoint: Path | None = None, **settings: object) -> Training:
+    """Train `model` in place on images in [0, 1] and labels, all on the model's device; `settings`: see `train_together`.
 
-    - `attack` None is standard training; else the settings of the attack crafted on each batch (`pgd`'s keywords, and
-      `warmup`, the share of the steps over which eps grows from 0). PGD training sees adversarial images only; the
-      attack is crafted in eval mode (Appendix B.1, Madry et al., 2017).
-    - `robust_loss`, instead of the cross entropy: a function of (model, images, labels, share of the steps done,
-      generator) that gives (mean loss, whether each image counts as correct). It excludes `attack`.
-    - `steps` batches of `batch_size`, drawn without replacement within an epoch. The loss is the mean cross entropy.
     - `seed` decides batches, augmentation and the attacks' starts: same seed and device, same weights.
-    - `checkpoint`: a file written every `every` seconds (by default `CHECKPOINT_SECONDS`). If the file
-      exists, training continues from it, bit for bit.
+    - `checkpoint`: a file written now and then. If it exists, training continues from it, bit for bit.
 
-    The curve has up to 100 points: `step`, `loss` and `accuracy` (of the training batches since the last point).
     Raises ValueError for unknown settings, CheckpointError for a file that cannot be read, and TrainingFailedError for a
     non-finite loss, naming the step, or a model that ends at chance.
     """
-    (done,) = train_together(
-        [Member(model, x, y, seed, checkpoint)], optimizer=optimizer, lr=lr, schedule=schedule, weight_decay=weight_decay,
-        steps=steps, batch_size=batch_size, momentum=momentum, augment=augment, attack=attack, robust_loss=robust_loss,
-        every=every, description=description,
-    )  # fmt: skip
+    (done,) = train_together([Member(model, x, y, seed, checkpoint)], **settings)
     if isinstance(done, TrainingFailedError):
         raise done
     return done
@@ -177,12 +146,22 @@ def train_together(
 ) -> list[Training | TrainingFailedError]:
     """`train` of several networks of one shape at once, on as many images each: what became of each of them, in their order.
 
+    - `attack` None is standard training; else the settings of the attack crafted on each batch (`pgd`'s keywords, and
+      `warmup`, the share of the steps over which eps grows from 0). PGD training sees adversarial images only; the
+      attack is crafted in eval mode (Appendix B.1, Madry et al., 2017).
+    - `robust_loss`, instead of the cross entropy, of a single network: a function of (model, images, labels, share of the
+      steps done, generator) that gives (mean loss, whether each image counts as correct). It excludes `attack`.
+    - `steps` batches of `batch_size`, drawn without replacement within an epoch. The loss is the mean cross entropy.
+    - `every`: seconds between two checkpoints, by default `CHECKPOINT_SECONDS`.
+
+    The curve has up to 100 points: `step`, `loss` and `accuracy` (of the training batches since the last point).
     Each member draws what its training alone would draw and follows it, up to rounding; its checkpoint is the one that its
     training alone would write, so that it may go on in other company. One that fails leaves the others at work. Seconds are a
     member's share of the time. On a GPU a training step of all members is one captured graph.
 
-    Raises ValueError for settings as `train` does, and for members that cannot be trained together: networks of other
-    shapes or of layers that cannot be stacked, an attack that is not the paper's or not in float32, or a `robust_loss`.
+    Raises ValueError for unknown settings, and for members that cannot be trained together: networks of other shapes or of
+    layers that cannot be stacked, an attack that is not the paper's or not in float32, or a `robust_loss`. CheckpointError
+    for a file that cannot be read.
     """
     if augment not in AUGMENTATIONS:
         raise ValueError(f"unknown augmentation {augment!r}; allowed: {', '.join(AUGMENTATIONS)}")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import report
 from lib.report import claims, scorecard, values
 from lib.report.claims import marks
 from lib.report.sections import length, overview, sec3
@@ -397,6 +398,8 @@ def test_hours_are_those_of_the_records(monkeypatch, tmp_path):
 def test_the_readme_tells_the_state_of_the_records(committed_records):
     verdicts = claims.verdicts("", claims.recorded())
     said = scorecard.summary(scorecard.like_with_like(), scorecard.numbers(), marks.marks(), verdicts)
+    page = report.page()
+    said = "\n\n".join([said, page.make("answer-own"), page.make("own-settings-attacked")])
     assert f"<!-- state -->\n{said}\n<!-- /state -->" in (records.ROOT / "README.md").read_text(), "run: make state"
 
 

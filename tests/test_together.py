@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from killing import Killed, kill_at
 from torch import nn
 
 from lib import checkpoints, models, training
@@ -69,21 +70,6 @@ def test_each_member_follows_its_training_alone(case):
         assert result.curve["loss"] == pytest.approx(curve["loss"], abs=1e-9)
         assert result.curve["accuracy"] == pytest.approx(curve["accuracy"], abs=1e-6)
         assert not math.isclose(curve["loss"][-1], curves[0]["loss"][-1]) or curve is curves[0]
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-def kill_at(patch, step: int) -> None:
-    rate = training.learning_rate
-
-    def killed(at, **keywords):
-        if at == step:
-            raise Killed
-        return rate(at, **keywords)
-
-    patch.setattr(training, "learning_rate", killed)
 
 
 def test_a_group_goes_on_from_checkpoints_even_of_different_steps(case, monkeypatch, tmp_path):

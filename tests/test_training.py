@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from killing import Killed, kill_at
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -86,21 +87,6 @@ def test_same_seed_same_weights(kind, examples):
     assert not equal(networks[0], networks[2])
     assert not equal(networks[0], kind.network())
     assert not networks[0].training
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-def kill_at(monkeypatch, step: int) -> None:
-    schedule = training.learning_rate
-
-    def killed(at, **keywords):
-        if at == step:
-            raise Killed
-        return schedule(at, **keywords)
-
-    monkeypatch.setattr(training, "learning_rate", killed)
 
 
 def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(kind, examples, monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 One multiply-add counts as two operations. Counted are the matrix products and convolutions; the rest is below a percent.
 """
 
+import heapq
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -214,6 +215,14 @@ def numbers(model: str, widen_factor: float, **shape: int) -> tuple[int, int]:
         network.train()(image)
     weights = sum(parameter.numel() for parameter in network.parameters())
     return weights, sum(kept)
+
+
+def makespan(costs: Iterable[float], workers: int) -> float:
+    """How long jobs take that so many workers begin one after another, the longest first. 0 for no job."""
+    free_at = [0.0] * workers
+    for each in sorted(costs, reverse=True):
+        heapq.heapreplace(free_at, free_at[0] + each)
+    return max(free_at)
 
 
 def training_seconds(run: Run, *, members: int = 1, speed: float = ASSUMED) -> float:

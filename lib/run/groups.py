@@ -3,7 +3,6 @@
 groups.groups(grid.runs("table-4", "paper"), memory=80e9)
 """
 
-import heapq
 import json
 from collections.abc import Iterable
 
@@ -105,10 +104,7 @@ def schedule(items: Iterable[Item], gpus: Iterable[int], gigabytes: float = 80.0
     for n in gpus:
         if n < 1:
             raise ValueError(f"gpus must be ≥ 1, given {n}")
-        free_at = [0.0] * n
-        for each in sorted(took.values(), reverse=True):
-            heapq.heapreplace(free_at, free_at[0] + each)
-        work, wall = sum(took.values()), max(free_at)
+        work, wall = sum(took.values()), cost.makespan(took.values(), n)
         row = {
             "gpus": n,
             "runs": len(runs),

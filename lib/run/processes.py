@@ -7,10 +7,10 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from multiprocessing import active_children, get_context, parent_process
 
 import torch
@@ -109,27 +109,42 @@ def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs
     if most < jobs:
         log.info("%d jobs side by side, not %d: %d runs wait for %d processors", most, jobs, len(waiting), os.cpu_count())
     jobs, threads = most, max(1, torch.get_num_threads() // most)
+    tasks = [(group, device) for group in _groups(waiting, device, jobs)]
+    with side_by_side(complete_group, tasks, jobs, device, threads) as futures:
+        for i, future in enumerate(as_completed(futures)):
+            try:
+                future.result()
+            except BrokenProcessPool:
+                running = ", ".join(_told(group) for f, (group, _) in futures.items() if not f.done() or f.exception())
+                raise WorkerDiedError(
+                    f"a process that computed one of these ended without a word, killed perhaps for want of memory: "
+                    f"{running}; what was recorded is kept, and the same command goes on from there"
+                ) from None
+            log.info("%d of %d done: %s", i + 1, len(futures), _told(futures[future][0]))
+    return len(waiting)
+
+
+@contextmanager
+def side_by_side(
+    function: Callable, tasks: Iterable[tuple], jobs: int, device: torch.device | str, threads: int
+) -> Iterator[dict[Future, tuple]]:
+    """`function` of the arguments of each task, in `jobs` processes of so many threads: the block gets each future's task.
+
+    The processes end with this one, however it ends, and show no progress bars. What the block raises cancels what is not
+    begun; an interrupt does not wait for what is.
+    """
     bars = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"  # for the processes started here: their bars would overwrite one another
     others = active_children()
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker, initargs=(device, threads)) as pool:
         # The workers inherit this: an interrupt from the keyboard, which all of them get, is this process's to handle.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        futures = {pool.submit(complete_group, group, device): group for group in _groups(waiting, device, jobs)}
+        futures = {pool.submit(function, *task): task for task in tasks}
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            for i, future in enumerate(as_completed(futures)):
-                try:
-                    future.result()
-                except BrokenProcessPool:
-                    running = ", ".join(_told(group) for f, group in futures.items() if not f.done() or f.exception())
-                    raise WorkerDiedError(
-                        f"a process that computed one of these ended without a word, killed perhaps for want of memory: "
-                        f"{running}; what was recorded is kept, and the same command goes on from there"
-                    ) from None
-                log.info("%d of %d done: %s", i + 1, len(futures), _told(futures[future]))
+            yield futures
         except BaseException as error:
-            if not isinstance(error, Exception):  # an interrupt: the runs in hand are not waited for, nor those queued up
+            if not isinstance(error, Exception):  # an interrupt
                 for worker in set(active_children()) - set(others):
                     worker.terminate()
             pool.shutdown(cancel_futures=True)
@@ -138,7 +153,6 @@ def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs
             os.environ.pop("TQDM_DISABLE")
             if bars is not None:
                 os.environ["TQDM_DISABLE"] = bars
-    return len(waiting)
 
 
 def _groups(items: list[Item], device: torch.device, jobs: int) -> list[list[Item]]:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from lib import attacks, data, evaluation, models, training
+from lib.run.cost import makespan
 from lib.sensitivity.changes import Change, ChangeError, load_function
 from lib.sensitivity.folder import Folder
 from lib.store import records, schema
@@ -180,14 +181,6 @@ def _attack_seconds(plan: dict, x: torch.Tensor, y: torch.Tensor) -> tuple[float
     return timed[0] / len(x[:256]), timed[1]
 
 
-def _makespan(costs: list[float], jobs: int) -> float:
-    """How long jobs take that are begun one after another on so many workers, the longest first."""
-    free = [0.0] * jobs
-    for cost in sorted(costs, reverse=True):
-        free[free.index(min(free))] += cost
-    return max(free)
-
-
 @dataclass(frozen=True)
 class _Costs:
     """Seconds: of a training step, an attack's step on an image, a call with few images, and, on average, a change of one."""
@@ -267,7 +260,7 @@ def _measured(plan: dict, folder: Folder, changes: list[Change], options: Option
             break
         reasons.append(f"{name} would see each image {steps / epoch:.1f} times in the time given")
     if steps < FEWEST_STEPS and not options.steps:
-        needed = (_makespan(costs.jobs(plan, FEWEST_STEPS), plan["jobs"]) + 10) / 0.85 / 60
+        needed = (makespan(costs.jobs(plan, FEWEST_STEPS), plan["jobs"]) + 10) / 0.85 / 60
         raise ValueError(
             f"--minutes {options.minutes:g} allow {max(steps, 0)} steps a training, at least {FEWEST_STEPS} are needed: give "
             f"--minutes {math.ceil(needed)}, or fewer changes ({len(changes)} now) or --seeds (now {plan['seeds']})"
@@ -277,7 +270,7 @@ def _measured(plan: dict, folder: Folder, changes: list[Change], options: Option
     plan["training"] = {**plan["training"], "steps": int(steps)}
     plan |= {
         "epochs": round(steps / epoch, 1), "step_seconds": costs.step,
-        "expected_seconds": _makespan(costs.jobs(plan, steps), plan["jobs"]) + 10,
+        "expected_seconds": makespan(costs.jobs(plan, steps), plan["jobs"]) + 10,
         "job_seconds": costs.jobs(plan, steps), "options": asdict(options),
         "device": records.device_name(where), **records.provenance(),
     }  # fmt: skip
@@ -302,7 +295,7 @@ def _most_steps(plan: dict, costs: _Costs, available: float) -> int:
     low, high = 0, 10**6
     while low < high:
         middle = (low + high + 1) // 2
-        fits = _makespan(costs.jobs(plan, middle), plan["jobs"]) <= available
+        fits = makespan(costs.jobs(plan, middle), plan["jobs"]) <= available
         low, high = (middle, high) if fits else (low, middle - 1)
     return low
 

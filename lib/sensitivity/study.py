@@ -7,17 +7,13 @@ import base64
 import hashlib
 import io
 import json
-import os
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -25,7 +21,7 @@ from tqdm import tqdm
 
 from lib import attacks, checkpoints, data, evaluation, files, geometry, training
 from lib.run.devices import device
-from lib.run.processes import WorkerDiedError
+from lib.run.processes import WorkerDiedError, side_by_side
 from lib.sensitivity import changes as changes_
 from lib.sensitivity import plan as plan_
 from lib.sensitivity.changes import Change, Preprocessed
@@ -308,15 +304,6 @@ def _job(work: str, where: str, task: tuple[str, int, int]) -> None:
         write_json(target, worker.fixed(change))
 
 
-def _start_worker(threads: int) -> None:
-    def end_with_the_parent() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_the_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-
-
 def run(work: Path, where: str = "auto") -> None:
     """Compute what the study in `work` lacks, with a bar that tells the time left.
 
@@ -350,33 +337,19 @@ def _in_parallel(work: Path, where: str, tasks: list[tuple[str, int, int]], jobs
             look()
         return
     threads = max(1, torch.get_num_threads() // jobs)
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"  # for the processes started here: their bars would overwrite one another
-    others = active_children()
-    try:
-        with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker, initargs=(threads,)) as pool:
-            waiting = {pool.submit(_job, str(work), where, task) for task in tasks}
-            try:
-                while waiting:
-                    finished, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-                    look()
-                    for future in finished:
-                        future.result()
-            except BaseException as error:
-                if not isinstance(error, Exception):  # an interrupt: what is in hand is not waited for
-                    for worker in set(active_children()) - set(others):
-                        worker.terminate()
-                pool.shutdown(cancel_futures=True)
-                if isinstance(error, BrokenProcessPool):
+    with side_by_side(_job, [(str(work), where, task) for task in tasks], jobs, where, threads) as futures:
+        waiting = set(futures)
+        while waiting:
+            finished, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+            look()
+            for future in finished:
+                try:
+                    future.result()
+                except BrokenProcessPool:
                     raise WorkerDiedError(
                         "a process ended without a word, killed perhaps for want of memory; what was recorded is kept, and the "
                         "same command goes on from there"
                     ) from None
-                raise
-    finally:
-        os.environ.pop("TQDM_DISABLE")
-        if before is not None:
-            os.environ["TQDM_DISABLE"] = before
 
 
 def prepare(work: Path, folder: Folder, plan: dict) -> None:
@@ -412,8 +385,3 @@ def _check_of_plan(file: Path, record: dict, plan: dict) -> None:
         if name in record and record[name] != value:
             what = f"{file} is not a valid record ({name} must be {value}, given {record[name]}); restore it, or delete it"
             raise RecordError(schema.one_line(what))
-
-
-def bits(text: str, size: int) -> np.ndarray:
-    """The booleans of a record."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=size).astype(bool)

@@ -12,11 +12,16 @@ import pandas as pd
 from scipy.stats import binomtest, spearmanr
 
 from lib.sensitivity.changes import ORIGINAL
-from lib.sensitivity.study import bits
+from lib.store.records import unpack
 
 MARGIN = 5.0  # points; a range that is surely larger is a sensitivity
 DRAWS = 2000
 METRICS = {"clean": "clean accuracy", "robust": "robust accuracy"}
+
+
+def bits(text: str, n: int) -> np.ndarray:
+    """The booleans of n images, as a record has them."""
+    return unpack(text, n).numpy()
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,12 @@ def folder() -> Path:
 
 def path(item: Item, name: str) -> Path:
     """The file of the record `name` of a run, or of a measurement."""
-    if isinstance(item, Measurement):
-        return folder() / item.scale / f"{item.key}.json"
-    return folder() / item.scale / item.key / f"{name}.json"
+    return folder() / place(item.scale, item.key, name)
+
+
+def place(scale: str, key: str, name: str) -> str:
+    """Where a record lies in the folder of records; a measurement has but one, "measured", which has its key for a name."""
+    return f"{scale}/{key}.json" if key.startswith("measured/") else f"{scale}/{key}/{name}.json"
 
 
 def git(*command: str) -> str | None:
@@ -253,8 +256,8 @@ def pack(outcome: torch.Tensor) -> str:
 
 
 def unpack(text: str, size: int) -> torch.Tensor:
-    """The first `size` booleans of what `pack` made."""
-    return torch.from_numpy(np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=size).astype(bool))
+    """The `size` booleans of what `pack` made. ValueError for any other text."""
+    return torch.from_numpy(schema.unpacked(text, size, "a record's outcomes"))
 
 
 def every(scale: str) -> Iterator[dict]:

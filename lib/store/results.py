@@ -60,15 +60,13 @@ def _rows(item: Item, name: str, shown_by: str | None) -> list[dict]:
 
 def record_of(item: Item, name: str) -> str:
     """Where the record `name` of `item` lies in the folder of records: `laptop/mnist/…/seed0/pgd.json`."""
-    return str(records.path(item, name).relative_to(records.folder()))
+    return records.place(item.scale, item.key, name)
 
 
 def records_of(rows: pd.DataFrame) -> list[str]:
     """As `record_of`, the records that rows of `frame` are of, each once; none of rows without a key."""
     rows = rows[rows["key"].notna() & rows["value"].notna()]
-    return list(dict.fromkeys(
-        f"{row.scale}/{row.key}{'' if row.evaluation == 'measured' else f'/{row.evaluation}'}.json" for row in rows.itertuples()
-    ))  # fmt: skip
+    return list(dict.fromkeys(records.place(row.scale, row.key, row.evaluation) for row in rows.itertuples()))
 
 
 def frame(items: list[Item], shown_by: str | None = None) -> pd.DataFrame:
@@ -230,17 +228,8 @@ def _measured(exhibit: str, scale: str, cifar10: str | None = None) -> Iterator[
         if records.status(item, "measured") == "recorded":
             record = records.read(item, "measured")
             about = {field: record[field] for field in ("source", "device", "commit", "date", "scale")}
-            yield (
-                {
-                    "dataset": item.dataset,
-                    "transform": item.transform,
-                    "model": "",
-                    **about,
-                    "status": "recorded",
-                    "key": item.key,
-                },
-                record,
-            )
+            about |= {"dataset": item.dataset, "transform": item.transform, "model": "", "status": "recorded", "key": item.key}
+            yield about, record
 
 
 def _with_attrs(rows: list[dict], own: list[str], exhibit: str, scale: str) -> pd.DataFrame:

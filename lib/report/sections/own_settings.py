@@ -104,11 +104,9 @@ def own_settings_attacked(found: pd.DataFrame) -> str:
     )
     fall = (robust["reference"] - robust["autoattack"]).max()
     so = "the paper's attack overstates robustness here as well" if fall > COMPARABLE else "the two attacks agree here"
-    wide = ""
-    if len(robust) > 1:
-        weak, strong = (extent(robust[attack]) for attack in ("reference", "autoattack"))
-        wide = f" The range over {len(robust)} variants grows from {weak:.1f} points to {strong:.1f} under AutoAttack."
-        wide = wide.replace("grows", "goes") if strong <= weak else wide
+    weak, strong = (extent(robust[attack]) for attack in ("reference", "autoattack"))
+    ranges = f" Their range is {weak:.1f} points under the paper's attack and {strong:.1f} under AutoAttack."
+    wide = ranges if len(robust) > 1 else ""
     return (
         f"AutoAttack leaves of these networks: {each}. Both attacks are on the same {int(robust['n'].iloc[0]):,} test images. "
         f"The largest fall is **{fall:.1f} points**: {so}.{wide} (Scale {found.attrs['scale']}.)"
