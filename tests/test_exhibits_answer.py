@@ -38,9 +38,8 @@ def test_the_verdict_follows_the_ranges(robust, verdict):
     said = answer.answer(found, paper(90.0, 69.0))
     assert verdict in said
     assert f"moves by **{robust[0] - robust[1]:.1f} points**" in said
-    assert "move by 21.0" in said
-    assert "clean accuracy of standard training moves by 0.5" in said
-    assert said.endswith("(Scale laptop, which trains for a shorter time than the paper.)")
+    assert "(the paper's networks of the same width: 21.0), and the clean accuracy of standard training by 0.5" in said
+    assert said.endswith("(Scale laptop: its training is shorter than the paper's.)")
 
 
 def test_one_variant_is_no_range():
@@ -81,9 +80,20 @@ def test_both_attacks_are_read_where_both_are_recorded():
 
 def test_a_stronger_attack_and_the_range():
     said = answer.beyond(BOTH)
-    assert "On smooth 8 AutoAttack leaves 50.0% where the paper's attack leaves 80.0%, on the same 10 test images" in said
-    assert "Over the 2 MNIST variants" in said
-    assert "the range is 10.0 points under the paper's attack and **30.0** under AutoAttack" in said
+    assert "Over 2 MNIST variants" in said
+    assert "moves by **30.0 points** under AutoAttack and by 10.0 under the paper's attack" in said
+    assert "On smooth 8 AutoAttack leaves 50.0% where the paper's attack leaves 80.0%. (The same 10 test images" in said
+
+
+def test_the_first_figure_shows_what_autoattack_leaves():
+    found = ours(90.0, 70.0).assign(widen_factor=0.25)
+    found.attrs = frame().attrs
+    printed = paper(90.0, 69.0).assign(dataset="mnist")
+    (ax,) = answer.claim_figure({"MNIST": (found, printed, paper(90.0, 69.0))}, {"MNIST": BOTH}).axes
+    left = {bars.get_label(): bars for bars in ax.containers}["the same, AutoAttack"]
+    at = dict(zip([label.get_text() for label in ax.get_xticklabels()], ax.get_xticks(), strict=True))
+    assert left.lines[0].get_xydata().tolist() == [[at["original"], 80.0], [at["smooth 8"], 50.0]]
+    assert left.has_yerr
 
 
 def test_the_table_of_autoattack_shows_what_is_not_computed():
@@ -126,4 +136,4 @@ def test_ranges_are_over_the_same_variants():
     said = answer.answer(found, paper(90.0, 69.0))
     assert "Over 2 variants" in said
     assert "moves by **20.0 points**" in said
-    assert "clean accuracy of standard training moves by 0.5" in said
+    assert "the clean accuracy of standard training by 0.5" in said

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from frames import PAPER, ROBUST, TABLE_4, frame, measured
 
-from lib.report.sections import sec3
+from lib.report.sections import answer, sec3
 from lib.store import results
 
 
@@ -112,5 +112,5 @@ def test_a_transform_that_the_paper_lacks_is_shown():
     assert "**10.0 points**" in sec3.seen(ours, PAPER, TABLE_4)
     (ax,) = sec3.robustness_figure(ours, PAPER, xlabel="x").axes
     assert [label.get_text() for label in ax.get_xticklabels()][-1] == "smooth 9"
-    (ax,) = sec3.claim_figure({"MNIST": (ours, PAPER, TABLE_4)}).axes
+    (ax,) = answer.claim_figure({"MNIST": (ours, PAPER, TABLE_4)}, {}).axes
     assert [label.get_text() for label in ax.get_xticklabels()][-1] == "smooth 9"

@@ -1,15 +1,23 @@
 """The first screen's answer: does the paper's finding hold here, by how much, and what did recomputing it add."""
 
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from lib.report import claims
 from lib.report.claims.evidence import COMPARABLE
 from lib.report.exhibit import exhibit, measurements, outcomes, published, runs
+from lib.report.plot import STYLE, error_bar
 from lib.report.sections.autoattack import both_attacks
 from lib.report.sections.overview import verdicts_of
-from lib.report.sections.sec3 import footprint_table
-from lib.report.values import BOXED, at_our_width, extent, over_seeds
+from lib.report.sections.sec3 import SETS, footprint_table
+from lib.report.values import BOXED, PALETTE, QUANTITIES, at_our_width, extent, listed, over_seeds, paper_values
 from lib.report.words import set_name, to_compute, transform_label
+from lib.store.intervals import interval
 
 _CLEAN = ("standard", "clean_accuracy")
 
@@ -31,11 +39,11 @@ def answer(ours: pd.DataFrame, widths: pd.DataFrame) -> str:
     else:
         verdict = f"the effect reproduces, {'in size too' if abs(own - paper) <= COMPARABLE else 'but not in size'}"
     apart, scale = (robust - theirs)[both].mean(), ours.attrs["scale"]
-    shorter = ", which trains for a shorter time than the paper" if scale == "laptop" else ""
+    shorter = ": its training is shorter than the paper's" if scale == "laptop" else ""
     return (
         f"**{set_name(ours['dataset'].iloc[0])}: {verdict}.** Over {len(both)} variants of the same images robust accuracy "
-        f"moves by **{own:.1f} points**. The paper's networks of the same width move by {paper:.1f}. The clean accuracy of "
-        f"standard training moves by {still:.1f}. On average our robust accuracy is {abs(apart):.1f} points "
+        f"moves by **{own:.1f} points** (the paper's networks of the same width: {paper:.1f}), and the clean accuracy of "
+        f"standard training by {still:.1f}. On average our robust accuracy is {abs(apart):.1f} points "
         f"{'below' if apart < 0 else 'above'} theirs. (Scale {scale}{shorter}.)"
     )
 
@@ -51,10 +59,10 @@ def beyond(found: pd.DataFrame) -> str:
     weak, strong = (extent(robust[attack]) for attack in ("reference", "autoattack"))
     change = "larger" if strong > weak else "no larger"
     return (
-        f"**New: a stronger attack makes the effect {change}.** On {variant} AutoAttack leaves {after:.1f}% where the paper's "
-        f"attack leaves {before:.1f}%, on the same {images} test images. Over the {len(robust)} MNIST variants that both "
-        f"attacks were run on, the range is {weak:.1f} points under the paper's attack and **{strong:.1f}** under AutoAttack. "
-        f"(Scale {found.attrs['scale']}.)"
+        f"**New: a stronger attack makes the effect {change}.** Over {len(robust)} MNIST variants robust accuracy moves by "
+        f"**{strong:.1f} points** under AutoAttack and by {weak:.1f} under the paper's attack. On {variant} AutoAttack leaves "
+        f"{after:.1f}% where the paper's attack leaves {before:.1f}%. (The same {images} test images, scale "
+        f"{found.attrs['scale']}.)"
     )
 
 
@@ -85,6 +93,49 @@ def claims_sorted(verdicts: pd.DataFrame) -> str:
     )
 
 
+def claim_figure(
+    sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]], strong: Mapping[str, pd.DataFrame]
+) -> Figure:
+    """Figure 2 in brief: clean accuracy of standard training stays, robust accuracy of PGD training moves; a panel a data set.
+
+    `sets`: from a data set's name to (ours, the paper's Table 2 or 3, its Table 4 or 5). Solid ours with its interval, dashed
+    the paper's networks of our width, dotted its wider ones, lighter; the bars are those of Figure 2. `strong`: outcomes of
+    AutoAttack by data set; what it leaves of our networks is a series of its own, with the 95% interval of its images.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(sets), sharey=True))
+        for ax, (name, (ours, paper, widths)) in zip(axes, sets.items(), strict=True):
+            transforms = listed(paper, ours)
+            for quantity in (_CLEAN, BOXED):
+                label, _, colour = QUANTITIES[quantity]
+                theirs = paper_values(paper, *quantity).reindex(transforms)
+                ax.plot(range(len(transforms)), theirs, ":", color=colour, linewidth=1.2, alpha=0.6)
+                # Table 5 prints some of the levels; the line joins those that it has.
+                narrow = at_our_width(ours, widths, quantity).reindex(transforms).dropna()
+                ax.plot([transforms.index(each) for each in narrow.index], narrow, "--", color=colour, linewidth=1.4)
+                mine = over_seeds(ours, *quantity).reindex(transforms).dropna(subset="mean")
+                spans = np.transpose([error_bar(row) for _, row in mine.iterrows()]) if len(mine) else None
+                style = {"color": colour, "markersize": 4, "linewidth": 1.6, "capsize": 2, "label": label}
+                ax.errorbar([transforms.index(each) for each in mine.index], mine["mean"], yerr=spans, fmt="o-", **style)
+            left = both_attacks(strong[name]) if name in strong else pd.DataFrame()
+            left = left.reindex([each for each in transforms if each in left.index])
+            if len(left):
+                ends = [interval(row.autoattack, int(row.n)) for row in left.itertuples()]
+                spans = [(value - low, high - value) for value, (low, high) in zip(left["autoattack"], ends, strict=True)]
+                style = {"color": PALETTE[4], "markersize": 4, "linewidth": 1.2, "capsize": 2, "label": "the same, AutoAttack"}
+                at = [transforms.index(each) for each in left.index]
+                ax.errorbar(at, left["autoattack"], yerr=np.transpose(spans), fmt="s", **style)
+            ax.set_xticks(range(len(transforms)), map(transform_label, transforms), rotation=60, ha="right", fontsize=8)
+            ax.set(title=name, ylim=(0, 101))
+        axes[0].set_ylabel("test images (%)")
+        handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        for style, label in {"--": "the paper, our width", ":": "the paper, wider"}.items():
+            handles[label] = Line2D([], [], linestyle=style, color="grey")
+        figure.legend(handles.values(), handles, fontsize=8, ncols=3, loc="outside upper center", frameon=False)
+    return figure
+
+
 exhibit("answer-mnist", answer, runs("table-2"), published("table-4"))
 exhibit("answer-cifar10", answer, runs("table-3"), published("table-5"))
 exhibit("answer-attack", beyond, outcomes("autoattack-mnist"))
@@ -93,3 +144,4 @@ exhibit(
     published("table-6"), published("table-1"),
 )  # fmt: skip
 exhibit("answer-claims", claims_sorted, verdicts_of(""))
+exhibit("claim", claim_figure, SETS, {"MNIST": outcomes("autoattack-mnist"), "CIFAR10": outcomes("autoattack-cifar10")})

@@ -8,7 +8,6 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from lib.report.exhibit import exhibit, lucky, measurements, published, runs
 from lib.report.plot import STYLE, error_bar, not_yet
@@ -261,41 +260,9 @@ def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, xlabel:
     return figure
 
 
-def claim_figure(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> Figure:
-    """Figure 2 in brief: clean accuracy of standard training stays, robust accuracy of PGD training moves; a panel a data set.
-
-    `sets`: from a data set's name to (ours, the paper's Table 2 or 3, its Table 4 or 5). Solid ours with its interval, dashed
-    the paper's networks of our width, dotted its wider ones, lighter; the bars are those of Figure 2.
-    """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
-        axes = np.atleast_1d(figure.subplots(1, len(sets), sharey=True))
-        for ax, (name, (ours, paper, widths)) in zip(axes, sets.items(), strict=True):
-            transforms = listed(paper, ours)
-            for quantity in (("standard", "clean_accuracy"), BOXED):
-                label, _, colour = QUANTITIES[quantity]
-                theirs = paper_values(paper, *quantity).reindex(transforms)
-                ax.plot(range(len(transforms)), theirs, ":", color=colour, linewidth=1.2, alpha=0.6)
-                # Table 5 prints some of the levels; the line joins those that it has.
-                narrow = at_our_width(ours, widths, quantity).reindex(transforms).dropna()
-                ax.plot([transforms.index(each) for each in narrow.index], narrow, "--", color=colour, linewidth=1.4)
-                mine = over_seeds(ours, *quantity).reindex(transforms).dropna(subset="mean")
-                spans = np.transpose([error_bar(row) for _, row in mine.iterrows()]) if len(mine) else None
-                style = {"color": colour, "markersize": 4, "linewidth": 1.6, "capsize": 2, "label": label}
-                ax.errorbar([transforms.index(each) for each in mine.index], mine["mean"], yerr=spans, fmt="o-", **style)
-            ax.set_xticks(range(len(transforms)), map(transform_label, transforms), rotation=60, ha="right", fontsize=8)
-            ax.set(title=name, ylim=(0, 101))
-        axes[0].set_ylabel("test images (%)")
-        lines = {"--": "the paper, our width", ":": "the paper, wider"}
-        handles = axes[0].get_legend_handles_labels()[0]
-        handles += [Line2D([], [], linestyle=style, color="grey", label=label) for style, label in lines.items()]
-        figure.legend(handles=handles, fontsize=8, ncols=2, loc="outside upper center", frameon=False)
-    return figure
-
-
 _MNIST = (runs("table-2"), published("table-2"), published("table-4"))
 _CIFAR10 = (runs("table-3"), published("table-3"), published("table-5"))
-_SETS = {"MNIST": _MNIST, "CIFAR10": _CIFAR10}
+SETS = {"MNIST": _MNIST, "CIFAR10": _CIFAR10}
 _PRINTED = published("table-6"), published("table-1")
 exhibit("footprints", footprint_table, measurements("footprint-volumes"), measurements("footprint-distances"), *_PRINTED)
 exhibit("footprints-robust", footprint_robustness_table, runs("footprints"), published("table-4"))
@@ -307,6 +274,5 @@ exhibit("table-3", robustness_table, *_CIFAR10[:2])
 exhibit("table-2-seen", seen, *_MNIST)
 exhibit("table-3-seen", seen, *_CIFAR10)
 exhibit("table-3-jpeg", jpeg_seen, runs("table-3"))
-exhibit("sensitivity", sensitivity_table, _SETS)
+exhibit("sensitivity", sensitivity_table, SETS)
 exhibit("lucky", lucky_seen, {"MNIST": lucky("table-2"), "CIFAR10": lucky("table-3")})
-exhibit("claim", claim_figure, _SETS)
