@@ -17,7 +17,7 @@ from torch import nn
 
 from lib import attacks, data, evaluation, models, training
 from lib.run.cost import makespan
-from lib.sensitivity.changes import Change, ChangeError, load_function
+from lib.sensitivity.changes import Change, ChangeError, load_function, reason
 from lib.sensitivity.folder import Folder
 from lib.store import records, schema
 
@@ -84,10 +84,8 @@ def epsilon(images: torch.Tensor) -> tuple[float, str]:
     near = ((pixels < 0.1) | (pixels > 0.9)).float().mean().item()
     if near >= NEAR_BINARY:
         return 0.3, f"{near:.0%} of the pixels are nearly black or white: less than 0.3 would not be felt, as on MNIST"
-    return (
-        8 / 255,
-        f"the customary one; {near:.0%} of the pixels are nearly black or white, below the {NEAR_BINARY:.0%} that ask for 0.3",
-    )
+    why = f"{near:.0%} of the pixels are nearly black or white, below the {NEAR_BINARY:.0%} that ask for 0.3"
+    return 8 / 255, f"the customary one; {why}"
 
 
 def build(plan: dict, seed: int) -> nn.Module:
@@ -95,25 +93,21 @@ def build(plan: dict, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     model, image, classes = plan["model"], plan["image"], len(plan["classes"])
     if model["name"] in PAPER_MODELS:
-        shape = {"in_channels": image["in_channels"], "classes": classes}
-        shape |= {"image_size": image["image_size"]} if model["name"] == "lenet5" else {}
-        return models.build(model["name"], model["widen_factor"], **shape)
+        return models.build(model["name"], model["widen_factor"], **image, classes=classes)
     factory, _ = load_function(model["name"], "--model")
-    offered = {"in_channels": image["in_channels"], "classes": classes, "image_size": image["image_size"]}
+    offered, where = {**image, "classes": classes}, f"--model {model['name']}"
     try:
         wanted = inspect.signature(factory).parameters.values()
         every = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in wanted)
         names = {parameter.name for parameter in wanted}
         network = factory(**{name: value for name, value in offered.items() if every or name in names})
     except (Exception, SystemExit) as error:  # a user's function may raise anything
-        said = schema.one_line(f"{type(error).__name__}: {error}"[:200])
-        raise ChangeError(f"--model {schema.one_line(model['name'])}: the factory failed ({said})") from None
-    _check_network(network, model["name"], image, classes)
+        raise ChangeError(f"{where}: the factory failed ({reason(error)})") from None
+    _check_network(network, where, image, classes)
     return network
 
 
-def _check_network(network: object, name: str, image: dict, classes: int) -> None:
-    where = f"--model {schema.one_line(name)}"
+def _check_network(network: object, where: str, image: dict, classes: int) -> None:
     if not isinstance(network, nn.Module):
         raise ChangeError(f"{where} must return a torch.nn.Module, it returned a {type(network).__name__}")
     if not any(parameter.requires_grad for parameter in network.parameters()):
@@ -123,8 +117,7 @@ def _check_network(network: object, name: str, image: dict, classes: int) -> Non
     try:
         logits = network.eval()(x)
     except (Exception, SystemExit) as error:
-        said = schema.one_line(f"{type(error).__name__}: {error}"[:200])
-        raise ChangeError(f"{where}: the network fails on images {tuple(x.shape)} ({said})") from None
+        raise ChangeError(f"{where}: the network fails on images {tuple(x.shape)} ({reason(error)})") from None
     network.train(training_before)
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"

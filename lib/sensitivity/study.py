@@ -56,12 +56,13 @@ def read_json(path: Path) -> dict:
     return record
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all. OSError, of one line, where it cannot be written."""
+def write_text(path: Path, text: str) -> Path:
+    """Write a file whole or not at all, and give its path. OSError, of one line, where it cannot be written."""
     try:
         files.write_whole(path, text.encode("utf-8", "replace"))
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror}; what was recorded before is kept") from None
+    return path
 
 
 def place(out: Path, folder: Folder, changes: list[Change], options: plan_.Options) -> Path:
@@ -82,10 +83,9 @@ def png(image: Tensor) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def one_a_class(labels: Tensor, count: int = PICTURES) -> list[int]:
+def one_a_class(labels: Tensor) -> list[int]:
     """Indices of the first image of each class, of the first few classes; more of them where there are fewer classes."""
-    found = data.balanced(labels, min(count, len(labels)))
-    return found.tolist()
+    return data.balanced(labels, min(PICTURES, len(labels))).tolist()
 
 
 class Worker:
@@ -200,16 +200,8 @@ class Worker:
         survives = partial(evaluation.survives, model, x, y, eps=eps, batch_size=len(x))
         if self.plan["strong"]["autoattack"]:
             return survives(partial(attacks.autoattack, model, eps=eps, seed=0)), "AutoAttack"
-        pgd = partial(
-            attacks.pgd,
-            model,
-            eps=eps,
-            step_size=eps / 10,
-            num_steps=100,
-            early_stop=True,
-            restarts=5,
-            generator=self.generator(),
-        )
+        keywords = {"eps": eps, "step_size": eps / 10, "num_steps": 100, "early_stop": True, "restarts": 5}
+        pgd = partial(attacks.pgd, model, **keywords, generator=self.generator())
         if len(self.plan["classes"]) >= 4:
             return survives(pgd), "PGD with 5 starts of 100 steps (AutoAttack needs more minutes)"
         square = partial(attacks.square, model, eps=eps, queries=1000, generator=self.generator())
@@ -313,17 +305,15 @@ def run(work: Path, where: str = "auto") -> None:
     tasks = [("train", change, seed) for seed in range(plan["seeds"]) for change in range(len(plan["changes"]))]
     stages = [tasks, [("fixed", change, 0) for change in range(len(plan["changes"]))] if plan["fixed"] else []]
     shares = names(plan)
-    done = sum(share for name, share in shares.items() if (work / name).exists())
-    with tqdm(
-        total=round(sum(shares.values()), 2),
-        initial=round(done, 2),
-        desc="study",
-        bar_format="{l_bar}{bar}| {elapsed} gone, {remaining} left",
-    ) as bar:
+
+    def done() -> float:
+        return sum(share for name, share in shares.items() if (work / name).exists())
+
+    bar_format = "{l_bar}{bar}| {elapsed} gone, {remaining} left"
+    with tqdm(total=round(sum(shares.values()), 2), initial=round(done(), 2), desc="study", bar_format=bar_format) as bar:
 
         def look() -> None:
-            now = sum(share for name, share in shares.items() if (work / name).exists())
-            bar.update(round(now - bar.n, 2))
+            bar.update(round(done() - bar.n, 2))
 
         for stage in stages:
             if missing(work, plan):
