@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import PIL
-import skimage
 import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
@@ -119,20 +119,19 @@ def _idx(kind: str, split: str) -> ImageSet:
         from torchvision import datasets  # only here: it takes as long to import as torch
 
         _download(lambda: getattr(datasets, kind)(folder, download=True), kind, folder, there)
-    prefix = "train" if split == "train" else "t10k"
-    halves = [raw / f"{prefix}-{half}-ubyte" for half in ("images-idx3", "labels-idx1")]
-    for file in halves:
+    parts, prefix = [], "train" if split == "train" else "t10k"
+    for half, head in (("images-idx3", 16), ("labels-idx1", 8)):
+        file = raw / f"{prefix}-{half}-ubyte"
+        content, expected = file.read_bytes(), _MD5[kind][file.name]
         # It tells a damaged file, and protects nothing: machines under FIPS forbid it for the latter.
-        digest, expected = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest(), _MD5[kind][file.name]
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if digest != expected:
             raise DataError(
                 f"{file} is not {kind}'s file (md5 {digest}, expected {expected}): truncated or replaced; "
                 f"delete it to have it downloaded again"
             )
-    from mlxtend.data import loadlocal_mnist
-
-    pixels, labels = map(torch.from_numpy, loadlocal_mnist(*halves))
-    return ImageSet(pixels.view(-1, 1, 28, 28), labels.long(), f"{kind}, the original files")
+        parts.append(torch.from_numpy(np.frombuffer(content, np.uint8, offset=head).copy()))
+    return ImageSet(parts[0].view(-1, 1, 28, 28), parts[1].long(), f"{kind}, the original files")
 
 
 def _cifar10(split: str) -> ImageSet:
@@ -393,7 +392,7 @@ def transformed(
 
 def _edges(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """`transforms.edges`, looked up, or computed and kept: 60,000 images take some 10 s on one core, and every run asks."""
-    about = f"canny sigma=1 scikit-image {skimage.__version__} {tuple(images.shape)}"
+    about = f"canny sigma=1 scikit-image {version('scikit-image')} {tuple(images.shape)}"
     place = files.place("edges", about, images.contiguous().numpy().data)
     bits = files.kept(place, lambda: np.packbits(transforms.edges(images.float() / 255).numpy().astype(bool)).tobytes())
     found = np.unpackbits(np.frombuffer(bits, np.uint8), count=images.numel())
