@@ -14,7 +14,7 @@ import typer
 from lib import checkpoints, data, files, report
 from lib.report import claims, scorecard
 from lib.report.claims.marks import marks
-from lib.run import checking, cost, devices, material, processes
+from lib.run import checking, cost, devices, processes
 from lib.store import grid, records
 
 app = typer.Typer(
@@ -186,7 +186,7 @@ def cost_(
 @command("", "table-2", name="weights")
 def weights_(names: Names = None, scale: Scale = "laptop") -> None:
     """Keep the weights of narrow networks beside their records, of runs that were trained here: `run` does so by itself."""
-    kept = [run for run in _items(names, scale) if isinstance(run, grid.Run) and material.keep_weights(run)]
+    kept = [run for run in _items(names, scale) if isinstance(run, grid.Run) and checking.keep_weights(run)]
     for run in kept:
         typer.echo(run.key)
     typer.echo(f"{scale}: {len(kept)} written, the rest was kept, is not kept, or was not trained here")

@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 
 from lib import checkpoints, data, evaluation, files, geometry, theory, training, transforms
-from lib.run import devices, experiments, material, measurements, processes
+from lib.run import checking, devices, experiments, material, measurements, processes
 from lib.store import grid, records, results, weights
 from lib.store.grid import Measurement, Run
 
@@ -121,8 +121,8 @@ def test_a_run_from_the_pixels_to_its_records(monkeypatch):
 def test_a_run_whose_weights_are_kept_is_attacked_again_once_it_is_recorded(monkeypatch):
     monkeypatch.setattr(grid, "keeps_weights", lambda run: run.training == "pgd")
     asked = []
-    check = material.check_kept
-    monkeypatch.setattr(material, "check_kept", lambda run: (asked.append(records.missing(run)), check(run)))
+    check = checking.check_kept
+    monkeypatch.setattr(checking, "check_kept", lambda run: (asked.append(records.missing(run)), check(run)))
     processes.complete([STANDARD, PGD], "cpu")
     assert asked == [[]]  # everything was recorded by then, and nothing is lost by an error
     assert weights.digest(weights.load(PGD)) == records.read(PGD, "pgd")["weights"]
