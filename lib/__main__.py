@@ -285,7 +285,7 @@ def sensitivity_(
         return
     try:
         sensitivity.examine(
-            folder, change, out=out, margin=margin, where=device, say=typer.echo, **reading, minutes=minutes, eps=eps,
+            folder, change, out=out, margin=margin, device=device, say=typer.echo, **reading, minutes=minutes, eps=eps,
             seeds=seeds, model=model, widen_factor=widen_factor, fixed=fixed, steps=steps, batch_size=batch_size, lr=lr,
             attack_steps=attack_steps, jobs=jobs,
         )  # fmt: skip

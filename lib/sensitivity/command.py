@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lib import files
-from lib.run.devices import device
+from lib.run import devices
 from lib.sensitivity import changes, folder, plan, report, study, verdict
 from lib.store import records
 
@@ -67,7 +67,7 @@ def examine(
     colour: str = "auto",
     skip: bool = False,
     margin: float = verdict.MARGIN,
-    where: str = "auto",
+    device: str = "auto",
     say: Callable[[str], object] = print,
     **options: object,
 ) -> dict:
@@ -85,7 +85,7 @@ def examine(
         changes.parse(name)  # before anything is read
     if asked.model and ".py:" in asked.model:
         changes.load_function(asked.model, "--model")
-    on = device(where)
+    on = devices.device(device)
     place = _place(source, out)
     images = folder.load(source, size, colour=colour, skip=skip)
     chosen = changes.chosen(list(asked.changes), images.channels)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib import attacks, checkpoints, data, evaluation, files, geometry, training
-from lib.run.devices import device
+from lib.run import devices
 from lib.run.processes import WorkerDiedError, side_by_side
 from lib.sensitivity import changes as changes_
 from lib.sensitivity import plan as plan_
@@ -91,8 +91,8 @@ def one_a_class(labels: Tensor) -> list[int]:
 class Worker:
     """What a job needs: the plan, the images, and the folder that its records go to."""
 
-    def __init__(self, work: Path, where: str) -> None:
-        self.work, self.where = work, device(where)
+    def __init__(self, work: Path, device: str) -> None:
+        self.work, self.device = work, devices.device(device)
         self.plan = read_json(work / "plan.json")
         tensors, _ = checkpoints.load_tensors(work / "data.safetensors", "cpu")
         self.train_images, self.train_labels = tensors["train_images"], tensors["train_labels"]
@@ -102,16 +102,16 @@ class Worker:
     def changed(self, change: int, images: Tensor) -> Tensor:
         """Images after the change, float32 on the device; in slices, which bound the memory of its float64."""
         parts = [self.changes[change](part.float() / 255) for part in images.split(1000)]
-        return torch.cat(parts).float().to(self.where)
+        return torch.cat(parts).float().to(self.device)
 
     def test(self, change: int, size: int) -> tuple[Tensor, Tensor]:
         """A class-balanced part of the test set, the same images for every change, after the change."""
         chosen = data.balanced(self.test_labels, size)
-        return self.changed(change, self.test_images[chosen]), self.test_labels[chosen].to(self.where)
+        return self.changed(change, self.test_images[chosen]), self.test_labels[chosen].to(self.device)
 
     def generator(self) -> torch.Generator:
         """Every attack begins with the same starts."""
-        return torch.Generator(self.where).manual_seed(0)
+        return torch.Generator(self.device).manual_seed(0)
 
     def job(self, change: int, seed: int) -> None:
         """Everything of one change and seed that is not recorded yet."""
@@ -128,13 +128,13 @@ class Worker:
     def train(self, change: int, seed: int, half: bool, x: Tensor) -> None:
         """Train, attack the test images and record; a training that fails is recorded as failed."""
         plan, target = self.plan, self.work / training_name(change, seed, half)
-        model = plan_.build(plan, seed).to(self.where)
+        model = plan_.build(plan, seed).to(self.device)
         steps = max(1, plan["training"]["steps"] // (2 if half else 1))
         checkpoint = target.with_suffix(".checkpoint.safetensors")
         record = {"change": plan["changes"][change]["name"], "seed": seed, "half": half, "steps": steps}
         try:
             done = training.train(
-                model, x, self.train_labels.to(self.where), **{**plan["training"], "steps": steps}, seed=seed,
+                model, x, self.train_labels.to(self.device), **{**plan["training"], "steps": steps}, seed=seed,
                 attack=plan["attack"], checkpoint=checkpoint, every=15.0, description=target.stem,
             )  # fmt: skip
         except training.TrainingFailedError as failure:
@@ -163,7 +163,7 @@ class Worker:
             return None
         model = plan_.build(self.plan, 0)
         model.load_state_dict(checkpoints.load_tensors(self.weights(change, 0), "cpu")[0])
-        return model.to(self.where).eval()
+        return model.to(self.device).eval()
 
     def strong(self, change: int) -> dict:
         """The stronger attacks, the checks for a hidden gradient, robust accuracy against eps, and adversarial images."""
@@ -285,10 +285,10 @@ def clear(work: Path, plan: dict) -> None:
 _WORKERS: dict[str, Worker] = {}
 
 
-def _job(work: str, where: str, task: tuple[str, int, int]) -> None:
+def _job(work: str, device: str, task: tuple[str, int, int]) -> None:
     if work not in _WORKERS:
         _WORKERS.clear()
-        _WORKERS[work] = Worker(Path(work), where)
+        _WORKERS[work] = Worker(Path(work), device)
     worker, (kind, change, seed) = _WORKERS[work], task
     if kind == "train":
         worker.job(change, seed)
@@ -296,7 +296,7 @@ def _job(work: str, where: str, task: tuple[str, int, int]) -> None:
         write_json(target, worker.fixed(change))
 
 
-def run(work: Path, where: str = "auto") -> None:
+def run(work: Path, device: str = "auto") -> None:
     """Compute what the study in `work` lacks, with a bar that tells the time left.
 
     Raises what a job raises, and WorkerDiedError where a process ended without a word. What was recorded is kept.
@@ -317,17 +317,17 @@ def run(work: Path, where: str = "auto") -> None:
 
         for stage in stages:
             if missing(work, plan):
-                _in_parallel(work, where, stage, plan["jobs"], look)
+                _in_parallel(work, device, stage, plan["jobs"], look)
 
 
-def _in_parallel(work: Path, where: str, tasks: list[tuple[str, int, int]], jobs: int, look: Callable[[], None]) -> None:
+def _in_parallel(work: Path, device: str, tasks: list[tuple[str, int, int]], jobs: int, look: Callable[[], None]) -> None:
     if jobs == 1:
         for task in tasks:
-            _job(str(work), where, task)
+            _job(str(work), device, task)
             look()
         return
     threads = max(1, torch.get_num_threads() // jobs)
-    with side_by_side(_job, [(str(work), where, task) for task in tasks], jobs, where, threads) as futures:
+    with side_by_side(_job, [(str(work), device, task) for task in tasks], jobs, device, threads) as futures:
         waiting = set(futures)
         while waiting:
             finished, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
