@@ -26,13 +26,15 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for subprocesses
 
 @pytest.hookimpl(optionalhook=True)  # where there is no pytest-xdist, there is nobody to call it
 def pytest_xdist_make_scheduler(config, log):
-    """Each test goes to whichever process is free, but the tests of the book to one of them: it is built once."""
+    """Each test goes to whichever process is free, but those of the book, or of another page, to one: it is built once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
-            return "book" if file.endswith(("test_book.py", "test_browser.py")) else nodeid
+            if file.endswith(("test_book.py", "test_browser.py")):
+                return "book"
+            return file if file.endswith("test_payloads.py") else nodeid
 
     return Scheduling(config, log)
 
