@@ -30,6 +30,7 @@ from lib.store import schema
 from lib.store.records import RecordError, pack
 
 PICTURES = 6  # of each change, in the report
+STARTS, STEPS, QUERIES = 5, 100, 1000  # of the strongest attacks where AutoAttack is none of them
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -200,13 +201,13 @@ class Worker:
         survives = partial(evaluation.survives, model, x, y, eps=eps, batch_size=len(x))
         if self.plan["strong"]["autoattack"]:
             return survives(partial(attacks.autoattack, model, eps=eps, seed=0)), "AutoAttack"
-        keywords = {"eps": eps, "step_size": eps / 10, "num_steps": 100, "early_stop": True, "restarts": 5}
+        keywords = {"eps": eps, "step_size": eps / 10, "num_steps": STEPS, "early_stop": True, "restarts": STARTS}
         pgd = partial(attacks.pgd, model, **keywords, generator=self.generator())
+        name = f"PGD with {STARTS} starts of {STEPS} steps"
         if len(self.plan["classes"]) >= 4:
-            return survives(pgd), "PGD with 5 starts of 100 steps (AutoAttack needs more minutes)"
-        square = partial(attacks.square, model, eps=eps, queries=1000, generator=self.generator())
-        held = survives(pgd) & survives(square)
-        return held, "PGD with 5 starts of 100 steps, and Square (AutoAttack needs 4 classes)"
+            return survives(pgd), f"{name} (AutoAttack needs more minutes)"
+        square = partial(attacks.square, model, eps=eps, queries=QUERIES, generator=self.generator())
+        return survives(pgd) & survives(square), f"{name}, and Square (AutoAttack needs 4 classes)"
 
     def _examples(self, model: nn.Module, x: Tensor, y: Tensor) -> list[dict]:
         """Some images before and after the attack, and what the network says of them."""
