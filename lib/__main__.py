@@ -11,9 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lib import checkpoints, data, files, report
-from lib.report import claims, scorecard
-from lib.report.claims.marks import marks
+from lib import checkpoints, data, files
 from lib.run import checking, cost, devices, processes
 from lib.store import grid, records
 
@@ -152,6 +150,9 @@ def _recorded_of_other_sets(scale: str) -> dict[str, int]:
 
 def _summary(scale: str) -> str:
     """The scorecard's totals."""
+    from lib.report import claims, scorecard  # half a second of imports, for what is said of the whole grid
+    from lib.report.claims.marks import marks
+
     verdicts = claims.verdicts("", claims.recorded(scale))
     return scorecard.summary(scorecard.like_with_like(scale), scorecard.numbers(scale), marks(scale), verdicts)
 
@@ -206,6 +207,8 @@ def picture_(
 
 def _state() -> str:
     """What README says of the records there are: the book's totals, and what the paper's own settings give."""
+    from lib import report
+
     page = report.page()
     own = [page.make(name) for name in ("answer-own", "own-settings-attacked")]
     return "\n\n".join([_summary("auto"), *own])
