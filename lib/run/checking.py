@@ -116,8 +116,7 @@ def code_of(item: Item, name: str) -> list[Callable]:
         return [measurements.measured]
     resolved = grid.evaluation_settings(item, name)
     taken = evaluations.kind_of(resolved)
-    survives = {"against", "changes"} & {*resolved}
-    found = [taken, evaluation.survives if survives else evaluation.evaluate]
+    found = [taken, evaluation.survives if "against" in resolved else evaluation.evaluate]
     found += [attacks.autoattack] * ("autoattack" in resolved) + [attacks.pgd] * ("threat_model" in resolved)
     return found + [certified.margins] * ("certificate" in resolved) + [attacks.square] * ("ramp" in resolved)
 
