@@ -177,7 +177,7 @@ def _configure(app: Sphinx, config) -> None:
     }
 
 
-def mended(buttons: list[dict], pagename: str) -> list[dict]:
+def page_buttons(buttons: list[dict], pagename: str) -> list[dict]:
     """The theme's buttons, as they lead to the repository.
 
     Notebooks lie at its top; the book's folder only links to them, and a host of repositories does not follow the link. What is
@@ -191,14 +191,14 @@ def mended(buttons: list[dict], pagename: str) -> list[dict]:
         if "url" in button:
             button["url"] = button["url"].replace("/book/notebooks/", "/notebooks/")
         if "buttons" in button:
-            button["buttons"] = mended(button["buttons"], pagename)
+            button["buttons"] = page_buttons(button["buttons"], pagename)
         kept.append(button)
     return kept
 
 
-def _mend(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
+def _adjust_page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
     if "header_buttons" in context:
-        context["header_buttons"] = mended(context["header_buttons"], pagename)
+        context["header_buttons"] = page_buttons(context["header_buttons"], pagename)
     if "body" in context:  # its children are entries of a bibliography, not of a list
         context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     # Jupyter Book loads Thebe, which runs cells on a server, on every page, and twice; the second time is an error.
@@ -229,6 +229,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-resolved", _lead_to_records)
     app.connect("doctree-resolved", _reading_time)
     paper_numbers.setup(app)
-    app.connect("html-page-context", _mend, priority=900)
+    app.connect("html-page-context", _adjust_page, priority=900)
     app.connect("build-finished", _finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
