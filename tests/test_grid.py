@@ -352,7 +352,9 @@ def test_settings_can_be_changed_without_consequence():
 def test_settings_are_plain_json_and_name_what_exists(items):
     for item in items:
         settings = grid.settings(item)
-        assert json.loads(json.dumps(settings, allow_nan=False)) == settings
+        for name in grid.records(item):
+            resolved = grid.record_settings(item, name)
+            assert json.loads(json.dumps(resolved, allow_nan=False)) == resolved
         assert settings["data"]["source"] in (*data.DATASETS, *grid.spaces())
         if isinstance(item, Run):
             assert settings["model"]["name"] in models.BUILDERS

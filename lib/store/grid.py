@@ -124,6 +124,11 @@ def all_runs(scale: str, *, cifar10: str | None = None, stretches: bool = False)
     return list(found.values())
 
 
+def every(scale: str) -> list[Item]:
+    """`all_runs` of every CIFAR10 set there is, with the stretches; each item once."""
+    return list(dict.fromkeys(item for name in CIFAR10_SETS for item in all_runs(scale, cifar10=name, stretches=True)))
+
+
 def exhibits_of(item: Item) -> list[str]:
     """The exhibits that show `item`."""
     stand_in = item.dataset if item.dataset in CIFAR10_SETS else CIFAR10_SETS[0]

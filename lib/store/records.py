@@ -167,7 +167,7 @@ def _checked(record: dict, item: Item, name: str) -> dict:
     schema.check(record)
     if (record["key"], record["scale"], record["evaluation"]) != (item.key, item.scale, name):
         raise ValueError(f"it is the record {record['evaluation']} of {record['scale']}: {record['key']}")
-    if name in ("training", "measured") or record["settings"] != _plain(grid.record_settings(item, name)):
+    if name in ("training", "measured") or record["settings"] != grid.record_settings(item, name):
         return record
     asked = grid.metrics(name).values()
     if eps := record["settings"]["evaluation"].get("eps"):
@@ -201,7 +201,7 @@ def read(item: Item, name: str) -> dict:
 
 
 def _is_current(record: dict, item: Item, name: str) -> bool:
-    same_settings = record["settings"] == _plain(grid.record_settings(item, name))
+    same_settings = record["settings"] == grid.record_settings(item, name)
     return record["numerics"] == grid.numerics(item) and same_settings and _is_of_these_weights(record, item, name)
 
 
@@ -217,10 +217,6 @@ def _is_of_these_weights(record: dict, item: Item, name: str) -> bool:
     except FileNotFoundError:
         return True
     return digest is None or record.get("weights") == digest
-
-
-def _plain(settings: dict) -> dict:
-    return json.loads(json.dumps(settings))
 
 
 def status(item: Item, name: str) -> str:

@@ -69,9 +69,7 @@ def frame(items: list[Item], shown_by: str | None = None) -> pd.DataFrame:
 
 def load(scale: str) -> pd.DataFrame:
     """Everything recorded at `scale` that the grid asks for, as `frame` gives it; for every CIFAR10 set there is."""
-    grid.check_scale(scale)
-    items = {item.key: item for name in grid.CIFAR10_SETS for item in grid.all_runs(scale, cifar10=name, stretches=True)}
-    return frame(list(items.values()))
+    return frame(grid.every(scale))
 
 
 def spreads(scale: str) -> intervals.Spreads:
@@ -87,11 +85,10 @@ def spreads(scale: str) -> intervals.Spreads:
 @cache
 def _of_several_seeds(scale: str) -> list[Run]:
     groups: dict[Run, list[Run]] = {}
-    for cifar10 in grid.CIFAR10_SETS:
-        for item in grid.all_runs(scale, cifar10=cifar10, stretches=True):
-            if isinstance(item, Run) and item.recipe == "default":
-                groups.setdefault(replace(item, seed=0), []).append(item)
-    return list(dict.fromkeys(run for group in groups.values() if len(group) > 1 for run in group))
+    for item in grid.every(scale):
+        if isinstance(item, Run) and item.recipe == "default":
+            groups.setdefault(replace(item, seed=0), []).append(item)
+    return [run for group in groups.values() if len(group) > 1 for run in group]
 
 
 def _states(scale: str) -> tuple:
