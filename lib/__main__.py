@@ -11,10 +11,8 @@ from typing import Annotated
 
 import typer
 
-from lib import checkpoints, data, files, report
-from lib.report import claims, scorecard
-from lib.report.claims.marks import marks
-from lib.run import checking, cost, devices, material, processes
+from lib import checkpoints, data, files
+from lib.run import checking, cost, devices, processes
 from lib.store import grid, records
 
 app = typer.Typer(
@@ -152,6 +150,9 @@ def _recorded_of_other_sets(scale: str) -> dict[str, int]:
 
 def _summary(scale: str) -> str:
     """The scorecard's totals."""
+    from lib.report import claims, scorecard  # half a second of imports, for what is said of the whole grid
+    from lib.report.claims.marks import marks
+
     verdicts = claims.verdicts("", claims.recorded(scale))
     return scorecard.summary(scorecard.like_with_like(scale), scorecard.numbers(scale), marks(scale), verdicts)
 
@@ -186,7 +187,7 @@ def cost_(
 @command("", "table-2", name="weights")
 def weights_(names: Names = None, scale: Scale = "laptop") -> None:
     """Keep the weights of narrow networks beside their records, of runs that were trained here: `run` does so by itself."""
-    kept = [run for run in _items(names, scale) if isinstance(run, grid.Run) and material.keep_weights(run)]
+    kept = [run for run in _items(names, scale) if isinstance(run, grid.Run) and checking.keep_weights(run)]
     for run in kept:
         typer.echo(run.key)
     typer.echo(f"{scale}: {len(kept)} written, the rest was kept, is not kept, or was not trained here")
@@ -206,6 +207,8 @@ def picture_(
 
 def _state() -> str:
     """What README says of the records there are: the book's totals, and what the paper's own settings give."""
+    from lib import report
+
     page = report.page()
     own = [page.make(name) for name in ("answer-own", "own-settings-attacked")]
     return "\n\n".join([_summary("auto"), *own])
@@ -285,7 +288,7 @@ def sensitivity_(
         return
     try:
         sensitivity.examine(
-            folder, change, out=out, margin=margin, where=device, say=typer.echo, **reading, minutes=minutes, eps=eps,
+            folder, change, out=out, margin=margin, device=device, say=typer.echo, **reading, minutes=minutes, eps=eps,
             seeds=seeds, model=model, widen_factor=widen_factor, fixed=fixed, steps=steps, batch_size=batch_size, lr=lr,
             attack_steps=attack_steps, jobs=jobs,
         )  # fmt: skip

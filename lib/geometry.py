@@ -42,19 +42,22 @@ def inter_class_distance(x: Float[Tensor, "n ..."], y: Int[Tensor, " n"], neares
 
     Raises ValueError with fewer than two classes.
     """
-    checks.images(x, None, shape="N×…")
-    checks.labels(y, x)
-    classes = y.unique()
-    if len(classes) < 2:
-        raise ValueError(f"an inter-class distance needs at least two classes, given {len(classes)}")
-    flat = x.flatten(1)
-    distances = []
+    classes, flat, distances = _classes(x, y), x.flatten(1), []
     for label in classes:
         inside, outside = flat[y == label], flat[y != label]
         k = max(1, int(nearest * len(outside)))
         means = torch.cat([torch.cdist(rows, outside).topk(k, largest=False).values.mean(1) for rows in inside.split(256)])
         distances.append(means.topk(max(1, int(smallest * len(means))), largest=False).values.mean())
     return float(torch.stack(distances).mean())
+
+
+def _classes(x: Tensor, y: Tensor) -> Tensor:
+    checks.images(x, None, shape="N×…")
+    checks.labels(y, x)
+    classes = y.unique()
+    if len(classes) < 2:
+        raise ValueError(f"a distance between classes needs at least two classes, given {len(classes)}")
+    return classes
 
 
 def pairwise_distances(x: Float[Tensor, "n ..."]) -> Float[Tensor, " pairs"]:
@@ -70,12 +73,7 @@ def linf_distances(x: Float[Tensor, "n ..."], y: Int[Tensor, " n"]) -> Float[Ten
 
     Raises ValueError with fewer than two classes.
     """
-    checks.images(x, None, shape="N×…")
-    checks.labels(y, x)
-    classes = y.unique()
-    if len(classes) < 2:
-        raise ValueError(f"distances between classes need at least two of them, given {len(classes)}")
-    flat = x.flatten(1)
+    classes, flat = _classes(x, y), x.flatten(1)
     # Each pair once: of the class with the smaller label to those with larger ones.
     return torch.cat([torch.cdist(flat[y == label], flat[y > label], p=math.inf).flatten() for label in classes[:-1]])
 

@@ -5,7 +5,7 @@ Example 1 is about ℓ∞ budgets, ‖δ‖∞ < eps; Theorem 2.1 and Example 2 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -14,6 +14,7 @@ from scipy.special import betaincinv
 from scipy.stats import norm
 
 SPACES = ("cube", "ball")
+DIRECTIONS = ("axis", "diagonal")  # of a half-space's normal
 # The steps of a chain of inequalities, from the strongest bound to the weakest.
 FORMS = ("first", "middle", "last")
 PAPER_CONSTANT = (2 - math.sqrt(3)) / 3  # C of δ(ε) ≥ C·ε² in (2) and Appendix A.2
@@ -33,14 +34,9 @@ def _check_budget(eps: float, *, positive: bool = False) -> None:
         raise ValueError(f"eps must be from {'above ' * positive}0 to 1/2 in Example 1, given {eps!r}")
 
 
-def _check_form(form: str) -> None:
-    if form not in FORMS:
-        raise ValueError(f"unknown form {form!r}; allowed: {', '.join(FORMS)}")
-
-
-def _check_space(space: str) -> None:
-    if space not in SPACES:
-        raise ValueError(f"unknown space {space!r}; allowed: {', '.join(SPACES)}")
+def _check_name(kind: str, given: str, allowed: Sequence[str]) -> None:
+    if given not in allowed:
+        raise ValueError(f"unknown {kind} {given!r}; allowed: {', '.join(allowed)}")
 
 
 def _check_mass(mass: float) -> None:
@@ -104,21 +100,19 @@ def diagonal_robust_error_normal(d: int, eps: float) -> float:
     return float(1 - 2 * norm.sf(eps * math.sqrt(12 * d)))
 
 
-def diagonal_bound(d: int, eps: float) -> float:
-    """RR* ≥ 1 - 1/(4dε²) (Example 1, Proposition A.1), by Chebyshev with V[xᵢ] ≤ 1/4.
+def diagonal_bound(d: int, eps: float, variance: float = 1 / 4) -> float:
+    """RR* ≥ 1 - 1/(4dε²) (Example 1, Proposition A.1), by Chebyshev with V[xᵢ] ≤ 1/4, or another `variance` of a coordinate.
 
     ValueError for d < 1 or eps outside (0, 1/2].
     """
     _check_dimension(d)
     _check_budget(eps, positive=True)
-    return 1 - 1 / (4 * d * eps**2)
+    return 1 - 1 / (1 / variance * d * eps**2)
 
 
 def diagonal_bound_sharp(d: int, eps: float) -> float:
     """RR* ≥ 1 - 1/(12dε²): the same argument with the variance that U[0, 1] has, 1/12. ValueError as `diagonal_bound`."""
-    _check_dimension(d)
-    _check_budget(eps, positive=True)
-    return 1 - 1 / (12 * d * eps**2)
+    return diagonal_bound(d, eps, 1 / 12)
 
 
 def diagonal_bound_in_cube(d: int, eps: float) -> float:
@@ -200,7 +194,7 @@ def cube_concentration(eps: float, mass: float = 0.5, *, form: str = "first") ->
     """
     _check_radius(eps)
     _check_mass(mass)
-    _check_form(form)
+    _check_name("form", form, FORMS)
     if form == "last":
         return -math.expm1(-math.pi * eps**2)
     return float(norm.cdf(math.sqrt(2 * math.pi) * eps + (norm.ppf(mass) if form == "first" else 0.0)))
@@ -230,7 +224,7 @@ def ball_concentration(
     _check_radius(eps, 2)
     _check_dimension(d)
     _check_mass(mass)
-    _check_form(form)
+    _check_name("form", form, FORMS)
     if not 0 < constant <= BEST_CONSTANT:
         raise ValueError(f"C must be > 0 and at most 1/8, where δ(ε) ≥ C·ε² holds, given {constant!r}")
     if form == "first":
@@ -240,14 +234,11 @@ def ball_concentration(
     return 1 - outside / mass
 
 
-def _vulnerable_fraction(complement: float, classes: int) -> float:
+def _vulnerable_fraction(bound: Callable[..., float], classes: int, **given: float | str) -> float:
     """Each class has mass 1/k; what is farther than ε from its complement A is at most 1 - P(A_ε), once a class."""
-    return 1 - classes * (1 - complement)
-
-
-def _check_classes(classes: int) -> None:
     if classes < 2:
         raise ValueError(f"Example 2 needs at least 2 classes, given {classes!r}")
+    return 1 - classes * (1 - bound(mass=1 - 1 / classes, **given))
 
 
 def cube_vulnerable_fraction(eps: float, *, classes: int = 10, form: str = "first") -> float:
@@ -256,16 +247,14 @@ def cube_vulnerable_fraction(eps: float, *, classes: int = 10, form: str = "firs
     x is uniform, the `classes` have equal mass, the classifier is perfect. Theorem 2.1 is applied to the complement of each
     class, of mass 1 - 1/classes. ValueError as `cube_concentration`, and for fewer than 2 classes.
     """
-    _check_classes(classes)
-    return _vulnerable_fraction(cube_concentration(eps, 1 - 1 / classes, form=form), classes)
+    return _vulnerable_fraction(cube_concentration, classes, eps=eps, form=form)
 
 
 def ball_vulnerable_fraction(
     eps: float, d: int, *, classes: int = 10, form: str = "first", constant: float = PAPER_CONSTANT
 ) -> float:
     """As `cube_vulnerable_fraction`, for the unit d-ball (Example 2). ValueError as `ball_concentration`."""
-    _check_classes(classes)
-    return _vulnerable_fraction(ball_concentration(eps, d, 1 - 1 / classes, form=form, constant=constant), classes)
+    return _vulnerable_fraction(ball_concentration, classes, eps=eps, d=d, form=form, constant=constant)
 
 
 # --- simulation ---------------------------------------------------------------------------------------------------------
@@ -273,7 +262,7 @@ def ball_vulnerable_fraction(
 
 def sample(space: str, n: int, d: int, generator: np.random.Generator) -> Float[np.ndarray, "n d"]:
     """n points, uniform on the unit `cube` or the Euclidean unit `ball`. ValueError for another space or d < 1."""
-    _check_space(space)
+    _check_name("space", space, SPACES)
     _check_dimension(d)
     if space == "cube":
         return generator.random((n, d))
@@ -314,20 +303,16 @@ def simulate_example_1(d: int, eps: Iterable[float], samples: int, generator: np
     return rows
 
 
-DIRECTIONS = ("axis", "diagonal")
-
-
 def half_space(space: str, direction: str, d: int, mass: float) -> tuple[Float[np.ndarray, " d"], float]:
     """(unit normal a, threshold b) of the half-space {aᵀx ≤ b} that holds the share `mass` of the space.
 
     The normal points along the first `axis` or the `diagonal`; in the ball all directions are one. ValueError for another
     direction or space, d < 1 or `mass` outside [1/2, 1].
     """
-    _check_space(space)
+    _check_name("space", space, SPACES)
     _check_dimension(d)
     _check_mass(mass)
-    if direction not in DIRECTIONS:
-        raise ValueError(f"unknown direction {direction!r}; allowed: {', '.join(DIRECTIONS)}")
+    _check_name("direction", direction, DIRECTIONS)
     normal = np.eye(d)[0] if direction == "axis" else np.full(d, 1 / math.sqrt(d))
     if space == "ball":  # (1 + x₁)/2 has a beta distribution
         return normal, float(2 * betaincinv((d + 1) / 2, (d + 1) / 2, mass) - 1)
@@ -345,7 +330,7 @@ def half_space_distance(
     Not the distance to the hyperplane: in the cube the nearest point of the plane may lie outside. `normal` has length 1 and
     entries ≥ 0. ValueError for another space.
     """
-    _check_space(space)
+    _check_name("space", space, SPACES)
     if space == "ball":  # straight down to the plane is a way inside the ball, for the plane is not below the centre
         return np.maximum(x @ normal - threshold, 0)
     # The nearest point is max(x - λ·normal, 0) for the smallest λ ≥ 0 that brings it into the half-space: what is left to go

@@ -26,13 +26,15 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for subprocesses
 
 @pytest.hookimpl(optionalhook=True)  # where there is no pytest-xdist, there is nobody to call it
 def pytest_xdist_make_scheduler(config, log):
-    """Each test goes to whichever process is free, but the tests of the book to one of them: it is built once."""
+    """Each test goes to whichever process is free, but those of the book, or of another page, to one: it is built once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
-            return "book" if file.endswith(("test_book.py", "test_browser.py")) else nodeid
+            if file.endswith(("test_book.py", "test_browser.py")):
+                return "book"
+            return file if file.endswith("test_payloads.py") else nodeid
 
     return Scheduling(config, log)
 
@@ -62,15 +64,20 @@ def smoke_store(monkeypatch, isolated, tmp_path_factory) -> None:
     monkeypatch.setenv("CHECKPOINT_DIR", str(store / "checkpoints"))
 
 
-@pytest.fixture
-def committed_records(monkeypatch, isolated, tmp_path) -> None:
-    """The store holds the repository's records of scales laptop and paper, and of studies; not a reader's own, at smoke."""
-    store = tmp_path / "committed"
-    store.mkdir()
+@pytest.fixture(scope="session")
+def _committed(tmp_path_factory) -> Path:
+    """In one place for all tests of a process, so that it parses each record once."""
+    store = tmp_path_factory.mktemp("committed")
     for part in ("laptop", "paper", "sensitivity"):
         if (ROOT / "results" / part).exists():
             (store / part).symlink_to(ROOT / "results" / part)
-    monkeypatch.setenv("RESULTS_DIR", str(store))
+    return store
+
+
+@pytest.fixture
+def committed_records(monkeypatch, isolated, _committed) -> None:
+    """The store holds the repository's records of scales laptop and paper, and of studies; not a reader's own, at smoke."""
+    monkeypatch.setenv("RESULTS_DIR", str(_committed))
 
 
 def _folder_of_real_data() -> Path | None:

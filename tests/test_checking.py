@@ -89,10 +89,10 @@ def test_images_that_differ_are_counted_and_judged_as_the_kept_weights_are(kept)
 
 def test_rounding_tips_as_many_images_one_way_as_the_other():
     recorded = torch.arange(100) < 50
-    both = material.Compared.of(recorded, recorded.roll(15))
-    assert both == material.Compared(100, 50.0, 50.0, 15, 15)
+    both = checking.Compared.of(recorded, recorded.roll(15))
+    assert both == checking.Compared(100, 50.0, 50.0, 15, 15)
     assert both.by_rounding
-    assert not material.Compared.of(recorded, torch.arange(100) < 65).by_rounding
+    assert not checking.Compared.of(recorded, torch.arange(100) < 65).by_rounding
 
 
 def test_how_many_images_follows_from_how_long_the_record_took(kept):

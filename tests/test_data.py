@@ -342,7 +342,7 @@ def test_cifar10_jpeg_of_its_layout(folder, kind):
 
 def test_an_archive_of_jpegs_is_decoded_once_and_kept(folder, monkeypatch):
     opened, files = [], data._jpeg_files
-    monkeypatch.setattr(data, "_jpeg_files", lambda split: opened.append(split) or files(split))
+    monkeypatch.setattr(data, "_jpeg_files", lambda split, archive: opened.append(split) or files(split, archive))
     archive = folder / "cifar10-jpeg.tar.gz"
     _archive(archive, _files("test", 10, 1000))
     first = data.load("cifar10-jpeg", "test")
@@ -566,7 +566,9 @@ def test_an_archive_may_be_packed_in_other_ways(folder, prefix):
     files = {f"{prefix}{name}": content for name, content in _files("test", 10, 2).items()}
     files |= {name.replace("/0", "/._0"): b"of macOS" for name in files}
     _archive(folder / "cifar10-jpeg.tar.gz", files, mode="w")
-    assert dict(data._jpeg_files("test")) == {name.removeprefix("test/"): c for name, c in _files("test", 10, 2).items()}
+    assert dict(data._jpeg_files("test", data._jpeg_archive())) == {
+        name.removeprefix("test/"): c for name, c in _files("test", 10, 2).items()
+    }
 
 
 def _png(size: int = 32) -> bytes:

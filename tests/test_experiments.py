@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 
 from lib import checkpoints, data, evaluation, files, geometry, theory, training, transforms
-from lib.run import devices, experiments, material, measurements, processes
+from lib.run import checking, devices, experiments, material, measurements, processes
 from lib.store import grid, records, results, weights
 from lib.store.grid import Measurement, Run
 
@@ -50,6 +50,12 @@ def forbid_training(patch) -> None:
         raise AssertionError("trained again")
 
     patch.setattr(training, "train", train)
+
+
+def collected(read, exhibit: str, scale: str = "auto"):
+    """What a page reads: computed before where a scale is named."""
+    experiments.compute(exhibit, scale, device="cpu")
+    return read(exhibit, scale)
 
 
 def of_the_result(run: Run) -> list:
@@ -115,8 +121,8 @@ def test_a_run_from_the_pixels_to_its_records(monkeypatch):
 def test_a_run_whose_weights_are_kept_is_attacked_again_once_it_is_recorded(monkeypatch):
     monkeypatch.setattr(grid, "keeps_weights", lambda run: run.training == "pgd")
     asked = []
-    check = material.check_kept
-    monkeypatch.setattr(material, "check_kept", lambda run: (asked.append(records.missing(run)), check(run)))
+    check = checking.check_kept
+    monkeypatch.setattr(checking, "check_kept", lambda run: (asked.append(records.missing(run)), check(run)))
     processes.complete([STANDARD, PGD], "cpu")
     assert asked == [[]]  # everything was recorded by then, and nothing is lost by an error
     assert weights.digest(weights.load(PGD)) == records.read(PGD, "pgd")["weights"]
@@ -490,7 +496,7 @@ def test_a_simulation_is_recorded_and_repeats(monkeypatch, tmp_path, exhibit):
     [("figure-6", 2 * 2 * 2 * 2), ("figure-6-boundaries", 4 * 36), ("linear-margin", 3)],
 )
 def test_classes_to_be_separated_leave_a_table(exhibit, rows):
-    found = experiments.collect_tables(exhibit, "smoke")
+    found = collected(results.tables, exhibit, "smoke")
     assert len(found) == rows
     assert set(found["source"]) == {"simulated"}
     assert found.drop(columns=["model"]).notna().all(axis=None)
@@ -512,7 +518,7 @@ def test_what_a_simulation_records_is_what_the_theory_counts():
     processes.complete([item], "cpu")
     rows = [theory.simulate_example_1(d, [8 / 255, 0.1, 0.3], 500, np.random.default_rng([0, d])) for d in (2, 3)]
     assert records.read(item, "measured")["table"] == rows[0] + rows[1]
-    found = experiments.collect_tables("theorem-2.1", "smoke")
+    found = collected(results.tables, "theorem-2.1", "smoke")
     cube = found[found["dataset"] == "cube"]
     assert len(cube) == 2 * 2 * 2 * 6  # dimensions, directions, masses, budgets
     generator = np.random.default_rng([0, 3, 2])  # the third of the four half-spaces in dimension 3
@@ -591,32 +597,32 @@ def test_a_rescaled_run_sees_the_rescaled_images(monkeypatch):
 
 
 @pytest.mark.usefixtures("tiny")
-def test_collect_computes_at_a_scale_by_name_and_reads_for_auto(monkeypatch):
+def test_a_page_computes_at_a_scale_by_name_and_reads_for_auto(monkeypatch):
     exhibit = grid.spec()["exhibits"]["footprints"]["scales"]
     monkeypatch.setitem(exhibit, "smoke", {"widen_factor": 0.125, "transform": ["smooth-3"], "training": ["standard"]})
     with monkeypatch.context() as patch:
         forbid_training(patch)
-        assert len(experiments.collect("footprints", device="cpu")) == 0
-    computed = experiments.collect("footprints", "smoke", device="cpu")
+        assert len(collected(results.select, "footprints")) == 0
+    computed = collected(results.select, "footprints", "smoke")
     assert set(computed["metric"]) == {"clean_accuracy"}
     assert (computed.attrs["scale"], computed.attrs["expected"], computed.attrs["complete"]) == ("smoke", 1, 1)
     forbid_training(monkeypatch)
-    assert experiments.collect("footprints", device="cpu").equals(computed)
+    assert collected(results.select, "footprints").equals(computed)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_collect_leaves_a_stretch_to_be_asked_for_by_name(monkeypatch):
+def test_a_page_leaves_a_stretch_to_be_asked_for_by_name(monkeypatch):
     exhibit = grid.spec()["exhibits"]["footprints"]["scales"]
     axes = {"widen_factor": 0.125, "transform": ["smooth-3"], "stretch": {"training": ["pgd"]}}
     monkeypatch.setitem(exhibit, "smoke", axes)
-    found = experiments.collect("footprints", "smoke", device="cpu")
+    found = collected(results.select, "footprints", "smoke")
     assert set(found["training"]) == {"standard"}
     assert (found.attrs["expected"], found.attrs["complete"]) == (2, 1)
     assert "lib run footprints --scale smoke" in found.attrs["command"]
 
 
 @pytest.mark.usefixtures("tiny")
-def test_collect_trains_nothing_again_for_what_another_exhibit_shows(monkeypatch):
+def test_a_page_trains_nothing_again_for_what_another_exhibit_shows(monkeypatch):
     exhibit = grid.spec()["exhibits"]["table-2"]["scales"]
     monkeypatch.setitem(exhibit, "smoke", {"widen_factor": 0.125, "transform": ["binarize"], "training": ["pgd"]})
     processes.complete([WITH_WORST_CASE], "cpu")
@@ -624,13 +630,13 @@ def test_collect_trains_nothing_again_for_what_another_exhibit_shows(monkeypatch
     (material.checkpoint_folder(WITH_WORST_CASE) / "weights.safetensors").unlink()
     with monkeypatch.context() as patch:
         forbid_training(patch)
-        assert experiments.collect("table-2", "smoke", device="cpu").attrs["complete"] == 1
-    found = experiments.collect("worst-case-mnist", "smoke", device="cpu")
+        assert collected(results.select, "table-2", "smoke").attrs["complete"] == 1
+    found = collected(results.select, "worst-case-mnist", "smoke")
     assert "robust_accuracy_worst_case" in set(found["metric"])
 
 
-def test_collect_histograms():
-    found = experiments.collect_histograms("figure-1a", "smoke")
+def test_a_page_has_histograms():
+    found = collected(results.histograms, "figure-1a", "smoke")
     assert len(found) == 5 * 64
     assert found.groupby("transform")["count"].sum().unique().tolist() == [200 * 28 * 28]
 

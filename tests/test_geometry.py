@@ -122,7 +122,7 @@ def test_linf_distances_are_the_definition():
 
 
 def test_linf_distances_need_two_classes():
-    with pytest.raises(ValueError, match="need at least two of them, given 1"):
+    with pytest.raises(ValueError, match="at least two classes, given 1"):
         geometry.linf_distances(torch.rand(5, 1, 2, 2), torch.ones(5, dtype=torch.long))
 
 

@@ -61,6 +61,22 @@ def test_an_exhibit_expands_to_all_combinations(exhibit, paper, laptop, smoke):
         assert {item.scale for item in listed} == {scale}
 
 
+@pytest.mark.parametrize("block", [{"transfrom": ["edges"]}, {"stretch": {"seeds": [1]}}])
+def test_a_misspelt_axis_of_an_exhibit_is_named(monkeypatch, block):
+    for name, value in block.items():
+        monkeypatch.setitem(grid.spec()["exhibits"]["table-2"], name, value)
+    with pytest.raises(
+        ValueError, match="unknown axis of table-2 '(transfrom|seeds)'; allowed: quantity, dataset, transform, model"
+    ):
+        grid.runs("table-2", "paper")
+
+
+def test_a_misspelt_evaluation_of_an_exhibit_is_named_before_anything_is_trained(monkeypatch):
+    monkeypatch.setitem(grid.spec()["exhibits"]["table-2"], "evaluations", {"pgd": ["pgd-wrost-case"]})
+    with pytest.raises(ValueError, match="unknown evaluation 'pgd-wrost-case'; allowed: clean, pgd"):
+        grid.records(MNIST, "table-2")
+
+
 def test_table_2_is_the_papers():
     listed = grid.runs("table-2", "paper")
     transforms = ["binarize", "original", *(f"smooth-{size}" for size in range(2, 9))]
@@ -336,7 +352,9 @@ def test_settings_can_be_changed_without_consequence():
 def test_settings_are_plain_json_and_name_what_exists(items):
     for item in items:
         settings = grid.settings(item)
-        assert json.loads(json.dumps(settings, allow_nan=False)) == settings
+        for name in grid.records(item):
+            resolved = grid.record_settings(item, name)
+            assert json.loads(json.dumps(resolved, allow_nan=False)) == resolved
         assert settings["data"]["source"] in (*data.DATASETS, *grid.spaces())
         if isinstance(item, Run):
             assert settings["model"]["name"] in models.BUILDERS

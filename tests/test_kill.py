@@ -30,6 +30,9 @@ from lib.run import processes
 from lib.store import grid
 torch.set_num_threads(1)
 training.CHECKPOINT_SECONDS = 0.02
+if sys.argv[2:]:
+    grid.spec()["scales"]["smoke"]["models"]["lenet5"]["steps"] = int(sys.argv[2])
+    training.NO_BETTER_THAN_CHANCE = 0.0
 print("ready", flush=True)
 processes.complete([grid.Run.parse(sys.argv[1], "smoke")], "cpu")
 """
@@ -40,10 +43,10 @@ KEYS = [
 
 
 @contextmanager
-def _process(key: str, folder: Path) -> Iterator[subprocess.Popen]:
-    """A process that computes the run, ready to begin; it has ended when the block does."""
+def _process(key: str, folder: Path, *steps: str) -> Iterator[subprocess.Popen]:
+    """A process that computes the run, of so many steps, ready to begin; it has ended when the block does."""
     own = {**os.environ, "RESULTS_DIR": str(folder / "results"), "CHECKPOINT_DIR": str(folder / "checkpoints")}
-    command = [sys.executable, "-c", DRIVER, key]
+    command = [sys.executable, "-c", DRIVER, key, *steps]
     with subprocess.Popen(command, cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         yield process
@@ -59,9 +62,9 @@ def _result(key: str, folder: Path) -> dict:
     return {"curve": training["curve"], **kept, "weights": weights.read_bytes()}
 
 
-def _killed_and_resumed(key: str, folder: Path, kills: int) -> None:
+def _killed_and_resumed(key: str, folder: Path, kills: int, *steps: str) -> None:
     whole = folder / "whole"
-    with _process(key, whole) as process:
+    with _process(key, whole, *steps) as process:
         began = time.monotonic()
         assert process.wait() == 0
         duration = time.monotonic() - began
@@ -70,7 +73,7 @@ def _killed_and_resumed(key: str, folder: Path, kills: int) -> None:
     interrupted = folder / "interrupted"
     done = 0
     while done < kills:
-        with _process(key, interrupted) as process:
+        with _process(key, interrupted, *steps) as process:
             time.sleep(moments.uniform(0, 0.9 * duration / min(kills, 4)))
             done += process.poll() is None
             process.send_signal(signal.SIGKILL)
@@ -81,7 +84,7 @@ def _killed_and_resumed(key: str, folder: Path, kills: int) -> None:
             # Finished before it could be killed often enough: once more from the start, same outcome.
             assert _result(key, interrupted) == _result(key, whole)
             interrupted = folder / f"interrupted-{done}"
-    with _process(key, interrupted) as process:
+    with _process(key, interrupted, *steps) as process:
         assert process.wait() == 0
     assert _result(key, interrupted) == _result(key, whole)
     names = {path.name for path in interrupted.rglob("*") if path.is_file()}
@@ -89,14 +92,14 @@ def _killed_and_resumed(key: str, folder: Path, kills: int) -> None:
 
 
 def test_killed_three_times(tmp_path):
-    _killed_and_resumed(KEYS[0], tmp_path, kills=3)
+    _killed_and_resumed(KEYS[0], tmp_path, 3, "40")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("key", KEYS)
 def test_killed_twenty_times(tmp_path, key):
     assert grid.Run.parse(key, "smoke").training == "pgd"
-    _killed_and_resumed(key, tmp_path, kills=20)
+    _killed_and_resumed(key, tmp_path, 20)
 
 
 # --- killed at a chosen moment ------------------------------------------------------------------------------------------

@@ -118,11 +118,11 @@ def test_notebooks_are_launched_and_read_at_the_top_of_the_repository():
         {"label": "launch-buttons", "type": "group", "buttons": [{"type": "link", "url": hub}]},
         {"type": "group", "buttons": [{"type": "link", "url": source}, {"type": "javascript"}]},
     ]
-    launch, sources = book.mended(buttons, "notebooks/sec3")
+    launch, sources = book.page_buttons(buttons, "notebooks/sec3")
     assert launch["buttons"][0]["url"] == "https://mybinder.org/v2/gh/someone/book/abc?urlpath=lab/tree/notebooks/sec3.ipynb"
     assert sources["buttons"][0]["url"] == "https://github.com/someone/book/blob/abc/notebooks/sec3.ipynb?plain=1"
     assert (ROOT / "notebooks" / "sec3.ipynb").is_file()
-    assert book.mended(buttons, "errata") == [sources]
+    assert book.page_buttons(buttons, "errata") == [sources]
 
 
 def test_records_as_csv(tmp_path, monkeypatch):

@@ -274,13 +274,14 @@ def glued(monkeypatch) -> dict[str, object]:
 
 
 def _execute(notebook, cells: int | None = None, **parameters) -> None:
-    """Run the first cells of a notebook, all by default, with `parameters` in place of its own."""
+    """Run the first cells of a notebook, all by default, with `parameters` as papermill gives them, in a cell after its own."""
     namespace = {}
     for cell in _code(notebook)[:cells]:
         exec(cell.source, namespace)
         if "parameters" in cell.metadata.get("tags", []):
-            assert parameters.keys() <= namespace.keys()
-            namespace.update(parameters)
+            given = "".join(f"{name} = {value!r}\n" for name, value in parameters.items())
+            exec(given, namespace)
+            namespace["In"] = [cell.source, f"# Parameters\n{given}"]
 
 
 def test_without_a_record_every_place_says_so(notebook, glued):
@@ -315,31 +316,32 @@ def test_an_unknown_variant_stops_at_the_first_cell(notebook):
 
 
 @pytest.mark.parametrize(
+    ("page", "parameters", "message"),
+    [
+        ("sec3", {"variant": "smoth"}, "unknown variant 'smoth'; allowed: all, smooth, saturate"),
+        ("sec3", {"scale": "huge"}, "unknown scale 'huge'; allowed: auto, paper, laptop, smoke"),
+        ("sec3", {"seeds": 0}, "seeds must be 'all' or a number ≥ 1, given 0"),
+        ("sec3", {"device": "tpu"}, "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N"),
+        ("sec5", {"variant": "size"}, "unknown variant 'size'; allowed: all, volume, distance, capacity, samples"),
+        ("sec2", {"variant": "cube"}, "unknown parameter 'variant'; allowed: device, scale, seeds"),
+    ],
+)
+def test_a_wrong_parameter_stops_at_the_first_cell(page, parameters, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        _execute(nbformat.read(ROOT / "notebooks" / f"{page}.ipynb", as_version=4), 3, **parameters)
+
+
+@pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
-        (["-p", "variant", "smoth"], {}, "unknown variant 'smoth'; allowed: all, smooth, saturate"),
-        (["-p", "scale", "huge"], {}, "unknown scale 'huge'; allowed: auto, paper, laptop, smoke"),
-        (["-p", "seeds", "0"], {}, "seeds must be 'all' or a number ≥ 1, given 0"),
-        (["-p", "device", "tpu"], {}, "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N"),
         (["-p", "varaint", "smooth"], {}, "unknown parameter 'varaint'; allowed: device, scale, seeds, variant"),
         (["-p", "scale", "laptop"], {"DATA_DIR": "/nowhere"}, "DATA_DIR=/nowhere is not a folder"),
-        (
-            ["-p", "variant", "size"],
-            {"page": "sec5"},
-            "unknown variant 'size'; allowed: all, volume, distance, capacity, samples",
-        ),
     ],
 )
 def test_papermill_refuses_wrong_parameters(tmp_path, arguments, environment, message):
     done, _ = _papermill(tmp_path, *arguments, **environment)
     assert done.returncode != 0
     assert message in done.stderr
-
-
-def test_section_2_has_no_variant(tmp_path):
-    done, _ = _papermill(tmp_path, "-p", "variant", "cube", page="sec2")
-    assert done.returncode != 0
-    assert "unknown parameter 'variant'; allowed: device, scale, seeds" in done.stderr
 
 
 def test_yours_without_a_record_says_so():

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lib import attacks, checkpoints, data, models
-from lib.run import evaluations, material
+from lib.run import checking, evaluations, material
 from lib.store import grid, records, weights
 from lib.store.grid import Run
 
@@ -134,18 +134,18 @@ def test_what_is_kept_is_not_written_again(recorded):
 
 
 def test_a_run_keeps_its_weights_when_it_is_found_trained(recorded):
-    assert not material.keep_weights(RUN)  # there is no checkpoint
+    assert not checking.keep_weights(RUN)  # there is no checkpoint
     folder = material.checkpoint_folder(RUN)
     checkpoints.save_tensors(folder / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
-    assert material.keep_weights(RUN)
-    assert not material.keep_weights(RUN)
+    assert checking.keep_weights(RUN)
+    assert not checking.keep_weights(RUN)
     assert weights.path(RUN).exists()
 
 
 def test_weights_of_another_training_are_not_kept(recorded):
     folder = material.checkpoint_folder(RUN)
     checkpoints.save_tensors(folder / "weights.safetensors", models.build("lenet5", 0.25).state_dict(), {"key": RUN.key})
-    assert not material.keep_weights(RUN)
+    assert not checking.keep_weights(RUN)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def _fewer(settings, images):
 def test_kept_weights_are_attacked_again_and_must_find_their_record(recorded, digits, monkeypatch):
     _attacked(recorded, digits, monkeypatch)
     weights.keep(RUN, recorded)
-    material.check_kept(RUN)
+    checking.check_kept(RUN)
     file = records.path(RUN, "pgd")
     record = json.loads(file.read_text())
     clean, robust = (records.unpack(record["outcomes"]["test"][name], 200) for name in ("clean_accuracy", "robust_accuracy"))
@@ -293,11 +293,12 @@ def test_kept_weights_are_attacked_again_and_must_find_their_record(recorded, di
         file.write_text(json.dumps(record))
         if refused:
             with pytest.raises(
-                records.RecordError, match=r"on 200 images robust_accuracy is .*; 0 stand that fell, 15 fall that stood"
+                records.RecordError,
+                match=r"on 200 images robust_accuracy is .*; 0 images are robust only now, 15 only in the record",
             ):
-                material.check_kept(RUN)
+                checking.check_kept(RUN)
         else:
-            material.check_kept(RUN)
+            checking.check_kept(RUN)
     assert file.exists()
 
 
@@ -305,9 +306,9 @@ def test_weights_that_are_written_later_are_attacked_too(recorded, digits, monke
     _attacked(recorded, digits, monkeypatch)
     checkpoints.save_tensors(material.checkpoint_folder(RUN) / "weights.safetensors", recorded.state_dict(), {"key": RUN.key})
     asked = []
-    monkeypatch.setattr(material, "check_kept", asked.append)
-    assert material.keep_weights(RUN)
-    assert not material.keep_weights(RUN)
+    monkeypatch.setattr(checking, "check_kept", asked.append)
+    assert checking.keep_weights(RUN)
+    assert not checking.keep_weights(RUN)
     assert asked == [RUN]
 
 
@@ -339,7 +340,7 @@ def test_committed_weights_give_their_records(run, monkeypatch, request):
     """Attacked anew, on some of the images: predictions and outcomes are those of the record, but for rounding."""
     request.getfixturevalue("real_jpeg" if run.dataset == "cifar10-jpeg" else "real_data")
     monkeypatch.setenv("RESULTS_DIR", str(COMMITTED.parent))
-    material.check_kept(run, images=100 if run.dataset.startswith("cifar10") else 300)
+    checking.check_kept(run, images=100 if run.dataset.startswith("cifar10") else 300)
 
 
 def test_the_books_attack_on_them_works_as_written(committed, real_data):

@@ -18,13 +18,13 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 from sphinx.application import Sphinx
 
-from lib import report
+from lib import files, report
 from lib.book import paper_numbers, record
 from lib.book.directive import RECORDS, ExhibitDirective
 from lib.report.table import as_csv
 from lib.store import grid, records, results
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = files.ROOT
 
 
 def table_of(name: str) -> pd.DataFrame:
@@ -49,13 +49,13 @@ def write_records(folder: Path) -> None:
         (folder / name).write_text(as_csv(table), encoding="utf-8")
     every = pd.concat([found for scale in grid.SCALES if len(found := results.load(scale))] or [results.frame([])])
     tables |= {"all.csv": every, "published.csv": results.published()}
-    files = {name: as_csv(table).encode() for name, table in tables.items()}
+    contents = {name: as_csv(table).encode() for name, table in tables.items()}
     for name, file in record.files():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        files[name] = file.read_bytes()
-        (folder / name).write_bytes(files[name])
+        contents[name] = file.read_bytes()
+        (folder / name).write_bytes(contents[name])
     with zipfile.ZipFile(folder / "records.zip", "w") as archive:
-        for name, content in files.items():
+        for name, content in contents.items():
             about = zipfile.ZipInfo(f"records/{name}", (1980, 1, 1, 0, 0, 0))
             archive.writestr(about, content, zipfile.ZIP_DEFLATED)
 
@@ -177,7 +177,7 @@ def _configure(app: Sphinx, config) -> None:
     }
 
 
-def mended(buttons: list[dict], pagename: str) -> list[dict]:
+def page_buttons(buttons: list[dict], pagename: str) -> list[dict]:
     """The theme's buttons, as they lead to the repository.
 
     Notebooks lie at its top; the book's folder only links to them, and a host of repositories does not follow the link. What is
@@ -191,19 +191,19 @@ def mended(buttons: list[dict], pagename: str) -> list[dict]:
         if "url" in button:
             button["url"] = button["url"].replace("/book/notebooks/", "/notebooks/")
         if "buttons" in button:
-            button["buttons"] = mended(button["buttons"], pagename)
+            button["buttons"] = page_buttons(button["buttons"], pagename)
         kept.append(button)
     return kept
 
 
-def _mend(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
+def _adjust_page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
     if "header_buttons" in context:
-        context["header_buttons"] = mended(context["header_buttons"], pagename)
+        context["header_buttons"] = page_buttons(context["header_buttons"], pagename)
     if "body" in context:  # its children are entries of a bibliography, not of a list
         context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     # Jupyter Book loads Thebe, which runs cells on a server, on every page, and twice; the second time is an error.
-    for files in ("script_files", "css_files"):
-        context[files] = [file for file in context.get(files, []) if "thebe" not in _content(file).lower()]
+    for kind in ("script_files", "css_files"):
+        context[kind] = [file for file in context.get(kind, []) if "thebe" not in _content(file).lower()]
 
 
 def _content(file) -> str:
@@ -229,6 +229,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-resolved", _lead_to_records)
     app.connect("doctree-resolved", _reading_time)
     paper_numbers.setup(app)
-    app.connect("html-page-context", _mend, priority=900)
+    app.connect("html-page-context", _adjust_page, priority=900)
     app.connect("build-finished", _finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

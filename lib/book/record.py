@@ -53,8 +53,7 @@ def every() -> dict[str, list[Item]]:
     """By page, the runs (of the seeds there are) or the measurement that it is of: all that there is a record of."""
     found: dict[str, list[Item]] = {}
     for scale in grid.SCALES:
-        items = {item: None for name in grid.CIFAR10_SETS for item in grid.all_runs(scale, cifar10=name, stretches=True)}
-        for item in items:
+        for item in grid.every(scale):
             if _recorded(item):
                 found.setdefault(place(results.record_of(item, _recorded(item)[0]))[0], []).append(item)
     return found

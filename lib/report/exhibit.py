@@ -93,25 +93,25 @@ def _sources(read: object) -> Iterator[Source]:
 @cache
 def runs(name: str) -> Source:
     """The records of an exhibit of the grid, as `results.select` gives them; where a scale is named, computed before."""
-    return Source(lambda page: page.collected(name, experiments.collect, results.select, trains=True), (name,))
+    return Source(lambda page: page.collected(name, results.select, trains=True), (name,))
 
 
 @cache
 def tables(name: str) -> Source:
     """What an exhibit's measurements left, as `results.tables` gives it."""
-    return Source(lambda page: page.collected(name, experiments.collect_tables, results.tables), (name,))
+    return Source(lambda page: page.collected(name, results.tables), (name,))
 
 
 @cache
 def histograms(name: str) -> Source:
     """The pixel histograms of an exhibit, as `results.histograms` gives them."""
-    return Source(lambda page: page.collected(name, experiments.collect_histograms, results.histograms), (name,))
+    return Source(lambda page: page.collected(name, results.histograms), (name,))
 
 
 @cache
 def measurements(name: str) -> Source:
     """What was measured of an exhibit's sets, as `results.select` gives it."""
-    return Source(lambda page: page.collected(name, experiments.collect, results.select), (name,))
+    return Source(lambda page: page.collected(name, results.select), (name,))
 
 
 @cache
@@ -176,12 +176,12 @@ class Page:
         """The page's scale, or, where the exhibit is not declared at it, `auto`."""
         return self.scale if self.scale in grid.exhibit(name)["scales"] else "auto"
 
-    def collected(self, name: str, collect: Callable, read: Callable, *, trains: bool = False) -> pd.DataFrame:
+    def collected(self, name: str, read: Callable, *, trains: bool = False) -> pd.DataFrame:
         """The records of an exhibit of the grid, computed before unless the page only reads."""
-        asked = {"seeds": self.seeds_of(name)} if trains else {}
-        if self._computes and trains:
-            asked["device"] = self.device
-        found = (collect if self._computes else read)(name, self.scale_of(name), **asked)
+        scale, asked = self.scale_of(name), {"seeds": self.seeds_of(name)} if trains else {}
+        if self._computes:
+            experiments.compute(name, scale, **asked, device=self.device)
+        found = read(name, scale, **asked)
         self._frames.setdefault(name, found)
         return found
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import binomtest
 
 from lib import attacks, certified, data, evaluation
 from lib.run import devices, evaluations, material, measurements
-from lib.run.material import Compared
 from lib.store import grid, records, weights
 from lib.store.grid import Item, Measurement, Run
 
@@ -21,6 +21,31 @@ SECONDS = 5.0  # of an attack, by what the record took; on a slower or busier ma
 LONGEST = 30.0  # of a measurement that is taken again
 FEWEST = 20  # images that are attacked, however long it takes
 ROUNDING = 1e-6  # of a measured number, as a share of it
+CHANCE = 0.001  # an outcome less likely than this is none of chance's
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Outcomes of the same images, recorded and found again: two shares in percent, and how many images differ either way."""
+
+    images: int
+    recorded: float
+    found: float
+    more: int  # true now, and not in the record
+    fewer: int
+
+    @staticmethod
+    def of(recorded: torch.Tensor, found: torch.Tensor) -> "Compared":
+        """Both: a truth value for each image."""
+        shares = (100 * bits.double().mean().item() for bits in (recorded, found))
+        return Compared(len(found), *shares, int((found & ~recorded).sum()), int((recorded & ~found).sum()))
+
+    @property
+    def by_rounding(self) -> bool:
+        """Whether another processor's rounding explains the images that differ: it tips them either way, alike. An exact sign
+        test must not find that one side has more (p < .001).
+        """
+        return not (self.more + self.fewer) or bool(binomtest(self.more, self.more + self.fewer).pvalue >= CHANCE)
 
 
 @dataclass(frozen=True)
@@ -91,8 +116,7 @@ def code_of(item: Item, name: str) -> list[Callable]:
         return [measurements.measured]
     resolved = grid.evaluation_settings(item, name)
     taken = evaluations.kind_of(resolved)
-    survives = {"against", "changes"} & {*resolved}
-    found = [taken, evaluation.survives if survives else evaluation.evaluate]
+    found = [taken, evaluation.survives if "against" in resolved else evaluation.evaluate]
     found += [attacks.autoattack] * ("autoattack" in resolved) + [attacks.pgd] * ("threat_model" in resolved)
     return found + [certified.margins] * ("certificate" in resolved) + [attacks.square] * ("ramp" in resolved)
 
@@ -120,6 +144,33 @@ def check(item: Item, name: str = "", images: int | None = None) -> Check:
     if isinstance(item, Measurement):
         return _measured(item, record)
     return _attacked(item, name, record, images)
+
+
+def check_kept(run: Run, images: int = 500) -> None:
+    """Attack the kept weights of `run` as its record `pgd` says, on the first so many test images.
+
+    RecordError, with the numbers, where rounding does not explain the images that differ: these weights do not give the record.
+    Raises what `check` raises.
+    """
+    for metric, both in check(run, "pgd", images).compared.items():
+        if not both.by_rounding:
+            raise records.RecordError(
+                f"{weights.path(run)} does not give its record: on {both.images} images {metric} is {both.found:.1f}%, "
+                f"recorded {both.recorded:.1f}%; {both.more} images are robust only now, {both.fewer} only in the record. The "
+                f"record stays; delete the file to have it written again"
+            )
+
+
+def keep_weights(run: Run) -> bool:
+    """Keep the weights of a run that was trained here before, if its are kept at all. Returns whether any were written.
+
+    They are attacked again, as `check_kept` does, and raise what it raises.
+    """
+    model = material.finished(run, torch.device("cpu")) if grid.keeps_weights(run) else None
+    written = model is not None and weights.keep(run, model)
+    if written and records.status(run, "pgd") == "recorded":
+        check_kept(run)
+    return written
 
 
 def _attacked(run: Run, name: str, record: dict, images: int | None) -> Check:

@@ -115,41 +115,35 @@ def _behind_a_ramp(run, name, resolved, model, x, y, description) -> dict[str, t
 
 
 def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
-    """By metric, which images are still classified as their label under an attack against it."""
-    (metric,) = grid.metrics(name).values()
+    """By metric, which images are still classified as their label under an attack against it.
+
+    One metric each of the budgets of a curve, or of the changes that are made to the network's weights before the attack.
+    """
+    (metric, *_) = metrics = grid.metrics(name).values()
     if "autoattack" in resolved:
         craft = partial(attacks.autoattack, model, seed=resolved["seed"], **resolved["autoattack"])
         return {metric: evaluation.survives(model, x, y, craft, eps=resolved["autoattack"]["eps"], description=description)}
-    surrogate = grid.surrogate(run, name)
-    attacked = material.locked_model(surrogate, x.device) if surrogate else model
-    threat_models = {metric: resolved["threat_model"]}
+    surrogate, found = grid.surrogate(run, name), {}
+    attacked = material.locked_model(surrogate, x.device) if surrogate else None
+    cases = {metric: (model, resolved["threat_model"])}
     if "eps" in resolved:
-        threat_models = {f"{metric}_{eps:g}": _scaled(resolved["threat_model"], eps) for eps in resolved["eps"]}
-    found = {}
-    for own, settings in threat_models.items():
+        cases = {f"{metric}_{eps:g}": (model, _scaled(resolved["threat_model"], eps)) for eps in resolved["eps"]}
+    if "changes" in resolved:
+        networks = [weights.changed(model, change) for change in resolved["changes"]]
+        cases = {own: (network, resolved["threat_model"]) for own, network in zip(metrics, networks, strict=True)}
+    for own, (network, settings) in cases.items():
         threat_model = attacks.ThreatModel(**settings)
         # Every attack begins with the same starts.
         generator = torch.Generator(x.device).manual_seed(resolved["seed"])
-        craft = partial(attacks.pgd, attacked, generator=generator, **threat_model.attack())
+        craft = partial(attacks.pgd, attacked or network, generator=generator, **threat_model.attack())
         found[own] = evaluation.survives(
-            model, x, y, craft, eps=threat_model.eps, bounds=threat_model.bounds, description=f"{description}, {own}"
+            network, x, y, craft, eps=threat_model.eps, bounds=threat_model.bounds, description=f"{description}, {own}"
         )
     return found
 
 
-def _with_changed_weights(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
-    """By metric, which images withstand the attack on the network with its weights changed, one metric a change."""
-    threat_model, found = attacks.ThreatModel(**resolved["threat_model"]), {}
-    for change, metric in zip(resolved["changes"], grid.metrics(name).values(), strict=True):
-        network = weights.changed(model, change)
-        generator = torch.Generator(x.device).manual_seed(resolved["seed"])  # every attack begins with the same starts
-        craft = partial(attacks.pgd, network, generator=generator, **threat_model.attack())
-        found[metric] = evaluation.survives(network, x, y, craft, eps=threat_model.eps, description=f"{description}, {change}")
-    return found
-
-
 # By what tells an evaluation's kind from the paper's; the first that is there counts.
-_KINDS = {"changes": _with_changed_weights, "against": _surviving, "certificate": _certified, "ramp": _behind_a_ramp}
+_KINDS = {"against": _surviving, "certificate": _certified, "ramp": _behind_a_ramp}
 
 
 def _scaled(threat_model: dict, eps: float) -> dict:

@@ -1,22 +1,21 @@
-"""What a page asks for: the records of an exhibit, computed first where the page names a scale.
+"""What a page asks for: an exhibit's records, computed where the page names a scale; pictures; parameters that are checked.
 
-experiments.collect("table-2", scale="auto")
+experiments.compute("table-2", "smoke")
 """
 
 import ast
 from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
-import pandas as pd
 import torch
 
 from lib import data, transforms
 from lib.run import devices, processes
-from lib.store import grid, records, results
+from lib.store import grid, records
 
 
-def collect(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", device: str = "auto") -> pd.DataFrame:
-    """The records that the exhibit shows. `auto` reads what there is; a scale by name first computes what is missing at it.
+def compute(exhibit: str, scale: str, *, seeds: int | str = "all", device: str = "auto") -> None:
+    """Compute what the exhibit shows at `scale` and is not recorded yet; `auto` reads what there is, and computes nothing.
 
     Not a stretch: that takes longer than a page may, and `python -m lib run` computes it.
     """
@@ -24,21 +23,6 @@ def collect(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", devi
         items = grid.runs(exhibit, scale, seeds=seeds, stretches=False)
         # A run that lacks only what another exhibit takes of it stays as it is: its weights may be gone.
         processes.complete([item for item in items if records.missing(item, exhibit)], device)
-    return results.select(exhibit, scale, seeds=seeds)
-
-
-def collect_histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:
-    """As `collect`, for an exhibit of pixel histograms: one row a bin."""
-    if scale != "auto":
-        processes.complete(grid.runs(exhibit, scale))
-    return results.histograms(exhibit, scale)
-
-
-def collect_tables(exhibit: str, scale: str = "auto") -> pd.DataFrame:
-    """As `collect`, for an exhibit of measurements that leave a table each: simulations, distances."""
-    if scale != "auto":
-        processes.complete(grid.runs(exhibit, scale))
-    return results.tables(exhibit, scale)
 
 
 def pictures(

@@ -4,19 +4,15 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
-from scipy.stats import binomtest
 from torch import nn
 
-from lib import attacks, certified, checkpoints, data, evaluation, files, geometry, models, training, transforms
+from lib import attacks, certified, checkpoints, data, files, geometry, models, training, transforms
 from lib.store import grid, records, schema, weights
 from lib.store.grid import Run
-
-CHANCE = 0.001  # an outcome less likely than this is none of chance's
 
 
 def checkpoint_folder(run: Run) -> Path:
@@ -101,66 +97,6 @@ def finished(run: Run, device: torch.device) -> nn.Module | None:
         raise checkpoints.CheckpointError(f"{file} is not of this network; delete it to have it trained again") from None
     # Weights that were written and not yet recorded when the process was killed are trained again, from the checkpoint.
     return model.eval() if records.read(run, "training").get("weights") in (None, weights.digest(model)) else None
-
-
-def keep_weights(run: Run) -> bool:
-    """Keep the weights of a run that was trained here before, if its are kept at all. Returns whether any were written.
-
-    They are attacked again, as `check_kept` does, and raise what it raises.
-    """
-    model = finished(run, torch.device("cpu")) if grid.keeps_weights(run) else None
-    written = model is not None and weights.keep(run, model)
-    if written and records.status(run, "pgd") == "recorded":
-        check_kept(run)
-    return written
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Outcomes of the same images, recorded and found again: two shares in percent, and how many images differ either way."""
-
-    images: int
-    recorded: float
-    found: float
-    more: int  # true now, and not in the record
-    fewer: int
-
-    @staticmethod
-    def of(recorded: torch.Tensor, found: torch.Tensor) -> "Compared":
-        """Both: a truth value for each image."""
-        shares = (100 * bits.double().mean().item() for bits in (recorded, found))
-        return Compared(len(found), *shares, int((found & ~recorded).sum()), int((recorded & ~found).sum()))
-
-    @property
-    def by_rounding(self) -> bool:
-        """Whether another processor's rounding explains the images that differ: it tips them either way, alike. An exact sign
-        test must not find that one side has more (p < .001).
-        """
-        return not (self.more + self.fewer) or bool(binomtest(self.more, self.more + self.fewer).pvalue >= CHANCE)
-
-
-def check_kept(run: Run, images: int = 500) -> None:
-    """Attack the kept weights of `run` as its record `pgd` says, on the first so many test images, and compare image by image.
-
-    RecordError, with the numbers, where rounding does not explain the images that differ (`Compared.by_rounding`): these
-    weights do not give the record. FileNotFoundError where no weights are kept, or no such record is.
-    """
-    record = records.read(run, "pgd")
-    resolved = record["settings"]["evaluation"]
-    x, y, _ = images_of(run, "test", record["sizes"]["test"], torch.device("cpu"))
-    generator = torch.Generator().manual_seed(resolved["seed"])
-    threat_model = attacks.ThreatModel(**resolved["threat_model"])
-    found = evaluation.evaluate(
-        weights.load(run), x[:images], y[:images], threat_model, generator=generator, description=f"{run}, attacked again"
-    ).outcomes()
-    for metric, outcome in found.items():
-        both = Compared.of(records.unpack(record["outcomes"]["test"][metric], record["sizes"]["test"])[:images], outcome)
-        if not both.by_rounding:
-            raise records.RecordError(
-                f"{weights.path(run)} does not give its record: on {both.images} images {metric} is {both.found:.1f}%, "
-                f"recorded {both.recorded:.1f}%; {both.more} stand that fell, {both.fewer} fall that stood. The record stays; "
-                f"delete the file to have it written again"
-            )
 
 
 def trained_model(run: Run, device: torch.device) -> nn.Module:

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from lib import files, training
-from lib.run import devices, evaluations, groups, material, measurements
+from lib.run import checking, devices, evaluations, groups, material, measurements
 from lib.store import grid, records
 from lib.store.grid import Item, Measurement, Run
 
@@ -79,7 +79,7 @@ def _complete_runs(runs: Sequence[Run], device: torch.device) -> int:
                 except training.TrainingFailedError as failure:
                     log.warning("%s lacks %s: the model that its attack is crafted on failed: %s", run, name, failure)
             if grid.keeps_weights(run):
-                material.check_kept(run)
+                checking.check_kept(run)
         return len(lacking)
 
 
@@ -93,21 +93,18 @@ def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs
     """
     if jobs < 1:
         raise ValueError(f"jobs must be ≥ 1, given {jobs}")
-    items = list(items)
+    waiting, device = [item for item in items if records.missing(item)], _start(device, torch.get_num_threads())
     # More processes than processors or runs would only take memory.
-    jobs = min(jobs, max(os.cpu_count() or 1, 2), max(len(items), 1))
-    device = _start(device, torch.get_num_threads())
-    if jobs == 1:
-        computed, begun = 0, 0
-        for group in _groups(items, device, jobs):
-            begun += len(group)
-            log.info("%d of %d: %s", begun, len(items), _told(group))
-            computed += complete_group(group, device)
-        return computed
-    waiting = [item for item in items if records.missing(item)]
     most = min(jobs, max(1, len(waiting)), max(2, os.cpu_count() or 1))
     if most < jobs:
         log.info("%d jobs side by side, not %d: %d runs wait for %d processors", most, jobs, len(waiting), os.cpu_count())
+    if most == 1:
+        computed, begun = 0, 0
+        for group in _groups(waiting, device, 1):
+            begun += len(group)
+            log.info("%d of %d: %s", begun, len(waiting), _told(group))
+            computed += complete_group(group, device)
+        return computed
     jobs, threads = most, max(1, torch.get_num_threads() // most)
     tasks = [(group, device) for group in _groups(waiting, device, jobs)]
     with side_by_side(complete_group, tasks, jobs, device, threads) as futures:
@@ -159,9 +156,7 @@ def _groups(items: list[Item], device: torch.device, jobs: int) -> list[list[Ite
     """The items as they are computed: on a GPU, which `jobs` processes share, those trained together; else each alone."""
     if device.type not in groups.DEVICES:
         return [[item] for item in items]
-    lacking = {item for item in items if records.missing(item)}
-    alone = [[item] for item in items if item not in lacking]
-    return alone + groups.groups([item for item in items if item in lacking], groups.free_memory(device) / jobs)
+    return groups.groups(items, groups.free_memory(device) / jobs)
 
 
 def _told(group: Sequence[Item]) -> str:

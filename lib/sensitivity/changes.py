@@ -27,7 +27,10 @@ ORIGINAL = "original"
 
 
 class ChangeError(ValueError):
-    """A change is unknown, or does not give images."""
+    """A change is unknown, or does not give images; said in one line, whatever a user's file is called or raises."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(schema.one_line(message))
 
 
 def _each_array(function: Callable[[np.ndarray], np.ndarray], x: Images) -> Images:
@@ -64,10 +67,6 @@ def _resized(factor: float, picture: Image.Image) -> Image.Image:
 
 def _enhanced(kind: type, factor: float, picture: Image.Image) -> Image.Image:
     return kind(picture).enhance(factor)
-
-
-def _few_bits(bits: int, picture: Image.Image) -> Image.Image:
-    return ImageOps.posterize(picture, bits)
 
 
 def _clahe(array: np.ndarray) -> np.ndarray:
@@ -124,7 +123,7 @@ _DECLARED: tuple[tuple[str, str, str, str, Callable], ...] = (
      lambda w: partial(_each_array, partial(_denoised, _within("the weight", 0.001, 10, w)))),
     ("grey", "grey, in three equal channels (scikit-image)", "grey", r"grey", lambda: _grey),
     ("quantise-BITS", "so many bits a channel (Pillow)", "quantise-2", r"quantise-([0-9]+)",
-     lambda b: partial(_each_picture, partial(_few_bits, int(_within("the number of bits", 1, 8, b))))),
+     lambda b: partial(_each_picture, partial(ImageOps.posterize, bits=int(_within("the number of bits", 1, 8, b))))),
 )  # fmt: skip
 _PAPER = {
     "binarize": "every pixel to 0 or 1 (the paper's)",
@@ -167,7 +166,7 @@ class Change:
         try:
             found = self.function(x.clone())  # it may work in place
         except (Exception, SystemExit) as error:  # a user's function may raise anything
-            raise ChangeError(f"change {self.name}: {schema.one_line(f'{type(error).__name__}: {error}'[:200])}") from None
+            raise ChangeError(f"change {self.name}: {reason(error)}") from None
         if not isinstance(found, Tensor) or not found.is_floating_point():
             given = f"{found.dtype}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
             raise ChangeError(f"change {self.name} must return a float tensor of images in [0, 1], it returned {given}")
@@ -185,6 +184,11 @@ class Change:
         return (found if x.requires_grad else found.detach()).to(x)
 
 
+def reason(error: BaseException) -> str:
+    """What a user's code raised, in a few words."""
+    return f"{type(error).__name__}: {error}"[:200]
+
+
 def load_function(spec: str, what: str) -> tuple[Callable, str]:
     """The function that `file.py:function` names, and the sha256 of the file. ChangeError where there is none.
 
@@ -193,11 +197,11 @@ def load_function(spec: str, what: str) -> tuple[Callable, str]:
     place, _, name = spec.rpartition(":")
     path = Path(place)
     if path.suffix != ".py" or not name.isidentifier():
-        raise ChangeError(f"{what} must be file.py:function, given {schema.one_line(spec)}")
+        raise ChangeError(f"{what} must be file.py:function, given {spec}")
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ChangeError(f"{what} {schema.one_line(spec)}: cannot read {schema.one_line(path)} ({error.strerror})") from None
+        raise ChangeError(f"{what} {spec}: cannot read {path} ({error.strerror})") from None
     digest = hashlib.sha256(content).hexdigest()
     unique = f"_named_by_the_user_{digest[:16]}"
     if unique not in sys.modules:
@@ -208,12 +212,11 @@ def load_function(spec: str, what: str) -> tuple[Callable, str]:
             exec(compile(content, str(path), "exec"), module.__dict__)
         except (Exception, SystemExit) as error:
             del sys.modules[unique]
-            said = schema.one_line(f"{type(error).__name__}: {error}"[:200])
-            raise ChangeError(f"{what} {schema.one_line(spec)}: the file does not run ({said})") from None
+            raise ChangeError(f"{what} {spec}: the file does not run ({reason(error)})") from None
     function = getattr(sys.modules[unique], name, None)
     if not callable(function):
         own = [key for key, value in vars(sys.modules[unique]).items() if callable(value) and not key.startswith("_")]
-        raise ChangeError(f"{what} {schema.one_line(spec)}: no function {name} in it; it has {', '.join(own) or 'none'}")
+        raise ChangeError(f"{what} {spec}: no function {name} in it; it has {', '.join(own) or 'none'}")
     return function, digest
 
 
@@ -236,9 +239,8 @@ def parse(name: str) -> Change:
     except ValueError as error:
         if not str(error).startswith("unknown"):
             raise ChangeError(str(error)) from None
-        own = ", ".join(shown for shown, *_ in _DECLARED)
-        said = schema.one_line(str(error)).replace("unknown transform", "unknown change")
-        raise ChangeError(f"{said}; {own}; file.py:function") from None
+        own, refused = ", ".join(shown for shown, *_ in _DECLARED), str(error).replace("unknown transform", "unknown change")
+        raise ChangeError(f"{refused}; {own}; file.py:function") from None
 
 
 def chosen(names: list[str], channels: int) -> list[Change]:

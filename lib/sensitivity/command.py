@@ -1,7 +1,6 @@
 """From a folder to its report: what the command line and the notebook call."""
 
 import shlex
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -10,10 +9,9 @@ import numpy as np
 from PIL import Image
 
 from lib import files
-from lib.run.devices import device
+from lib.run import devices
 from lib.sensitivity import changes, folder, plan, report, study, verdict
-
-ROOT = Path(__file__).resolve().parents[2]
+from lib.store import records
 
 
 def write_digits(target: Path | str) -> Path:
@@ -69,7 +67,7 @@ def examine(
     colour: str = "auto",
     skip: bool = False,
     margin: float = verdict.MARGIN,
-    where: str = "auto",
+    device: str = "auto",
     say: Callable[[str], object] = print,
     **options: object,
 ) -> dict:
@@ -87,7 +85,7 @@ def examine(
         changes.parse(name)  # before anything is read
     if asked.model and ".py:" in asked.model:
         changes.load_function(asked.model, "--model")
-    on = device(where)
+    on = devices.device(device)
     place = _place(source, out)
     images = folder.load(source, size, colour=colour, skip=skip)
     chosen = changes.chosen(list(asked.changes), images.channels)
@@ -121,27 +119,14 @@ def command_line(source, asked: plan.Options, out, size: int | None, colour: str
     for name, value in vars(asked).items():
         if name not in ("changes", "jobs") and value != getattr(plan.Options(), name):
             words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
-    for name, value, usual in (
-        ("out", out, None),
-        ("size", size, None),
-        ("colour", colour, "auto"),
-        ("margin", margin, verdict.MARGIN),
-    ):
-        if value != usual:
+    usual = {"out": None, "size": None, "colour": "auto", "margin": verdict.MARGIN}
+    for name, value in {"out": out, "size": size, "colour": colour, "margin": margin}.items():
+        if value != usual[name]:
             words += [f"--{name}", str(value)]
     return shlex.join(words)
 
 
 def recorded(name: str) -> dict | None:
     """The committed records of a study, `results/sensitivity/NAME`; None where there are none."""
-    from lib.store.records import folder as results_folder
-
-    place = results_folder() / "sensitivity" / name
+    place = records.folder() / "sensitivity" / name
     return study.read(place) if (place / "plan.json").exists() else None
-
-
-def keep(work: Path, target: Path) -> None:
-    """Copy the records of a study, without images and weights, to where the book reads them."""
-    target.mkdir(parents=True, exist_ok=True)
-    for file in work.glob("*.json"):
-        shutil.copy(file, target)

@@ -18,11 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
-from torch import Tensor
 from tqdm import tqdm
 
+from lib.data import ImageSet
 from lib.store import schema
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
@@ -43,24 +42,13 @@ class FolderError(ValueError):
 
 
 @dataclass(frozen=True)
-class Part:
-    """The images of one split."""
-
-    images: UInt8[Tensor, "n c h w"]
-    labels: Int[Tensor, " n"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
 class Folder:
     """A data set read from a folder."""
 
     name: str
     classes: list[str]
-    train: Part
-    test: Part
+    train: ImageSet
+    test: ImageSet
     digest: str  # sha256 of classes, pixels and labels of both splits: the identity of the set
     notes: list[str] = field(default_factory=list)  # what was done to it, and what is odd about it
 
@@ -177,10 +165,8 @@ def _plain(image: Image.Image, path: Path) -> Image.Image:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    if image.mode == "L":
-        return True
     pixels = np.asarray(image)
-    return bool((pixels[..., :1] == pixels).all())
+    return image.mode == "L" or bool((pixels[..., :1] == pixels).all())
 
 
 def _side(size: int | None, shapes: list[tuple[int, int]]) -> int:
@@ -244,10 +230,7 @@ def _shapes(files: list[tuple[tuple[str, str], Path]]) -> list[tuple[int, int]]:
     """Width and height of each file that begins like an image; the others are told of when they are read."""
     shapes = []
     for _, path in files:
-        with (
-            suppress(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError),
-            _open(path) as opened,
-        ):
+        with suppress(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError), _open(path) as opened:
             shapes.append(opened.size)
     return shapes
 
@@ -320,12 +303,12 @@ def load(path: Path | str, size: int | None = None, *, colour: str = "auto", ski
     else:
         in_test = np.array([split == "test" for split, _ in read.keys])
     notes += _oddities(labels, groups, in_test, classes)
-    parts = [Part(torch.from_numpy(pixels[which]), torch.from_numpy(labels[which])) for which in (~in_test, in_test)]
+    named, sides = _shown(folder.resolve().name), (~in_test, in_test)
+    parts = [ImageSet(torch.from_numpy(pixels[which]), torch.from_numpy(labels[which]), named) for which in sides]
     digest = hashlib.sha256(repr([classes, pixels.shape]).encode("utf-8", "replace"))
     for part in parts:
         digest.update(part.images.numpy().tobytes() + part.labels.numpy().tobytes())
-    shown = [_shown(name) for name in classes]
-    return Folder(_shown(folder.resolve().name), shown, *parts, digest.hexdigest(), notes)
+    return Folder(named, [_shown(name) for name in classes], *parts, digest.hexdigest(), notes)
 
 
 def _pixels(image: Image.Image, mode: str) -> np.ndarray:
@@ -346,9 +329,7 @@ def _split(labels: np.ndarray, groups: np.ndarray, classes: list[str], seed: int
     A group whose images carry several labels is for training. FolderError for a class with fewer than two different images.
     """
     random = np.random.default_rng(seed)
-    pairs, sizes = np.unique(np.stack([groups, labels]), axis=1), np.bincount(groups)
-    several = np.flatnonzero(np.bincount(pairs[0]) > 1)
-    in_test = np.zeros(len(labels), bool)
+    sizes, several, in_test = np.bincount(groups), _of_several_labels(labels, groups), np.zeros(len(labels), bool)
     for label, name in enumerate(classes):
         own = np.setdiff1d(groups[labels == label], several)
         if len(own) < 2:
@@ -366,10 +347,9 @@ def _split(labels: np.ndarray, groups: np.ndarray, classes: list[str], seed: int
     return in_test
 
 
-def _conflicts(labels: np.ndarray, groups: np.ndarray) -> int:
-    """How many sets of equal pixels carry more than one label."""
-    pairs = np.unique(np.stack([groups, labels]), axis=1)
-    return int((np.bincount(pairs[0]) > 1).sum())
+def _of_several_labels(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The groups, of equal pixels, that carry more than one label."""
+    return np.flatnonzero(np.bincount(np.unique(np.stack([groups, labels]), axis=1)[0]) > 1)
 
 
 def _oddities(labels: np.ndarray, groups: np.ndarray, in_test: np.ndarray, classes: list[str]) -> list[str]:
@@ -377,7 +357,7 @@ def _oddities(labels: np.ndarray, groups: np.ndarray, in_test: np.ndarray, class
     notes = []
     if leaked := int(np.isin(groups[in_test], groups[~in_test]).sum()):
         notes.append(f"{leaked} test images have the very pixels of a training image: accuracies may be too high")
-    if conflicts := _conflicts(labels, groups):
+    if conflicts := len(_of_several_labels(labels, groups)):
         notes.append(f"{conflicts} pictures carry more than one label")
     untested = [_shown(name) for label, name in enumerate(classes) if not (labels[in_test] == label).any()]
     if untested:

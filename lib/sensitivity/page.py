@@ -1,5 +1,7 @@
 """What the notebook "Your own data" shows of a study: pieces of the report, as HTML for a page of the book."""
 
+from collections.abc import Callable
+from functools import wraps
 from html import escape
 
 import pandas as pd
@@ -8,6 +10,16 @@ from IPython.display import HTML
 from lib.sensitivity import report, verdict
 
 NOT_YET = HTML("<p>Not computed yet: <code>python -m lib sensitivity FOLDER</code> computes it.</p>")
+
+
+def _of_a_study(piece: Callable[[dict], str]) -> Callable[[dict | None], HTML]:
+    """A piece of a page, its HTML made of a study's records; where there are none, the page says so."""
+
+    @wraps(piece)
+    def shown(study: dict | None) -> HTML:
+        return NOT_YET if study is None else HTML(piece(study))
+
+    return shown
 
 
 def _framed(frame: pd.DataFrame) -> str:
@@ -25,65 +37,57 @@ def _pictures(images: list[str], what: str) -> str:
     return f"<div>{''.join(shown)}</div>"
 
 
-def _figure(figure, words: str) -> HTML:
-    return HTML(f'<figure><div class="figure-box"><img src="{report.inlined(figure)}" alt="{escape(words)}"></div></figure>')
+def _figure(figure, words: str) -> str:
+    return f'<figure><div class="figure-box"><img src="{report.inlined(figure)}" alt="{escape(words)}"></div></figure>'
 
 
-def judged(study: dict | None) -> HTML:
+@_of_a_study
+def judged(study: dict) -> str:
     """The verdict, and what to bear in mind."""
-    if study is None:
-        return NOT_YET
     found = verdict.judge(study)
     remarks = "".join(f"<li>{escape(remark)}</li>" for remark in found.remarks)
-    return HTML(f"<p><strong>{escape(found.sentence)}</strong></p><ul>{remarks}</ul>")
+    return f"<p><strong>{escape(found.sentence)}</strong></p><ul>{remarks}</ul>"
 
 
-def decided(study: dict | None) -> HTML:
+@_of_a_study
+def decided(study: dict) -> str:
     """What was decided before it started, and the option that decides otherwise."""
-    return NOT_YET if study is None else HTML(_framed(report.settings(study["plan"])))
+    return _framed(report.settings(study["plan"]))
 
 
-def pictures(study: dict | None) -> HTML:
+@_of_a_study
+def pictures(study: dict) -> str:
     """Some images after each change."""
-    if study is None:
-        return NOT_YET
-    rows = []
-    does = {change["name"]: change["does"] for change in study["plan"]["changes"]}
-    for record in study["measured"]:
-        change = record["change"]
-        shown = _pictures(record["pictures"], f"after {change}")
-        rows.append(f"<p><strong>{escape(change)}</strong>: {escape(does[change])}</p>{shown}")
-    return HTML("".join(rows))
+    does = {change["name"]: escape(change["does"]) for change in study["plan"]["changes"]}
+    shown = {record["change"]: _pictures(record["pictures"], f"after {record['change']}") for record in study["measured"]}
+    return "".join(f"<p><strong>{escape(name)}</strong>: {does[name]}</p>{row}" for name, row in shown.items())
 
 
-def accuracies(study: dict | None) -> HTML:
+@_of_a_study
+def accuracies(study: dict) -> str:
     """Clean and robust accuracy of each change, as bars."""
-    if study is None:
-        return NOT_YET
     return _figure(report.accuracy_figure(study), "Bars of clean and robust accuracy for each change.")
 
 
-def numbers(study: dict | None) -> HTML:
+@_of_a_study
+def numbers(study: dict) -> str:
     """The accuracies with their intervals, volume and distance, by change."""
-    return NOT_YET if study is None else HTML(_framed(report.table(study)))
+    return _framed(report.table(study))
 
 
-def curve(study: dict | None) -> HTML:
+@_of_a_study
+def curve(study: dict) -> str:
     """Robust accuracy against ε."""
-    if study is None:
-        return NOT_YET
     return _figure(report.curve_figure(study), "Robust accuracy over epsilon, one line a change.")
 
 
-def explained(study: dict | None) -> HTML:
+@_of_a_study
+def explained(study: dict) -> str:
     """Whether perturbable volume or inter-class distance explain it."""
-    if study is None:
-        return NOT_YET
-    return HTML("<ul>" + "".join(f"<li>{escape(said)}</li>" for said in verdict.explanations(study)) + "</ul>")
+    return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in verdict.explanations(study))}</ul>"
 
 
-def strength(study: dict | None) -> HTML:
+@_of_a_study
+def strength(study: dict) -> str:
     """The strongest attacks on a part of the images, and the checks for hidden gradients."""
-    if study is None:
-        return NOT_YET
-    return HTML(_framed(report.suite_table(study)) + _framed(report.hidden_table(study)))
+    return _framed(report.suite_table(study)) + _framed(report.hidden_table(study))

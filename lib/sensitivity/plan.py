@@ -17,7 +17,7 @@ from torch import nn
 
 from lib import attacks, data, evaluation, models, training
 from lib.run.cost import makespan
-from lib.sensitivity.changes import Change, ChangeError, load_function
+from lib.sensitivity.changes import Change, ChangeError, load_function, reason
 from lib.sensitivity.folder import Folder
 from lib.store import records, schema
 
@@ -84,10 +84,8 @@ def epsilon(images: torch.Tensor) -> tuple[float, str]:
     near = ((pixels < 0.1) | (pixels > 0.9)).float().mean().item()
     if near >= NEAR_BINARY:
         return 0.3, f"{near:.0%} of the pixels are nearly black or white: less than 0.3 would not be felt, as on MNIST"
-    return (
-        8 / 255,
-        f"the customary one; {near:.0%} of the pixels are nearly black or white, below the {NEAR_BINARY:.0%} that ask for 0.3",
-    )
+    why = f"{near:.0%} of the pixels are nearly black or white, below the {NEAR_BINARY:.0%} that ask for 0.3"
+    return 8 / 255, f"the customary one; {why}"
 
 
 def build(plan: dict, seed: int) -> nn.Module:
@@ -95,42 +93,37 @@ def build(plan: dict, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     model, image, classes = plan["model"], plan["image"], len(plan["classes"])
     if model["name"] in PAPER_MODELS:
-        shape = {"in_channels": image["in_channels"], "classes": classes}
-        shape |= {"image_size": image["image_size"]} if model["name"] == "lenet5" else {}
-        return models.build(model["name"], model["widen_factor"], **shape)
+        return models.build(model["name"], model["widen_factor"], **image, classes=classes)
     factory, _ = load_function(model["name"], "--model")
-    offered = {"in_channels": image["in_channels"], "classes": classes, "image_size": image["image_size"]}
+    offered, option = {**image, "classes": classes}, f"--model {model['name']}"
     try:
         wanted = inspect.signature(factory).parameters.values()
         every = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in wanted)
         names = {parameter.name for parameter in wanted}
         network = factory(**{name: value for name, value in offered.items() if every or name in names})
     except (Exception, SystemExit) as error:  # a user's function may raise anything
-        said = schema.one_line(f"{type(error).__name__}: {error}"[:200])
-        raise ChangeError(f"--model {schema.one_line(model['name'])}: the factory failed ({said})") from None
-    _check_network(network, model["name"], image, classes)
+        raise ChangeError(f"{option}: the factory failed ({reason(error)})") from None
+    _check_network(network, option, image, classes)
     return network
 
 
-def _check_network(network: object, name: str, image: dict, classes: int) -> None:
-    where = f"--model {schema.one_line(name)}"
+def _check_network(network: object, option: str, image: dict, classes: int) -> None:
     if not isinstance(network, nn.Module):
-        raise ChangeError(f"{where} must return a torch.nn.Module, it returned a {type(network).__name__}")
+        raise ChangeError(f"{option} must return a torch.nn.Module, it returned a {type(network).__name__}")
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise ChangeError(f"{where} must return a network with parameters to train, it has none")
+        raise ChangeError(f"{option} must return a network with parameters to train, it has none")
     x = torch.full((2, image["in_channels"], image["image_size"], image["image_size"]), 0.5)
     training_before = network.training
     try:
         logits = network.eval()(x)
     except (Exception, SystemExit) as error:
-        said = schema.one_line(f"{type(error).__name__}: {error}"[:200])
-        raise ChangeError(f"{where}: the network fails on images {tuple(x.shape)} ({said})") from None
+        raise ChangeError(f"{option}: the network fails on images {tuple(x.shape)} ({reason(error)})") from None
     network.train(training_before)
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-        raise ChangeError(f"{where} must give logits of shape (2, {classes}) for 2 images, it gave {given}")
+        raise ChangeError(f"{option} must give logits of shape (2, {classes}) for 2 images, it gave {given}")
     if not logits.isfinite().all():
-        raise ChangeError(f"{where} must give finite logits, it gave NaN or infinity")
+        raise ChangeError(f"{option} must give finite logits, it gave NaN or infinity")
 
 
 def _settings(name: str, train_size: int, eps: float, options: Options) -> tuple[dict, dict]:
@@ -211,12 +204,12 @@ class _Costs:
         return [first + fixed] * changes + [one] * (changes * (seeds - 1))
 
 
-def draw(folder: Folder, changes: list[Change], options: Options, where: torch.device) -> dict:
+def draw(folder: Folder, changes: list[Change], options: Options, device: torch.device) -> dict:
     """The plan of a study: plain JSON values. ValueError where the minutes do not suffice, naming how many would."""
     options.check()
     threads = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = 1 if where.type == "cuda" else min(options.jobs or cores, max(2, cores))
+    jobs = 1 if device.type == "cuda" else min(options.jobs or cores, max(2, cores))
     eps, why = (budget(options.eps), "as asked") if options.eps else epsilon(folder.train.images)
     attack_steps = options.attack_steps or 20
     seeds = options.seeds or (3 if options.minutes >= 60 else 2)
@@ -232,15 +225,15 @@ def draw(folder: Folder, changes: list[Change], options: Options, where: torch.d
     }  # fmt: skip
     try:
         torch.set_num_threads(max(1, cores // plan["jobs"]))
-        return _measured(plan, folder, changes, options, where)
+        return _measured(plan, folder, changes, options, device)
     finally:
         torch.set_num_threads(threads)
 
 
-def _measured(plan: dict, folder: Folder, changes: list[Change], options: Options, where: torch.device) -> dict:
+def _measured(plan: dict, folder: Folder, changes: list[Change], options: Options, device: torch.device) -> dict:
     """The plan with its network, its steps and the images attacked, by what a few steps take here."""
     chosen = data.balanced(folder.train.labels, min(len(folder.train), 1024))
-    x, y = (folder.train.images[chosen].to(where).float() / 255), folder.train.labels[chosen].to(where)
+    x, y = (folder.train.images[chosen].to(device).float() / 255), folder.train.labels[chosen].to(device)
     few = x[:32]
     change = sum(_seconds(lambda apply=apply: apply(few)) for apply in changes) / len(changes) / len(few)
     available = 60 * options.minutes * 0.85 - 10  # a worker takes seconds to start
@@ -272,7 +265,7 @@ def _measured(plan: dict, folder: Folder, changes: list[Change], options: Option
         "epochs": round(steps / epoch, 1), "step_seconds": costs.step,
         "expected_seconds": makespan(costs.jobs(plan, steps), plan["jobs"]) + 10,
         "job_seconds": costs.jobs(plan, steps), "options": asdict(options),
-        "device": records.device_name(where), **records.provenance(),
+        "device": records.device_name(device), **records.provenance(),
     }  # fmt: skip
     return plan
 

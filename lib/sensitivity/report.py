@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,11 +10,12 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from lib.report.table import as_csv
 from lib.sensitivity import verdict
 from lib.sensitivity.changes import Change, ChangeError, listed, parse
 from lib.sensitivity.folder import Folder
 from lib.sensitivity.study import one_a_class, png, write_text
-from lib.store import schema
+from lib.store.intervals import Estimate
 
 _COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9", "#949494", "#5a4a9c", "#222222")
 _STYLE = {
@@ -59,14 +59,8 @@ def curve_figure(study: dict) -> Figure:
         for i, record in enumerate(drawn):
             points = [(float(at), 100 * value) for at, value in record["curve"].items() if float(at) <= 2 * eps + 1e-9]
             style = ("-", "--", ":")[i // len(_COLOURS) % 3]
-            axes.plot(
-                *zip(*points, strict=True),
-                style,
-                color=_COLOURS[i % len(_COLOURS)],
-                marker="o",
-                markersize=3,
-                label=_short(record["change"]),
-            )
+            colour, label = _COLOURS[i % len(_COLOURS)], _short(record["change"])
+            axes.plot(*zip(*points, strict=True), style, color=colour, marker="o", markersize=3, label=label)
         axes.axvline(eps, color="grey", linestyle="--", linewidth=1)
         axes.set(ylim=(0, 100), xlabel="ε, in pixel units (dashed: the ε of training)", ylabel="robust accuracy in percent")
         if drawn:
@@ -96,9 +90,7 @@ def table(study: dict) -> pd.DataFrame:
             row[f"{label}, %"] = f"{np.mean(each):.1f}" if each else "failed"
             row[f"{metric}: single trainings"] = ", ".join(f"{value:.1f}" for value in each) or "–"
             beside = apart[metric].from_original.get(name) if apart[metric] else None
-            row[f"{metric}: beside the original"] = (
-                f"{beside[0]:+z.1f} [{beside[1]:+z.1f}, {beside[2]:+z.1f}]" if beside else "–"
-            )
+            row[f"{metric}: beside the original"] = str(Estimate(*beside)) if beside else "–"
         half = halves.get(name, {}).get(0)
         row["robust at half the length, %"] = f"{100 * half['robust'].mean():.1f}" if half else "–"
         about = measured.get(name, {})
@@ -112,10 +104,8 @@ def table(study: dict) -> pd.DataFrame:
 def suite_table(study: dict) -> pd.DataFrame:
     """One row a change, texts: robust accuracy of the same images under the reported attack and under the strongest."""
     rows = verdict.suites(study)
-    texts = {"under the reported attack, %": rows["reference"], "under the strongest attacks, %": rows["suite"]}
-    return pd.DataFrame(
-        {"change": rows["change"], **{name: [f"{value:.1f}" for value in column] for name, column in texts.items()}}
-    )
+    columns = {"under the reported attack, %": rows["reference"], "under the strongest attacks, %": rows["suite"]}
+    return pd.DataFrame({"change": rows["change"], **{name: values.map("{:.1f}".format) for name, values in columns.items()}})
 
 
 def hidden_table(study: dict) -> pd.DataFrame:
@@ -132,14 +122,8 @@ def fixed_table(study: dict) -> pd.DataFrame:
     rows = []
     for record in study["fixed"]:
         shares = {metric: verdict.bits(text, record["n"]).mean() for metric, text in record.get("outcomes", {}).items()}
-        rows.append(
-            {
-                "change": record["change"],
-                **{
-                    f"{label}, %": f"{100 * shares[m]:.1f}" if m in shares else "failed" for m, label in verdict.METRICS.items()
-                },
-            }
-        )
+        texts = {f"{label}, %": f"{100 * shares[m]:.1f}" if m in shares else "failed" for m, label in verdict.METRICS.items()}
+        rows.append({"change": record["change"], **texts})
     return pd.DataFrame(rows)
 
 
@@ -164,11 +148,7 @@ def settings(plan: dict) -> pd.DataFrame:
         ("images", f"{side}×{side}, {colour}", "--size, --colour"),
         ("time", f"{plan['minutes']:g} minutes asked for, {expected}", "--minutes, --jobs"),
         ("machine", f"{plan['device']} for each training", ""),
-        (
-            "code",
-            f"commit {plan['commit']}; " + ", ".join(f"{name} {version}" for name, version in plan["versions"].items()),
-            "",
-        ),
+        ("code", f"commit {plan['commit']}; " + ", ".join(map(" ".join, plan["versions"].items())), ""),
     ]
     return pd.DataFrame(rows, columns=["setting", "value", "option"])
 
@@ -177,20 +157,6 @@ def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("lib.sensitivity", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-
-
-def _write(path: Path, text: str) -> Path:
-    write_text(path, text)
-    return path
-
-
-def as_csv(rows: pd.DataFrame) -> str:
-    """The table as CSV. A text that a spreadsheet would take for a formula gets a quote before it."""
-    inert = {
-        c: rows[c].map(lambda value: f"'{value}" if isinstance(value, str) and re.match(r"[=+@-]", value) else value)
-        for c in rows
-    }
-    return pd.DataFrame(inert).to_csv(index=False)
 
 
 def html(study: dict, margin: float = verdict.MARGIN, command: str = "") -> str:
@@ -211,8 +177,8 @@ def html(study: dict, margin: float = verdict.MARGIN, command: str = "") -> str:
 
 def write(study: dict, out: Path, margin: float = verdict.MARGIN, command: str = "") -> tuple[Path, Path]:
     """Write `report.html` and `numbers.csv` into `out`, atomically each."""
-    page = html(study, margin, command)
-    return _write(out / "report.html", page), _write(out / "numbers.csv", as_csv(verdict.numbers(study)))
+    page = write_text(out / "report.html", html(study, margin, command))
+    return page, write_text(out / "numbers.csv", as_csv(verdict.numbers(study)))
 
 
 def contact_sheet(folder: Folder, changes: list[Change], out: Path) -> tuple[Path, dict[str, str]]:
@@ -223,13 +189,13 @@ def contact_sheet(folder: Folder, changes: list[Change], out: Path) -> tuple[Pat
     x = folder.test.images[one_a_class(folder.test.labels)].float() / 255
     rows = []
     for name, text in does.items():
+        pictures, fault = [], ""
         try:
-            rows.append(
-                {"name": name, "does": text, "pictures": [png(image) for image in own.get(name, parse(name))(x)], "fault": ""}
-            )
+            pictures = [png(image) for image in (own.get(name) or parse(name))(x)]
         except ChangeError as error:
             if name in own:
                 raise
-            rows.append({"name": name, "does": text, "pictures": [], "fault": schema.one_line(error)})
+            fault = str(error)
+        rows.append({"name": name, "does": text, "pictures": pictures, "fault": fault})
     page = _environment().get_template("changes.html.jinja").render(folder=folder.name, rows=rows)
-    return _write(out / "changes.html", page), does
+    return write_text(out / "changes.html", page), does

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib import attacks, checkpoints, data, evaluation, files, geometry, training
-from lib.run.devices import device
+from lib.run import devices
 from lib.run.processes import WorkerDiedError, side_by_side
 from lib.sensitivity import changes as changes_
 from lib.sensitivity import plan as plan_
@@ -30,6 +30,7 @@ from lib.store import schema
 from lib.store.records import RecordError, pack
 
 PICTURES = 6  # of each change, in the report
+STARTS, STEPS, QUERIES = 5, 100, 1000  # of the strongest attacks where AutoAttack is none of them
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -56,12 +57,13 @@ def read_json(path: Path) -> dict:
     return record
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all. OSError, of one line, where it cannot be written."""
+def write_text(path: Path, text: str) -> Path:
+    """Write a file whole or not at all, and give its path. OSError, of one line, where it cannot be written."""
     try:
         files.write_whole(path, text.encode("utf-8", "replace"))
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror}; what was recorded before is kept") from None
+    return path
 
 
 def place(out: Path, folder: Folder, changes: list[Change], options: plan_.Options) -> Path:
@@ -82,17 +84,16 @@ def png(image: Tensor) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def one_a_class(labels: Tensor, count: int = PICTURES) -> list[int]:
+def one_a_class(labels: Tensor) -> list[int]:
     """Indices of the first image of each class, of the first few classes; more of them where there are fewer classes."""
-    found = data.balanced(labels, min(count, len(labels)))
-    return found.tolist()
+    return data.balanced(labels, min(PICTURES, len(labels))).tolist()
 
 
 class Worker:
     """What a job needs: the plan, the images, and the folder that its records go to."""
 
-    def __init__(self, work: Path, where: str) -> None:
-        self.work, self.where = work, device(where)
+    def __init__(self, work: Path, device: str) -> None:
+        self.work, self.device = work, devices.device(device)
         self.plan = read_json(work / "plan.json")
         tensors, _ = checkpoints.load_tensors(work / "data.safetensors", "cpu")
         self.train_images, self.train_labels = tensors["train_images"], tensors["train_labels"]
@@ -102,16 +103,16 @@ class Worker:
     def changed(self, change: int, images: Tensor) -> Tensor:
         """Images after the change, float32 on the device; in slices, which bound the memory of its float64."""
         parts = [self.changes[change](part.float() / 255) for part in images.split(1000)]
-        return torch.cat(parts).float().to(self.where)
+        return torch.cat(parts).float().to(self.device)
 
     def test(self, change: int, size: int) -> tuple[Tensor, Tensor]:
         """A class-balanced part of the test set, the same images for every change, after the change."""
         chosen = data.balanced(self.test_labels, size)
-        return self.changed(change, self.test_images[chosen]), self.test_labels[chosen].to(self.where)
+        return self.changed(change, self.test_images[chosen]), self.test_labels[chosen].to(self.device)
 
     def generator(self) -> torch.Generator:
         """Every attack begins with the same starts."""
-        return torch.Generator(self.where).manual_seed(0)
+        return torch.Generator(self.device).manual_seed(0)
 
     def job(self, change: int, seed: int) -> None:
         """Everything of one change and seed that is not recorded yet."""
@@ -128,13 +129,13 @@ class Worker:
     def train(self, change: int, seed: int, half: bool, x: Tensor) -> None:
         """Train, attack the test images and record; a training that fails is recorded as failed."""
         plan, target = self.plan, self.work / training_name(change, seed, half)
-        model = plan_.build(plan, seed).to(self.where)
+        model = plan_.build(plan, seed).to(self.device)
         steps = max(1, plan["training"]["steps"] // (2 if half else 1))
         checkpoint = target.with_suffix(".checkpoint.safetensors")
         record = {"change": plan["changes"][change]["name"], "seed": seed, "half": half, "steps": steps}
         try:
             done = training.train(
-                model, x, self.train_labels.to(self.where), **{**plan["training"], "steps": steps}, seed=seed,
+                model, x, self.train_labels.to(self.device), **{**plan["training"], "steps": steps}, seed=seed,
                 attack=plan["attack"], checkpoint=checkpoint, every=15.0, description=target.stem,
             )  # fmt: skip
         except training.TrainingFailedError as failure:
@@ -163,7 +164,7 @@ class Worker:
             return None
         model = plan_.build(self.plan, 0)
         model.load_state_dict(checkpoints.load_tensors(self.weights(change, 0), "cpu")[0])
-        return model.to(self.where).eval()
+        return model.to(self.device).eval()
 
     def strong(self, change: int) -> dict:
         """The stronger attacks, the checks for a hidden gradient, robust accuracy against eps, and adversarial images."""
@@ -200,21 +201,13 @@ class Worker:
         survives = partial(evaluation.survives, model, x, y, eps=eps, batch_size=len(x))
         if self.plan["strong"]["autoattack"]:
             return survives(partial(attacks.autoattack, model, eps=eps, seed=0)), "AutoAttack"
-        pgd = partial(
-            attacks.pgd,
-            model,
-            eps=eps,
-            step_size=eps / 10,
-            num_steps=100,
-            early_stop=True,
-            restarts=5,
-            generator=self.generator(),
-        )
+        keywords = {"eps": eps, "step_size": eps / 10, "num_steps": STEPS, "early_stop": True, "restarts": STARTS}
+        pgd = partial(attacks.pgd, model, **keywords, generator=self.generator())
+        name = f"PGD with {STARTS} starts of {STEPS} steps"
         if len(self.plan["classes"]) >= 4:
-            return survives(pgd), "PGD with 5 starts of 100 steps (AutoAttack needs more minutes)"
-        square = partial(attacks.square, model, eps=eps, queries=1000, generator=self.generator())
-        held = survives(pgd) & survives(square)
-        return held, "PGD with 5 starts of 100 steps, and Square (AutoAttack needs 4 classes)"
+            return survives(pgd), f"{name} (AutoAttack needs more minutes)"
+        square = partial(attacks.square, model, eps=eps, queries=QUERIES, generator=self.generator())
+        return survives(pgd) & survives(square), f"{name}, and Square (AutoAttack needs 4 classes)"
 
     def _examples(self, model: nn.Module, x: Tensor, y: Tensor) -> list[dict]:
         """Some images before and after the attack, and what the network says of them."""
@@ -293,10 +286,10 @@ def clear(work: Path, plan: dict) -> None:
 _WORKERS: dict[str, Worker] = {}
 
 
-def _job(work: str, where: str, task: tuple[str, int, int]) -> None:
+def _job(work: str, device: str, task: tuple[str, int, int]) -> None:
     if work not in _WORKERS:
         _WORKERS.clear()
-        _WORKERS[work] = Worker(Path(work), where)
+        _WORKERS[work] = Worker(Path(work), device)
     worker, (kind, change, seed) = _WORKERS[work], task
     if kind == "train":
         worker.job(change, seed)
@@ -304,7 +297,7 @@ def _job(work: str, where: str, task: tuple[str, int, int]) -> None:
         write_json(target, worker.fixed(change))
 
 
-def run(work: Path, where: str = "auto") -> None:
+def run(work: Path, device: str = "auto") -> None:
     """Compute what the study in `work` lacks, with a bar that tells the time left.
 
     Raises what a job raises, and WorkerDiedError where a process ended without a word. What was recorded is kept.
@@ -313,31 +306,29 @@ def run(work: Path, where: str = "auto") -> None:
     tasks = [("train", change, seed) for seed in range(plan["seeds"]) for change in range(len(plan["changes"]))]
     stages = [tasks, [("fixed", change, 0) for change in range(len(plan["changes"]))] if plan["fixed"] else []]
     shares = names(plan)
-    done = sum(share for name, share in shares.items() if (work / name).exists())
-    with tqdm(
-        total=round(sum(shares.values()), 2),
-        initial=round(done, 2),
-        desc="study",
-        bar_format="{l_bar}{bar}| {elapsed} gone, {remaining} left",
-    ) as bar:
+
+    def done() -> float:
+        return sum(share for name, share in shares.items() if (work / name).exists())
+
+    bar_format = "{l_bar}{bar}| {elapsed} gone, {remaining} left"
+    with tqdm(total=round(sum(shares.values()), 2), initial=round(done(), 2), desc="study", bar_format=bar_format) as bar:
 
         def look() -> None:
-            now = sum(share for name, share in shares.items() if (work / name).exists())
-            bar.update(round(now - bar.n, 2))
+            bar.update(round(done() - bar.n, 2))
 
         for stage in stages:
             if missing(work, plan):
-                _in_parallel(work, where, stage, plan["jobs"], look)
+                _in_parallel(work, device, stage, plan["jobs"], look)
 
 
-def _in_parallel(work: Path, where: str, tasks: list[tuple[str, int, int]], jobs: int, look: Callable[[], None]) -> None:
+def _in_parallel(work: Path, device: str, tasks: list[tuple[str, int, int]], jobs: int, look: Callable[[], None]) -> None:
     if jobs == 1:
         for task in tasks:
-            _job(str(work), where, task)
+            _job(str(work), device, task)
             look()
         return
     threads = max(1, torch.get_num_threads() // jobs)
-    with side_by_side(_job, [(str(work), where, task) for task in tasks], jobs, where, threads) as futures:
+    with side_by_side(_job, [(str(work), device, task) for task in tasks], jobs, device, threads) as futures:
         waiting = set(futures)
         while waiting:
             finished, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)

@@ -6,6 +6,7 @@ deviation of any pair, in its own standard errors, sets the width of all.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -36,10 +37,6 @@ class Differences:
     images: int
     seeds: int  # the fewest of a change
 
-    def between(self, one: str, other: str) -> float:
-        """How much higher `other` lies than `one`."""
-        return self.means[other] - self.means[one]
-
 
 def outcomes(study: dict, half: bool = False) -> dict[str, dict[int, dict[str, np.ndarray]]]:
     """By change, seed and metric, whether each test image was right; of trainings that did not fail."""
@@ -60,7 +57,7 @@ def differences(found: dict[str, dict[int, dict[str, np.ndarray]]], metric: str)
     means = np.stack([one.mean(0) for one in each])  # changes × images
     images = means.shape[1]
     random = np.random.default_rng(0)
-    weights = random.multinomial(images, np.full(images, 1 / images), DRAWS) / images
+    weights, random.bit_generator.state = _drawn(images)
     deviations = 100 * (weights @ means.T - means.mean(1))
     deviations += _chance_of_training(each, random)
     centre = 100 * means.mean(1)
@@ -83,6 +80,13 @@ def differences(found: dict[str, dict[int, dict[str, np.ndarray]]], metric: str)
     seeds = min(len(one) for one in each)
     shares = dict(zip(names, centre.tolist(), strict=True))
     return Differences(shares, spread, names[int(centre.argmin())], names[int(centre.argmax())], beside, images, seeds)
+
+
+@lru_cache(maxsize=2)
+def _drawn(images: int) -> tuple[np.ndarray, dict]:
+    """Images drawn anew, `DRAWS` times: each image's share of a draw, and the state of the generator after that."""
+    random = np.random.default_rng(0)
+    return random.multinomial(images, np.full(images, 1 / images), DRAWS) / images, random.bit_generator.state
 
 
 def _chance_of_training(each: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
@@ -122,12 +126,10 @@ def judge(study: dict, margin: float = MARGIN) -> Verdict:
     moves = f"robust accuracy moves by {_interval(robust.spread)} points over these changes, {cleanly}"
     counted = f"{robust.images} test images, {robust.seeds} training{'s' * (robust.seeds > 1)} a change"
     _, low, high = robust.spread
-    chance = 100 * _largest_class(study)
+    chance = 100 / len(study["plan"]["classes"])
     if max(robust.means.values()) <= 1.2 * chance:
-        kind, why = (
-            "cannot tell",
-            f"the networks are hardly more robust than guessing ({chance:.1f}%): they need longer training",
-        )
+        why = f"the networks are hardly more robust than guessing ({chance:.1f}%): they need longer training"
+        kind = "cannot tell"
     elif robust.seeds < 2 and high >= margin:
         kind, why = "cannot tell", "with one training a change nothing tells how far trainings differ by chance; give --seeds 2"
     elif low > margin:
@@ -143,10 +145,6 @@ def judge(study: dict, margin: float = MARGIN) -> Verdict:
     return Verdict(kind, sentence, [*_remarks(study, robust, clean, margin), *_remarks_on_failures(failed)])
 
 
-def _largest_class(study: dict) -> float:
-    return study["plan"].get("largest_class", 1 / len(study["plan"]["classes"]))
-
-
 def _remarks_on_failures(failed: list[dict]) -> list[str]:
     return [
         f"A training of {record['change']} (seed {record['seed']}) failed and is not counted: {record['failed']}."
@@ -157,7 +155,7 @@ def _remarks_on_failures(failed: list[dict]) -> list[str]:
 def _remarks(study: dict, robust: Differences, clean: Differences, margin: float) -> list[str]:
     """What bears on the verdict: clean accuracy, the length of training, stronger attacks, hidden gradients, seeds."""
     low, high = robust.lowest, robust.highest
-    beside = clean.between(low, high)
+    beside = clean.means[high] - clean.means[low]
     remarks = [f"Least robust: {low} ({robust.means[low]:.1f}%); most robust: {high} ({robust.means[high]:.1f}%)."]
     if robust.spread[1] > margin:
         removed = beside > 0.5 * robust.spread[0]
@@ -171,14 +169,11 @@ def _remarks(study: dict, robust: Differences, clean: Differences, margin: float
     if shorter and longer:
         gained = max(longer.means[name] - shorter.means[name] for name in whole)
         ranges = f"{shorter.spread[0]:.1f} points at half the length, {longer.spread[0]:.1f} at the whole"
-        said = f"robust accuracy ranges over {ranges}"
-        enough = gained <= 3.0 and abs(longer.spread[0] - shorter.spread[0]) <= margin
-        if enough:
-            remarks.append(f"Training was long enough to tell: {said} (first seed).")
-        else:
-            remarks.append(
-                f"Training may have been too short: {said}; the second half adds up to {gained:.1f} points (first seed)."
-            )
+        remark = f"Training was long enough to tell: robust accuracy ranges over {ranges} (first seed)."
+        if gained > 3.0 or abs(longer.spread[0] - shorter.spread[0]) > margin:
+            remark = f"Training may have been too short: robust accuracy ranges over {ranges}; the second half adds up to "
+            remark += f"{gained:.1f} points (first seed)."
+        remarks.append(remark)
     remarks += _remarks_on_attacks(study)
     if robust.seeds < 2:
         remarks.append("One training a change: the intervals cover chance in the images, not in training.")
@@ -240,15 +235,13 @@ def hidden(study: dict) -> pd.DataFrame:
             detail = f"{100 * weaker.mean():.1f} → {100 * stronger.mean():.1f}"
             rows.append([record["change"], check, fallen(weaker, stronger), detail])
         curve = {float(eps): 100 * value for eps, value in record["curve"].items()}
-        rise = max(np.diff(list(curve.values())), default=0.0)
-        rows.append(
-            [record["change"], "a larger ε leaves no more images", "holds" if rise <= 1 else "fails", f"{rise:+z.1f} at most"]
-        )
-        rows.append(
-            [record["change"], "at ε = 1 nothing is left", "holds" if curve[1.0] <= 1 else "fails", f"{curve[1.0]:.1f}"]
-        )
-        moved = 100 * held["moved"].mean()
-        rows.append([record["change"], "the attack moves every image", "holds" if moved >= 99 else "fails", f"{moved:.1f}%"])
+        rise, moved = max(np.diff(list(curve.values())), default=0.0), 100 * held["moved"].mean()
+        for check, holds, detail in (
+            ("a larger ε leaves no more images", rise <= 1, f"{rise:+z.1f} at most"),
+            ("at ε = 1 nothing is left", curve[1.0] <= 1, f"{curve[1.0]:.1f}"),
+            ("the attack moves every image", moved >= 99, f"{moved:.1f}%"),
+        ):
+            rows.append([record["change"], check, "holds" if holds else "fails", detail])
     return pd.DataFrame(rows, columns=["change", "check", "verdict", "detail"])
 
 
@@ -260,18 +253,14 @@ def explanations(study: dict) -> list[str]:
     said = []
     measured = {record["change"]: record for record in study["measured"]}
     for key, name in (("log2_perturbable_volume", "perturbable volume"), ("inter_class_distance", "inter-class distance")):
-        pairs = [
-            (measured[change][key], value)
-            for change, value in means.means.items()
-            if measured.get(change, {}).get(key) is not None
-        ]
-        values = np.array(pairs, float)
-        if len(pairs) < 4 or (np.ptp(values, axis=0) == 0).any():
+        values = [(measured.get(change, {}).get(key), value) for change, value in means.means.items()]
+        pairs = np.array([pair for pair in values if pair[0] is not None], float)
+        if len(pairs) < 4 or (np.ptp(pairs, axis=0) == 0).any():
             said.append(
                 f"Whether {name} explains it cannot be told: at least 4 changes that differ are needed, {len(pairs)} are there."
             )
             continue
-        found = spearmanr(values[:, 0], values[:, 1])
+        found = spearmanr(*pairs.T)
         strength = "explains much of it" if found.pvalue < 0.05 else "does not explain it, as far as so few changes tell"
         said.append(
             f"The {name} {strength}: its rank correlation with robust accuracy is {found.statistic:+z.2f} over "

@@ -32,6 +32,7 @@ __all__ = ["SCALES", "Item", "Measurement", "Run", "check_scale", "parse", "spac
 # one leaves the others' records alone; a measurement, in which no network takes part, goes by "measured".
 NUMERICS = {"measured": 2, "lenet5": 2, "small_convnet": 2, "wide_resnet28": 4}
 _NOT_AXES = {"title", "where", "scales", "evaluations", "also", "stretch"}  # what else an exhibit's block may hold
+_AXES = [field.name for field in fields(Run) if field.name != "scale"]
 # The data sets that may stand for a `cifar10` block, in the order in which `auto` prefers them.
 CIFAR10_SETS = ("cifar10", "cifar10-jpeg")
 SET_NAMES = {name: known.label for name, known in data.DATASETS.items() if known.label}  # as a reader reads them
@@ -70,6 +71,8 @@ def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
     if cifar10 is not None:
         one_of("CIFAR10 set", cifar10, CIFAR10_SETS)
     axes = {key: value if isinstance(value, list) else [value] for key, value in block.items() if key not in _NOT_AXES}
+    for axis in (*axes, *block.get("stretch", {})):
+        one_of(f"axis of {name}", axis, ("quantity", *_AXES))
     # The built-in set has no JPEG twin: scale smoke keeps the name cifar10.
     stand_in = "cifar10" if scale == "smoke" else cifar10 or cifar10_set()
     axes["dataset"] = [stand_in if dataset == "cifar10" else dataset for dataset in axes["dataset"]]
@@ -92,10 +95,9 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
         if not isinstance(seeds, int) or not 1 <= seeds <= len(axes["seed"]):
             raise ValueError(f"seeds must be 'all' or from 1 to {len(axes['seed'])} for {name} at {scale}, given {seeds!r}")
         axes["seed"] = axes["seed"][:seeds]
-    names = [field.name for field in fields(Run) if field.name != "scale"]
     expanded = []
-    for values in product(*(axes[axis] for axis in names)):
-        chosen = dict(zip(names, values, strict=True))
+    for values in product(*(axes[axis] for axis in _AXES)):
+        chosen = dict(zip(_AXES, values, strict=True))
         chosen["widen_factor"] = float(chosen["widen_factor"])
         if chosen["train_size"] == "all":
             chosen["train_size"] = dataset_settings(chosen["dataset"], scale)["train_size"]
@@ -120,6 +122,11 @@ def all_runs(scale: str, *, cifar10: str | None = None, stretches: bool = False)
             for item in runs(name, scale, cifar10=cifar10, stretches=stretches):
                 found.setdefault(item.key, item)
     return list(found.values())
+
+
+def every(scale: str) -> list[Item]:
+    """`all_runs` of every CIFAR10 set there is, with the stretches; each item once."""
+    return list(dict.fromkeys(item for name in CIFAR10_SETS for item in all_runs(scale, cifar10=name, stretches=True)))
 
 
 def exhibits_of(item: Item) -> list[str]:
@@ -225,6 +232,8 @@ def evaluations(run: Run, shown_by: str | None = None) -> list[str]:
     for name in exhibits_of(run) if shown_by is None else [shown_by]:
         asked = _block(name, run.scale).get("evaluations", {})
         needed.update(dict.fromkeys(asked.get(run.training, [])))
+    for name in needed:
+        one_of("evaluation", name, spec()["evaluations"])
     return list(needed)
 
 

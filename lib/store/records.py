@@ -3,7 +3,6 @@
 import base64
 import datetime
 import hashlib
-import io
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from lib import files
 from lib.store import grid, schema
 from lib.store.grid import Item, Measurement
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = files.ROOT
 log = logging.getLogger(__name__)
 
 
@@ -115,28 +114,30 @@ def write(item: Item, name: str, content: dict, *, seconds: float, device: torch
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **provenance(),
     }
-    _checked(schema.parsed(json.dumps(record, allow_nan=False)), item, name)
-    try:
-        text = io.StringIO()
-        json.dump(record, text, indent=1, allow_nan=False)
-        files.write_whole(target, f"{text.getvalue()}\n".encode())
-    except OSError as error:
-        raise OSError(f"cannot write the record {target}: {error.strerror}; nothing recorded before is lost") from None
+    text = json.dumps(record, indent=1, allow_nan=False)
+    _checked(schema.parsed(text), item, name)
+    with _to_be_written(f"the record {target}"):
+        files.write_whole(target, f"{text}\n".encode())
     return target
+
+
+@contextmanager
+def _to_be_written(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write {what}: {error.strerror}; nothing recorded before is lost") from None
 
 
 @contextmanager
 def alone(item: Item) -> Iterator[None]:
     """No other process that writes to this store is in such a block of `item`'s. OSError where there can be no lock."""
     name = hashlib.sha256(f"{item.scale}/{item.key}".encode()).hexdigest()[:32]
-    place = folder() / ".locks" / name
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with (place / "lock").open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write records to {folder()}: {error.strerror}; nothing recorded before is lost") from None
-    with files.alone(place / "lock"):
+    lock = folder() / ".locks" / name / "lock"
+    with _to_be_written(f"records to {folder()}"):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    with files.alone(lock):
         yield
 
 
@@ -145,17 +146,14 @@ def prepare(item: Item) -> None:
 
     OSError where they cannot. To be called by the only process that computes `item`.
     """
-    measured = isinstance(item, Measurement)  # whose folder is that of others, too
+    measured = isinstance(item, Measurement)  # it shares its folder with others; a run's is its own
     target = path(item, "measured" if measured else "training").parent
-    try:
+    with _to_be_written(f"records to {target}"):
         target.mkdir(parents=True, exist_ok=True)
-        # The folder of a run is its own; that of a measurement it shares with others.
         for part in target.glob(f".{path(item, 'measured').name}.*" if measured else ".*.json.*"):
             part.unlink()
         with tempfile.TemporaryFile(dir=target):
             pass
-    except OSError as error:
-        raise OSError(f"cannot write records to {target}: {error.strerror}; nothing recorded before is lost") from None
 
 
 @lru_cache(maxsize=2048)
@@ -169,7 +167,7 @@ def _checked(record: dict, item: Item, name: str) -> dict:
     schema.check(record)
     if (record["key"], record["scale"], record["evaluation"]) != (item.key, item.scale, name):
         raise ValueError(f"it is the record {record['evaluation']} of {record['scale']}: {record['key']}")
-    if name in ("training", "measured") or record["settings"] != _plain(grid.record_settings(item, name)):
+    if name in ("training", "measured") or record["settings"] != grid.record_settings(item, name):
         return record
     asked = grid.metrics(name).values()
     if eps := record["settings"]["evaluation"].get("eps"):
@@ -203,7 +201,7 @@ def read(item: Item, name: str) -> dict:
 
 
 def _is_current(record: dict, item: Item, name: str) -> bool:
-    same_settings = record["settings"] == _plain(grid.record_settings(item, name))
+    same_settings = record["settings"] == grid.record_settings(item, name)
     return record["numerics"] == grid.numerics(item) and same_settings and _is_of_these_weights(record, item, name)
 
 
@@ -219,10 +217,6 @@ def _is_of_these_weights(record: dict, item: Item, name: str) -> bool:
     except FileNotFoundError:
         return True
     return digest is None or record.get("weights") == digest
-
-
-def _plain(settings: dict) -> dict:
-    return json.loads(json.dumps(settings))
 
 
 def status(item: Item, name: str) -> str:

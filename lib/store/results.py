@@ -19,6 +19,8 @@ COLUMNS = (
     "scale", "dataset", "transform", "model", "widen_factor", "training", "train_size", "recipe", "seed",
     "evaluation", "split", "metric", "value", "n", "status", "source", "device", "commit", "date", "key",
 )  # fmt: skip
+_ORIGIN = ("source", "device", "commit", "date")
+_NO_RUN = {"model": "", "widen_factor": np.nan, "training": "", "train_size": pd.NA, "recipe": "", "seed": pd.NA}
 
 
 def _rows(item: Item, name: str, shown_by: str | None) -> list[dict]:
@@ -27,22 +29,8 @@ def _rows(item: Item, name: str, shown_by: str | None) -> list[dict]:
     except FileNotFoundError:
         return []
     state = records.status(item, name)
-    run = isinstance(item, Run)
-    base = {
-        "scale": item.scale,
-        "dataset": item.dataset,
-        "transform": item.transform,
-        "model": item.model if run else "",
-        "widen_factor": item.widen_factor if run else np.nan,
-        "training": item.training if run else "",
-        "train_size": item.train_size if run else pd.NA,
-        "recipe": item.recipe if run else "",
-        "seed": item.seed if run else pd.NA,
-        "evaluation": name,
-        "status": state,
-        **{field: record[field] for field in ("source", "device", "commit", "date")},
-        "key": item.key,
-    }
+    origin = {field: record[field] for field in _ORIGIN}
+    base = {**_NO_RUN, **vars(item), "evaluation": name, "status": state, **origin, "key": item.key}
     if state == "failed":
         if name != "training":
             return []  # taken of earlier weights
@@ -81,9 +69,7 @@ def frame(items: list[Item], shown_by: str | None = None) -> pd.DataFrame:
 
 def load(scale: str) -> pd.DataFrame:
     """Everything recorded at `scale` that the grid asks for, as `frame` gives it; for every CIFAR10 set there is."""
-    grid.check_scale(scale)
-    items = {item.key: item for name in grid.CIFAR10_SETS for item in grid.all_runs(scale, cifar10=name, stretches=True)}
-    return frame(list(items.values()))
+    return frame(grid.every(scale))
 
 
 def spreads(scale: str) -> intervals.Spreads:
@@ -99,11 +85,10 @@ def spreads(scale: str) -> intervals.Spreads:
 @cache
 def _of_several_seeds(scale: str) -> list[Run]:
     groups: dict[Run, list[Run]] = {}
-    for cifar10 in grid.CIFAR10_SETS:
-        for item in grid.all_runs(scale, cifar10=cifar10, stretches=True):
-            if isinstance(item, Run) and item.recipe == "default":
-                groups.setdefault(replace(item, seed=0), []).append(item)
-    return list(dict.fromkeys(run for group in groups.values() if len(group) > 1 for run in group))
+    for item in grid.every(scale):
+        if isinstance(item, Run) and item.recipe == "default":
+            groups.setdefault(replace(item, seed=0), []).append(item)
+    return [run for group in groups.values() if len(group) > 1 for run in group]
 
 
 def _states(scale: str) -> tuple:
@@ -219,7 +204,7 @@ def tables(exhibit: str, scale: str = "auto", *, cifar10: str | None = None) -> 
     return _with_attrs(rows, [], exhibit, scale)
 
 
-_ABOUT = ("dataset", "transform", "model", "source", "device", "commit", "date", "scale", "status", "key")
+_ABOUT = ("dataset", "transform", "model", *_ORIGIN, "scale", "status", "key")
 
 
 def _measured(exhibit: str, scale: str, cifar10: str | None = None) -> Iterator[tuple[dict, dict]]:
@@ -227,7 +212,7 @@ def _measured(exhibit: str, scale: str, cifar10: str | None = None) -> Iterator[
     for item in choose(exhibit, scale, cifar10=cifar10):
         if records.status(item, "measured") == "recorded":
             record = records.read(item, "measured")
-            about = {field: record[field] for field in ("source", "device", "commit", "date", "scale")}
+            about = {field: record[field] for field in (*_ORIGIN, "scale")}
             about |= {"dataset": item.dataset, "transform": item.transform, "model": "", "status": "recorded", "key": item.key}
             yield about, record
 

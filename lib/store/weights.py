@@ -23,12 +23,8 @@ def path(run: Run) -> Path:
 
 def digest(model: nn.Module) -> str:
     """12 hexadecimal digits that tell these weights from others, bit for bit, on whatever device they lie."""
-    return _digest(model.state_dict())
-
-
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
     found = hashlib.sha256()
-    for name, tensor in tensors.items():
+    for name, tensor in model.state_dict().items():
         found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:12]
 
