@@ -14,11 +14,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import PIL
-import skimage
 import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
@@ -124,20 +124,22 @@ def _idx(kind: str, split: str) -> ImageSet:
         from torchvision import datasets  # only here: it takes as long to import as torch
 
         _download(lambda: getattr(datasets, kind)(folder, download=True), kind, folder, there)
-    prefix = "train" if split == "train" else "t10k"
+    prefix, content = "train" if split == "train" else "t10k", {}
     for name, expected in _MD5[kind].items():
         if name.startswith(prefix):
-            found = _md5((raw / name).read_bytes())
+            content[name] = (raw / name).read_bytes()
+            found = _md5(content[name])
             if found != expected:
                 raise DataError(
                     f"{raw / name} is not {kind}'s file (md5 {found}, expected {expected}): truncated or replaced; "
                     f"delete it to have it downloaded again"
                 )
-    from mlxtend.data import loadlocal_mnist
-
-    pixels, labels = loadlocal_mnist(raw / f"{prefix}-images-idx3-ubyte", raw / f"{prefix}-labels-idx1-ubyte")
-    images = torch.from_numpy(pixels).view(-1, 1, 28, 28)
-    return ImageSet(images, torch.from_numpy(labels).long(), f"{kind}, the original files")
+    # The files are what their digests say: numbers of one byte, after a head of 16 bytes or of 8.
+    pixels, labels = (
+        torch.from_numpy(np.frombuffer(content[f"{prefix}-{name}-ubyte"], np.uint8, offset=head).copy())
+        for name, head in (("images-idx3", 16), ("labels-idx1", 8))
+    )
+    return ImageSet(pixels.view(-1, 1, 28, 28), labels.long(), f"{kind}, the original files")
 
 
 def _cifar10(split: str) -> ImageSet:
@@ -409,7 +411,7 @@ def transformed(
 
 def _edges(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """`transforms.edges`, looked up, or computed and kept: 60,000 images take some 10 s on one core, and every run asks."""
-    about = f"canny sigma=1 scikit-image {skimage.__version__} {tuple(images.shape)}"
+    about = f"canny sigma=1 scikit-image {version('scikit-image')} {tuple(images.shape)}"
     place = files.place("edges", about, images.contiguous().numpy().data)
     bits = files.kept(place, lambda: np.packbits(transforms.edges(images.float() / 255).numpy().astype(bool)).tobytes())
     found = np.unpackbits(np.frombuffer(bits, np.uint8), count=images.numel())

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from skimage.feature import canny
 from torch import Tensor
 
 from lib import checks
@@ -100,6 +99,8 @@ def edges(x: Images, sigma: float = 1.0) -> Images:
     checks.images(x)
     if not sigma > 0:
         raise ValueError(f"sigma must be > 0 pixels, given {sigma!r}")
+    from skimage.feature import canny  # of the edges alone
+
     planes = x.detach().cpu().to(torch.float64).flatten(0, 1).numpy()
     found = np.stack([canny(plane, sigma=sigma) for plane in planes]) if len(planes) else planes
     return torch.from_numpy(found).to(x).view_as(x)

@@ -37,14 +37,14 @@ def shape(run: Run) -> str | None:
 def memory(run: Run) -> float:
     """Bytes that a run takes on a card while it is trained: an estimate, from shapes.
 
-    Its images; weights, gradients and the optimizer's state, stacked and in the run's own network; what a training step keeps
-    of a batch, and as much again for gradients and the graph.
+    Its images; weights, gradient and the optimizer's state, stacked and in the run's own network, and twice more while a
+    captured step is compared; what a training step keeps of a batch, and as much again for gradients and the graph.
     """
     settings = grid.settings(run)
     channels, size, _ = data.DATASETS[settings["data"]["source"]].shape
     weights, kept = cost.numbers(**cost.network(run))
     images = run.train_size * (channels * size * size + 2)
-    return 4.0 * (images + 12 * weights + 3 * settings["training"]["batch_size"] * kept)
+    return 4.0 * (images + 14 * weights + 3 * settings["training"]["batch_size"] * kept)
 
 
 def free_memory(device: torch.device) -> float:
