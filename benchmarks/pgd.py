@@ -228,11 +228,12 @@ def stock(model: nn.Module) -> nn.Module:
 def ceiling(dtype: torch.dtype, where: torch.device) -> float:
     """Operations a second of a square matrix product, of a size that keeps the device busy: 1024² is too small for a GPU."""
     size = 8192 if where.type == "cuda" else 1024
-    a, b = (torch.rand(size, size, device=where).to(dtype) for _ in range(2))
+    a, b = (torch.rand(size, size, device=where) * scale for scale in (1, 2 / size))  # their products stay of one size
+    a, b = a.to(dtype), b.to(dtype)
     (a @ b).sum().item()
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < 0.3:
-        a = a @ b / size
+        a = a @ b
         count += 1
         if count % 8 == 0:
             a.sum().item()

@@ -69,3 +69,15 @@ def test_the_record_covers_peers_batches_and_networks():
     ].index
     assert f"×{rows['ratio_to_before'][narrow]:.1f} the engine before it" in speed.speed_seen(rows)
     assert rows.attrs["before"] in speed.benchmark_stamp(rows)
+
+
+def test_what_begins_after_its_time_is_left_out(tmp_path):
+    """`make gpu` ends within ten minutes on a slow card too."""
+    target = tmp_path / "record.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "pgd.py"), "--case", "lenet5-w0.125", "--batch", "8", "--batch", "9"]
+    done = subprocess.run([*command, "--minutes", "0", "--output", target], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads(target.read_text())["rows"]
+    assert {row["batch"] for row in rows} == {8}
+    assert {row["rounds"] for row in rows} == {2}
+    assert re.search(r"lenet5-w0.125 +9 left out: the 0 minutes are over", done.stdout)

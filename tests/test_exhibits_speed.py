@@ -1,11 +1,15 @@
 """Exhibits of speed: the worst case, the precision of the training attack, and the schedule of a grid."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from frames import NO_RECORDS, PAPER, ROBUST, TABLE_4, frame
 
+from lib import report
 from lib.report.sections import sec3, speed
+from lib.run import cost
 
 WORST = ("pgd", "robust_accuracy_worst_case")
 
@@ -186,3 +190,14 @@ def test_the_record_of_a_card_is_shown_with_its_share_of_the_ceiling():
     said = speed.gpu_seen(rows)
     assert said.startswith("Measured on NVIDIA H100")
     assert "8192×8192" in said
+
+
+def test_the_attack_in_one_kernel_is_estimated_and_not_there():
+    (source,) = report.EXHIBITS["speed-fused-seen"].sources()
+    run = source.read(None)
+    assert (run.model, run.training, run.scale) == ("lenet5", "pgd", "paper")
+    said = speed.fused_seen(run)
+    narrow = replace(run, widen_factor=0.125)
+    gains = [cost.fused_gain(narrow, members=members) for members in (1, 10)]
+    assert f"{gains[0]:.1f} times for a run alone and {gains[1]:.1f} times for ten runs together at w=0.125" in said
+    assert "There is none here" in said

@@ -214,8 +214,8 @@ def numbers(model: str, widen_factor: float, **shape: int) -> tuple[int, int]:
 
     def kept(images: int) -> int:
         found: list[int] = []
-        keep = torch.autograd.graph.saved_tensors_hooks(lambda tensor: found.append(tensor.numel()) or tensor, lambda kept: kept)
-        with keep:
+        pack, unpack = (lambda tensor: found.append(tensor.numel()) or tensor), (lambda tensor: tensor)
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
             network.train()(image.expand(images, *image.shape[1:]).clone())
         return sum(found)
 

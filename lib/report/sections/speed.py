@@ -301,10 +301,10 @@ def fused_seen(run: grid.Run) -> str:
     told = (f"{gain(width, 1)} times for a run alone and {gain(width, 10)} times for ten runs together at w={width:g}"
             for width in (0.125, 0.25))  # fmt: skip
     return (
-        f"One kernel, written for LeNet5, could take all steps of an attack in a single launch. **There is none here.** No card "
-        f"was at hand on which to check and time it. By the counts and assumptions of the schedule on the page How to reproduce "
-        f"it would make training at most {' and '.join(told)} as fast. Together, narrow networks come closer to the ceiling of "
-        f"operations without code for one network alone."
+        f"One kernel, written for LeNet5, could take all steps of an attack in a single launch. **There is none here.** No "
+        f"card was at hand on which to check and time it. By the counts and assumptions of the schedule on the page How to "
+        f"reproduce it would make training at most {' and '.join(told)} as fast. Together, narrow networks come closer to the "
+        f"ceiling of operations without code for one network alone."
     )
 
 
