@@ -37,14 +37,14 @@ def shape(run: Run) -> str | None:
 def memory(run: Run) -> float:
     """Bytes that a run takes on a card while it is trained: an estimate, from shapes.
 
-    Its images; weights, gradient and the optimizer's state, stacked and in the run's own network, and twice more while a
-    captured step is compared; what a training step keeps of a batch, and as much again for gradients and the graph.
+    Its images; weights, gradient and the optimizer's state, stacked and in the run's own network, and copies of them, in float64
+    too, while a captured step is compared; what a training step keeps of a batch, and twice that for gradients and the graph.
     """
     settings = grid.settings(run)
     channels, size, _ = data.DATASETS[settings["data"]["source"]].shape
     weights, kept = cost.numbers(**cost.network(run))
     images = run.train_size * (channels * size * size + 2)
-    return 4.0 * (images + 14 * weights + 3 * settings["training"]["batch_size"] * kept)
+    return 4.0 * (images + 22 * weights + 3 * settings["training"]["batch_size"] * kept)
 
 
 def free_memory(device: torch.device) -> float:
@@ -77,8 +77,9 @@ def groups(items: Iterable[Item], memory_there: float, *, spread: bool = False) 
 def hours(group: list[Item], speed: float = cost.ASSUMED) -> float:
     """How long a GPU takes for runs that are trained together, by the assumptions of `cost`; measurements take none.
 
-    A step of the training lasts as long as its launches, which are as many for a group as for a run, or as its operations or
-    its memory traffic, which are the group's; whichever is the longest. Evaluations follow one run after another.
+    A step of the training lasts as long as its launches, which are as many for a group as for a run, or as its operations, its
+    memory traffic or the drawing of its batches, which are the group's; whichever is the longest. Evaluations follow one run
+    after another.
     """
     runs = [item for item in group if isinstance(item, Run)]
     if not runs:
