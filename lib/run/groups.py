@@ -38,7 +38,7 @@ def memory(run: Run) -> float:
     """Bytes that a run takes on a card while it is trained: an estimate, from shapes.
 
     Its images; weights, gradient and the optimizer's state, stacked and in the run's own network, and copies of them, some in
-    float64, while a captured step is compared; what a training step keeps of a batch, and twice that for gradients and the graph.
+    float64, while a captured step is compared; what a training step keeps of a batch, and twice that for gradients and graph.
     """
     settings = grid.settings(run)
     channels, size, _ = data.DATASETS[settings["data"]["source"]].shape
