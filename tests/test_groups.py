@@ -79,6 +79,7 @@ def test_a_schedule_by_hand(monkeypatch):
     for name, value in {"gpu_hours": 16, "alone_hours": 16, "runs": 5, "groups": 5, "critical_hours": 5}.items():
         assert set(rows[name]) == {value}
     assert set(rows["critical"]) == {str(items[3])}
+    assert set(rows["narrow_alone_hours"]) == {0}
 
 
 def test_a_schedule_keeps_its_bounds():
@@ -87,6 +88,7 @@ def test_a_schedule_keeps_its_bounds():
     rows = groups.schedule(listed, gpus=(1, 2, 3, 8, 64))
     assert rows["groups"].iloc[0] < rows["runs"].iloc[0]
     assert rows["gpu_hours"].iloc[0] < rows["alone_hours"].iloc[0]
+    assert rows["narrow_hours"].iloc[0] < 0.5 * rows["narrow_alone_hours"].iloc[0]
     for _, row in rows.iterrows():
         even, longest = row["gpu_hours"] / row["gpus"], row["critical_hours"]
         assert max(longest, even) <= row["wall_hours"] * (1 + 1e-9)

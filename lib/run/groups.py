@@ -92,14 +92,16 @@ def schedule(items: Iterable[Item], gpus: Iterable[int], gigabytes: float = 80.0
     """What it takes to compute `items` on so many GPUs of so much memory each, simulated: one row a number of GPUs.
 
     Each group of runs has a GPU for itself, and a free GPU takes the longest group that is left. `wall_hours` until the last
-    one ends, `gpu_hours` of work, `alone_hours` were each run trained alone, `busy`: the share of the GPUs' time that is work,
-    `critical_hours` and `critical`: the longest group, named by its first run, below whose time no number of GPUs gets.
+    one ends, `gpu_hours` of work, `alone_hours` were each run trained alone, `narrow_hours` and `narrow_alone_hours`: of LeNet5
+    with w ≤ .25 in both, `busy`: the share of the GPUs' time that is work, `critical_hours` and `critical`: the longest group,
+    named by its first run, below whose time no number of GPUs gets.
     Measurements, pages and the book, minutes on a processor, are left out. ValueError for fewer than one GPU.
     """
     runs = [item for item in items if isinstance(item, Run)]
     listed = groups(runs, SHARE * gigabytes * 1e9, spread=True)
     took = {str(group[0]): hours(group) for group in listed}
-    alone = sum(hours([run]) for run in runs)
+    alone = {run: hours([run]) for run in runs}
+    narrow = [group for group in listed if group[0].model == "lenet5" and group[0].widen_factor <= 0.25]
     longest = max(took, key=took.get)
     rows = []
     for n in gpus:
@@ -114,5 +116,7 @@ def schedule(items: Iterable[Item], gpus: Iterable[int], gigabytes: float = 80.0
             "wall_hours": wall,
             "busy": work / n / wall,
         }
-        rows.append({**row, "alone_hours": alone, "critical_hours": took[longest], "critical": longest})
+        row |= {"alone_hours": sum(alone.values()), "critical_hours": took[longest], "critical": longest}
+        row["narrow_hours"] = sum(took[str(group[0])] for group in narrow)
+        rows.append({**row, "narrow_alone_hours": sum(alone[run] for group in narrow for run in group)})
     return pd.DataFrame(rows)

@@ -295,16 +295,15 @@ def schedule_table(rows: pd.DataFrame) -> Table:
 def fused_seen(run: grid.Run) -> str:
     """What one kernel for all steps of the attack is estimated to gain, and why there is none; `run`: any of LeNet5 by PGD."""
 
-    def gain(width: float, members: int) -> str:
-        return f"{cost.fused_gain(replace(run, widen_factor=width), members=members):.1f}"
+    def gains(width: float) -> str:
+        one, ten = (cost.fused_gain(replace(run, widen_factor=width), members=members) for members in (1, 10))
+        return f"{one:.1f} times as fast for a run alone and {ten:.1f} times for ten together at w={width:g}"
 
-    told = (f"{gain(width, 1)} times for a run alone and {gain(width, 10)} times for ten runs together at w={width:g}"
-            for width in (0.125, 0.25))  # fmt: skip
     return (
         f"One kernel, written for LeNet5, could take all steps of an attack in a single launch. **There is none here.** No "
         f"card was at hand on which to check and time it. By the counts and assumptions of the schedule on the page How to "
-        f"reproduce it would make training at most {' and '.join(told)} as fast. Together, narrow networks come closer to the "
-        f"ceiling of operations without code for one network alone."
+        f"reproduce it would make training at most {gains(0.125)}, and {gains(0.25)}. Together, narrow networks come closer to "
+        f"the ceiling of operations without code for one network alone."
     )
 
 
@@ -319,8 +318,9 @@ def schedule_seen(rows: pd.DataFrame) -> str:
         f"a launch. A step takes as long as the slowest of the three, and no less than the processor needs to draw the runs' "
         f"batches, {cost.DRAW * 1e6:g} millionths of a second a run. A group is counted with as many launches as a single run, "
         f"so it saves time where networks are narrow; cuDNN may split a group's convolutions into more. Were each run trained "
-        f"alone, the grid would take "
-        f"{first['alone_hours']:,.0f} GPU-hours instead of {first['gpu_hours']:,.0f}. Groups are cut for 80 GB of memory, "
+        f"alone, the grid would take {first['alone_hours']:,.0f} GPU-hours instead of {first['gpu_hours']:,.0f}, of which "
+        f"LeNet5 with w ≤ 0.25 {first['narrow_alone_hours']:.1f} instead of {first['narrow_hours']:.1f}; nearly all hours are "
+        f"those of wider networks, which compute for most of their time, alone or not. Groups are cut for 80 GB of memory, "
         f"estimated as well, and where a group would take more than twice as long as one of its runs. They do not depend on "
         f"one another, so the critical path is the longest of them, that of `{first['critical'].partition(': ')[2]}`, with "
         f"{first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
