@@ -16,12 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_every_installed_engine_takes_the_same_steps(tmp_path):
+    """What begins after its time is left out, so that `make gpu` ends within ten minutes on a slow card too."""
     target = tmp_path / "record.json"
-    command = [sys.executable, str(ROOT / "benchmarks" / "pgd.py"), "--case", "lenet5-w0.125", "--batch", "50"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "pgd.py"), "--case", "lenet5-w0.125"]
     done = subprocess.run(
-        [*command, "--rounds", "2", "--output", target], capture_output=True, text=True, env=os.environ.copy()
+        [*command, "--minutes", "0", "--output", target], capture_output=True, text=True, env=os.environ.copy()
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"lenet5-w0.125 +128 left out: the 0 minutes are over", done.stdout)
     rows = {row["engine"]: row for row in json.loads(target.read_text())["rows"]}
     has_bfloat16 = FEATURES.get("avx512bf16") or FEATURES.get("amx-bf16")
     assert {"lib, float32", "plain loop", "AdverTorch"} | ({"lib, bfloat16"} if has_bfloat16 else set()) <= set(rows)
@@ -32,7 +34,7 @@ def test_every_installed_engine_takes_the_same_steps(tmp_path):
     for row in rows.values():
         assert 0.29 < row["max_delta"] < 0.3 + 1e-6
         assert row["image_steps_per_second"] > 0
-        assert row["rounds"] == 2
+        assert (row["batch"], row["rounds"]) == (50, 2)
 
 
 def test_a_wrong_case_is_refused():
@@ -69,15 +71,3 @@ def test_the_record_covers_peers_batches_and_networks():
     ].index
     assert f"×{rows['ratio_to_before'][narrow]:.1f} the engine before it" in speed.speed_seen(rows)
     assert rows.attrs["before"] in speed.benchmark_stamp(rows)
-
-
-def test_what_begins_after_its_time_is_left_out(tmp_path):
-    """`make gpu` ends within ten minutes on a slow card too."""
-    target = tmp_path / "record.json"
-    command = [sys.executable, str(ROOT / "benchmarks" / "pgd.py"), "--case", "lenet5-w0.125", "--batch", "8", "--batch", "9"]
-    done = subprocess.run([*command, "--minutes", "0", "--output", target], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    rows = json.loads(target.read_text())["rows"]
-    assert {row["batch"] for row in rows} == {8}
-    assert {row["rounds"] for row in rows} == {2}
-    assert re.search(r"lenet5-w0.125 +9 left out: the 0 minutes are over", done.stdout)
