@@ -322,8 +322,8 @@ def schedule_seen(rows: pd.DataFrame) -> str:
         f"LeNet5 with w ≤ 0.25 would take {first['narrow_alone_hours']:.1f} instead of {first['narrow_hours']:.1f}; nearly all "
         f"hours are those of wider networks, which compute for most of their time, alone or not. Groups are cut for 80 GB of "
         f"memory, estimated as well, and where a group would take more than twice as long as one of its runs. They do not "
-        f"depend on one another, so the critical path is the longest of them, that of `{first['critical'].partition(': ')[2]}`, "
-        f"with {first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
+        f"depend on one another, so the critical path is the longest of them, that of "
+        f"`{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
         f"cannot shorten it. The pages and the book, minutes on a processor, come after."
     )
 
