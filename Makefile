@@ -62,10 +62,10 @@ bench: $(READY)  ## the attack beside other libraries', on this machine
 	$(BIN)/python benchmarks/pgd.py
 
 gpu: $(READY)-test  ## on a machine with a GPU: its tests, then the attack beside other libraries', within ten minutes
-	$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("error: make gpu needs a GPU that torch can use, found none")'
+	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("error: make gpu needs a GPU that torch can use, found none")'
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchattacks  # it pins a requests of 2020
-	$(BIN)/python -m pytest -m "" tests/test_cuda.py
+	timeout 240 $(BIN)/python -m pytest -m "" tests/test_cuda.py || { [ $$? != 124 ] || echo "error: the tests of the GPU took more than four minutes" >&2; false; }
 	$(BIN)/python benchmarks/pgd.py --device cuda --minutes 5
 
 state: $(READY)  ## the README's totals, from the records

@@ -228,11 +228,12 @@ def stock(model: nn.Module) -> nn.Module:
 def ceiling(dtype: torch.dtype, where: torch.device) -> float:
     """Operations a second of a square matrix product, of a size that keeps the device busy: 1024² is too small for a GPU."""
     size = 8192 if where.type == "cuda" else 1024
-    a, b = (torch.rand(size, size, device=where).to(dtype) for _ in range(2))
+    a, b = (torch.rand(size, size, device=where) * scale for scale in (1, 2 / size))  # their products stay of one size
+    a, b = a.to(dtype), b.to(dtype)
     (a @ b).sum().item()
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < 0.3:
-        a = a @ b / size
+        a = a @ b
         count += 1
         if count % 8 == 0:
             a.sum().item()
@@ -311,7 +312,9 @@ def main(
     case: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; may be repeated.")] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Images an attack; may be repeated. Default: 50, 128.")] = None,
     rounds: int = 7,
-    minutes: Annotated[float, typer.Option(help="Fewer rounds, but two, where they would take longer than that.")] = 60.0,
+    minutes: Annotated[
+        float, typer.Option(help="Fewer rounds, but two, where they would take longer; what begins after that is left out.")
+    ] = 60.0,
     device: str = "auto",
     threads: Annotated[int, typer.Option(help="Of the processor; one is what a run has that shares the machine.")] = 1,
     before: Annotated[
@@ -340,13 +343,18 @@ def main(
     where = devices.device(device)
     rows = []
     cases = case or [name for name in CASES if where.type == "cuda" or not name.endswith("-w4")]
-    until, left = time.monotonic() + 60 * minutes, len(cases) * len(batch or (50, 128))
+    sizes = batch or (50, 128)
+    until, left = time.monotonic() + 60 * minutes, len(cases) * len(sizes)
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the peers', about themselves
         stack.enter_context(torch.random.fork_rng(devices=[]))
         for name in cases:
-            ready = trained(name, where)
-            for size in batch or (50, 128):
+            ready = None
+            for size in sizes:
+                if rows and time.monotonic() > until:
+                    typer.echo(f"{name:20} {size:5} left out: the {minutes:g} minutes are over")
+                    continue
+                ready = ready or trained(name, where)
                 rows += measure(name, size, rounds, where, ready, (until - time.monotonic()) / left)
                 left -= 1
     record = {

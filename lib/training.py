@@ -150,6 +150,7 @@ def train_together(
         named = f"{description} and {len(together) - 1} more" if len(together) > 1 else description
         with tqdm(total=steps, initial=first, desc=named, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
             _run(network, together, until, steps, batch_size, augment, every, rate, bar)
+        del network  # its memory, and its graph's, is the next one's
     return [course.done() for course in courses]
 
 
@@ -236,11 +237,12 @@ def _run(
             network.advance(batches, step)
         except FloatingPointError as error:  # of a training alone; together, the sums tell of it
             courses[0].fail(f"step {step}: {error}")
+        found = network.sums.tolist() if step + 1 in points else None  # the one look at the device, which is waited for
         now = time.monotonic()
         for course in courses:
             course.step, course.seconds = step + 1, before[id(course)] + (now - began) / len(courses)
-        if step + 1 in points and not any(course.failure for course in courses):
-            for course, sums in zip(courses, network.sums.tolist(), strict=True):
+        if found is not None and not any(course.failure for course in courses):
+            for course, sums in zip(courses, found, strict=True):
                 course.point(sums)
             network.sums.zero_()
             loss, accuracy = (sum(course.curve[name][-1:] or [math.nan]) for name in ("loss", "accuracy"))
@@ -308,9 +310,10 @@ class _Together:
         slots = [checkpoints.slots_of(course.algorithm) for course in courses]
         checkpoints.load_slots(self.algorithm, {i: stacked.joined([own[i] for own in slots]) for i in slots[0]})
         self.sums = torch.stack([course.sums for course in courses])
-        self.x = x.new_zeros(batch_size, members, *x.shape[1:])
-        self.y = courses[0].y.new_zeros(batch_size, members)
-        self.start = torch.zeros_like(self.x)
+        self.x = x.new_zeros(members, batch_size, *x.shape[1:])
+        self.y = courses[0].y.new_zeros(members, batch_size)
+        # In the layout in which `pgd` draws it, channels last.
+        self.start = torch.zeros_like(self.x.movedim(2, -1), memory_format=torch.contiguous_format).movedim(-1, 2)
         self.eps = torch.zeros((), dtype=torch.float64, device=x.device)
         self.step_size = x.new_zeros(())
         self.replay = None
@@ -328,12 +331,12 @@ class _Together:
             now = adversary(self.attack, step, self.steps)
             self.eps.fill_(now["eps"])
             self.step_size.fill_(now["step_size"])
-        for i, (course, (batch, labels)) in enumerate(zip(self.courses, batches, strict=True)):
-            self.x[:, i].copy_(batch)
-            self.y[:, i].copy_(labels)
-            if draw:  # in the layout in which `pgd` draws it
-                batch = batch.contiguous(memory_format=torch.channels_last)
-                self.start[:, i].copy_(attacks.random_delta(batch, now["eps"], course.generator))
+        # Outside of the graph: three launches a member, its images, labels and start, and two for all of them.
+        torch._foreach_copy_(list(self.x), [batch for batch, _ in batches])
+        torch._foreach_copy_(list(self.y), [labels for _, labels in batches])
+        if draw:
+            for course, start in zip(self.courses, self.start, strict=True):
+                start.uniform_(-now["eps"], now["eps"], generator=course.generator)
         if self.replay is None:
             changed = [*self.network.state_dict().values(), self.sums]
             changed += [slot for slots in self.algorithm.state.values() for slot in slots.values()]
@@ -341,12 +344,15 @@ class _Together:
         self.replay()
 
     def _advance(self) -> None:
-        x, y, n = self.x.flatten(0, 1), self.y.flatten(), len(self.x)
+        x, y, start = (part.transpose(0, 1).flatten(0, 1) for part in (self.x, self.y, self.start))
+        n = self.x.shape[1]
+        if len(self.courses) == 1:
+            x = x.contiguous(memory_format=torch.channels_last)  # as its network's weights lie
         doubt = x.new_zeros(len(self.courses))
         if self.attack is not None:
             with attacks.frozen(self.network):
                 x, gradients = attacks.steps(
-                    self.network, x, y, self.start.flatten(0, 1), eps=self.eps, step_size=self.step_size,
+                    self.network, x, y, start, eps=self.eps, step_size=self.step_size,
                     num_steps=int(self.attack["num_steps"]), bounds=self.attack.get("bounds", (0.0, 1.0)),
                 )  # fmt: skip
             doubt = gradients.view(n, -1).sum(0) * 0  # NaN where a gradient was not finite

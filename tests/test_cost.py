@@ -1,5 +1,7 @@
 """What a run costs: operations counted by hand."""
 
+import time
+
 import pytest
 import torch
 
@@ -147,7 +149,10 @@ def test_launches_and_traffic_of_lenet5(w):
 def test_numbers_of_a_network():
     weights, kept = cost.numbers("lenet5", 0.25)
     assert weights == sum(parameter.numel() for parameter in models.lenet5(0.25).parameters())
-    assert weights < kept  # the weights themselves are kept, and activations
+    # Of each image, besides what is smaller: the first layer's activations and, four times fewer, what pooling and ReLU keep.
+    first, second = 8 * 28 * 28, 16 * 14 * 14
+    assert first + second < kept < 3 * (first + second)
+    assert cost.numbers("lenet5", 0.5)[1] < 2.2 * kept  # not the weights, which grow fourfold
 
 
 def test_a_narrow_network_waits_for_launches_and_a_wide_one_computes():
@@ -175,3 +180,35 @@ def test_a_narrow_network_waits_for_launches_and_a_wide_one_computes():
 )
 def test_small_networks_share_a_gpu(key, shares):
     assert cost.shares_a_gpu(grid.Run.parse(key, "paper")) == shares
+
+
+def test_a_plan_counts_the_drawing_of_batches():
+    """A step of standard training is soon over: for many runs the processor's share is the longer one."""
+    run = grid.Run.parse("mnist/original/lenet5-w0.125/standard/n60000/default/seed0", "paper")
+    steps = grid.settings(run)["training"]["steps"]
+    assert cost.training_seconds(run) / steps > cost.DRAW
+    assert cost.training_seconds(run, members=50) / steps == pytest.approx(50 * cost.DRAW)
+
+
+def test_a_fused_attack_saves_launches_and_no_operations():
+    run = grid.Run.parse("mnist/original/lenet5-w0.125/pgd/n60000/default/seed0", "paper")
+    attack, train = cost.steps("lenet5", 0.125)
+    operations = 50 * 40 * cost.per_image("lenet5", 0.125).image_step / cost.ASSUMED
+    alone = (40 * attack.launches + train.launches) * cost.LAUNCH / (operations + train.launches * cost.LAUNCH)
+    assert cost.fused_gain(run, members=1) == pytest.approx(alone)
+    many = [cost.fused_gain(run, members=members) for members in (1, 10, 100)]
+    assert many == sorted(many, reverse=True)
+    assert 1 <= many[-1] < 1.5
+
+
+def test_what_the_first_attack_prepares_is_no_part_of_the_throughput(monkeypatch):
+    """A capture, a compilation: seconds that `make cost` must not count."""
+    calls = []
+
+    def pgd(*_, **__):
+        calls.append(None)
+        time.sleep(0.3 if len(calls) == 1 else 0.01)
+
+    monkeypatch.setattr(cost.attacks, "pgd", pgd)
+    found = cost.throughput("lenet5", 0.125, "float32", torch.device("cpu"), batch_size=8, seconds=0.05)
+    assert found > 0.5 * 4 * 8 * cost.per_image("lenet5", 0.125).image_step / 0.02

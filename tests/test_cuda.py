@@ -7,7 +7,7 @@ from test_together import ADAM, ATTACK, NETWORKS, SGD, Killed, assert_same, kill
 from lib import attacks, evaluation, training
 from lib.attacks import ThreatModel
 from lib.fast import forms
-from lib.run import devices, processes
+from lib.run import devices, groups, material, processes
 from lib.store import grid, records
 from lib.training import Member
 
@@ -72,6 +72,33 @@ def test_the_graph_takes_the_eager_steps(name, precision, monkeypatch):
     eager = attacks.pgd(member.model, member.x, member.y, start=start, **settings)
     assert (replayed != eager).double().mean() < 0.01
     assert (replayed - member.x).abs().max() > 0.05
+
+
+def test_every_gpu_captures_on_its_own():
+    (member,) = members("lenet5", 1)
+    for device in (torch.device("cuda", index) for index in range(torch.cuda.device_count())):
+        model, x, y = member.model.to(device), member.x.to(device), member.y.to(device)
+        found = attacks.pgd(model, x, y, **PGD)
+        assert found.device == device
+        assert (found - x).abs().max() > 0.05
+
+
+def test_a_group_takes_no_more_memory_than_estimated():
+    run = grid.Run.parse("mnist/original/lenet5-w0.25/pgd/n9000/default/seed0", "paper")
+    settings, count = grid.settings(run), 8
+    keywords = {**settings["training"], "attack": settings["attack"], "steps": 3}
+    del keywords["seed"]
+    x, y = torch.rand(run.train_size, 1, 28, 28), torch.arange(run.train_size) % 10
+
+    def train(members: int) -> None:
+        listed = [Member(material.new_model(run, where()), x.to(where()), y.to(where()), seed) for seed in range(members)]
+        training.train_together(listed, **keywords)
+
+    train(2)  # the libraries' own memory is there from now on
+    torch.cuda.reset_peak_memory_stats(where())
+    before = torch.cuda.memory_allocated(where())
+    train(count)
+    assert torch.cuda.max_memory_allocated(where()) - before < count * groups.memory(run)
 
 
 def test_an_evaluation_captures_one_graph():

@@ -1,6 +1,7 @@
 """The set-up: one list of dependencies, pinned, and a structure whose imports only go down."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -133,3 +134,95 @@ def test_another_python_starts_the_environment_anew(tmp_path):
     done = _make(tmp_path, "3.12", "python3.12")
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / ".venv" / "of-3.11").exists()
+
+
+def _make_gpu(folder: Path, there: bool, tests: str = "") -> subprocess.CompletedProcess:
+    """`make gpu` in a set-up that is finished, with a python and a pip that say how they were called."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    bin = folder / ".venv" / "bin"
+    bin.mkdir(parents=True)
+    (bin / "pip").write_text('#!/bin/sh\necho pip "$@"\n')
+    ours = 'case "$1" in -c) exec python3 "$@";; -m) echo tests "$@"; ' + (tests or "true") + ';; *) echo "$@";; esac'
+    (bin / "python").write_text(f"#!/bin/sh\n{ours}\n")
+    (folder / "torch.py").write_text(f"class cuda:\n    is_available = staticmethod(lambda: {there})\n")
+    for tool in ("pip", "python"):
+        (bin / tool).chmod(0o755)
+    for ready in (".ready", ".ready-test"):
+        (folder / ".venv" / ready).touch()
+    own = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(["make", "gpu"], cwd=folder, env=own, capture_output=True, text=True)
+
+
+def test_make_gpu_without_one_is_one_line(tmp_path):
+    done = _make_gpu(tmp_path, there=False)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    error, make = done.stderr.splitlines()  # the second is make's own
+    assert error == "error: make gpu needs a GPU that torch can use, found none"
+    assert make.startswith("make: ")
+
+
+def test_make_gpu_tests_then_measures_each_within_a_time(tmp_path):
+    done = _make_gpu(tmp_path, there=True)
+    assert done.returncode == 0, done.stderr
+    tests, bench = (re.search(pattern, done.stdout, re.MULTILINE) for pattern in (r"^tests .*", r"^benchmarks/pgd.py .*"))
+    assert tests.end() < bench.start()
+    seconds = int(re.search(r"timeout (\d+) .*test_cuda.py", done.stdout)[1])
+    assert seconds / 60 + float(re.search(r"--minutes (\d+)", bench[0])[1]) < 10
+
+
+def test_make_gpu_measures_nothing_after_tests_that_failed(tmp_path):
+    done = _make_gpu(tmp_path, there=True, tests="exit 1")
+    assert done.returncode != 0
+    assert "--device cuda --minutes" not in re.sub(r"(?m)^timeout .*", "", done.stdout)
+
+
+WITHOUT = (
+    "advertorch", "art", "convex_adversarial", "matplotlib", "mlxtend", "numba", "pyautoattack", "skimage", "sklearn",
+    "torchvision", "triton",
+)  # fmt: skip
+
+
+def test_a_gpu_trains_without_what_others_need(tmp_path):
+    """Certificates, built-in sets, other libraries' attacks, a processor's compiler: real MNIST is read and trained on without
+    their packages. As on a GPU, but for the graph itself.
+    """
+    script = tmp_path / "train.py"
+    script.write_text(
+        f"""
+import sys
+sys.modules.update(dict.fromkeys({WITHOUT}))
+import hashlib, struct
+from pathlib import Path
+import torch
+from lib import data, models, training
+from lib.fast import forms
+from lib.run import processes
+
+raw = Path({str(tmp_path)!r}) / "MNIST" / "raw"
+raw.mkdir(parents=True)
+pixels = torch.randint(256, (60, 28, 28), dtype=torch.uint8)
+for part in ("train", "t10k"):
+    images = struct.pack(">iiii", 2051, 60, 28, 28) + pixels.numpy().tobytes()
+    for name, content in (("images-idx3", images), ("labels-idx1", struct.pack(">ii", 2049, 60) + bytes(range(10)) * 6)):
+        (raw / f"{{part}}-{{name}}-ubyte").write_bytes(content)
+        data._MD5["MNIST"][f"{{part}}-{{name}}-ubyte"] = hashlib.md5(content).hexdigest()
+x, y, _ = data.transformed("mnist", "train", "smooth-3", size=60)
+assert torch.equal(data.load("mnist", "train").images[:, 0], pixels)
+assert data.load("mnist", "train").labels.tolist() == list(range(10)) * 6
+forms.captures = lambda model, x: True
+forms._recorded = lambda function, device: (function(), function)[1]
+training.NO_BETTER_THAN_CHANCE = 0
+members = [training.Member(models.lenet5(1 / 32), x, y, seed) for seed in (0, 1)]
+attack = {{"eps": 0.1, "step_size": 0.1, "num_steps": 1}}
+done = training.train_together(
+    members, optimizer="adam", lr=0.01, schedule="constant", weight_decay=0, steps=2, batch_size=20, attack=attack
+)
+assert all(result.curve["step"] == [1, 2] for result in done)
+assert not [name for name in {WITHOUT} if sys.modules[name]]
+"""
+    )
+    own = {**os.environ, "PYTHONPATH": str(ROOT), "DATA_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,11 +1,15 @@
 """Exhibits of speed: the worst case, the precision of the training attack, and the schedule of a grid."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from frames import NO_RECORDS, PAPER, ROBUST, TABLE_4, frame
 
+from lib import report
 from lib.report.sections import sec3, speed
+from lib.run import cost
 
 WORST = ("pgd", "robust_accuracy_worst_case")
 
@@ -152,7 +156,7 @@ def test_what_has_no_value_is_told_and_not_counted():
 
 def test_the_schedule_says_what_it_assumes():
     row = {"runs": 73, "groups": 40, "gpu_hours": 1950.4, "alone_hours": 2100.2, "critical_hours": 110.84}
-    row["critical"] = "paper: cifar10/original/w4/seed0"
+    row |= {"critical": "paper: cifar10/original/w4/seed0", "narrow_hours": 0.34, "narrow_alone_hours": 1.56}
     rows = pd.DataFrame(
         [
             {"gpus": 1, "wall_hours": 1950.4, "busy": 1.0, **row},
@@ -166,7 +170,8 @@ def test_the_schedule_says_what_it_assumes():
     assert "All hours are estimates: no card has been timed yet" in said
     assert "10·10¹² operations a second in float32, 1.5·10¹² bytes a second" in said
     assert "2.5 millionths of a second a launch" in said
-    assert "would take 2,100 GPU-hours instead of 1,950" in said
+    assert "would take 2,100 GPU-hours instead of 1,950. LeNet5 with w ≤ 0.25 would take 1.6 instead of 0.3" in said
+    assert "50 millionths of a second a run" in said
     assert "`cifar10/original/w4/seed0`, with 110.8 hours" in said
     assert "about 18 GPUs" in said  # 1950.4 / 110.84 = 17.6
 
@@ -186,3 +191,14 @@ def test_the_record_of_a_card_is_shown_with_its_share_of_the_ceiling():
     said = speed.gpu_seen(rows)
     assert said.startswith("Measured on NVIDIA H100")
     assert "8192×8192" in said
+
+
+def test_the_attack_in_one_kernel_is_estimated_and_not_there():
+    (source,) = report.EXHIBITS["speed-fused-seen"].sources()
+    run = source.read(None)
+    assert (run.model, run.training, run.scale) == ("lenet5", "pgd", "paper")
+    said = speed.fused_seen(run)
+    narrow = replace(run, widen_factor=0.125)
+    gains = [cost.fused_gain(narrow, members=members) for members in (1, 10)]
+    assert f"{gains[0]:.1f} times as fast for a run alone and {gains[1]:.1f} times for ten together at w=0.125" in said
+    assert "There is none here" in said

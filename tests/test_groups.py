@@ -79,6 +79,7 @@ def test_a_schedule_by_hand(monkeypatch):
     for name, value in {"gpu_hours": 16, "alone_hours": 16, "runs": 5, "groups": 5, "critical_hours": 5}.items():
         assert set(rows[name]) == {value}
     assert set(rows["critical"]) == {str(items[3])}
+    assert set(rows["narrow_alone_hours"]) == {0}
 
 
 def test_a_schedule_keeps_its_bounds():
@@ -87,6 +88,7 @@ def test_a_schedule_keeps_its_bounds():
     rows = groups.schedule(listed, gpus=(1, 2, 3, 8, 64))
     assert rows["groups"].iloc[0] < rows["runs"].iloc[0]
     assert rows["gpu_hours"].iloc[0] < rows["alone_hours"].iloc[0]
+    assert rows["narrow_hours"].iloc[0] < 0.5 * rows["narrow_alone_hours"].iloc[0]
     for _, row in rows.iterrows():
         even, longest = row["gpu_hours"] / row["gpus"], row["critical_hours"]
         assert max(longest, even) <= row["wall_hours"] * (1 + 1e-9)
@@ -204,3 +206,32 @@ def test_on_a_processor_runs_go_alone(grouped, monkeypatch):
     monkeypatch.setattr(groups, "DEVICES", ("cuda",))
     assert processes.complete(RUNS[:2], "cpu") == 2
     assert grouped == [1, 1]
+
+
+def test_a_group_that_does_not_fit_is_halved(grouped, monkeypatch, caplog):
+    """Memory is an estimate. What was trained before goes on from its checkpoints."""
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    rate, steps = training.learning_rate, []
+
+    def full(step, **keywords):
+        steps.append(step)
+        if step == 5 and len(grouped) == 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return rate(step, **keywords)
+
+    monkeypatch.setattr(training, "learning_rate", full)
+    assert processes.complete(RUNS, "cpu") == 3
+    assert grouped == [3, 1, 2]
+    assert steps == [*range(6), *range(5, 12), *range(5, 12)]
+    assert "3 runs together do not fit into the memory of cpu: half of them at a time" in caplog.text
+    assert not any(records.missing(run) for run in RUNS)
+
+
+def test_a_run_that_does_not_fit_is_an_error(grouped, monkeypatch):
+    def full(*_, **__):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "learning_rate", full)
+    with pytest.raises(MemoryError, match=f"{PGD} does not fit into the memory of cpu: CUDA out of memory"):
+        processes.complete(RUNS, "cpu")
+    assert grouped == [3, 1]

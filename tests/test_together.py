@@ -1,16 +1,23 @@
 """Trainings of one shape together: each follows its training alone, goes on after a kill, and fails for itself."""
 
+import copy
+import gc
 import math
 import shutil
+import weakref
+from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from killing import Killed, kill_at
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib import checkpoints, models, training
+from lib import attacks, checkpoints, models, training
 from lib.fast import forms, stacked
+from lib.run import cost
 from lib.training import Member
 
 STEPS = 7  # one epoch of four batches, and most of another
@@ -252,3 +259,128 @@ def test_a_captured_training_goes_on(case, monkeypatch, tmp_path):
             training.train_together(members(name, 1, tmp_path), **settings, every=0.0)
     training.train_together(found, **settings, every=0.0)
     assert_same(expected[0].model, found[0].model)
+
+
+def test_a_graph_is_captured_and_replayed_on_its_own_device(monkeypatch):
+    """On a pretended machine of two GPUs. torch's own stream for captures is of the device that captured first."""
+    current, first, seen = ["cuda:0"], [], []
+
+    @contextmanager
+    def on(device):
+        current.append(str(device))
+        yield
+        current.pop()
+
+    def stream() -> SimpleNamespace:
+        return SimpleNamespace(device=current[-1], wait_stream=lambda other: None)
+
+    @contextmanager
+    def graph(which, stream=None):
+        first.append(current[-1])
+        with on(stream.device if stream else first[0]):
+            yield
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "Stream", stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: on(stream.device))
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: seen.append(current[-1])))
+    for device in ("cuda:0", "cuda:1"):
+        replay = forms._recorded(lambda: seen.append(current[-1]), torch.device(device))
+        replay()
+        assert seen == [device] * 4  # twice to warm up, captured, replayed
+        assert current == ["cuda:0"]
+        seen.clear()
+
+
+class Looks(TorchDispatchMode):
+    """Counts what the processor would wait for: values, and results whose size depends on values."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function._schema.name.removeprefix("aten::")
+        masks = name == "index" and any(index is not None and index.dtype == torch.bool for index in args[1])
+        self.count += masks or name in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.usefixtures("captures")
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_step_of_a_captured_training_waits_for_the_device(case, count):
+    """But for a look at the sums at each of the curve's hundred points, and at a checkpoint."""
+    name, settings = case
+    found = []
+    for steps in (STEPS, 2 * STEPS):
+        with Looks() as looks:
+            training.train_together(members(name, count), **{**settings, "steps": steps})
+        found.append(looks.count)
+    assert found[0] == found[1] > 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_group_takes_as_many_launches_as_a_run(name):
+    """So `cost` counts them; what the framework's own kernels launch besides, only a GPU tells."""
+    networks = [member.model for member in members(name)]
+    one, counts = torch.tensor(0.1, dtype=torch.double), []
+    for network, images in ((networks[0], 4), (stacked.stacked(networks), 12)):
+        x, y = torch.rand(images, 3, 16, 16, dtype=torch.double), torch.zeros(images, dtype=torch.long)
+        with attacks.frozen(network), cost._Kernels() as kernels:
+            attacks.steps(network, x, y, x, eps=one, step_size=one, num_steps=1, bounds=(0.0, 1.0))
+        counts.append(kernels.launches)
+    assert counts[1] <= 1.1 * counts[0]
+
+
+def test_the_memory_of_one_group_is_free_for_the_next(monkeypatch):
+    """A graph keeps what its step has computed: after a failure the rest must not need it twice."""
+    alive = []
+
+    class Watched(training._Together):
+        def __init__(self, *arguments):
+            gc.collect()
+            assert not any(earlier() for earlier in alive)
+            alive.append(weakref.ref(self))
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(training, "_Together", Watched)
+    monkeypatch.setattr(forms, "captures", lambda model, x: True)
+    monkeypatch.setattr(forms, "_recorded", lambda function, device: (function(), function)[1])
+    found = members("lenet5")
+    with torch.no_grad():
+        found[1].model[-1].bias.fill_(math.nan)
+    training.train_together(found, **ADAM)
+    assert len(alive) == 2
+
+
+def test_a_resumed_optimizer_has_its_state_laid_out_as_the_weights(monkeypatch, tmp_path):
+    """Else each of its steps, and each copy, goes through memory in two orders."""
+    settings = NETWORKS["wide_resnet28"][1]
+    with monkeypatch.context() as patch:
+        kill_at(patch, 3)
+        with pytest.raises(Killed):
+            training.train_together(members("wide_resnet28", 1, tmp_path), **settings, every=0.0)
+    (member,) = members("wide_resnet28", 1, tmp_path)
+    course = training._Course(member, training._optimizer("sgd", member.model, 0.1, 0.0, 0.9), STEPS)
+    buffers = {weight: slots["momentum_buffer"] for weight, slots in course.algorithm.state.items()}
+    assert any(buffer.any() for buffer in buffers.values())
+    assert any(not weight.is_contiguous() for weight in buffers)  # channels last
+    assert all(buffer.stride() == weight.stride() for weight, buffer in buffers.items())
+
+
+def test_a_copy_in_lower_precision_is_renewed_in_one_launch(monkeypatch):
+    """A list of tensors of one type is; batch normalisation's counts are of another."""
+    model = models.wide_resnet28(1 / 8, classes=2).eval()
+    lists, copied = [], torch._foreach_copy_
+    monkeypatch.setattr(torch, "_foreach_copy_", lambda to, source: (lists.append((to, source)), copied(to, source)))
+    monkeypatch.setattr(forms, "capture", lambda function, changed: function)
+    x, y = torch.rand(2, 3, 32, 32), torch.zeros(2, dtype=torch.long)
+    state = attacks._State.begin(x, y, torch.zeros_like(x), 0.1, 0.05, (0.0, 1.0))
+    step = forms._CapturedStep(model, copy.copy(state), "bfloat16")
+    with torch.no_grad():
+        model.head.bias.fill_(3.0)
+    step.run(state, 1)
+    ((to, source),) = lists
+    assert ({t.dtype for t in to}, {t.dtype for t in source}) == ({torch.bfloat16}, {torch.float32})
+    assert step.fast.head.bias.eq(3.0).all()
+    assert step.fast.blocks[0].norm1.running_var.dtype == torch.bfloat16

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from torch.utils.flop_counter import FlopCounterMode
 
 # What a plan takes a GPU to reach, where nothing was measured: guesses, for a card such as an H100. Operations a second in
-# float32; bytes a second to and from its memory; seconds that one kernel of a replayed graph takes at least.
-ASSUMED, MEMORY, LAUNCH = 1e13, 1.5e12, 2.5e-6
+# float32; bytes a second to and from its memory; seconds that one kernel of a replayed graph takes at least; seconds that the
+# processor needs to begin the drawing of a run's batch and start, for which no graph stands.
+ASSUMED, MEMORY, LAUNCH, DRAW = 1e13, 1.5e12, 2.5e-6, 5e-5
 EVALUATED = 500  # images of an evaluation's batch
 # A network of fewer operations an image than this leaves a large GPU mostly idle at the paper's batches: also a guess.
 SMALL = 10**8
@@ -210,11 +211,16 @@ def steps(model: str, widen_factor: float, **shape: int) -> tuple[Step, Step]:
 def numbers(model: str, widen_factor: float, **shape: int) -> tuple[int, int]:
     """(weights of a network, numbers that a training step keeps of an image until its gradient is known)."""
     network, image, _ = _example(model, widen_factor, device="meta", **shape)
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
-        network.train()(image)
+
+    def kept(images: int) -> int:
+        found: list[int] = []
+        pack, unpack = (lambda tensor: found.append(tensor.numel()) or tensor), (lambda tensor: tensor)
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            network.train()(image.expand(images, *image.shape[1:]).clone())
+        return sum(found)
+
     weights = sum(parameter.numel() for parameter in network.parameters())
-    return weights, sum(kept)
+    return weights, kept(2) - kept(1)  # of one image more: weights are kept too, but once
 
 
 def makespan(costs: Iterable[float], workers: int) -> float:
@@ -235,7 +241,21 @@ def training_seconds(run: Run, *, members: int = 1, speed: float = ASSUMED) -> f
     each = train.seconds(image.training_step, batch, members=members, speed=speed)
     if "attack" in settings:
         each += settings["attack"]["num_steps"] * attack.seconds(image.image_step, batch, members=members, speed=speed)
-    return settings["training"]["steps"] * each
+    # The processor draws the next batches while the device computes.
+    return settings["training"]["steps"] * max(each, members * DRAW)
+
+
+def fused_gain(run: Run, *, members: int, speed: float = ASSUMED) -> float:
+    """How many times as fast the training of so many such runs would be, were all steps of an attack one kernel: an estimate.
+
+    Of a kernel that nothing but its operations limits, at the same `speed`. What it would save is launches and traffic.
+    """
+    settings, image = grid.settings(run), per_image(**network(run))
+    batch, num_steps = settings["training"]["batch_size"], settings["attack"]["num_steps"]
+    fused = max(LAUNCH, members * batch * num_steps * image.image_step / speed)
+    rest = steps(**network(run))[1].seconds(image.training_step, batch, members=members, speed=speed)
+    each = training_seconds(run, members=members, speed=speed) / settings["training"]["steps"]
+    return each / max(fused + rest, members * DRAW)
 
 
 def evaluation_seconds(run: Run, *, speed: float = ASSUMED) -> float:

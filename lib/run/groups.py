@@ -37,14 +37,14 @@ def shape(run: Run) -> str | None:
 def memory(run: Run) -> float:
     """Bytes that a run takes on a card while it is trained: an estimate, from shapes.
 
-    Its images; weights, gradients and the optimizer's state, stacked and in the run's own network; what a training step keeps
-    of a batch, and as much again for gradients and the graph.
+    Its images; weights, gradient and the optimizer's state, stacked and in the run's own network, and copies of them, some in
+    float64, while a captured step is compared; what a training step keeps of a batch, and twice that for gradients and graph.
     """
     settings = grid.settings(run)
     channels, size, _ = data.DATASETS[settings["data"]["source"]].shape
     weights, kept = cost.numbers(**cost.network(run))
     images = run.train_size * (channels * size * size + 2)
-    return 4.0 * (images + 12 * weights + 3 * settings["training"]["batch_size"] * kept)
+    return 4.0 * (images + 22 * weights + 3 * settings["training"]["batch_size"] * kept)
 
 
 def free_memory(device: torch.device) -> float:
@@ -77,8 +77,9 @@ def groups(items: Iterable[Item], memory_there: float, *, spread: bool = False) 
 def hours(group: list[Item], speed: float = cost.ASSUMED) -> float:
     """How long a GPU takes for runs that are trained together, by the assumptions of `cost`; measurements take none.
 
-    A step of the training lasts as long as its launches, which are as many for a group as for a run, or as its operations or
-    its memory traffic, which are the group's; whichever is the longest. Evaluations follow one run after another.
+    A step of the training lasts as long as its launches, which are as many for a group as for a run, or as its operations, its
+    memory traffic or the drawing of its batches, which are the group's; whichever is the longest. Evaluations follow one run
+    after another.
     """
     runs = [item for item in group if isinstance(item, Run)]
     if not runs:
@@ -91,14 +92,16 @@ def schedule(items: Iterable[Item], gpus: Iterable[int], gigabytes: float = 80.0
     """What it takes to compute `items` on so many GPUs of so much memory each, simulated: one row a number of GPUs.
 
     Each group of runs has a GPU for itself, and a free GPU takes the longest group that is left. `wall_hours` until the last
-    one ends, `gpu_hours` of work, `alone_hours` were each run trained alone, `busy`: the share of the GPUs' time that is work,
-    `critical_hours` and `critical`: the longest group, named by its first run, below whose time no number of GPUs gets.
+    one ends, `gpu_hours` of work, `alone_hours` were each run trained alone, `narrow_hours` and `narrow_alone_hours`: of LeNet5
+    with w ≤ .25 in both, `busy`: the share of the GPUs' time that is work, `critical_hours` and `critical`: the longest group,
+    named by its first run, below whose time no number of GPUs gets.
     Measurements, pages and the book, minutes on a processor, are left out. ValueError for fewer than one GPU.
     """
     runs = [item for item in items if isinstance(item, Run)]
     listed = groups(runs, SHARE * gigabytes * 1e9, spread=True)
     took = {str(group[0]): hours(group) for group in listed}
-    alone = sum(hours([run]) for run in runs)
+    alone = {run: hours([run]) for run in runs}
+    narrow = [group for group in listed if group[0].model == "lenet5" and group[0].widen_factor <= 0.25]
     longest = max(took, key=took.get)
     rows = []
     for n in gpus:
@@ -113,5 +116,7 @@ def schedule(items: Iterable[Item], gpus: Iterable[int], gigabytes: float = 80.0
             "wall_hours": wall,
             "busy": work / n / wall,
         }
-        rows.append({**row, "alone_hours": alone, "critical_hours": took[longest], "critical": longest})
+        row |= {"alone_hours": sum(alone.values()), "critical_hours": took[longest], "critical": longest}
+        row["narrow_hours"] = sum(took[str(group[0])] for group in narrow)
+        rows.append({**row, "narrow_alone_hours": sum(alone[run] for group in narrow for run in group)})
     return pd.DataFrame(rows)

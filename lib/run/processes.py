@@ -3,6 +3,7 @@
 processes.complete(grid.runs("table-2", "laptop"))
 """
 
+import gc
 import logging
 import os
 import signal
@@ -46,8 +47,20 @@ def complete_one(item: Item, device: torch.device) -> bool:
 
 
 def complete_group(group: Sequence[Item], device: torch.device) -> int:
-    """`complete_one` of items that are trained together where there are several; returns how many were computed."""
-    return complete_one(group[0], device) if len(group) == 1 else _complete_runs(group, device)
+    """`complete_one` of items that are trained together where there are several; returns how many were computed.
+
+    Memory is estimated: where a group does not fit after all, each half of it goes on from its checkpoints by itself.
+    MemoryError for a run that does not fit alone.
+    """
+    try:
+        return complete_one(group[0], device) if len(group) == 1 else _complete_runs(group, device)
+    except torch.cuda.OutOfMemoryError as error:
+        if len(group) == 1:
+            raise MemoryError(f"{group[0]} does not fit into the memory of {device}: {str(error).splitlines()[0]}") from None
+        log.warning("%d runs together do not fit into the memory of %s: half of them at a time", len(group), device)
+    gc.collect()  # what the error's frames held is free before the next one begins
+    half = len(group) // 2
+    return complete_group(group[:half], device) + complete_group(group[half:], device)
 
 
 def _complete_runs(runs: Sequence[Run], device: torch.device) -> int:

@@ -292,6 +292,21 @@ def schedule_table(rows: pd.DataFrame) -> Table:
     return Table(list(columns.values()), [[row[name] for name in columns] for row in rows.to_dict("records")])
 
 
+def fused_seen(run: grid.Run) -> str:
+    """What one kernel for all steps of the attack is estimated to gain, and why there is none; `run`: any of LeNet5 by PGD."""
+
+    def gains(width: float) -> str:
+        one, ten = (cost.fused_gain(replace(run, widen_factor=width), members=members) for members in (1, 10))
+        return f"{one:.1f} times as fast for a run alone and {ten:.1f} times for ten together at w={width:g}"
+
+    return (
+        f"One kernel, written for LeNet5, could take all steps of an attack in a single launch. **There is none here.** No "
+        f"card was at hand on which to check and time it. By the counts and assumptions of the schedule on the page How to "
+        f"reproduce it would make training at most {gains(0.125)}, and {gains(0.25)}. Together, narrow networks come closer to "
+        f"the ceiling of operations without code for one network alone."
+    )
+
+
 def schedule_seen(rows: pd.DataFrame) -> str:
     """The assumptions behind a simulated schedule, its critical path, and from how many GPUs on more of them are of no use."""
     first = rows.iloc[0]
@@ -300,12 +315,15 @@ def schedule_seen(rows: pd.DataFrame) -> str:
         f"**All hours are estimates: no card has been timed yet.** Operations, launches and memory traffic are counted on the "
         f"networks; what a GPU reaches is assumed: {cost.ASSUMED / 1e12:g}·10¹² operations a second in float32, "
         f"{cost.MEMORY / 1e12:g}·10¹² bytes a second to and from its memory, and {cost.LAUNCH * 1e6:g} millionths of a second "
-        f"a launch. A step takes as long as the slowest of the three. A group needs as many launches as a single run, so it "
-        f"saves time where networks are narrow: were each run trained alone, the grid would take "
-        f"{first['alone_hours']:,.0f} GPU-hours instead of {first['gpu_hours']:,.0f}. Groups are cut for 80 GB of memory, "
-        f"estimated as well, and where a group would take more than twice as long as one of its runs. They do not depend on "
-        f"one another, so the critical path is the longest of them, that of `{first['critical'].partition(': ')[2]}`, with "
-        f"{first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
+        f"a launch. A step takes as long as the slowest of the three, and no less than the processor needs to draw the runs' "
+        f"batches, {cost.DRAW * 1e6:g} millionths of a second a run. A group is counted with as many launches as a single run, "
+        f"so it saves time where networks are narrow; cuDNN may split a group's convolutions into more. Were each run trained "
+        f"alone, the grid would take {first['alone_hours']:,.0f} GPU-hours instead of {first['gpu_hours']:,.0f}. "
+        f"LeNet5 with w ≤ 0.25 would take {first['narrow_alone_hours']:.1f} instead of {first['narrow_hours']:.1f}; nearly all "
+        f"hours are those of wider networks, which compute for most of their time, alone or not. Groups are cut for 80 GB of "
+        f"memory, estimated as well, and where a group would take more than twice as long as one of its runs. They do not "
+        f"depend on one another, so the critical path is the longest of them, that of "
+        f"`{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
         f"cannot shorten it. The pages and the book, minutes on a processor, come after."
     )
 
@@ -339,6 +357,8 @@ exhibit("speed-stamp", benchmark_stamp, _CPU)
 _GPU = Source(lambda page: _gpu(), framed=False)
 exhibit("speed-gpu", gpu_table, _GPU)
 exhibit("speed-gpu-seen", gpu_seen, _GPU)
+_LENET5 = Source(lambda page: next(run for run in grid.runs("table-2", "paper") if run.training == "pgd"), framed=False)
+exhibit("speed-fused-seen", fused_seen, _LENET5)
 exhibit("precision", precision_table, runs("precision"))
 exhibit("precision-seeds", precision_seeds_table, runs("precision"))
 exhibit("precision-seen", precision_seen, runs("precision"))
