@@ -1,4 +1,4 @@
-"""What a check reads: the records of one scale as numbers with intervals, and the constants of the paper's variants."""
+"""The numbers that a check reads: the records of one scale, with intervals, and the names of the paper's variants."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -35,14 +35,14 @@ _ALONG = {"widen_factor": "figure-4-capacity", "train_size": "figure-4-samples"}
 
 
 class AbsentError(LookupError):
-    """What a check needs is not recorded; the message says what."""
+    """A number that a check needs is not recorded; the message says which."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether the records bear a claim out, and the numbers seen; None for a question without an answer to be right or wrong.
+    """Whether the records support a claim, and the numbers behind this; `holds` is None for a question that has no yes or no.
 
-    `absent`: what is needed is not recorded, and `evidence` says what.
+    `absent`: a number is not recorded, and `evidence` says which.
     """
 
     holds: bool | None
@@ -201,4 +201,4 @@ class Records:
         """`AbsentError` unless these are the paper's own data sets and settings: for claims that are numbers."""
         if self.scale not in (PUBLISHED, "paper") or (self.cifar10 != "cifar10" and "cifar10" in datasets):
             data = f"{self.cifar10}, " if "cifar10" in datasets else ""
-            raise AbsentError(f"is about numbers at the paper's own settings; recorded: {data}scale {self.scale}")
+            raise AbsentError(f"needs numbers at the paper's own settings; recorded: {data}scale {self.scale}")
