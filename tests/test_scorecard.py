@@ -334,7 +334,7 @@ def test_marks_say_what_was_known_when_they_were_set(committed_records):
 
 def test_marks_of_some_exhibits(store):
     assert set(marks.marks(exhibits=["Table 2"])["exhibit"]) == {"Table 2"}
-    with pytest.raises(ValueError, match="no mark is set for Table 9; there are marks for Figure 3a"):
+    with pytest.raises(ValueError, match="no mark is set for Table 9; allowed: Figure 3a"):
         marks.marks(exhibits=["Table 9"])
     found = marks.marks(exhibits=["Table 2", "Figure 3a"])
     said = overview.marks_seen(found)
