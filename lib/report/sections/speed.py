@@ -1,4 +1,4 @@
-"""What speed costs and gains: benchmarks, the precision of the training attack, the worst case, the schedule of a grid."""
+"""The page "Speed": benchmarks, the precision of the attack in training, a stronger attack, and the schedule of a grid."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -45,19 +45,19 @@ def _speed(row: pd.Series) -> str:
 
 
 def speed_seen(rows: pd.DataFrame) -> str:
-    """What the record of a benchmark says of narrow networks, at the batch they train with, and of wide ones."""
+    """The speed on narrow networks, at the batch size that they train with, and on wide networks, from a benchmark's record."""
 
     def ratios(case: str, batch: int) -> str:
         (row,) = rows[(rows["case"] == case) & (rows["batch"] == batch) & (rows["engine"] == "lib, float32")].to_dict("records")
-        before = f"×{row['ratio_to_before']:.1f} the engine before it, " if row.get("ratio_to_before") else ""
+        before = f"{row['ratio_to_before']:.1f} times the earlier engine, " if row.get("ratio_to_before") else ""
         name = case.replace("lenet5", "LeNet5").replace("wide_resnet28", "WRN-28").replace("-w", " w=")
-        return f"{name}, batches of {batch}: {before}×{row['ratio_to_advertorch']:.1f} AdverTorch"
+        return f"{name}, batches of {batch}: {before}{row['ratio_to_advertorch']:.1f} times AdverTorch"
 
     narrow = [("lenet5-w0.125", 50), ("lenet5-w0.25", 50), ("wide_resnet28-w0.25", 128)]
     wide = [("lenet5-w1", 50), ("wide_resnet28-w1", 128)]
     return (
-        f"In float32, the compiled attack on narrow networks: {'; '.join(ratios(*case) for case in narrow)}. "
-        f"The framework on wide ones: {'; '.join(ratios(*case) for case in wide)}."
+        f"Speed in float32. The compiled attack, on narrow networks: {'; '.join(ratios(*case) for case in narrow)}. "
+        f"The framework, on wide networks: {'; '.join(ratios(*case) for case in wide)}."
     )
 
 
@@ -201,9 +201,9 @@ def precision_seen(ours: pd.DataFrame) -> str:
             moved += [] if low <= 0 <= high else [where]
     if not said:
         return f"Not computed yet: at least two seeds are needed in both precisions; {to_compute(ours)}"
-    verdict = f"The interval leaves out 0 {' and '.join(moved)}: there the precision **did change the result**."
+    verdict = f"The interval {' and '.join(moved)} excludes 0: there the precision **did change the result**."
     if not moved:
-        verdict = "**Every interval holds 0**; how large an effect could be, their ends say."
+        verdict = "**Every interval contains 0**; the ends of the intervals say how large an effect could be."
     changes, ahead = ", by ".join(said), int((pairs["other"] > pairs["one"]).sum())
     return (
         f"At scale {ours.attrs['scale']}, bfloat16 attacks in training moved robust accuracy by {changes}. {verdict} The model "
@@ -240,7 +240,7 @@ def _mean(found: pd.DataFrame, transform: str) -> Number:
 
 
 def worst_case_seen(sets: Mapping[str, pd.DataFrame]) -> str:
-    """How much robust accuracy the stronger attack takes, and whether the variants keep their order, one sentence a set."""
+    """How much the stronger attack lowers robust accuracy, and whether the variants keep their order, one sentence a set."""
     said = []
     for name, ours in sets.items():
         pairs = _pairs(*_by_attack(ours, "robust_accuracy")).groupby("transform", sort=False)[["one", "other"]].mean()
@@ -252,7 +252,7 @@ def worst_case_seen(sets: Mapping[str, pd.DataFrame]) -> str:
         if len(lost) > 1:
             order = "stays" if pairs["one"].rank().equals(pairs["other"].rank()) else "changes"
             most = f"{lost.iloc[0]:.1f} points on {lost.index[0]} to {most}; the order of the variants {order}"
-        said.append(f"{name} (scale {ours.attrs['scale']}): the stronger attack takes {most}.")
+        said.append(f"{name} (scale {ours.attrs['scale']}): the stronger attack lowers robust accuracy by {most}.")
     return " ".join(said)
 
 
@@ -293,7 +293,7 @@ def schedule_table(rows: pd.DataFrame) -> Table:
 
 
 def schedule_seen(rows: pd.DataFrame) -> str:
-    """The assumptions behind a simulated schedule, its critical path, and from how many GPUs on more of them are of no use."""
+    """The assumptions of a simulated schedule, its critical path, and the number of GPUs beyond which more do not help."""
     first = rows.iloc[0]
     enough = math.ceil(first["gpu_hours"] / first["critical_hours"])
     return (
@@ -301,12 +301,12 @@ def schedule_seen(rows: pd.DataFrame) -> str:
         f"networks; what a GPU reaches is assumed: {cost.ASSUMED / 1e12:g}·10¹² operations a second in float32, "
         f"{cost.MEMORY / 1e12:g}·10¹² bytes a second to and from its memory, and {cost.LAUNCH * 1e6:g} millionths of a second "
         f"a launch. A step takes as long as the slowest of the three. A group needs as many launches as a single run, so it "
-        f"saves time where networks are narrow: were each run trained alone, the grid would take "
-        f"{first['alone_hours']:,.0f} GPU-hours instead of {first['gpu_hours']:,.0f}. Groups are cut for 80 GB of memory, "
-        f"estimated as well, and where a group would take more than twice as long as one of its runs. They do not depend on "
-        f"one another, so the critical path is the longest of them, that of `{first['critical'].partition(': ')[2]}`, with "
-        f"{first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
-        f"cannot shorten it. The pages and the book, minutes on a processor, come after."
+        f"saves time where networks are narrow: if each run were trained alone, the grid would take "
+        f"{first['alone_hours']:,.0f} GPU-hours instead of {first['gpu_hours']:,.0f}. A group is split where it would need "
+        f"more than 80 GB of memory (also an estimate) or more than twice the time of one of its runs. Groups do not depend on "
+        f"one another, so the critical path is the longest group, that of `{first['critical'].partition(': ')[2]}`, with "
+        f"{first['critical_hours']:,.1f} hours; more than about {enough} GPUs cannot shorten it. The pages and the book are "
+        f"built afterwards, in minutes on a processor."
     )
 
 
