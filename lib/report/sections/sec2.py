@@ -124,8 +124,8 @@ def example_2_table(paper: pd.DataFrame) -> Table:
 
 _MAPS = {
     "split along an axis": lambda points: points,
-    "cut and rotated": theory.turn,  # its own inverse
-    "bent": theory.slide_back,
+    "after turning": theory.turn,  # its own inverse
+    "after sliding": theory.slide_back,
 }
 
 
