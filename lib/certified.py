@@ -47,7 +47,7 @@ def _check(model: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: Sequence[
     if not 0 <= eps <= 1:
         raise ValueError(f"eps must be from 0 to 1, given {eps!r}")
     if len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"images and labels must be as many, and at least one, given {len(x)} and {len(y)}")
+        raise ValueError(f"at least one image, and one label for each, are needed; given {len(x)} images and {len(y)} labels")
     if bounds is not None and not bounds[0] < bounds[1]:
         raise ValueError(f"bounds must be (low, high) with low < high, or None, given {bounds!r}")
     if bounds is not None and not bool(((x >= bounds[0]) & (x <= bounds[1])).all()):

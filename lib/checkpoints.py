@@ -77,7 +77,7 @@ def _check_checkpoint(tensors: dict[str, Tensor], about: dict, model: nn.Module,
     if not torch.equal(tensors["order"].sort().values, torch.arange(images)):
         raise ValueError(f"the order of its batches is not one of {images} images")
     if tensors["sums"].shape != (2,) or len({len(about["curve"][name]) for name in ("step", "loss", "accuracy")}) != 1:
-        raise ValueError("its curve is not whole")
+        raise ValueError("its training curve is incomplete")
 
 
 def resume(path, model, algorithm, generator, images: int, steps: int) -> tuple[int, float, Tensor, Tensor, Curve]:
@@ -147,7 +147,7 @@ def load_tensors(path: Path, device: torch.device | str) -> tuple[dict[str, Tens
         else:
             digest, about = metadata.get("digest"), metadata["about"]
         if digest is not None and digest != _digest(tensors, about):
-            raise ValueError("it was altered: its digest is another")
+            raise ValueError("it was changed after it was written: its digest differs")
         return {name: value.to(device) for name, value in tensors.items()}, json.loads(about)
     except (OSError, SafetensorError, TypeError, KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint ({error}); delete it to start again") from None

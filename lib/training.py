@@ -166,17 +166,17 @@ def train_together(
     if augment not in AUGMENTATIONS:
         raise ValueError(f"unknown augmentation {augment!r}; allowed: {', '.join(AUGMENTATIONS)}")
     if not members:
-        raise ValueError("there must be at least one training, given none")
+        raise ValueError("at least one training is needed, given none")
     for member in members:
         checks.images(member.x)
         checks.labels(member.y, member.x)
     steps, images = checks.whole("steps", steps, 1), {len(member.x) for member in members}
     if len(images) > 1:
-        raise ValueError(f"trainings together must have as many images each, given {' and '.join(map(str, sorted(images)))}")
+        raise ValueError(f"trainings together need the same number of images, given {' and '.join(map(str, sorted(images)))}")
     if not 1 <= batch_size <= min(images):
         raise ValueError(f"batch_size must be from 1 to the {min(images)} images there are, given {batch_size}")
     if attack is not None and robust_loss is not None:
-        raise ValueError("attack and robust_loss exclude each other, given both")
+        raise ValueError("give attack or robust_loss, not both")
     for member in members:
         with attacks.frozen(member.model):
             checks.labels(member.y, member.x, attacks.classes_of(member.model, member.x, member.y))

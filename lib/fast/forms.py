@@ -71,7 +71,7 @@ def capture(function: Callable[[], None], changed: Sequence[Tensor]) -> Callable
     for own, replayed in zip(*outcomes, strict=True):
         # The same kernels in the same order; what rounding may do to a sign is a few pixels.
         if (~own.isclose(replayed, rtol=1e-3, atol=1e-5, equal_nan=True)).double().mean() > 0.01:
-            raise RuntimeError(f"a captured graph does not do what was captured, on {device}; please report this")
+            raise RuntimeError(f"a captured CUDA graph gives other numbers than the network, on {device}; please report this")
     return replay
 
 

@@ -190,6 +190,6 @@ def add_affine_relu(
     if other is not None and other.shape != x.shape:
         raise ValueError(f"other must have x's shape {tuple(x.shape)}, given {tuple(other.shape)}")
     if len(scale) % x.shape[1] or scale.shape != shift.shape:
-        raise ValueError(f"factors of {x.shape[1]} channels, repeated, wanted; given {len(scale)} and {len(shift)}")
+        raise ValueError(f"scale and shift must repeat one factor for each of {x.shape[1]} channels, given {len(scale)} and {len(shift)}")
     total, out = _AddAffineReLU.apply(x, other, scale, shift)
     return x if total is None else total, out

@@ -36,7 +36,7 @@ class Program:
         """
         t = self.table
         if len(y) != len(images):
-            raise ValueError(f"images and labels must be as many, given {len(images)} and {len(y)}")
+            raise ValueError(f"every image needs one label, given {len(images)} images and {len(y)} labels")
         if len(y) and not 0 <= int(y.min()) <= int(y.max()) < t.classes:
             raise ValueError(f"labels must be from 0 to {t.classes - 1}, given labels from {int(y.min())} to {int(y.max())}")
 

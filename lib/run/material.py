@@ -158,8 +158,8 @@ def check_kept(run: Run, images: int = 500) -> None:
         if not both.by_rounding:
             raise records.RecordError(
                 f"{weights.path(run)} does not give its record: on {both.images} images {metric} is {both.found:.1f}%, "
-                f"recorded {both.recorded:.1f}%; {both.more} stand that fell, {both.fewer} fall that stood. The record stays; "
-                f"delete the file to have it written again"
+                f"recorded {both.recorded:.1f}%; {both.more} images are robust only now, {both.fewer} only in the record. The "
+                f"record stays; delete the file to have it written again"
             )
 
 

@@ -347,8 +347,8 @@ def _in_parallel(work: Path, where: str, tasks: list[tuple[str, int, int]], jobs
                     future.result()
                 except BrokenProcessPool:
                     raise WorkerDiedError(
-                        "a process ended without a word, killed perhaps for want of memory; what was recorded is kept, and the "
-                        "same command goes on from there"
+                        "a process ended without an error message; the system may have killed it for lack of memory. The "
+                        "records are kept, and the same command continues from there"
                     ) from None
 
 

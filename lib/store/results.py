@@ -288,7 +288,7 @@ def benchmarks() -> list[str]:
     names = sorted(file.stem for file in (records.ROOT / "results" / "benchmarks").glob("*.json"))
     for name in names:
         if not re.fullmatch("[a-z0-9-]+", name):
-            raise RecordError(f"results/benchmarks/{schema.one_line(name)}.json is no benchmark's name; rename or delete it")
+            raise RecordError(f"results/benchmarks/{schema.one_line(name)}.json is not named like a benchmark; rename or delete it")
     return names
 
 
