@@ -256,7 +256,9 @@ def sensitivity_(
     eps: Annotated[
         str | None, typer.Option(help="The budget of the attack, such as 8/255; chosen from the images if left out.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Trainings for each change; 2, or 3 from 60 minutes on, if left out.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Trainings for each change; if left out 2, or 3 from 60 minutes on.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="lenet5, wide_resnet28 or file.py:factory; chosen from the images if left out.")
     ] = None,

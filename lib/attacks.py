@@ -1,4 +1,4 @@
-"""Projected gradient descent under an ℓ∞ budget: our engine, and AdverTorch's own as the reference it is checked against.
+"""Projected gradient descent (PGD) under an ℓ∞ budget, with AdverTorch's PGD as the reference; AutoAttack and Square as well.
 
 The two take the same steps: AdverTorch's `LinfPGDAttack` returns the last iterate, without restarts, of
 δ ← clip_box(clip_ε(δ + step_size · sign ∇ₓ loss)), with the cross entropy summed over the batch.

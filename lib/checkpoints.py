@@ -1,4 +1,4 @@
-"""Checkpoints of a training, and how tensors are written: whole or not at all, with a digest that tells an altered file."""
+"""Writes and reads checkpoints of a training. A file is written whole or not at all, and its digest shows later changes."""
 
 import glob
 import hashlib

@@ -1,4 +1,4 @@
-"""Files that several processes share: one process at a time, and whole or not there."""
+"""Files that several processes share: locks, and writing a file whole or not at all."""
 
 import hashlib
 import os

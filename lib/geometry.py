@@ -1,6 +1,6 @@
-"""Where a data set lies in the unit cube: perturbable volume (Appendix D.1), inter-class (D.2.1) and pairwise distances.
+"""The geometry of a data set in the unit cube: perturbable volume (Appendix D.1), inter-class and pairwise distances (D.2.1).
 
-And what a distance between classes asks of a classifier: spheres and blobs, separated (D.2.2).
+Also the networks and the linear classifiers that separate two classes at a given distance: spheres and blobs (D.2.2).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""One training loop. Standard and PGD training differ by the example the model is given: the image, or its attack.
+"""The training loop. Standard training gives the model the image itself, PGD training the attacked image.
 
 `training.train(model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=path)`
 `training.train_together([training.Member(model, x, y, seed), …], **settings)` trains many networks of one shape at once.

@@ -1,4 +1,4 @@
-"""The paper's independent variable: maps of images that change their distribution and keep their meaning.
+"""The transforms that make the variants of a data set: they change the distribution of the images and keep their meaning.
 
 Every transform takes a batch of images, float `N×C×H×W` with values in [0, 1], on any device, and returns the same
 shape with values in [0, 1]. All raise ValueError for images of another shape or range.

@@ -293,7 +293,8 @@ def test_kept_weights_are_attacked_again_and_must_find_their_record(recorded, di
         file.write_text(json.dumps(record))
         if refused:
             with pytest.raises(
-                records.RecordError, match=r"on 200 images robust_accuracy is .*; 0 images are robust only now, 15 only in the record"
+                records.RecordError,
+                match=r"on 200 images robust_accuracy is .*; 0 images are robust only now, 15 only in the record",
             ):
                 material.check_kept(RUN)
         else:

@@ -1,4 +1,4 @@
-"""The built book as one document, and that document as a PDF: the same pages in their order, with links that stay within it."""
+"""Joins the pages of the built book into one document, whose links stay within it, and prints that as a PDF."""
 
 import logging
 import os

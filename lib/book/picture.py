@@ -1,4 +1,4 @@
-"""The README's picture: the top of the book's first page, as a reader with a small laptop meets it."""
+"""Takes the README's picture: the top of the book's first page, at the size of a small laptop's screen."""
 
 import io
 import tempfile

@@ -1,4 +1,4 @@
-"""A network whose operations are a table, and its present weights: what attacks it on a processor.
+"""A network as a table of operations with its current weights, and the compiled attack on it.
 
 found = program.of(model, x)     # None: this network, or this processor, is left to the framework
 found.attack(adversarial, y, lower, upper, step_size, num_steps)

@@ -1,4 +1,4 @@
-"""An exhibit is declared once, under its name: the function that makes it, and what it reads. A page shows it by that name.
+"""Exhibits and pages: an exhibit is declared once with its name, its function and what it reads; a page shows it by its name.
 
 exhibit("table-2", robustness_table, runs("table-2"), published("table-2"))
 page = report.page(globals())

@@ -1,4 +1,4 @@
-"""A table is values: cells hold numbers, columns say how they are written, and one writer makes Markdown and CSV of both."""
+"""Tables: cells hold numbers, columns say how to write them, and one writer makes Markdown and CSV."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""What tables, figures and sentences read: quantities, and numbers by transform, ours and the paper's."""
+"""Picks the numbers for tables, figures and sentences out of frames: our values and the paper's, by transform."""
 
 from collections.abc import Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""Words for readers: the names of variants, a record's text made safe for Markdown, and the badge, stamp and links of exhibits."""
+"""Words for readers: names of variants, a record's text made safe for Markdown, and the badge, stamp and links of exhibits."""
 
 import base64
 import html

@@ -1,4 +1,4 @@
-"""Whether a recorded number is found again: the kept weights attacked anew, or a quantity measured anew, and compared.
+"""Checks a recorded number: attacks the kept weights again, or measures a quantity again, and compares.
 
 found = checking.check(grid.parse("mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop"))
 """

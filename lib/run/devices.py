@@ -1,4 +1,4 @@
-"""Where to compute: the GPU, or the processor."""
+"""Chooses the device to compute on: a GPU or the processor."""
 
 import ctypes
 import re

@@ -1,4 +1,4 @@
-"""What a page asks for: the records of an exhibit, computed first where the page names a scale.
+"""Gives a page the records of an exhibit, and computes the missing ones first if the page names a scale.
 
 experiments.collect("table-2", scale="auto")
 """

@@ -1,4 +1,4 @@
-"""What is missing is computed, by one process or by several side by side. What is recorded is never computed again.
+"""Computes missing records in one process or in several side by side. A recorded result is never computed again.
 
 processes.complete(grid.runs("table-2", "laptop"))
 """

@@ -1,4 +1,4 @@
-"""The study of a folder: a network for each change and seed, trained, attacked and recorded; what is recorded is kept.
+"""Runs a study of a folder: trains, attacks and records a network for each change and seed. Records are kept.
 
 Each record is a JSON file, written atomically, in the folder of the study; what a killed process left out is done by the next.
 """

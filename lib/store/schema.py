@@ -1,4 +1,4 @@
-"""What a record is: types, ranges and sizes, in one declaration, by which every record is checked when it is read.
+"""The schema of a record: its types, ranges and sizes. Every record is checked against it when it is read.
 
 Records come by pull request and from clusters: they are data, and what stands in them must be fit to be shown.
 """

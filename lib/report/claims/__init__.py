@@ -255,7 +255,7 @@ def names(section: str = "") -> list[str]:
     found = [name for name, claim in CLAIMS.items() if not section or f"{claim.section}.".startswith(f"{section}.")]
     if not found:
         sections = ", ".join(dict.fromkeys(claim.section for claim in CLAIMS.values()))
-        raise ValueError(f"no claim belongs to section {section!r}; allowed: {sections}, or a section that contains one of them")
+        raise ValueError(f"no claim belongs to section {section!r}; allowed: {sections}, or a section that contains them")
     return found
 
 

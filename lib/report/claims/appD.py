@@ -139,14 +139,14 @@ claim(
 )
 claim(
     "D.1-leaving-the-box-can-weaken-the-attack",
-    "In some cases leaving the box makes PGD slightly less effective: on at least one variant robust accuracy is higher without "
-    "the box, beyond the interval.",
+    "In some cases leaving the box makes PGD slightly less effective: on at least one variant robust accuracy is higher "
+    "without the box, beyond the interval.",
     _weaker_unboxed,
 )
 claim(
     "D.2.1-binarized-mnist-is-farthest-apart",
-    "Binarized MNIST has the largest inter-class distance of the MNIST variants. It exceeds the next by at least a tenth of the "
-    "original's distance.",
+    "Binarized MNIST has the largest inter-class distance of the MNIST variants. It exceeds the next by at least a tenth of "
+    "the original's distance.",
     _farthest_apart,
 )
 claim(
@@ -173,8 +173,8 @@ claim(
 )
 claim(
     "D.2.1-the-original-is-the-exception",
-    "Inter-class distance does not always order the variants by robustness: original MNIST has a smaller distance than smooth-2 "
-    "and is more robust, beyond the interval.",
+    "Inter-class distance does not always order the variants by robustness: original MNIST has a smaller distance than "
+    "smooth-2 and is more robust, beyond the interval.",
     _exception,
 )
 claim(
@@ -192,7 +192,7 @@ claim(
 )
 claim(
     "D.2.2-linear-adversarial-training-maximises-the-margin",
-    "For a linear classifier adversarial training maximises the margin: the margin grows with the budget, up to at least 95% of "
-    "the largest possible margin.",
+    "For a linear classifier adversarial training maximises the margin: the margin grows with the budget, up to at least 95% "
+    "of the largest possible margin.",
     _linear_margin,
 )

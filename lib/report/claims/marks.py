@@ -168,8 +168,8 @@ def _gamma(shown: Shown) -> Finding:
     meets = robust.low > clean.high
     if not meets and abs(orders[0]) >= 0.9 > abs(orders[1]):
         said += (
-            "; a likely reason: robust accuracy changes steadily with gamma, while the clean accuracy of standard training goes "
-            "up and down, so the range of clean accuracy is mostly the random difference between trainings"
+            "; a likely reason: robust accuracy changes steadily with gamma, while the clean accuracy of standard training "
+            "goes up and down, so the range of clean accuracy is mostly the random difference between trainings"
         )
     return Finding(meets, said)
 

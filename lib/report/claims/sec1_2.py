@@ -177,8 +177,8 @@ claim(
 claim(
     "2.2-accurate-classifiers-of-uniform-data-are-vulnerable",
     "Example 2, for a classifier with perfect clean accuracy on ten equally likely classes: ℓ2 attacks of .5 fool it on at "
-    "least 94% of the points of the unit cube. The unit ball of 3072 dimensions is more vulnerable: attacks of only .09 fool it "
-    "on at least 97% of the points.",
+    "least 94% of the points of the unit cube. The unit ball of 3072 dimensions is more vulnerable: attacks of only .09 fool "
+    "it on at least 97% of the points.",
     _example_2,
     certain="Theorem 2.1, evaluated",
 )

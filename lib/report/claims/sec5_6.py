@@ -257,8 +257,8 @@ claim(
 )
 claim(
     "5.3-mnist-pgd-clean-accuracy-plateaus-at-width-1",
-    "On MNIST variants the clean accuracy of PGD training, on training and on test images, rises with the width up to 1, beyond "
-    "the interval. With larger widths it rises by no more than 1 point and is nearly 100% (at most 3 points below).",
+    "On MNIST variants the clean accuracy of PGD training, on training and on test images, rises with the width up to 1, "
+    "beyond the interval. With larger widths it rises by no more than 1 point and is nearly 100% (at most 3 points below).",
     _clean_plateau,
 )
 claim(
@@ -327,8 +327,8 @@ claim(
 )
 claim(
     "5.3-cifar10-more-images-always-help",
-    "On CIFAR10 variants more training images lower robust accuracy on the training images and raise it on the test images. The "
-    "last step, to all images, still raises it on the test images (all beyond the intervals).",
+    "On CIFAR10 variants more training images lower robust accuracy on the training images and raise it on the test images. "
+    "The last step, to all images, still raises it on the test images (all beyond the intervals).",
     _no_plateau,
 )
 claim(

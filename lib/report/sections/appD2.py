@@ -153,9 +153,9 @@ def spheres_seen(rows: pd.DataFrame) -> str:
     lost = 100 * (both["clean_accuracy", "standard"] - both["robust_accuracy", "pgd"])
     where = dict(zip(("d", "width", "gap"), lost.idxmax(), strict=True))
     return (
-        f"{' '.join(said)} Adversarial training changes robust accuracy by {gained.min():+z.1f} to {gained.max():+z.1f} points. "
-        f"Its robust accuracy is at most **{lost.max():.1f} points** below the clean accuracy of standard training (width "
-        f"{where['width']}, gap {where['gap']:g}, {where['d']} dimensions)."
+        f"{' '.join(said)} Adversarial training changes robust accuracy by {gained.min():+z.1f} to {gained.max():+z.1f} "
+        f"points. Its robust accuracy is at most **{lost.max():.1f} points** below the clean accuracy of standard training "
+        f"(width {where['width']}, gap {where['gap']:g}, {where['d']} dimensions)."
     )
 
 

@@ -121,7 +121,7 @@ def attacked(name: str, scale: str, variants: Sequence[str], budgets: Sequence[f
     try:
         data.at_hand(source)
     except data.DataError:
-        return f"Not shown: the images of {set_name(first.dataset)}, on which these networks are trained, are not on this machine."
+        return f"Not shown: these networks are trained on {set_name(first.dataset)}, whose images are not on this machine."
     images = {variant: material.images_of(run, "test", _LOOKED_AT, _CPU) for variant, run in runs.items()}
     networks = {variant: _networks(run, standard) for variant, run in runs.items()}
     threat_model = grid.evaluation_settings(first, "pgd")["threat_model"]

@@ -1,4 +1,4 @@
-"""Sliders and plates of images: a slider shows the images, pixel histogram and accuracies of one level of a transform at a time.
+"""Sliders and plates of images: a slider shows the images, histogram and accuracies of one level of a transform at a time.
 
 The HTML works without JavaScript and then shows all levels side by side; `book/_static/levels.js` puts a slider above them.
 Colours are those of the figures; text takes the colour of the page.

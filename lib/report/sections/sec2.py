@@ -1,4 +1,4 @@
-"""Section 2: Examples 1 and 2, Theorem 2.1, and pairwise distances of images beside those of uniform points."""
+"""Section 2: Example 1, Theorem 2.1 and Example 2, exact and simulated."""
 
 import matplotlib as mpl
 import numpy as np

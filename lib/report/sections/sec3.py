@@ -76,7 +76,7 @@ def jpeg_seen(ours: pd.DataFrame) -> str:
 
 
 def lucky_seen(sets: Mapping[str, pd.DataFrame]) -> str:
-    """How many images count as robust although the network is wrong on them without the attack, and robust accuracy without them.
+    """How many images count as robust that are wrong without the attack, and the robust accuracy without such images.
 
     `sets`: from a data set's name to what `results.lucky` gives of it.
     """

@@ -169,8 +169,8 @@ def growth_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame | None]], ax
         steady = f", the clean accuracy of standard training by {_moves(clean)}" if len(clean) else ""
         said.append(
             f"{name} (scale {ours.attrs['scale']}), from {axis.replace('_', ' ')} {low} to {high}: robust accuracy on test "
-            f"images moves by **{_moves(robust)}**{theirs}{steady}. Averaged over the variants, the gap between robust accuracy "
-            f"on training and on test images goes from {gap['first']:.1f} to {gap['last']:.1f} points."
+            f"images moves by **{_moves(robust)}**{theirs}{steady}. Averaged over the variants, the gap between robust "
+            f"accuracy on training and on test images goes from {gap['first']:.1f} to {gap['last']:.1f} points."
         )
     return " ".join(said)
 

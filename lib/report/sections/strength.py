@@ -103,7 +103,7 @@ def strength_seen(outcomes: pd.DataFrame) -> str:
     single = {name: 100 * found.drop(columns="reference").mean() for name, found in held.items()}
     strongest = {name: ATTACKS[means.idxmin()][0] for name, means in single.items()}
     said = "; ".join(
-        f"{transform_label(name)} from {reference[name]:.1f}% to {worst[name]:.1f}% (strongest single attack: {strongest[name]})"
+        f"{transform_label(name)} from {reference[name]:.1f}% to {worst[name]:.1f}% (the strongest alone: {strongest[name]})"
         for name in held
     )
     sizes = " and ".join(map(str, sorted({len(found) for found in held.values()})))
