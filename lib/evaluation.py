@@ -18,7 +18,7 @@ Outcomes = Bool[Tensor, " n"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What became of each example; the accuracies are shares in [0, 1]. Without an attack the last two are None."""
+    """The outcome of each example; the accuracies are shares in [0, 1]. Without an attack the last two are None."""
 
     correct: Outcomes  #: the clean image is classified as its label
     robust: Outcomes | None  #: so is the image attacked against its label

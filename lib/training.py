@@ -144,7 +144,7 @@ def train_together(
     every: float | None = None,
     description: str = "training",
 ) -> list[Training | TrainingFailedError]:
-    """`train` of several networks of one shape at once, on as many images each: what became of each of them, in their order.
+    """`train` of several networks of one shape at once, on as many images each: the outcome of each of them, in their order.
 
     - `attack` None is standard training; else the settings of the attack crafted on each batch (`pgd`'s keywords, and
       `warmup`, the share of the steps over which eps grows from 0). PGD training sees adversarial images only; the

@@ -116,7 +116,7 @@ def measurements(name: str) -> Source:
 
 @cache
 def outcomes(name: str, auto: str = "auto") -> Source:
-    """What became of each image of an exhibit, as `results.outcomes` gives it. `auto`: the scale, where the page names none."""
+    """The outcome of each image of an exhibit, as `results.outcomes` gives it. `auto`: the scale, where the page names none."""
 
     def read(page: Page) -> pd.DataFrame:
         page.value(runs(name))

@@ -1,4 +1,4 @@
-"""What a claim is, and the functions that several checks use."""
+"""The declaration of a claim, and the functions that several checks use."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

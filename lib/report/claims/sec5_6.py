@@ -348,7 +348,7 @@ def _sensitive(r: Records) -> Finding:
 
 claim(
     "6-robustness-is-sensitive-to-the-distribution",
-    "Robust accuracy is sensitive to transformations that keep the meaning: on MNIST and on CIFAR10 variants (up to level 16, "
+    "Robust accuracy is sensitive to transformations that keep the meaning. On MNIST and on CIFAR10 variants (up to level 16, "
     "where standard training keeps its accuracy) its range is more than 3 points, beyond the interval, and at least twice the "
     "range of clean accuracy.",
     _sensitive,

@@ -262,10 +262,10 @@ def curve_seen(ours: pd.DataFrame) -> str:
     images = int(curve["n"].min())
     low, high = interval(50, images)
     return (
-        f"Over {wide.shape[1]} variants (scale {ours.attrs['scale']}, {images} test images: a 95% interval of at most "
-        f"±{(high - low) / 2:.0f} points), the range of robust accuracy is {spread.iloc[0]:.1f} points at "
-        f"ε = 0, {spread[at]:.1f} at the paper's ε = {eps_label(eps, dataset)}, and largest, **{spread.max():.1f}**, at "
-        f"ε = {eps_label(spread.idxmax(), dataset)}.{kept}"
+        f"Over {wide.shape[1]} variants (scale {ours.attrs['scale']}) the range of robust accuracy is {spread.iloc[0]:.1f} "
+        f"points at ε = 0 and {spread[at]:.1f} at the paper's ε = {eps_label(eps, dataset)}. It is largest, "
+        f"**{spread.max():.1f}**, at ε = {eps_label(spread.idxmax(), dataset)}.{kept} The 95% interval of an accuracy on "
+        f"{images} test images is at most ±{(high - low) / 2:.0f} points."
     )
 
 
