@@ -18,7 +18,7 @@ def _number(value: float, dtype: torch.dtype) -> str:
 
 
 def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0), *, shape: str = "N×C×H×W") -> None:
-    """ValueError unless `x` is a float tensor N×C×H×W of finite values, all within `bounds` where there are any.
+    """Raise ValueError unless `x` is a float tensor N×C×H×W of finite values, all within `bounds` if these are given.
 
     `shape` "N×…": points of any shape, where only their distances or volumes are asked for.
     """
@@ -40,7 +40,7 @@ def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0), *, shape: str
 
 
 def labels(y: Tensor, x: Tensor, classes: int | None = None) -> None:
-    """ValueError unless `y` holds a class, int64 and from 0 to `classes` - 1 where that is known, for each image of `x`."""
+    """Raise ValueError unless `y` has one class for each image of `x`: int64, from 0 to `classes` - 1 if that is given."""
     if not isinstance(y, Tensor) or y.ndim != 1 or y.dtype != torch.int64:
         hint = ""
         if isinstance(y, Tensor) and y.ndim == 2:
