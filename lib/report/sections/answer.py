@@ -67,9 +67,9 @@ def filter_found(
     if not column + square:
         return f"Not computed yet; {to_compute(volumes)}"
     return (
-        f"**New: the smoothing filter of the paper's data.** The paper's text says that the filter is a square of pixels. Of "
-        f"its {column + square} volumes and distances that can tell the two apart, {counted(column, 'is', 'are')} nearer to a "
-        f"column of pixels. (Scale {volumes.attrs['scale']}.)"
+        f"**New: the smoothing filter of the paper's data.** The paper's text says that the filter is a square of pixels. "
+        f"{column + square} of its volumes and distances can tell the two apart, and {counted(column, 'is', 'are')} nearer to "
+        f"a column of pixels. (Scale {volumes.attrs['scale']}.)"
     )
 
 

@@ -179,7 +179,7 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
     last_gain = {name: listed[-1] - listed[-2] for name, listed in values.items()}
     said.append(
         f"The longest training still gains {last_gain[hard]:+z.1f} points on {transform_label(hard)} and "
-        f"{last_gain['original']:+z.1f} on the original over the one before, so even longer training may close the gap further."
+        f"{last_gain['original']:+z.1f} on the original over the one before, so these lengths do not tell where the gap ends."
         if last_gain[hard] - last_gain["original"] >= 1
         else f"The longest training gains {last_gain[hard]:+z.1f} points on {transform_label(hard)} over the one before."
     )
