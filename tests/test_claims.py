@@ -580,8 +580,8 @@ def test_which_of_cube_and_ball_is_more_robust_depends_on_the_unit(monkeypatch):
     verdict = claims.check(CUBE_AND_BALL, UNRELATED)
     assert verdict.verdict == "fails"
     assert verdict.evidence == (
-        "97.8% are vulnerable at ε = 0.63 in the cube and at ε = 0.09 in the ball; as shares of the mean distance these budgets "
-        "are 0.028 and 0.064"
+        "97.8% are vulnerable at ε = 0.63 in the cube and at ε = 0.09 in the ball; as shares of the mean distance these "
+        "budgets are 0.028 and 0.064"
     )
     # Were the cube's budget the larger in that unit as well, it would hold.
     monkeypatch.setattr(theory, "cube_vulnerable_fraction", lambda eps: min(1.0, eps / 2))

@@ -97,7 +97,7 @@ def test_lucky_images_are_counted_apart():
     ]
     found = pd.DataFrame(rows, columns=["dataset", "transform", "seed", "robust_accuracy", "both", "lucky"])
     said = sec3.lucky_seen({"MNIST": found})
-    assert said.startswith("Of MNIST that is at most **0.20 points** (original).")
+    assert said.startswith("On MNIST such images make up at most **0.20 points** (original).")
     assert said.endswith("robust accuracy in percent is: original 90.8, smooth 3 80.0.")
     nothing = found[:0]
     nothing.attrs = frame().attrs

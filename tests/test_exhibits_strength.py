@@ -40,7 +40,7 @@ def test_the_suite_is_compared_image_by_image():
     for part in (
         "On 8 test images (scale laptop)",
         "**25.0 points**",
-        "original 75.0% to 50.0%",
+        "original from 75.0% to 50.0%",
         "(the strongest alone: AutoAttack)",
     ):
         assert part in text
@@ -177,7 +177,7 @@ def test_what_half_precision_does_is_parted():
     said = strength.half_seen(found)
     assert "half precision changes robust accuracy by **+25.0 points**" in said
     assert (
-        "changes it by +25.0, rounding all others by +0.0. Shrinking those weights to a millionth of their size changes it by +0.0, "
+        "rounding all others by +0.0. Shrinking those weights to a millionth of their size changes it by +0.0, "
         "flipping their sign by +25.0." in said
     )
 

@@ -4,6 +4,7 @@ import base64
 import html
 import re
 from collections.abc import Mapping, Sequence
+from typing import SupportsInt
 
 import pandas as pd
 
@@ -65,7 +66,7 @@ def plain(markdown: str) -> str:
     return html.unescape(markdown.replace("`", ""))
 
 
-def counted(number: int, one: str, many: str = "") -> str:
+def counted(number: SupportsInt, one: str, many: str = "") -> str:
     """A number and the word that agrees with it: 1 variant, 2 variants; `many` where an s is not enough: 1 is, 2 are."""
     return f"{number} {one if number == 1 else many or f'{one}s'}"
 

@@ -133,8 +133,8 @@ claim(
 )
 claim(
     "D.1-leaving-the-box-does-not-reduce-accuracy",
-    "Allowing PGD to leave the box does not lower robust accuracy on any variant, beyond the interval. (The mark of Table 7 is "
-    "weaker: it allows 3 points.)",
+    "Allowing PGD to leave the box does not lower robust accuracy on any variant, beyond the interval. The mark of Table 7 is "
+    "weaker: it allows 3 points.",
     lambda r: each({name: Finding(not step.falls, f"{step}") for name, step in unboxed_steps(r).items()}),
 )
 claim(
