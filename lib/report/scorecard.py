@@ -243,7 +243,7 @@ def _differences(part: pd.DataFrame) -> dict:
 
 
 def like_totals(like: pd.DataFrame) -> pd.DataFrame:
-    """What `like_with_like` found, in numbers: by scale and data set, of all and of robust accuracy on test images.
+    """The totals of `like_with_like`, by scale and data set: of all numbers and of robust accuracy on test images.
 
     Columns `scale`, `dataset` (ours), `of`, `numbers`, `agrees`, `close`, `below` (ours below the paper's, whatever the
     interval), `mean_difference` and `mean_absolute_difference`, in points.

@@ -62,7 +62,7 @@ def code(text: object) -> str:
 
 
 def plain(markdown: str) -> str:
-    """What a reader reads of `badge` and `words`: for figures, where there is no Markdown, and no formula either."""
+    """The text of `badge` and `words` without Markdown, for figures."""
     return html.unescape(markdown.replace("`", ""))
 
 

@@ -307,7 +307,7 @@ def _job(work: str, where: str, task: tuple[str, int, int]) -> None:
 def run(work: Path, where: str = "auto") -> None:
     """Compute what the study in `work` lacks, with a bar that tells the time left.
 
-    Raises what a job raises, and WorkerDiedError where a process ended without a word. What was recorded is kept.
+    Raises what a job raises, and WorkerDiedError where a process ended without an error. The records are kept.
     """
     plan = read_json(work / "plan.json")
     tasks = [("train", change, seed) for seed in range(plan["seeds"]) for change in range(len(plan["changes"]))]

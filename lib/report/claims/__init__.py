@@ -71,7 +71,7 @@ _TRAIN_SIZE = {"mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000}
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check says: `holds`, `fails`, `certain` or `not computed`; on which evidence, scale, images, seeds and data."""
+    """The verdict of a check: `holds`, `fails`, `certain` or `not computed`, with its evidence, scale, images, seeds and data."""
 
     claim: str
     section: str
@@ -123,7 +123,7 @@ def _as_records(printed: pd.DataFrame) -> pd.DataFrame:
 
 
 def recorded(scale: str = "auto") -> pd.DataFrame:
-    """What is recorded at `scale`, or, for `auto`, at every scale, as `check` takes it."""
+    """The records of `scale`, or, for `auto`, of every scale, as `check` takes them."""
     scales = grid.SCALES if scale == "auto" else [scale]
     frames = [results.load(name) for name in scales]
     simulated = [

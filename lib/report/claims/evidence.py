@@ -54,7 +54,7 @@ class Finding:
 
 
 def asked(judge: Callable[..., Finding], reader: object) -> Finding:
-    """What a check finds in what a reader gives it; where a number is absent, that it is."""
+    """The finding of a check on the numbers of a reader; if a number is absent, a finding that says so."""
     try:
         return judge(reader)
     except AbsentError as absent:
@@ -181,7 +181,7 @@ class Records:
         return {name: float(row.value) for name, row in rows.items()}
 
     def table(self, space: str, *columns: str) -> pd.DataFrame:
-        """What a simulation in the space left: the rows that have all these columns; `AbsentError` without any."""
+        """The table of a simulation in the space: the rows that have all these columns; `AbsentError` without any."""
         rows = self._tables[self._tables["dataset"] == self._name(space)]
         rows = rows.dropna(subset=columns) if {*columns} <= {*rows.columns} else rows[:0]
         if rows.empty:
@@ -191,7 +191,7 @@ class Records:
         return rows
 
     def position(self, dataset: str, variant: str) -> float:
-        """Where in its valid range, from 0 (corners of the cube) to 1 (away from all faces), the mean log2 volume lies."""
+        """The mean log2 volume as a place in its valid range, from 0 (corners of the cube) to 1 (away from all faces)."""
         volume = self.measured(dataset, "log2_perturbable_volume", [variant], at_least=1)[variant]
         name = self._name(dataset)
         eps = grid.settings(grid.Measurement("log2_perturbable_volume", name, "original", self._settings_of))["eps"]

@@ -45,7 +45,7 @@ def _boxed_and_unboxed(r: Records) -> dict[str, tuple[dict[str, Estimate], dict[
 
 
 def unboxed_steps(r: Records) -> dict[str, Estimate]:
-    """What leaving the box adds to robust accuracy, by data set and variant."""
+    """The change of robust accuracy when the attack may leave the box, by data set and variant."""
     return {
         f"{dataset} {name}": step
         for dataset, both in _boxed_and_unboxed(r).items()

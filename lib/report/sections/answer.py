@@ -41,7 +41,7 @@ def answer(ours: pd.DataFrame, widths: pd.DataFrame) -> str:
 
 
 def beyond(found: pd.DataFrame) -> str:
-    """What a stronger attack does to the range over the variants. `found`: outcomes of `autoattack-mnist`."""
+    """How a stronger attack changes the range over the variants. `found`: outcomes of `autoattack-mnist`."""
     robust = both_attacks(found)
     if len(robust) < 2:
         return f"Not computed yet: fewer than two variants are under both attacks; {to_compute(found)}"

@@ -224,7 +224,7 @@ def ramp_table(ours: pd.DataFrame) -> Table:
 
 
 def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """What the records show of the exact certificate, beside the paper's LP one."""
+    """The results of the exact certificate in a few sentences, beside the paper's LP certificate."""
     errors = {metric: found["mean"].dropna() for metric, found in _ramp_errors(ours).items()}
     if not all({"binarize", "original"} <= set(values.index) for values in errors.values()):
         return f"Not computed yet: both variants are needed; {to_compute(ours)}"

@@ -31,7 +31,7 @@ _STANDARD_IMAGES = 10000
 
 @dataclass(frozen=True)
 class Answer:
-    """What a network says of an image: the class, and the probability that it gives it; `image` and `perturbation` H×W×C."""
+    """A network's answer to an image: the class and its probability; `image` and `perturbation` H×W×C."""
 
     said: int
     sure: float

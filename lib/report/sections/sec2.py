@@ -49,7 +49,7 @@ def _simulated(row: pd.Series, column: str) -> Number:
 
 
 def example_1_seen(rows: pd.DataFrame) -> str:
-    """What the simulation says of Example 1: Bayes error, agreement with the exact values, and the largest dimension."""
+    """The simulation of Example 1 in a few sentences: Bayes error, agreement with the exact values, the largest dimension."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
     exact = [100 * theory.diagonal_robust_error(int(d), eps) for d, eps in zip(rows["d"], rows["eps"], strict=True)]

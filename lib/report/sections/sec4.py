@@ -82,7 +82,7 @@ def fashion_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
 
 
 def seen_fashion(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """What PGD training costs and what the attack takes, of fashion-MNIST and of its edges, beside the paper's numbers."""
+    """How much PGD training and the attack lower accuracy on fashion-MNIST and on its edges, beside the paper's numbers."""
     said = []
     for transform in listed(paper, ours):
         name = fashion_name(transform)

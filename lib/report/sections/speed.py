@@ -88,7 +88,7 @@ def gpu_table(rows: pd.DataFrame | None) -> Table:
 
 
 def gpu_seen(rows: pd.DataFrame | None) -> str:
-    """Which card was measured, or that none was."""
+    """One sentence that names the card of the benchmark, or says that no card has been measured."""
     if rows is None:
         return (
             "**No card has been measured yet.** On a machine with one, `make gpu` runs the tests that only a GPU can pass, "
@@ -98,7 +98,7 @@ def gpu_seen(rows: pd.DataFrame | None) -> str:
 
 
 def agreement_table(rows: pd.DataFrame) -> Table:
-    """What each engine's attack reached from the same δ₀ on the largest batch, and the share of the matrix-product ceiling."""
+    """The robust accuracy that each engine reaches from the same δ₀ on the largest batch, and its share of the ceiling."""
     columns = [
         Column("network"), Column("engine"), Column("robust accuracy (%)", ".1f"), Column("largest perturbation", ".6f"),
         Column("share of ceiling (%)", ".0f"),
@@ -190,7 +190,7 @@ def precision_seeds_table(ours: pd.DataFrame) -> Table:
 
 
 def precision_seen(ours: pd.DataFrame) -> str:
-    """What the paired differences of robust accuracy say, variant by variant and over all of them."""
+    """The paired differences of robust accuracy in words, for each variant and averaged over them."""
     pairs = _pairs(*_by_precision(ours, "robust_accuracy"))
     said, moved = [], []
     for transform, rows in [*pairs.groupby("transform", sort=False), (ALL_VARIANTS, _averaged(pairs))]:

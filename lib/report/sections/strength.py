@@ -76,7 +76,7 @@ def strength_table(outcomes: pd.DataFrame) -> Table:
 
 @dataclass(frozen=True)
 class Check:
-    """What a check for gradient masking found: whether it holds, and the numbers that say so. None where they are missing."""
+    """The result of a check for gradient masking: whether it holds, and its numbers; None where they are missing."""
 
     holds: bool | None = None
     numbers: tuple[float, ...] = ()
