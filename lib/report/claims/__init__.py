@@ -71,7 +71,7 @@ _TRAIN_SIZE = {"mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000}
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict of a check: `holds`, `fails`, `certain` or `not computed`, with its evidence, scale, images, seeds and data."""
+    """The verdict of a check: `holds`, `fails`, `certain` or `not computed`, with evidence, scale, images, seeds and data."""
 
     claim: str
     section: str
