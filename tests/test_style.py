@@ -141,6 +141,13 @@ def test_a_module_says_what_it_is_for(path):
     assert re.match(r"(?!(?:What|How|Where|Whether|Which|Why|Does)\b)[A-Z`]", _docstrings(path)["module"])
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "lib").rglob("*.jinja")), ids=lambda path: path.name)
+def test_templates_are_plain(path):
+    text = re.sub(r"\{[%{].*?[%}]\}", "x", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"<(style|script).*?</\1>", "", text, flags=re.DOTALL)
+    assert faults(re.sub(r"</?(?:p|li|td|th|h\d|tr|div|section)[^>]*>", "\n\n", text)) == []
+
+
 @pytest.mark.parametrize("text", [*(claim.sentence for claim in claims.CLAIMS.values()), *(mark.mark for mark in MARKS)])
 def test_claims_and_marks_are_plain(text):
     assert faults(text) == []
