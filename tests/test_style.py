@@ -1,7 +1,7 @@
 """The prose is plain English: no words of the list below, no long sentences, no inversions.
 
-Read are the pages' Markdown, the claims and marks, the strings of which the code makes tables, sentences, help and error
-messages, and docstrings.
+The tests read the pages' Markdown, the claims and marks, docstrings, and the strings from which the code makes tables,
+sentences, help and error messages.
 """
 
 import ast
@@ -49,7 +49,7 @@ WORDS = {
     r"must be as many|fail(?:s|ed)? too": "what is allowed; the whole sentence",
     r"that (?:fell|stood)": "robust, misclassified",
     r"were (?:it|each|they|all)\b[^.:;]* (?:trained|computed|made)": "if",
-    r"1 (?:lie|agree|differ|hold|fail|numbers|claims|marks|variants|seeds|units|bits)": "a word that agrees with 1",
+    r"(?<![.,])1 (?:lie|agree|differ|hold|fail|numbers|claims|marks|variants|seeds|units|bits)": "a word that agrees with 1",
 }
 
 
