@@ -43,9 +43,9 @@ def numbers_table(found: pd.DataFrame) -> Table:
     `found`: as `scorecard.numbers` gives it. "–" marks what is not computed.
     """
     columns = [
-        Column("of"), Column("data"), Column("variant"), Column("training"), Column("w", "g", absent=""), Column("split"),
+        Column("exhibit"), Column("data"), Column("variant"), Column("training"), Column("w", "g", absent=""), Column("split"),
         Column("quantity"), Column("paper", ".1f"), Column("ours", ".2f"), Column("interval", ".1f", write=_ends),
-        Column("Δ", "+.2f"), Column("state"), Column("within 3", left=False), Column("our w", "g", absent=""),
+        Column("Δ", "+.2f"), Column("state"), Column("within 3 points", left=False), Column("our w", "g", absent=""),
         Column("our recipe"), Column("seeds", "g", absent=""), Column("scale"),
     ]  # fmt: skip
     rows = []
@@ -109,7 +109,7 @@ def like_table(totals: pd.DataFrame, ranges: pd.DataFrame) -> Table:
     `totals`, `ranges`: as `scorecard.like_totals` and `scorecard.ranges` give them.
     """
     columns = [
-        Column("data"), Column("scale"), Column("of"), Column("numbers", "d"), Column("agree", "d"),
+        Column("data"), Column("scale"), Column("quantities"), Column("numbers", "d"), Column("agree", "d"),
         Column("within 3 points", "d"), Column("ours below", "d"), Column("mean Δ", "+.2f"), Column("mean absolute Δ", ".2f"),
         Column("range: ours", write=lambda span: f"{span.ours:.1f} (w={span.widen_factor:g}, {span.variants} variants)"),
         Column("range: paper", write=lambda span: f"{span.paper:.1f} (its wider network: {span.headline:.1f})"),
