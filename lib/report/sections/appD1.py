@@ -77,8 +77,8 @@ def unboxed_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> Tabl
     `sets`: from the paper's name of a data set to ours. The change is that from within to without, on either side.
     """
     columns = [
-        Column("variant"), printed("within: paper"), accuracy("within: ours"), printed("without: paper"),
-        accuracy("without: ours"), Column("change: paper", "+.1f", absent=NOT_IN_PAPER), Column("change: ours", "+.1f"),
+        Column("variant"), printed("in the cube: paper"), accuracy("in the cube: ours"), printed("out of the cube: paper"),
+        accuracy("out of the cube: ours"), Column("change: paper", "+.1f", absent=NOT_IN_PAPER), Column("change: ours", "+.1f"),
     ]  # fmt: skip
     rows = []
     for name, ours in sets.items():

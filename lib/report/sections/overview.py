@@ -86,17 +86,17 @@ def _set(paper: str, ours: object) -> str:
 
 def totals_table(totals: pd.DataFrame) -> Table:
     """By exhibit: how many numbers, how many computed, agreeing, differing and missing, and the differences in points."""
-    counted = {
+    headings = {
         "numbers": "numbers", "computed": "computed", "agree": "agrees", "differ": "differs", "within 3 points": "close",
         "stale or failed": "lacking", "missing": "missing", "not in the grid": "not in the grid",
     }  # fmt: skip
     totals = totals.assign(lacking=totals["stale"] + totals["failed"])
-    columns = [Column("exhibit"), Column("scale"), *(Column(heading, "d") for heading in counted)]
+    columns = [Column("exhibit"), Column("scale"), *(Column(heading, "d") for heading in headings)]
     columns += [Column("mean Δ", "+.2f"), Column("mean absolute Δ", ".2f")]
     rows = [
         (
             "all" if row["exhibit"] == "all" else exhibit_label(row["exhibit"]), row["scale"],
-            *(row[name] for name in counted.values()), row["mean_difference"], row["mean_absolute_difference"],
+            *(row[name] for name in headings.values()), row["mean_difference"], row["mean_absolute_difference"],
         )
         for row in totals.to_dict("records")
     ]  # fmt: skip
