@@ -354,7 +354,7 @@ def test_marks_of_some_exhibits(store):
     assert overview.marks_seen(marks.marks(exhibits=["Figure 3b"])).startswith(
         "The 1 mark of this section cannot be judged yet"
     )
-    assert "are met** (1 not computed)." in overview.marks_seen(marks.marks(exhibits=["Figure 3b", "Table 1"]))
+    assert "**1 is met** (1 not computed)." in overview.marks_seen(marks.marks(exhibits=["Figure 3b", "Table 1"]))
 
 
 def test_a_mark_waits_for_all_its_numbers(store):
