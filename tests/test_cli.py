@@ -188,7 +188,7 @@ class Wrong(NamedTuple):
         Wrong("list table-2", "CIFAR10=../x is not a data set; allowed: cifar10, cifar10-jpeg", {"CIFAR10": "../x"}),
         Wrong("list table-2", "cannot write checkpoints to {tmp}/file: it is a file", {"CHECKPOINT_DIR": "{tmp}/file"}),
         Wrong("pdf {tmp} {tmp}/x.txt", r"the file must end with .pdf, given {tmp}/x.txt"),
-        Wrong("pdf {tmp} {tmp}/x.pdf", "{tmp} is not a built book (it has no index.html)"),
+        Wrong("pdf {tmp} {tmp}/x.pdf", "{tmp} is not a built book"),
         Wrong("cost table-2 --tflops 0", "--tflops must be > 0 and finite, given 0"),
         Wrong("list table-3", "CIFAR10=cifar100 is not a data set; allowed: cifar10, cifar10-jpeg", {"CIFAR10": "cifar100"}),
         Wrong(f"run {REAL}", "DATA_DIR=/nowhere is not a folder; give one in torchvision's layout", {"DATA_DIR": "/nowhere"}),
