@@ -1,4 +1,4 @@
-"""Does it matter which engine takes the steps of a training's attack? The same trainings with the compiled one and without it.
+"""Compares trainings whose attack is compiled with the same trainings without the compiled attack.
 
     python benchmarks/engines.py            # 8 seeds, original and smooth-5, recipe `short` of scale laptop; may be interrupted
 

@@ -1,4 +1,4 @@
-"""`attacks.pgd` beside other libraries' PGD: speed, and the robust accuracy each reaches, side by side in one process.
+"""Compares `attacks.pgd` with other libraries' PGD: speed, and the robust accuracy that each reaches, in one process.
 
     make bench                       # installs the peers and runs this with its defaults
     make gpu                         # the same on a GPU, after its tests

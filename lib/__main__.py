@@ -64,7 +64,7 @@ def _items(names: list[str] | None, scale: str) -> dict[grid.Item, list[str]]:
 
 @command("", "table-2 table-3", "table-2 --scale paper", _KEY, name="list")
 def list_(names: Names = None, scale: Scale = "laptop") -> None:
-    """The keys of the grid's runs and measurements, one a line."""
+    """List the keys of the grid's runs and measurements, one a line."""
     for item in _items(names, scale):
         typer.echo(item.key)
 
@@ -76,29 +76,30 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     jobs: Annotated[int, typer.Option(help="Runs side by side, sharing the processor's threads.")] = 1,
 ) -> None:
-    """Train, measure, evaluate and record; what is recorded is skipped, what was interrupted goes on."""
+    """Train, measure, evaluate and record. Recorded results are skipped; an interrupted training continues."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         # A run that lacks only what was not asked for stays as it is; one that is computed lacks nothing afterwards.
         lacking = [item for item, names in _items(keys, scale).items() if {*names} & {*records.missing(item)}]
         computed = processes.complete(lacking, device, jobs=jobs)
     except KeyboardInterrupt:  # typer would leave without a word
-        typer.echo("interrupted; what was recorded is kept, and training goes on from its checkpoint", err=True)
+        typer.echo("interrupted; the records are kept, and training continues from its checkpoint", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{computed} computed, the rest was recorded")
+    typer.echo(f"{computed} computed, the others were already recorded")
 
 
 @command(_KEY, f"{_KEY} --images 300", f"{_KEY.replace('smooth-3', 'smooth-8')} --evaluation autoattack")
 def check(
     key: Annotated[str, typer.Argument(help="The key of a run or measurement; list prints them.")],
     scale: Scale = "laptop",
-    evaluation: Annotated[str | None, typer.Option(help="Which of its records; the first evaluation if left out.")] = None,
-    images: Annotated[int | None, typer.Option(help="How many test images; as many as take seconds if left out.")] = None,
+    evaluation: Annotated[str | None, typer.Option(help="Which record to check; the first evaluation if left out.")] = None,
+    images: Annotated[int | None, typer.Option(help="How many test images; about 5 seconds' worth if left out.")] = None,
 ) -> None:
-    """Attack the kept weights of a run again, and say whether the recorded number is found.
+    """Attack the kept weights of a run again, and say whether this gives the recorded number.
 
-    The evaluation is the record's own, on the first of its test images; outcomes are compared image by image. Measurements
-    are computed again. The exit status is 0 where the number is found, 1 where it is not. Less than a minute on one core.
+    The evaluation has the record's settings and takes its first test images; outcomes are compared image by image.
+    Measurements are computed again. The exit status is 0 if the numbers agree, 1 if they differ. It takes less than a minute
+    on one core.
     """
     found = checking.check(grid.parse(key, scale), evaluation or "", images)
     typer.echo(found)
@@ -110,9 +111,10 @@ def check(
 def status(
     names: Names = None, scale: Annotated[str | None, typer.Option(help="paper, laptop or smoke; laptop by default.")] = None
 ) -> None:
-    """Which records there are, are stale, or are missing; of the whole grid, the scorecard's totals as well.
+    """Show which records exist, are stale or are missing; for the whole grid, the scorecard's totals as well.
 
-    The totals are of the scale that is named; where none is, they are the book's, which shows the best record there is.
+    With --scale the totals are those of that scale. Without it they are the book's, which takes each exhibit at the best scale
+    that is computed.
     """
     listed = scale or "laptop"
     counts = dict.fromkeys(("recorded", "stale", "failed", "missing", "left"), 0)
@@ -120,7 +122,7 @@ def status(
     if listed != "smoke" and any(item.dataset in grid.CIFAR10_SETS for item in items):
         asked_for = os.environ.get("CIFAR10")
         why = f"CIFAR10={asked_for}" if asked_for else "CIFAR10 is not set in the environment"
-        typer.echo(f"CIFAR10 is the data set {grid.cifar10_set()} here ({why}); allowed: {', '.join(grid.CIFAR10_SETS)}")
+        typer.echo(f"CIFAR10 means the data set {grid.cifar10_set()} ({why}); allowed: {', '.join(grid.CIFAR10_SETS)}")
     beyond = [] if names else [item for item in grid.all_runs(listed, stretches=True) if item not in items]
     for item, asked in {**items, **{item: grid.records(item) for item in beyond}}.items():
         found = {name: records.status(item, name) for name in asked}
@@ -128,10 +130,10 @@ def status(
             counts["left" if state == "missing" and item in beyond else state] += 1
         typer.echo(f"{item.key}: {', '.join(f'{name} {state}' for name, state in found.items())}")
     if left := counts.pop("left"):
-        typer.echo(f"{left} missing of runs that are computed by name alone, not counted below")
+        typer.echo(f"{left} missing, not counted below: these runs start only when you name them")
     if not names:
         for cifar10, number in _recorded_of_other_sets(listed).items():
-            typer.echo(f"{cifar10}: {number} recorded, not counted below; CIFAR10={cifar10} lists them")
+            typer.echo(f"{cifar10}: {number} recorded, not counted below; set CIFAR10={cifar10} to list them")
     typer.echo(f"{listed}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     if not names:
         typer.echo(_summary(scale) if scale else _state())
@@ -166,7 +168,10 @@ def cost_(
     ] = None,
     device: Annotated[str, typer.Option(help="Where to measure: auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Operations and hours of each exhibit and of the grid, attacks in float32 and in bfloat16; a shared run counts once."""
+    """Estimate operations and hours of each exhibit and of the grid, with attacks in float32 and in bfloat16.
+
+    A run that several exhibits share counts once.
+    """
     grid.check_scale(scale)
     if tflops is not None and not 0 < tflops < math.inf:
         raise ValueError(f"--tflops must be > 0 and finite, given {tflops:g}")
@@ -178,7 +183,7 @@ def cost_(
     said = (
         f"{tflops:g}·10¹² operations a second, as given"
         if tflops
-        else f"the throughput measured just now on {records.device_name(where)} (a busy machine is a slow one)"
+        else f"the throughput measured just now on {records.device_name(where)} (lower if the machine is busy)"
     )
     typer.echo(f"scale {scale}, at {said}")
     typer.echo(table.to_markdown(index=False, floatfmt=("", ".0f", ".2e", ".2f", ".2f")))
@@ -186,19 +191,19 @@ def cost_(
 
 @command("", "table-2", name="weights")
 def weights_(names: Names = None, scale: Scale = "laptop") -> None:
-    """Keep the weights of narrow networks beside their records, of runs that were trained here: `run` does so by itself."""
+    """Keep the weights of narrow networks that were trained here beside their records; `run` does this itself."""
     kept = [run for run in _items(names, scale) if isinstance(run, grid.Run) and checking.keep_weights(run)]
     for run in kept:
         typer.echo(run.key)
-    typer.echo(f"{scale}: {len(kept)} written, the rest was kept, is not kept, or was not trained here")
+    typer.echo(f"{scale}: {len(kept)} written; the others were kept before, are too wide to keep, or were not trained here")
 
 
 @command("book/_build/html book/first-page.png", name="picture")
 def picture_(
     html: Annotated[Path, typer.Argument(help="The folder of the built book, such as book/_build/html.")],
-    file: Annotated[Path, typer.Argument(help="A .png file; its dark twin goes beside it.")],
+    file: Annotated[Path, typer.Argument(help="A .png file; the picture in the dark theme goes beside it.")],
 ) -> None:
-    """The README's picture: the top of the built book's first page, in the light and in the dark."""
+    """Take the README's picture: the top of the built book's first page, in the light and in the dark theme."""
     from lib.book import picture
 
     for written in picture.write(html, file):
@@ -206,7 +211,7 @@ def picture_(
 
 
 def _state() -> str:
-    """What README says of the records there are: the book's totals, and what the paper's own settings give."""
+    """The README's state of the reproduction: the book's totals, and the results at the paper's own settings."""
     from lib import report
 
     page = report.page()
@@ -216,12 +221,12 @@ def _state() -> str:
 
 @command("README.md")
 def state(file: Annotated[Path, typer.Argument(help="A text with a line <!-- state --> and a line <!-- /state -->.")]) -> None:
-    """Write the state of the reproduction, as `status` ends with it, into a text, between its two marks: README's state."""
+    """Write the totals that `status` prints last into a text file such as README.md, between its two state lines."""
     text = file.read_text(encoding="utf-8")
     before, found, rest = text.partition("<!-- state -->\n")
     _, closed, after = rest.partition("<!-- /state -->")
     if not found or not closed:
-        raise ValueError(f"{file} has no lines <!-- state --> and <!-- /state --> between which to write")
+        raise ValueError(f"{file} needs a line <!-- state --> and a later line <!-- /state -->; the text goes between them")
     file.write_text(f"{before}{found}{_state()}\n{closed}{after}", encoding="utf-8")
 
 
@@ -230,11 +235,11 @@ def pdf_(
     html: Annotated[Path, typer.Argument(help="The folder of the built book, such as book/_build/html.")],
     file: Annotated[Path, typer.Argument(help="A .pdf file.")],
 ) -> None:
-    """The built book as one PDF, printed by Chromium."""
+    """Print the built book as one PDF, with Chromium."""
     if file.suffix.lower() != ".pdf":
         raise ValueError(f"the file must end with .pdf, given {file}")
     if not (html / "index.html").is_file():
-        raise ValueError(f"{html} holds no book: it has no index.html; make book builds it")
+        raise ValueError(f"{html} is not a built book (it has no index.html); build it with `make book`")
     from lib.book import pdf
 
     pdf.write(html, file)
@@ -247,36 +252,38 @@ def pdf_(
 def sensitivity_(
     folder: Annotated[Path, typer.Argument(help="Images: train/CLASS/* and test/CLASS/*, or CLASS/*, split here.")],
     change: Annotated[
-        list[str] | None, typer.Option(help="A change, such as gamma-0.6, or file.py:function; repeat it.")
+        list[str] | None, typer.Option(help="A change, such as gamma-0.6, or file.py:function; repeat the option for more.")
     ] = None,
-    list_changes: Annotated[bool, typer.Option("--list-changes", help="Show all changes, with pictures, and end.")] = False,
+    list_changes: Annotated[bool, typer.Option("--list-changes", help="Show all changes, with pictures, and stop.")] = False,
     minutes: Annotated[float, typer.Option(help="How long it may take on this machine; decides the number of steps.")] = 20.0,
     eps: Annotated[
-        str | None, typer.Option(help="The budget of the attack, such as 8/255; chosen by the images if left out.")
+        str | None, typer.Option(help="The budget of the attack, such as 8/255; chosen from the images if left out.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Trainings a change; 2, or 3 from 60 minutes on.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Trainings for each change; if left out 2, or 3 from 60 minutes on.")
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(help="lenet5, wide_resnet28 or file.py:factory; by the images if left out.")
+        str | None, typer.Option(help="lenet5, wide_resnet28 or file.py:factory; chosen from the images if left out.")
     ] = None,
     widen_factor: Annotated[float, typer.Option(help="The width of the paper's networks.")] = 0.25,
-    fixed: Annotated[bool, typer.Option("--fixed", help="Besides: one network, with each change before it.")] = False,
+    fixed: Annotated[bool, typer.Option("--fixed", help="Also attack one network with each change in front of it.")] = False,
     steps: Annotated[int | None, typer.Option(help="Steps of a training, instead of --minutes.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images of a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in each step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    attack_steps: Annotated[int | None, typer.Option(help="Steps of the reported attack; 20.")] = None,
+    attack_steps: Annotated[int | None, typer.Option(help="Steps of the reported attack; 20 if left out.")] = None,
     size: Annotated[
         int | None, typer.Option(help="Side of the images, a multiple of 4 up to 64; inferred if left out.")
     ] = None,
     colour: Annotated[str, typer.Option(help="auto, or grey or rgb to make all images so.")] = "auto",
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out, and name, what cannot be read.")
+        bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read, and name them.")
     ] = False,
-    margin: Annotated[float, typer.Option(help="Points that make a sensitivity.")] = 5.0,
+    margin: Annotated[float, typer.Option(help="From how many points on the data count as sensitive.")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="Where the report goes; sensitivity-FOLDER if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     jobs: Annotated[int | None, typer.Option(help="Processes; as many as processors if left out.")] = None,
 ) -> None:
-    """How far robust accuracy moves on your own images when they are changed a little: a report in HTML and CSV."""
+    """Measure how far robust accuracy moves when your own images change a little, and write a report in HTML and CSV."""
     from lib import sensitivity  # imports of a second, for this command alone
 
     reading = {"size": size, "colour": colour, "skip": skip_unreadable}
@@ -293,7 +300,7 @@ def sensitivity_(
             attack_steps=attack_steps, jobs=jobs,
         )  # fmt: skip
     except KeyboardInterrupt:  # typer would leave without a word
-        typer.echo("interrupted; what was recorded is kept, and the same command goes on from there", err=True)
+        typer.echo("interrupted; the records are kept, and the same command continues from there", err=True)
         raise typer.Exit(130) from None
 
 

@@ -1,6 +1,6 @@
-"""Projected gradient descent under an ℓ∞ budget: our engine, and AdverTorch's own as the reference it is checked against.
+"""Projected gradient descent (PGD) under an ℓ∞ budget, with AdverTorch's PGD as the reference; AutoAttack and Square as well.
 
-The two take the same steps: AdverTorch's `LinfPGDAttack` returns the last iterate, without restarts, of
+Our PGD and AdverTorch's `LinfPGDAttack` take the same steps: both return the last iterate, without restarts, of
 δ ← clip_box(clip_ε(δ + step_size · sign ∇ₓ loss)), with the cross entropy summed over the batch.
 """
 
@@ -25,9 +25,9 @@ ENGINES = ("lib", "advertorch")
 
 
 def margin_loss(logits: Float[Tensor, "n classes"], y: Labels) -> Float[Tensor, ""]:
-    """The largest logit of a wrong class less that of the label, summed over the batch (Carlini and Wagner, 2017).
+    """The largest logit of a wrong class minus the logit of the label, summed over the batch (Carlini and Wagner, 2017).
 
-    Unlike the cross entropy's, its gradient does not vanish where the model is sure.
+    Its gradient does not vanish where the model is sure; that of the cross entropy does.
     """
     label = F.one_hot(y, logits.shape[1]).bool()
     return (logits.masked_fill(label, -math.inf).amax(1) - logits[label]).sum()
@@ -38,7 +38,7 @@ LOSSES = {"cross_entropy": partial(F.cross_entropy, reduction="sum"), "margin": 
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """What an adversary may do and how hard it tries (Section 3.2)."""
+    """The settings of an attack: norm, budget, step, number of steps, start and box (Section 3.2)."""
 
     eps: float  #: the ℓ∞ budget, in pixel units
     step_size: float  #: in pixel units
@@ -135,8 +135,8 @@ def pgd(
 ) -> Images:
     """Adversarial images by untargeted PGD (Madry et al., 2017): the last iterate, of x's shape and type.
 
-    - `model`: images `N×C×H×W` to logits. It is attacked in eval mode; its modes, parameters, gradients and
-      batch-norm statistics are as before afterwards.
+    - `model`: images `N×C×H×W` to logits. It is attacked in eval mode; afterwards its modes, parameters, gradients and
+      batch-norm statistics are as before.
     - `x`: images within `bounds`. `y`: labels; None attacks the model's own prediction (robustness w.r.t. predictions).
     - `eps`, `step_size`: ℓ∞ budget and step, in pixel units. With our engine max|result - x| ≤ eps and the bounds hold exactly.
     - `bounds`: (low, high), or None for an attack that may leave the box (Table 7).

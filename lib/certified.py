@@ -1,7 +1,7 @@
 """The LP-robust model and exact certificates (Wong and Kolter, 2018; Section 2.2 and Appendix B.2), by convex-adversarial.
 
 A certificate is a lower bound on the margin between an image's label and every other class, over all images within eps.
-Training may estimate the bounds with random projections; a certificate never does: an estimate is no bound.
+Training may estimate the bounds with random projections. A certificate never does, since an estimate is not a bound.
 """
 
 import math
@@ -26,7 +26,7 @@ PIXELS = 50 * 784  # of a batch whose exact bounds are computed at once: about 2
 
 
 def check_network(model: nn.Module) -> None:
-    """ValueError, naming the layer, for a network whose bounds would be wrong or unknown."""
+    """Raise ValueError, which names the layer, for a network whose bounds would be wrong or unknown."""
     if not isinstance(model, nn.Sequential) or len(model) == 0 or not isinstance(model[-1], nn.Linear):
         raise ValueError(f"the certifier takes an nn.Sequential that ends in a Linear layer, given {type(model).__name__}")
     for i, layer in enumerate(model):
@@ -47,7 +47,7 @@ def _check(model: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: Sequence[
     if not 0 <= eps <= 1:
         raise ValueError(f"eps must be from 0 to 1, given {eps!r}")
     if len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"images and labels must be as many, and at least one, given {len(x)} and {len(y)}")
+        raise ValueError(f"at least one image, and one label for each, are needed; given {len(x)} images and {len(y)} labels")
     if bounds is not None and not bounds[0] < bounds[1]:
         raise ValueError(f"bounds must be (low, high) with low < high, or None, given {bounds!r}")
     if bounds is not None and not bool(((x >= bounds[0]) & (x <= bounds[1])).all()):

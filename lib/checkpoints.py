@@ -1,4 +1,4 @@
-"""Checkpoints of a training, and how tensors are written: whole or not at all, with a digest that tells an altered file."""
+"""Writes and reads checkpoints of a training. A file is written whole or not at all, and its digest shows later changes."""
 
 import glob
 import hashlib
@@ -20,7 +20,7 @@ class CheckpointError(RuntimeError):
 
 
 def slot_names(algorithm: torch.optim.Optimizer) -> tuple[str, ...]:
-    """The names of what the optimizer keeps of each weight."""
+    """The names of the tensors that the optimizer keeps for each weight."""
     if isinstance(algorithm, torch.optim.Adam):
         return ("step", "exp_avg", "exp_avg_sq")
     return ("momentum_buffer",) if algorithm.defaults["momentum"] else ()
@@ -77,7 +77,7 @@ def _check_checkpoint(tensors: dict[str, Tensor], about: dict, model: nn.Module,
     if not torch.equal(tensors["order"].sort().values, torch.arange(images)):
         raise ValueError(f"the order of its batches is not one of {images} images")
     if tensors["sums"].shape != (2,) or len({len(about["curve"][name]) for name in ("step", "loss", "accuracy")}) != 1:
-        raise ValueError("its curve is not whole")
+        raise ValueError("its training curve is incomplete")
 
 
 def resume(path, model, algorithm, generator, images: int, steps: int) -> tuple[int, float, Tensor, Tensor, Curve]:
@@ -103,8 +103,8 @@ def resume(path, model, algorithm, generator, images: int, steps: int) -> tuple[
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
     """Write tensors and a JSON-able `about` as safetensors, atomically: the file is the old one or the whole new one.
 
-    With a digest of both, by which `load_tensors` knows a file that was altered. What a killed process left is removed: to be
-    called by the only process that writes `path`.
+    The file has a digest of both, so that `load_tensors` notices later changes. Temporary files of killed processes are
+    removed, so only one process may write `path` at a time.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # One entry: the format writes several in any order, and the same weights are to give the same file.
@@ -126,9 +126,9 @@ def _digest(tensors: dict[str, Tensor], about: str) -> str:
 
 
 def load_tensors(path: Path, device: torch.device | str) -> tuple[dict[str, Tensor], dict]:
-    """What `save_tensors` wrote. CheckpointError for a file that is not one, is truncated or was altered.
+    """Read what `save_tensors` wrote. CheckpointError for a file that is no checkpoint, is truncated or was changed.
 
-    Earlier versions wrote the digest beside `about`, or none; a file without one is believed.
+    Earlier versions wrote the digest beside `about`, or none; a file without a digest is not checked.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -140,7 +140,7 @@ def load_tensors(path: Path, device: torch.device | str) -> tuple[dict[str, Tens
         else:
             digest, about = metadata.get("digest"), metadata["about"]
         if digest is not None and digest != _digest(tensors, about):
-            raise ValueError("it was altered: its digest is another")
+            raise ValueError("it was changed after it was written: its digest differs")
         return {name: value.to(device) for name, value in tensors.items()}, json.loads(about)
     except (OSError, SafetensorError, TypeError, KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint ({error}); delete it to start again") from None

@@ -1,4 +1,4 @@
-"""What every public function asks of the images and labels it is given, in one place."""
+"""Checks of the images and labels that public functions are given, with one-line errors."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def _number(value: float, dtype: torch.dtype) -> str:
 
 
 def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0), *, shape: str = "N×C×H×W") -> None:
-    """ValueError unless `x` is a float tensor N×C×H×W of finite values, all within `bounds` where there are any.
+    """Raise ValueError unless `x` is a float tensor N×C×H×W of finite values, all within `bounds` if these are given.
 
     `shape` "N×…": points of any shape, where only their distances or volumes are asked for.
     """
@@ -30,7 +30,7 @@ def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0), *, shape: str
         return
     low, high = (value.item() for value in x.aminmax())
     if math.isnan(low):
-        raise ValueError("images must be numbers, given NaN among them")
+        raise ValueError("images must be numbers, given images with NaN")
     if bounds is not None and not bounds[0] <= low <= high <= bounds[1]:
         hint = "; divide images of 0 to 255 by 255" if tuple(bounds) == (0, 1) and 1 < high <= 255 and high > 2 else ""
         given = f"values from {_number(low, x.dtype)} to {_number(high, x.dtype)}"
@@ -40,7 +40,7 @@ def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0), *, shape: str
 
 
 def labels(y: Tensor, x: Tensor, classes: int | None = None) -> None:
-    """ValueError unless `y` holds a class, int64 and from 0 to `classes` - 1 where that is known, for each image of `x`."""
+    """Raise ValueError unless `y` has one class for each image of `x`: int64, from 0 to `classes` - 1 if that is given."""
     if not isinstance(y, Tensor) or y.ndim != 1 or y.dtype != torch.int64:
         hint = ""
         if isinstance(y, Tensor) and y.ndim == 2:
@@ -49,9 +49,9 @@ def labels(y: Tensor, x: Tensor, classes: int | None = None) -> None:
             hint = "; y.long() is one"
         raise ValueError(f"labels must be an int64 tensor of length N, given {_listed(y)}{hint}")
     if len(y) != len(x):
-        raise ValueError(f"images and labels must be as many, given {len(x)} and {len(y)}")
+        raise ValueError(f"every image needs one label, given {len(x)} images and {len(y)} labels")
     if y.device != x.device:
-        raise ValueError(f"images and labels must lie on one device, given {x.device} and {y.device}")
+        raise ValueError(f"images and labels must be on the same device, given {x.device} and {y.device}")
     if not len(y):
         return
     low, high = (int(value) for value in y.aminmax())

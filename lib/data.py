@@ -1,4 +1,4 @@
-"""Data sets as tensors that fit in memory: the only module that knows where data lie.
+"""Loads data sets as tensors that fit in memory. Only this module knows where the files are.
 
 Real sets are read from the folder `DATA_DIR` (default: `data/` in the repository) in torchvision's layout, and fetched
 there by torchvision where they are missing. A set that cannot be loaded or downloaded is an error; no other set replaces it.

@@ -18,7 +18,7 @@ Outcomes = Bool[Tensor, " n"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What became of each example; the accuracies are shares in [0, 1]. Without an attack the last two are None."""
+    """The outcome of each example; the accuracies are shares in [0, 1]. Without an attack the last two are None."""
 
     correct: Outcomes  #: the clean image is classified as its label
     robust: Outcomes | None  #: so is the image attacked against its label
@@ -40,12 +40,12 @@ class Evaluation:
         return _share(self.kept)
 
     def metrics(self) -> dict[str, float]:
-        """The accuracies there are, by name."""
+        """The accuracies that were evaluated, by name."""
         names = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def outcomes(self) -> dict[str, Outcomes]:
-        """The per-example outcomes there are, by the metric they make up."""
+        """The outcome of each example, by the metric that averages it."""
         pairs = zip(
             ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"),
             (self.correct, self.robust, self.kept),
@@ -177,8 +177,8 @@ def moved_by_pgd(
     batch_size: int = 500,
     generator: torch.Generator | None = None,
 ) -> Outcomes:
-    """Whether PGD's first step changes any pixel of each image's start. Where the gradient is 0 it does not, nor does any later
-    step: the attack is no more than its random start, and its failing proves nothing.
+    """Whether PGD's first step changes any pixel of each image's start. Where the gradient is 0, no step changes a pixel: the
+    attack is then only its random start, and its failure proves nothing.
     """
     _check(x, y, threat_model.bounds)
     found = []

@@ -1,4 +1,4 @@
-"""Files that several processes share: one process at a time, and whole or not there."""
+"""Files that several processes share: locks, and writing a file whole or not at all."""
 
 import hashlib
 import os
@@ -14,13 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def checkpoints() -> Path:
-    """Where checkpoints lie: `CHECKPOINT_DIR`, relative to the repository, or `checkpoints/`."""
+    """The folder of the checkpoints: `CHECKPOINT_DIR`, relative to the repository, or `checkpoints/`."""
     return ROOT / Path(os.environ.get("CHECKPOINT_DIR") or "checkpoints").expanduser()
 
 
 @contextmanager
 def alone(file: Path, timeout: float = -1) -> Iterator[None]:
-    """No other process is in such a block of the same file; the system frees the lock of one that ends, however it ends.
+    """A block that only one process enters at a time, by a lock on `file`; the system frees the lock of a process that ends.
 
     `timeout`: seconds to wait, for ever by default. Raises filelock.Timeout after that, and OSError where the file cannot be
     written or its file system has no locks: a mere file in the place of one would outlive a killed process.
@@ -39,7 +39,7 @@ def alone(file: Path, timeout: float = -1) -> Iterator[None]:
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write `file` atomically: whatever happens, it is the earlier one or the whole new one. OSError where neither can be."""
+    """Write `file` atomically: at any time it is the earlier file or the whole new one. OSError if it cannot be written."""
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -55,17 +55,17 @@ def write_whole(file: Path, content: bytes) -> None:
 
 
 def place(kind: str, about: str, source: bytes | memoryview) -> Path:
-    """Where what is made of `source` is kept: under `CHECKPOINT_DIR`, named by it and by what makes it, `about`."""
+    """The path of a file that is computed from `source`: under `CHECKPOINT_DIR`, named by it and by its maker, `about`."""
     digest = hashlib.sha256(about.encode())
     digest.update(source)
     return checkpoints() / kind / digest.hexdigest()[:32]
 
 
 def kept(file: Path, compute: Callable[[], bytes]) -> bytes:
-    """What `compute` gives, looked up in `file`, or computed and kept there.
+    """The result of `compute`, read from `file` if it is there, else computed and written to it.
 
-    The file is a sha256 of the content, then the content; one that does not agree with itself is computed again. Where it
-    cannot be written nothing is kept.
+    The file is a sha256 of the content, then the content. If the two do not agree, the content is computed again. If the file
+    cannot be written, nothing is kept.
     """
     with suppress(OSError):
         digest, content = (whole := file.read_bytes())[:32], whole[32:]

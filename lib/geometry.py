@@ -1,6 +1,6 @@
-"""Where a data set lies in the unit cube: perturbable volume (Appendix D.1), inter-class (D.2.1) and pairwise distances.
+"""The geometry of a data set in the unit cube: perturbable volume (Appendix D.1), inter-class and pairwise distances (D.2.1).
 
-And what a distance between classes asks of a classifier: spheres and blobs, separated (D.2.2).
+Also the networks and the linear classifiers that separate two classes at a given distance: spheres and blobs (D.2.2).
 """
 
 import math
@@ -79,7 +79,7 @@ def linf_distances(x: Float[Tensor, "n ..."], y: Int[Tensor, " n"]) -> Float[Ten
 
 
 def facets_needed(dimension: int, distance: float) -> float:
-    """e^(n/(2d²)): a symmetric polytope in ℝⁿ whose distance from the ball is d has at least so many facets (Theorem D.1).
+    """The least number of facets of a symmetric polytope in ℝⁿ at distance d from the ball, e^(n/(2d²)) (Theorem D.1).
 
     `distance` d is the ratio of the radii of two balls around 0 between which the polytope lies. ValueError for d < 1.
     """
@@ -89,7 +89,7 @@ def facets_needed(dimension: int, distance: float) -> float:
 
 
 def facets_sufficient(dimension: int) -> int:
-    """4ⁿ: there is a polytope in ℝⁿ with so many facets whose distance from the ball is at most 2.
+    """4ⁿ: some polytope in ℝⁿ with this many facets is at distance at most 2 from the ball.
 
     Theorem D.1 prints 4n, which its own lower bound contradicts for large n; Ball (1997, Lecture 2), whom it cites, has 4ⁿ.
     """
@@ -109,7 +109,7 @@ def polygon_sides(distance: float) -> int:
 
 
 def ratio_of_radii(gap: float, eps: float = 0.0) -> float:
-    """Outer over inner radius of what is left between spheres of radius 1 and 1 + gap once eps pushed both towards each other.
+    """Outer over inner radius of the gap between spheres of radius 1 and 1 + gap after eps moved both towards each other.
 
     (1 + gap - eps)/(1 + eps). At or below 1 nothing is left, and no classifier is robust.
     """
@@ -184,8 +184,8 @@ def train_between_spheres(
     """k networks of `width` units, the i-th trained to tell the unit sphere from that of radius 1 + gaps[i] (D.2.2).
 
     eps[i] = 0 is standard training; else adversarial training against ℓ2 perturbations of that size, which grow from 0 over
-    the first 30% of the steps. Points are drawn anew in each of the `steps`. Of `starts` initialisations each the one with
-    the least loss at the end is given: the question is what such a network can do, not what one start finds.
+    the first 30% of the steps. Points are drawn anew in each of the `steps`. Each network is the best of
+    `starts` initialisations, by the loss at the end: the question is what such a network can do, not what one start finds.
     """
     generator = torch.Generator().manual_seed(seed)
     k, spread = len(gaps), gaps.repeat_interleave(starts)
@@ -224,7 +224,7 @@ def separation(
 
 
 def boundary(networks: SphereNetworks, angles: int, farthest: float) -> Float[Tensor, "k angles"]:
-    """In two dimensions: how far from the origin each network's output first turns negative, along so many rays.
+    """In two dimensions, the distance from the origin at which each network's output turns negative, along so many rays.
 
     `farthest` where it does not turn up to there.
     """
@@ -240,8 +240,8 @@ def boundary(networks: SphereNetworks, angles: int, farthest: float) -> Float[Te
 def blobs(points: int, dimension: int, seed: int) -> tuple[Float[Tensor, "points n"], Float[Tensor, " points"]]:
     """(points, signs) of two classes that a hyperplane separates; float64.
 
-    Along the first axis the classes lie at least 1/2 on either side of 0; along the others they overlap, with spreads from .2
-    to 3 and means ±.8, which lead a classifier astray that follows the means.
+    Along the first axis the classes are at least 1/2 away from 0, on either side. Along the others they overlap, with spreads
+    from .2 to 3 and means ±.8, which mislead a classifier that follows the means.
     """
     generator = torch.Generator().manual_seed(seed)
     sign = torch.ones(points, dtype=torch.float64)
@@ -253,7 +253,7 @@ def blobs(points: int, dimension: int, seed: int) -> tuple[Float[Tensor, "points
 
 
 def linear_margin(x: Float[Tensor, "points n"], sign: Float[Tensor, " points"], eps: float, *, steps: int) -> float:
-    """The margin, the least signed distance of a point from the hyperplane, that a linear classifier has after training.
+    """The margin of a linear classifier after training: the least signed distance of a point from its hyperplane.
 
     Adversarial training against ℓ2 perturbations of size eps with the logistic loss, whose worst case is in closed form:
     log(1 + exp(eps·‖w‖₂ - sign·(w·x + b))); eps = 0 is standard training (Appendix D.2.2; Xu et al., 2009). Full batches, Adam.
@@ -272,7 +272,7 @@ def linear_margin(x: Float[Tensor, "points n"], sign: Float[Tensor, " points"], 
 
 
 def largest_margin(x: Float[Tensor, "points n"], sign: Float[Tensor, " points"]) -> float:
-    """The largest margin that any linear classifier has on separable points: a support vector machine's."""
+    """The largest margin of any linear classifier on separable points: that of a support vector machine."""
     from sklearn.svm import SVC  # a slow import, for this alone
 
     machine = SVC(kernel="linear", C=1e8, tol=1e-8).fit(x.numpy(), sign.numpy())

@@ -1,4 +1,4 @@
-"""Layers of the paper's networks, as a processor runs them best."""
+"""Layers of the paper's networks in the form that a processor runs fastest."""
 
 import copy
 

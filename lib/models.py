@@ -29,7 +29,7 @@ class LeNet5(nn.Sequential):
 
 
 def lenet5(widen_factor: float = 1.0, *, in_channels: int = 1, classes: int = 10, image_size: int = 28) -> LeNet5:
-    """LeNet5 as the paper has it: two 5×5 convolutions with pooling, 32 and 64 channels, then 1024 units.
+    """The paper's LeNet5: two 5×5 convolutions with pooling, 32 and 64 channels, then 1024 units.
 
     Kernel size 5 and padding 2 are not in the paper; they are those of Madry et al. (2017), whose settings it follows.
     Channels and units are int(widen_factor · width). Raises ValueError where that leaves a layer empty.
@@ -56,7 +56,7 @@ def lenet5(widen_factor: float = 1.0, *, in_channels: int = 1, classes: int = 10
 class PerImageStandardization(nn.Module):
     """(x - mean) / max(std, 1/√N) over the N values of each image (Appendix B.1, footnote 10).
 
-    It stands inside the model, so that an attack's eps is in units of pixels.
+    It is part of the model, so that an attack's eps is in units of pixels.
     """
 
     def forward(self, x: Images) -> Images:
@@ -111,7 +111,7 @@ class WideResNet(nn.Module):
 def wide_resnet28(widen_factor: float = 4.0, *, in_channels: int = 3, classes: int = 10, image_size: int = 32) -> WideResNet:
     """WRN-28-k (Zagoruyko and Komodakis, 2016): four blocks a stage, widths 16·k, 32·k and 64·k, the stem 16.
 
-    k = `widen_factor`; the paper takes 4, and .25, 1 and 4 in Section 5.3. Images of any `image_size` will do.
+    k = `widen_factor`; the paper takes 4, and .25, 1 and 4 in Section 5.3. Images may have any `image_size`.
     Raises ValueError where a layer is empty.
     """
     _check_width(widen_factor, 1 / 16)
@@ -155,8 +155,8 @@ class Ramp(nn.Module):
     """A steep ramp at 1/2, pixel by pixel, of two ReLUs: 1 - ReLU(1 - ReLU(slope · (x - 1/2) + 1/2)).
 
     It is 0 up to 1/2 - 1/(2 slope), 1 from 1/2 + 1/(2 slope) on, and monotone, in floating point as well: each operation
-    rounds monotonically, and where a ReLU is 0 the rest is exact. So it takes a perturbed binarized image back to what it
-    was, wherever the perturbation is below 1/2 - 1/(2 slope).
+    rounds monotonically, and where a ReLU is 0 the rest is exact. So it restores a binarized image whose perturbation is
+    below 1/2 - 1/(2 slope).
 
     `straight_through` lets gradients pass as if it were the identity: for an attack (BPDA, Athalye et al., 2018), since
     its own gradient is 0 wherever it is flat. Raises ValueError for a slope that is not > 0 and finite.

@@ -1,4 +1,4 @@
-"""Section 2 with Appendices A.1 and A.2, formula by formula, and their simulation.
+"""The formulas of Section 2 and of Appendices A.1 and A.2, and their simulation.
 
 Example 1 is about ℓ∞ budgets, ‖δ‖∞ < eps; Theorem 2.1 and Example 2 are about ℓ2. Points are uniform on the unit cube
 [0, 1]^d or on the Euclidean unit ball B^d. A lower bound that comes out below 0 is returned as it is: it says nothing.

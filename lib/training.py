@@ -1,4 +1,4 @@
-"""One training loop. Standard and PGD training differ by the example the model is given: the image, or its attack.
+"""The training loop. Standard training gives the model the image itself, PGD training the attacked image.
 
 `training.train(model, x, y, **settings["training"], attack=settings.get("attack"), checkpoint=path)`
 `training.train_together([training.Member(model, x, y, seed), …], **settings)` trains many networks of one shape at once.
@@ -88,7 +88,7 @@ def train_together(
     every: float | None = None,
     description: str = "training",
 ) -> list[Training | TrainingFailedError]:
-    """`train` of several networks of one shape at once, on as many images each: what became of each of them, in their order.
+    """`train` of several networks of one shape at once, on as many images each: the outcome of each of them, in their order.
 
     - `attack` None is standard training; else the settings of the attack crafted on each batch (`pgd`'s keywords, and
       `warmup`, the share of the steps over which eps grows from 0). PGD training sees adversarial images only; the
@@ -110,17 +110,17 @@ def train_together(
     if augment not in AUGMENTATIONS:
         raise ValueError(f"unknown augmentation {augment!r}; allowed: {', '.join(AUGMENTATIONS)}")
     if not members:
-        raise ValueError("there must be at least one training, given none")
+        raise ValueError("at least one training is needed, given none")
     for member in members:
         checks.images(member.x)
         checks.labels(member.y, member.x)
     steps, images = checks.whole("steps", steps, 1), {len(member.x) for member in members}
     if len(images) > 1:
-        raise ValueError(f"trainings together must have as many images each, given {' and '.join(map(str, sorted(images)))}")
+        raise ValueError(f"trainings together need the same number of images, given {' and '.join(map(str, sorted(images)))}")
     if not 1 <= batch_size <= min(images):
         raise ValueError(f"batch_size must be from 1 to the {min(images)} images there are, given {batch_size}")
     if attack is not None and robust_loss is not None:
-        raise ValueError("attack and robust_loss exclude each other, given both")
+        raise ValueError("give attack or robust_loss, not both")
     for member in members:
         with attacks.frozen(member.model):
             checks.labels(member.y, member.x, attacks.classes_of(member.model, member.x, member.y))

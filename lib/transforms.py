@@ -1,4 +1,4 @@
-"""The paper's independent variable: maps of images that change their distribution and keep their meaning.
+"""The transforms that make the variants of a data set: they change the distribution of the images and keep their meaning.
 
 Every transform takes a batch of images, float `N×C×H×W` with values in [0, 1], on any device, and returns the same
 shape with values in [0, 1]. All raise ValueError for images of another shape or range.
@@ -91,9 +91,9 @@ def rescale(x: Images, factor: float) -> Images:
 
 
 def edges(x: Images, sigma: float = 1.0) -> Images:
-    """Canny's edges, 0 or 1, of every image and channel (Section 4.2; scikit-image's defaults besides `sigma`).
+    """Canny's edges, 0 or 1, of every image and channel (Section 4.2; scikit-image's defaults except for `sigma`).
 
-    `sigma` is the standard deviation, in pixels, of the Gaussian that goes before. Computed on the CPU.
+    `sigma` is the standard deviation, in pixels, of the Gaussian filter before the detector. Computed on the CPU.
     Raises ValueError for a sigma that is not positive.
     """
     checks.images(x)
@@ -126,7 +126,7 @@ _RESCALE_TO = re.compile(r"rescale-to-(.+)")
 
 
 def rescale_target(name: str) -> str | None:
-    """The transform whose inter-class distance `rescale-to-…` aims at, or None for a name without such a step."""
+    """The transform that the step `rescale-to-…` of a name takes its inter-class distance from; None without such a step."""
     found = _RESCALE_TO.fullmatch(name.split("+")[-1])
     return found[1] if found else None
 

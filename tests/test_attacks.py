@@ -354,9 +354,9 @@ X, Y = torch.full((2, 1, 28, 28), 0.5), torch.tensor([0, 1])
         ({"x": (X * 255).byte()}, r"float tensor N×C×H×W, given torch.uint8"),
         ({"x": X * 255}, r"images must lie in \[0, 1\], given values from 127.5 to 127.5"),
         ({"x": X - 1}, r"images must lie in \[0, 1\], given values from -0.5"),
-        ({"x": X * math.nan}, "images must be numbers, given NaN among them"),
+        ({"x": X * math.nan}, "images must be numbers, given images with NaN"),
         ({"bounds": (0.6, 1.0)}, r"images must lie in \[0.6, 1\], given values from 0.5 to 0.5"),
-        ({"y": Y[:1]}, "must be as many"),
+        ({"y": Y[:1]}, "every image needs one label"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -448,7 +448,7 @@ def test_few_captures_are_kept_and_moved_weights_captured_anew(captured, trained
 
 def test_a_replay_that_does_nothing_is_noticed(captured, trained, digits, monkeypatch):
     monkeypatch.setattr(forms, "_recorded", lambda function, device: lambda: None)
-    with pytest.raises(RuntimeError, match="a captured graph does not do what was captured, on cpu"):
+    with pytest.raises(RuntimeError, match="a captured CUDA graph gives other numbers, on cpu"):
         attacks.pgd(trained, digits[0][:3], digits[1][:3], **MNIST)
 
 

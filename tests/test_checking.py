@@ -134,13 +134,13 @@ def test_what_cannot_be_checked_is_said_with_the_command_that_trains_it_anew(kep
     with pytest.raises(FileNotFoundError, match=r"has no record pgd-unboxed; python -m lib run .* computes it"):
         checking.check(kept, "pgd-unboxed")
     change(kept, "pgd", lambda record: record.update(numerics=1))
-    with pytest.raises(records.RecordError, match="the record pgd of .* is stale; there is no number to find again"):
+    with pytest.raises(records.RecordError, match="the record pgd of .* is stale, so it has no number to check"):
         checking.check(kept)
 
 
 def test_a_record_of_other_images_is_not_compared(kept):
     change(kept, "pgd", lambda record: record["data"].update(test=64 * "0"))
-    with pytest.raises(records.RecordError, match="is of other images than those of 'mnist' that are here"):
+    with pytest.raises(records.RecordError, match="was computed on other images than the 'mnist' of this machine"):
         checking.check(kept)
 
 
@@ -162,7 +162,7 @@ def test_a_measurement_is_taken_again():
     assert not found.found
     assert "NOT found again" in str(found)
     change(VOLUME, "measured", lambda record: record.update(seconds=1e5))
-    with pytest.raises(ValueError, match="took 100000 seconds, too long for a check; this measures it anew: RESULTS_DIR=again"):
+    with pytest.raises(ValueError, match="took 100000 seconds, too long for a check; measure it again with: RESULTS_DIR=again"):
         checking.check(VOLUME)
 
 

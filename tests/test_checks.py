@@ -36,8 +36,8 @@ LABELS = {
     "uint8": (lambda y: y.byte(), "labels must be an int64 tensor .* torch.uint8"),
     "float": (lambda y: y.float(), "labels must be an int64 tensor .* torch.float32"),
     "negative": (lambda y: -1 - y, "labels must be classes from 0"),
-    "too few": (lambda y: y[:9], "images and labels must be as many, given 10 and 9"),
-    "another device": (lambda y: y.to("meta"), "images and labels must lie on one device, given cpu and meta"),
+    "too few": (lambda y: y[:9], "every image needs one label, given 10 images and 9 labels"),
+    "another device": (lambda y: y.to("meta"), "images and labels must be on the same device, given cpu and meta"),
 }
 
 
@@ -72,7 +72,7 @@ IMAGES = {
     ),
     "uint8": (lambda x: (x * 255).byte(), r"given torch.uint8 of shape .*; x.float\(\) / 255 is one"),
     "a rounding": (lambda x: torch.ones_like(x).nextafter(torch.tensor(2.0)), "given values from 1.0000001 to 1.0000001"),
-    "NaN": (lambda x: x / 0 * 0, "images must be numbers, given NaN among them"),
+    "NaN": (lambda x: x / 0 * 0, "images must be numbers, given images with NaN"),
     "a vector each": (
         lambda x: x.flatten(1),
         r"images must be a float tensor N×C×H×W, given .* of shape \(10, 784\)",
@@ -267,7 +267,7 @@ def test_geometry_takes_finite_numbers_only(name):
     with pytest.raises(ValueError, match=r"a float tensor N×…, given torch.uint8 of shape \(4, 1, 5, 5\); x.float\(\) / 255"):
         POINTS[name]((255 * x).byte(), y)
     x[1, 0, 2, 3] = torch.nan
-    with pytest.raises(ValueError, match="images must be numbers, given NaN among them"):
+    with pytest.raises(ValueError, match="images must be numbers, given images with NaN"):
         POINTS[name](x, y)
 
 

@@ -580,7 +580,8 @@ def test_which_of_cube_and_ball_is_more_robust_depends_on_the_unit(monkeypatch):
     verdict = claims.check(CUBE_AND_BALL, UNRELATED)
     assert verdict.verdict == "fails"
     assert verdict.evidence == (
-        "97.8% are vulnerable to 0.63 in the cube and to 0.09 in the ball; as a share of the mean distance to 0.028 and 0.064"
+        "97.8% are vulnerable at ε = 0.63 in the cube and at ε = 0.09 in the ball; as shares of the mean distance these "
+        "budgets are 0.028 and 0.064"
     )
     # Were the cube's budget the larger in that unit as well, it would hold.
     monkeypatch.setattr(theory, "cube_vulnerable_fraction", lambda eps: min(1.0, eps / 2))
@@ -633,7 +634,7 @@ def test_evidence_holds_the_numbers():
     for number in ("95.1", "83.1", "83.3", "-12.0"):
         assert number in verdict.evidence
     slip = claims.check("5.3-mnist-test-robustness-stops-at-width-1", claims.published())
-    assert "not on 2 of 9; smooth-7: +2.4" in slip.evidence
+    assert "fails on 2 of 9; smooth-7: +2.4" in slip.evidence
 
 
 # --- which records a verdict rests on ---------------------------------------------------------------------------------
@@ -783,8 +784,8 @@ def test_sections_hold_those_within_them():
     ("call", "message"),
     [
         (lambda: claims.check("3.3-all-is-well", NO_RECORDS), "unknown claim '3.3-all-is-well'; allowed: 1-cifar10-is-less"),
-        (lambda: claims.names("7"), "no claim is of section '7'; allowed: 1, 2.1, 2.2, 3.1"),
-        (lambda: claims.verdicts("3.30", NO_RECORDS), "no claim is of section '3.30'"),
+        (lambda: claims.names("7"), "no claim belongs to section '7'; allowed: 1, 2.1, 2.2, 3.1"),
+        (lambda: claims.verdicts("3.30", NO_RECORDS), "no claim belongs to section '3.30'"),
         (lambda: claims.recorded("huge"), "unknown scale 'huge'; allowed: paper, laptop, smoke"),
     ],
 )
@@ -806,7 +807,7 @@ def test_verdicts_stand_beside_the_papers():
 
 def test_the_store_is_read_at_one_scale_or_at_all():
     assert claims.recorded().empty
-    assert claims.check(NAME, claims.recorded()).evidence == "no record is there"
+    assert claims.check(NAME, claims.recorded()).evidence == "there is no record"
     for scale in ("laptop", "smoke"):
         for run in grid.runs("table-2", scale)[:4]:
             for name in grid.records(run):

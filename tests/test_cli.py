@@ -72,8 +72,8 @@ def test_run_and_status(lib, monkeypatch):
     assert lines == [f"{key}: {of_each(key, 'missing')}"]
     assert total == {"recorded": 0, "stale": 0, "failed": 0, "missing": len(grid.records(RUN))}
     status, out, _ = lib("run", key, volume, "--scale", "smoke", "--device", "cpu")
-    assert (status, out) == (0, "2 computed, the rest was recorded\n")
-    assert lib("run", key, volume, "--scale", "smoke")[1] == "0 computed, the rest was recorded\n"
+    assert (status, out) == (0, "2 computed, the others were already recorded\n")
+    assert lib("run", key, volume, "--scale", "smoke")[1] == "0 computed, the others were already recorded\n"
     monkeypatch.setattr(grid, "numerics", lambda _: 99)
     evaluations = grid.evaluations(RUN)
     for name in evaluations:
@@ -91,14 +91,14 @@ def test_an_exhibit_asks_for_what_it_shows_and_a_key_for_everything(lib, monkeyp
     exhibit = {"widen_factor": 0.125, "transform": ["binarize"], "training": ["pgd"]}
     monkeypatch.setitem(grid.spec()["exhibits"]["table-2"]["scales"], "smoke", exhibit)
     key = replace(RUN, transform="binarize", training="pgd").key
-    assert lib("run", key, "--scale", "smoke", "--device", "cpu")[1] == "1 computed, the rest was recorded\n"
+    assert lib("run", key, "--scale", "smoke", "--device", "cpu")[1] == "1 computed, the others were already recorded\n"
     records.path(Run.parse(key, "smoke"), "pgd-worst-case").unlink()
-    assert lib("run", "table-2", "--scale", "smoke")[1] == "0 computed, the rest was recorded\n"
+    assert lib("run", "table-2", "--scale", "smoke")[1] == "0 computed, the others were already recorded\n"
     assert statuses(lib("status", "table-2", "--scale", "smoke"))[0] == [f"{key}: training recorded, pgd recorded"]
     for name in (key, "worst-case-mnist"):
         lines, _ = statuses(lib("status", "table-2", name, "--scale", "smoke"))
         assert lines == [f"{key}: training recorded, pgd recorded, pgd-worst-case missing"]
-    assert lib("run", "worst-case-mnist", "--scale", "smoke")[1] == "1 computed, the rest was recorded\n"
+    assert lib("run", "worst-case-mnist", "--scale", "smoke")[1] == "1 computed, the others were already recorded\n"
 
 
 def test_without_a_scale_the_totals_are_those_of_the_book(lib, monkeypatch, committed_records):
@@ -114,7 +114,7 @@ def test_without_a_scale_the_totals_are_those_of_the_book(lib, monkeypatch, comm
     assert again.endswith(totals)
     *lines, counts = again.removesuffix(totals).splitlines()
     recorded = sum(line.count(" recorded") for line in lines if "/" in line and "cifar10-jpeg" in line)
-    assert other == f"cifar10-jpeg: {recorded} recorded, not counted below; CIFAR10=cifar10-jpeg lists them"
+    assert other == f"cifar10-jpeg: {recorded} recorded, not counted below; set CIFAR10=cifar10-jpeg to list them"
 
 
 def test_status_tells_of_stretches_and_misses_none(lib, monkeypatch):
@@ -129,7 +129,7 @@ def test_status_tells_of_stretches_and_misses_none(lib, monkeypatch):
     assert (status, totals) == (0, "totals")
     assert first == f"{standard.key}: training missing, clean missing"
     assert second == f"{pgd.key}: training recorded, {of_each(pgd.key, 'missing', 1)}"
-    assert left == f"{len(grid.records(pgd)) - 1} missing of runs that are computed by name alone, not counted below"
+    assert left == f"{len(grid.records(pgd)) - 1} missing, not counted below: these runs start only when you name them"
     assert counts == "smoke: 1 recorded, 0 stale, 0 failed, 2 missing"
 
 
@@ -175,7 +175,7 @@ class Wrong(NamedTuple):
         Wrong("run measured/beauty/mnist/original --scale smoke", "unknown quantity 'beauty'; allowed: pixel_histogram"),
         Wrong("run measured/pixel_histogram/mnist/blur-3 --scale smoke", "unknown transform 'blur-3'"),
         Wrong(f"run {RUN.key} --scale smoke --device tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N"),
-        Wrong(f"run {RUN.key} --scale smoke --device cuda:99", "device 'cuda:99' is not there"),
+        Wrong(f"run {RUN.key} --scale smoke --device cuda:99", "device 'cuda:99' does not exist"),
         Wrong(f"run {RUN.key} --scale smoke --jobs 0", "jobs must be ≥ 1, given 0"),
         Wrong("cost table-2 --tflops inf", "--tflops must be > 0 and finite, given inf"),
         Wrong("cost table-2 --tflops nan", "--tflops must be > 0 and finite, given nan"),
@@ -188,7 +188,7 @@ class Wrong(NamedTuple):
         Wrong("list table-2", "CIFAR10=../x is not a data set; allowed: cifar10, cifar10-jpeg", {"CIFAR10": "../x"}),
         Wrong("list table-2", "cannot write checkpoints to {tmp}/file: it is a file", {"CHECKPOINT_DIR": "{tmp}/file"}),
         Wrong("pdf {tmp} {tmp}/x.txt", r"the file must end with .pdf, given {tmp}/x.txt"),
-        Wrong("pdf {tmp} {tmp}/x.pdf", "{tmp} holds no book: it has no index.html"),
+        Wrong("pdf {tmp} {tmp}/x.pdf", "{tmp} is not a built book"),
         Wrong("cost table-2 --tflops 0", "--tflops must be > 0 and finite, given 0"),
         Wrong("list table-3", "CIFAR10=cifar100 is not a data set; allowed: cifar10, cifar10-jpeg", {"CIFAR10": "cifar100"}),
         Wrong(f"run {REAL}", "DATA_DIR=/nowhere is not a folder; give one in torchvision's layout", {"DATA_DIR": "/nowhere"}),
@@ -245,7 +245,7 @@ def test_an_interrupt_says_that_nothing_is_lost(lib, monkeypatch):
     status, _, err = lib("run", RUN.key, "--scale", "smoke")
     assert status == 130
     assert "Traceback" not in err
-    assert "interrupted; what was recorded is kept" in err
+    assert "interrupted; the records are kept" in err
 
 
 @pytest.mark.parametrize("arguments", [("paint",), ("list", "--sclae", "smoke"), ("run", "--jobs", "many")], ids=" ".join)
@@ -278,10 +278,10 @@ def test_the_help_of_a_command_ends_with_examples_of_its_own(lib, command):
 def test_status_says_which_set_it_looked_for(lib, monkeypatch):
     first = lib("status", "table-3")[1].splitlines()[0]
     assert first == (
-        "CIFAR10 is the data set cifar10 here (CIFAR10 is not set in the environment); allowed: cifar10, cifar10-jpeg"
+        "CIFAR10 means the data set cifar10 (CIFAR10 is not set in the environment); allowed: cifar10, cifar10-jpeg"
     )
     monkeypatch.setenv("CIFAR10", "cifar10-jpeg")
-    assert lib("status", "table-3")[1].startswith("CIFAR10 is the data set cifar10-jpeg here (CIFAR10=cifar10-jpeg); allowed")
+    assert lib("status", "table-3")[1].startswith("CIFAR10 means the data set cifar10-jpeg (CIFAR10=cifar10-jpeg); allowed")
     assert "CIFAR10" not in lib("status", "table-2")[1]
 
 

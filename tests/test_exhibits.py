@@ -42,14 +42,22 @@ def test_badge_tells_scale_source_model_seeds_and_share():
         assert part in text
 
 
+@pytest.mark.parametrize(
+    ("number", "words_for", "said"),
+    [(1, ("variant",), "1 variant"), (2, ("variant",), "2 variants"), (1, ("is", "are"), "1 is"), (0, ("is", "are"), "0 are")],
+)
+def test_a_number_and_its_word_agree(number, words_for, said):
+    assert words.counted(number, *words_for) == said
+
+
 def test_code_that_was_not_committed_is_marked_where_it_is_shown():
     clean = frame(("original", *ROBUST, 94.0, 0))
     dirty = clean.assign(commit="abc-dirty")
     dirty.attrs = clean.attrs
     assert "uncommitted" not in words.badge(clean)
-    assert words.badge(dirty).endswith(" · some records are of code with uncommitted changes")
+    assert words.badge(dirty).endswith(" · some records come from code with uncommitted changes")
     assert "-dirty" not in words.stamp([clean])
-    assert "-dirty: of that commit's code with changes that were not committed." in words.stamp([clean, dirty])
+    assert "-dirty means that the code had changes that were not committed." in words.stamp([clean, dirty])
 
 
 def test_badge_names_a_recipe_other_than_the_default():

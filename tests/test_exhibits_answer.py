@@ -106,7 +106,7 @@ def test_the_table_of_autoattack_shows_what_is_not_computed():
     assert of["smooth 8"].records == ("laptop/mnist/smooth_8/lenet5-w0.25/pgd/n60000/default/seed0/autoattack.json",)
     seen = autoattack.autoattack_seen(BOTH)
     assert "ranges over 10.0 points under the paper's attack and over **30.0 points** under AutoAttack" in seen
-    assert "takes 10.0 points (original) to 30.0 points (smooth 8) more" in seen
+    assert "by 10.0 points (original) to 30.0 points (smooth 8) more" in seen
 
 
 def test_claims_that_fail_are_sorted_by_reason():
@@ -114,8 +114,8 @@ def test_claims_that_fail_are_sorted_by_reason():
         {"verdict": ["holds", "fails", "fails", "fails"], "reason": ["", claims.THE_PAPER, claims.UNTOLD, claims.THE_PAPER]}
     )
     said = answer.claims_sorted(verdicts)
-    assert "1 hold on our records, 3 fail" in said
-    assert said.endswith(f"Of those that fail: 2 ({claims.THE_PAPER}); 1 ({claims.UNTOLD}).")
+    assert "1 holds on our records, 3 fail" in said
+    assert said.endswith(f"The reasons for the failures: {claims.THE_PAPER} (2 of 3); {claims.UNTOLD} (1 of 3).")
 
 
 def test_the_filter_is_told_by_the_numbers_that_can_tell():
@@ -124,7 +124,7 @@ def test_the_filter_is_told_by_the_numbers_that_can_tell():
     printed = pd.DataFrame({"dataset": ["mnist"], "transform": ["smooth-2"], "value": [-100.0]})
     nothing = pd.DataFrame({"transform": [], "metric": [], "value": np.array([], dtype=float)})
     said = answer.filter_found(volumes, measured("inter_class_distance", {}), printed, nothing.astype({"transform": str}))
-    assert "1 of the 1 numbers that can tell" in said
+    assert "1 of its volumes and distances can tell the two apart, and 1 is nearer to a column of pixels." in said
     assert said.endswith("(Scale paper.)")
 
 

@@ -25,7 +25,8 @@ def test_table_6_is_truncated_as_the_papers():
     assert table.loc["smooth 5", "truncated"] == "-1233"
     text = appD1.perturbable_volume_seen(sets, TABLE_6)
     assert (
-        "MNIST (scale laptop): **3 of 4** values are the paper's to the last digit; the largest difference is 1 bits." in text
+        "MNIST (scale laptop): **3 of 4** values agree with the paper's to the last digit; the largest difference is 1 bit."
+        in text
     )
     nothing = {"cifar10": of_measurement("volumes-cifar10", "log2_perturbable_volume", {})}
     assert (
@@ -41,7 +42,7 @@ def test_table_7_has_both_attacks_and_their_difference():
     assert list(table.loc["MNIST, binarized"]) == ["98.1", "97.0 (-1.1)", "96.1", "–", "-2.0", "–"]
     assert sum(table.index.str.startswith("CIFAR10, ")) == 6
     text = appD1.unboxed_seen(sets, TABLE_7)
-    assert "MNIST (scale laptop, 1 variant): outside the cube the attack moves robust accuracy by **-0.5** (original)" in text
+    assert "MNIST (scale laptop, 1 variant): leaving the cube changes robust accuracy by **-0.5** (original)" in text
     assert "CIFAR10: not computed yet" in text
 
 
@@ -96,7 +97,7 @@ def test_linf_distances_are_told_by_their_ends():
     table = appD2.linf_table([found]).text.set_index("variant")
     assert list(table.loc["original"]) == ["MNIST", "0.700", "0.950", "1.000", "99.8%", "10000"]
     assert list(table.loc["binarized"]) == ["MNIST", *["–"] * 5]
-    assert "MNIST (scale laptop): 99.8% of the pairs are farther apart than .9 on original (median 1.000)." in appD2.linf_seen(
+    assert "MNIST (scale laptop): 99.8% of the pairs have a distance above .9 on original (median 1.000)." in appD2.linf_seen(
         [found]
     )
     nothing = of_measurement("linf-mnist", "linf_distance_smallest", {})
@@ -138,9 +139,9 @@ def test_facets_stand_beside_the_units_that_sufficed():
     assert list(table.loc["0.4"]) == ["1.40", "5", "8", "1.18", "6", ">8"]
     assert set(appD2.facets_table(tables(exhibit="figure-6"), 8).text.iloc[0]) == {"–"}
     text = appD2.spheres_seen(SPHERES)
-    assert "at a gap of 1 clean points are separated by 3 units, robustly by 3 units" in text
-    assert "at a gap of 0.4 clean points are separated by 8 units, robustly by no width tried" in text
-    assert "**20.0 points** (width 3, gap 0.4, 2 dimensions)" in text
+    assert "at a gap of 1 a network needs 3 units to separate clean points and 3 units to do so robustly" in text
+    assert "at a gap of 0.4 a network needs 8 units to separate clean points and more than 8 units to do so robustly" in text
+    assert "**20.0 points** below the clean accuracy of standard training (width 3, gap 0.4, 2 dimensions)" in text
 
 
 def test_spheres_figure_moves_the_gap_by_what_the_adversary_takes():
@@ -169,8 +170,8 @@ def test_the_linear_case_is_told_in_shares_of_the_largest_margin():
     ]
     found = tables(*rows, exhibit="linear-margin")
     assert appD2.linear_margin_seen(found) == (
-        "Standard training reaches 60% of the largest margin there is (a support vector machine's), adversarial training with "
-        "ε at 90% of it **98%** (200 points, 10 dimensions)."
+        "Standard training reaches 60% of the largest possible margin (that of a support vector machine). Adversarial training "
+        "with ε at 90% of that margin reaches **98%** (200 points, 10 dimensions)."
     )
     (ax,) = appD2.linear_margin_figure(found).axes
     assert list(ax.lines[0].get_ydata()) == pytest.approx([0.6, 0.98])

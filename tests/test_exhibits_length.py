@@ -51,24 +51,27 @@ def test_the_gap_by_length_of_training():
 def test_what_is_said_of_the_gap():
     said = length.length_seen(LONGER, OWN, TABLE_4)
     assert "from 5,628 to 22,512 steps the gap between original and smooth 5 goes **from 25.0 to 21.5 points**" in said
-    assert "by -3.5 [-5.1, -1.9]; the paper's is 20.9." in said
-    assert "exaggerates the gap. What is left of it at the longest training, +21.5 [+20.4, +22.6] points, is beyond" in said
-    assert "The last lengthening still gave +2.5 points on smooth 5 and +1.0 on the original" in said
-    assert "At the paper's own settings it is 21.0." in said
-    assert "66.5% (column) and 50.0% (square), and the paper prints 66.2%: the column is nearer" in said
+    assert "a change of -3.5 [-5.1, -1.9]. The paper's gap is 20.9." in said
+    assert "exaggerates the gap. At the longest training the gap is +21.5 [+20.4, +22.6] points, which is beyond" in said
+    assert "The longest training still gains +2.5 points on smooth 5 and +1.0 on the original" in said
+    assert "At the paper's own settings the gap is 21.0." in said
+    assert "66.5% as a column and 50.0% as a square. The paper prints 66.2%: the column is nearer" in said
     assert "own settings" not in length.length_seen(LONGER, NOTHING["published-settings"], TABLE_4)
 
 
 @pytest.mark.parametrize(
     ("longest", "told"),
     [
-        ((86.0, 58.0), "It grows beyond the intervals: short training understates it."),
-        ((86.0, 61.0), "That is not beyond the intervals. What is left of it at the longest training, +25.0"),
-        ((86.0, 60.6), "That is not beyond the intervals."),
-        ((87.0, 86.8), "points, is not beyond the interval."),
-        ((87.0, 84.0), "So short training exaggerates the gap. What is left of it at the longest training, +3.0"),
-        ((86.0, 70.0), "+10.0 points on smooth 5 and +1.0 on the original, so these lengths do not tell where the gap ends."),
-        ((87.0, 60.5), "The last lengthening gave +0.5 points on smooth 5."),
+        ((86.0, 58.0), "The gap grows beyond the intervals: short training understates it."),
+        ((86.0, 61.0), "This change is not beyond the intervals. At the longest training the gap is +25.0"),
+        ((86.0, 60.6), "This change is not beyond the intervals."),
+        ((87.0, 86.8), "points, which is not beyond its interval."),
+        ((87.0, 84.0), "So short training exaggerates the gap. At the longest training the gap is +3.0"),
+        (
+            (86.0, 70.0),
+            "+1.0 on the original over the one before, so these lengths do not tell where the gap ends.",
+        ),
+        ((87.0, 60.5), "The longest training gains +0.5 points on smooth 5 over the one before."),
     ],
 )
 def test_what_a_gap_comes_of(longest, told):
@@ -92,12 +95,12 @@ def test_one_training_s_chance_is_in_the_gap_s_interval():
     said = length.length_seen(ours, NOTHING["published-settings"], TABLE_4)
     assert "So short training exaggerates the gap." in said
     ours.attrs = {**ours.attrs, "spreads": {("pgd", "robust_accuracy", "test"): Spread(0.05, 18)}}
-    assert "That is not beyond the intervals." in length.length_seen(ours, NOTHING["published-settings"], TABLE_4)
+    assert "This change is not beyond the intervals." in length.length_seen(ours, NOTHING["published-settings"], TABLE_4)
 
 
 def test_one_length_is_no_comparison():
     ours = trained("under-training", ("default", "original", 85.0), ("default", "smooth-5", 60.0), ("twice", "original", 86.0))
-    assert length.length_seen(ours, OWN, TABLE_4).startswith("Not computed yet: two lengths at least are needed")
+    assert length.length_seen(ours, OWN, TABLE_4).startswith("Not computed yet: at least two lengths are needed")
 
 
 def test_runs_that_two_exhibits_share_count_once():

@@ -41,14 +41,14 @@ def test_seen_speaks_only_of_what_is_computed():
     text = sec3.seen(ours, PAPER, TABLE_4)
     assert "7.5 points" in text
     assert "0.4 points" in text
-    assert "networks of the same width (w=0.25) have 6.6 over the same variants, those of its own table 3.0." in text
+    assert "networks of the same width (w=0.25) is 6.6, that of the wider networks in its table 3.0." in text
     assert "not computed yet" not in text
 
 
 def test_seen_without_the_papers_numbers_of_our_width_takes_its_own_table():
     ours = frame(("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0)).assign(widen_factor=0.3)
     ours.attrs = frame().attrs
-    assert "a range of **7.5 points**. The paper's, over the same variants, is 3.0." in sec3.seen(ours, PAPER, TABLE_4)
+    assert "a range of **7.5 points**. The paper's range over the same variants is 3.0." in sec3.seen(ours, PAPER, TABLE_4)
 
 
 def test_seen_says_which_half_of_the_claim_is_lacking():
@@ -73,8 +73,9 @@ def test_both_footprints_stand_beside_the_papers_numbers_at_the_same_width():
     assert list(table.loc["smooth 5"]) == ["77.1", "77.0 (-0.1)", "78.2 (+1.1)", "column"]
     assert list(table.loc["smooth 8"]) == ["73.2", "76.0 (+2.8)", "–", "–"]
     said = sec3.footprints_seen(ours, TABLE_4)
-    assert "(scale laptop, w=0.25, sizes 5), the square gives a robust accuracy that is +1.2 points off the column's." in said
-    assert "the column is **0.1 points** away on average, the square **1.1**." in said
+    assert "(scale laptop, w=0.25, sizes 5). With the square, robust accuracy differs" in said
+    assert "differs from that with the column by +1.2 points." in said
+    assert "is **0.1 points** with the column and **1.1** with the square." in said
     nothing = frame()
     nothing.attrs = ours.attrs
     assert sec3.footprints_seen(nothing, TABLE_4).startswith("Not computed yet: no size of the filter")
@@ -96,7 +97,7 @@ def test_lucky_images_are_counted_apart():
     ]
     found = pd.DataFrame(rows, columns=["dataset", "transform", "seed", "robust_accuracy", "both", "lucky"])
     said = sec3.lucky_seen({"MNIST": found})
-    assert said.startswith("Of MNIST that is at most **0.20 points** (original).")
+    assert said.startswith("On MNIST such images make up at most **0.20 points** (original).")
     assert said.endswith("robust accuracy in percent is: original 90.8, smooth 3 80.0.")
     nothing = found[:0]
     nothing.attrs = frame().attrs

@@ -114,10 +114,10 @@ def test_volume_seen_compares_the_attacks_on_the_same_variants():
     both = frame(*BOXES, ("binarize", *UNBOXED, 97.2, 0))
     text = sec5.volume_seen({"mnist": (volumes, both), "cifar10": (volumes, frame())}, TABLE_7)
     assert "**-0.5 to +0.2 points** over 2 variants, whose perturbable volumes differ by up to 65 bits" in text
-    assert "in the paper, over the same, by -2.0 to +0.0" in text
+    assert "in the paper, over the same variants, by -2.0 to +0.0" in text
     assert "CIFAR10: not computed yet" in text
     one = sec5.volume_seen({"mnist": (volumes, frame(*BOXES))}, TABLE_7)
-    assert "by **-0.5 points** over 1 variant; in the paper, over the same, by +0.0." in one
+    assert "by **-0.5 points** over 1 variant; in the paper, over the same variants, by +0.0." in one
 
 
 CAPACITY = [
@@ -167,7 +167,7 @@ def test_growth_seen_takes_both_ends_from_what_is_computed():
     text = sec5.growth_seen({"MNIST": (along("widen_factor", *CAPACITY), TABLE_4)}, "widen_factor")
     assert "from widen factor 0.125 to 0.5" in text
     assert "**+10.0 (original) to +25.0 points (smooth 5)**" in text
-    assert "(the paper's, over the same, by +8.1 (original) to +18.9 points (smooth 5))" in text
+    assert "(in the paper, over the same variants, by +8.1 (original) to +18.9 points (smooth 5))" in text
     assert "standard training by +0.5 points (original)" in text
     assert "from 1.0 to 3.0 points" in text
 
@@ -178,7 +178,7 @@ def test_growth_seen_of_training_set_sizes():
     text = sec5.growth_seen({"MNIST": (ours, None), "CIFAR10": (along("train_size", *points[:1]), None)}, "train_size")
     assert "from train size 1,000 to 60,000" in text
     assert "**+20.0 points (original)**" in text
-    assert "CIFAR10: not computed yet, two values at least are needed" in text
+    assert "CIFAR10: not computed yet, at least two values are needed" in text
 
 
 def test_passes_seen_counts_steps_of_the_grid():

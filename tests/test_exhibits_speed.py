@@ -56,7 +56,7 @@ def test_what_is_seen_of_the_worst_case(worst, order):
     assert f"the order of the variants {order}" in text
     assert "CIFAR10: not computed yet; compute it with `python -m lib run" in text
     single = speed.worst_case_seen({"MNIST": frame(last[1], found[1])})
-    assert single == "MNIST (scale laptop): the stronger attack takes **4.0 points** on original."
+    assert single == "MNIST (scale laptop): the stronger attack lowers robust accuracy by **4.0 points** on original."
 
 
 def trained(*rows) -> pd.DataFrame:
@@ -116,11 +116,11 @@ def test_what_is_seen_of_the_precision():
     text = speed.precision_seen(trained(*rows, *same))
     assert "+0.07 points on original (95% interval -0.31 to +0.45, 3 seeds)" in text
     assert "on average" not in text  # one variant is its own average
-    assert "**Every interval holds 0**" in text
+    assert "**Every interval contains 0**" in text
     assert "in 2 of 3 pairs (two-sided sign test, if pairs were independent: p = 1)" in text
     text = speed.precision_seen(trained(*rows, *other))
     assert "-1.93 points on original" in text
-    assert "The interval leaves out 0 on original: there the precision **did change the result**" in text
+    assert "The interval on original excludes 0: there the precision **did change the result**" in text
     assert "in 0 of 3 pairs (two-sided sign test, if pairs were independent: p = 0.25)" in text
     for few in (NO_RECORDS, trained(*rows), trained(*rows, same[0])):
         assert speed.precision_seen(few).startswith("Not computed yet: at least two seeds are needed in both precisions")

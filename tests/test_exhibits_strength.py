@@ -40,7 +40,7 @@ def test_the_suite_is_compared_image_by_image():
     for part in (
         "On 8 test images (scale laptop)",
         "**25.0 points**",
-        "original 75.0% to 50.0%",
+        "original from 75.0% to 50.0%",
         "(the strongest alone: AutoAttack)",
     ):
         assert part in text
@@ -56,8 +56,8 @@ def test_what_the_suite_does_to_the_range_over_variants():
     both = pd.concat([original, smooth.assign(transform="smooth-8")])
     both.attrs = original.attrs
     said = strength.strength_seen(both)
-    assert "the attacks that are computed together take **10.0 to 30.0 points** off" in said
-    assert said.endswith("stays**; they span 10.0 points under the paper's attack, and **30.0** under these together.")
+    assert "the computed attacks together lower robust accuracy by **10.0 to 30.0 points**" in said
+    assert said.endswith("stays**. Their range is 10.0 points under the paper's attack and **30.0** under these together.")
     assert strength.strength_table(held(reference="hh")).text["original"].iloc[-1] == "–"
 
 
@@ -73,16 +73,16 @@ def test_what_the_suite_does_to_the_range_over_variants():
 )
 def test_a_stronger_attack_that_does_less_fails_the_check(weaker, stronger, verdict):
     table = strength.masking_table(held(fgsm=weaker, reference=stronger), curve()).text.set_index("check")["original"]
-    assert table["one step does less than many"] == verdict
-    assert table["AutoAttack does no less than the paper's"] == "–"
+    assert table["many steps leave no more images than one step"] == verdict
+    assert table["AutoAttack leaves no more images than the paper's attack"] == "–"
 
 
 @pytest.mark.parametrize(
     ("values", "verdicts"),
     [
         ({"e_0": 99.0, "e_0_3": 90.0, "e_0_5": 10.0, "e_1": 0.0}, ("holds", "holds (10.0)", "holds (0.0)")),
-        ({"e_0": 99.0, "e_0_3": 99.5, "e_0_5": 10.1}, ("holds (but for +0.5 points)", "**fails** (10.1)", "–")),
-        ({"e_0": 90.0, "e_0_3": 92.0, "e_1": 0.1}, ("**fails** (but for +2.0 points)", "–", "**fails** (0.1)")),
+        ({"e_0": 99.0, "e_0_3": 99.5, "e_0_5": 10.1}, ("holds (apart from a rise of 0.5 points)", "**fails** (10.1)", "–")),
+        ({"e_0": 90.0, "e_0_3": 92.0, "e_1": 0.1}, ("**fails** (apart from a rise of 2.0 points)", "–", "**fails** (0.1)")),
         ({}, ("–", "–", "–")),
     ],
     ids=["all hold", "grey fails", "the end fails", "nothing"],
@@ -128,7 +128,7 @@ def test_a_curve_reaches_twice_the_papers_budget():
     both.attrs = {**rows.attrs, "exhibit": "curve-cifar10"}
     (ax,) = strength.curve_figure(both).axes
     assert [len(line.get_xdata()) for line in ax.lines if not line.get_label().startswith("_")] == [3, 3]
-    assert "and most, **2.0**, at ε = 16/255" in strength.curve_seen(both)
+    assert "It is largest, **2.0**, at ε = 16/255" in strength.curve_seen(both)
 
 
 def test_curves_of_two_variants_are_compared_at_every_budget():
@@ -137,7 +137,7 @@ def test_curves_of_two_variants_are_compared_at_every_budget():
     text = strength.curve_seen(both)
     for part in (
         "2 variants",
-        "10000 test images: a 95% interval of at most ±1 points",
+        "on 10000 test images is at most ±1 points",
         "1.0 points at ε = 0",
         "20.0 at the paper's ε = 0.3",
         "**20.0**",
@@ -148,7 +148,7 @@ def test_curves_of_two_variants_are_compared_at_every_budget():
     (ax,) = strength.curve_figure(both).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in ax.lines if not line.get_label().startswith("_")}
     assert drawn == {"original": [99.0, 90.0, 50.0], "smooth 8": [98.0, 70.0, 60.0]}
-    assert strength.curve_seen(curve(e_0=99.0)).startswith("Not computed yet: at least two variants are needed, 1 are there;")
+    assert strength.curve_seen(curve(e_0=99.0)).startswith("Not computed yet: two variants are needed, 1 is computed;")
     empty = strength.curve_figure(curve())
     assert is_empty(empty)
 
@@ -173,10 +173,13 @@ def test_what_half_precision_does_is_parted():
     table = strength.half_table(found).text.set_index("weights")
     assert list(table.loc["as trained (float32)"]) == ["50.0", "0", "0"]
     assert list(table.loc["all in half precision"]) == ["75.0", "1", "0"]
-    assert list(table.loc["only those, with the other sign"]) == ["75.0", "2", "1"]
+    assert list(table.loc["the weights that round to 0 with the other sign"]) == ["75.0", "2", "1"]
     said = strength.half_seen(found)
-    assert "half precision adds **+25.0 points**" in said
-    assert "adds +25.0, rounding all others +0.0. A millionth of their size changes +0.0, their other sign +25.0." in said
+    assert "half precision changes robust accuracy by **+25.0 points**" in said
+    assert (
+        "rounding all others by +0.0. Shrinking those weights to a millionth of their size changes it by +0.0, "
+        "flipping their sign by +25.0." in said
+    )
 
 
 def test_half_precision_without_records():

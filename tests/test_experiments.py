@@ -388,7 +388,7 @@ def test_two_processes_compute_a_run_once():
         assert [process.stderr.readline() for process in processes] == [f"1 of 1: smoke: {STANDARD.key}\n"] * 2
     said = sorted(process.communicate(timeout=300)[0] for process in processes)
     assert [process.returncode for process in processes] == [0, 0]
-    assert said == ["0 computed, the rest was recorded\n", "1 computed, the rest was recorded\n"]
+    assert said == ["0 computed, the others were already recorded\n", "1 computed, the others were already recorded\n"]
     assert records.missing(STANDARD) == []
 
 
@@ -677,7 +677,7 @@ def test_device():
         ("tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N"),
         ("cuda:first", "unknown device 'cuda:first'"),
         ("", "unknown device ''"),
-        ("cuda:99", r"device 'cuda:99' is not there; this machine has \d+ CUDA devices"),
+        ("cuda:99", r"device 'cuda:99' does not exist; this machine has \d+ CUDA devices"),
     ],
 )
 def test_no_such_device(name, message):

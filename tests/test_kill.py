@@ -200,7 +200,7 @@ def test_a_dead_process_blocks_nobody():
                 second.wait(0.5)
             first.kill()
             said, _ = second.communicate()
-            assert (second.returncode, said) == (0, "1 computed, the rest was recorded\n")
+            assert (second.returncode, said) == (0, "1 computed, the others were already recorded\n")
     assert records.missing(Run.parse(STANDARD, "smoke")) == []
 
 
@@ -241,7 +241,7 @@ def test_interrupted_from_the_keyboard(jobs):
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate()  # which waits for whoever still holds its standard error
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines()[-1] == "interrupted; what was recorded is kept, and training goes on from its checkpoint"
+    assert err.splitlines()[-1] == "interrupted; the records are kept, and training continues from its checkpoint"
     assert "Traceback" not in err
     _are_whole_and_not_all_there(listed)
 

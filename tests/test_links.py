@@ -192,7 +192,7 @@ def test_the_one_document_holds_every_page_and_its_links_stay_in_it(tmp_path):
 
 
 def test_no_document_without_a_book(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no built book"):
+    with pytest.raises(FileNotFoundError, match="is not a built book"):
         pdf.document(tmp_path)
 
 
@@ -212,9 +212,9 @@ def test_citation_file_cites_the_paper():
 
 
 def test_the_picture_is_taken_of_a_built_book_by_chromium(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"a picture is a \.png file, given first\.svg"):
+    with pytest.raises(ValueError, match=r"the picture's file must end with \.png, given first\.svg"):
         picture.write(tmp_path, Path("first.svg"))
-    with pytest.raises(FileNotFoundError, match="holds no built book"):
+    with pytest.raises(FileNotFoundError, match="is not a built book"):
         picture.write(tmp_path, tmp_path / "first.png")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="no Chromium on the path; looked for chromium, chromium-browser"):

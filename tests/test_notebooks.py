@@ -288,7 +288,7 @@ def test_without_a_record_every_place_says_so(notebook, glued):
     _execute(notebook)
     assert set(glued) == _declared(notebook)
     texts = {name: text.data for name, text in glued.items() if isinstance(text, Markdown)}
-    assert texts["stamp"] == "No record is behind this page yet."
+    assert texts["stamp"] == "This page has no records yet."
     for name, text in texts.items():
         if name.endswith("-badge"):
             assert text.startswith("not computed yet; compute it with: `python -m lib run "), name

@@ -305,6 +305,6 @@ def test_no_text_of_a_benchmark_is_more_than_words(benchmark, payload):
 def test_a_stray_file_is_no_benchmark(benchmark, name):
     file, record = benchmark
     file.with_name(f"{name}.json").write_text(json.dumps(record))
-    with pytest.raises(records.RecordError, match="is no benchmark's name; rename or delete it") as error:
+    with pytest.raises(records.RecordError, match="no benchmark has this name; rename or delete it") as error:
         results.benchmarks()
     assert str(error.value).isprintable()

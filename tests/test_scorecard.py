@@ -1,5 +1,6 @@
 """The scorecard: the paper's numbers beside ours, marks, totals. Our side is made up here, number by number."""
 
+import re
 import shutil
 from functools import cache
 
@@ -274,16 +275,24 @@ def test_numbers_of_the_same_width_are_compared(monkeypatch):
 @pytest.mark.parametrize("changed", [{"widen_factor": 0.3}, {"recipe": "third"}, {"model": "small_convnet"}])
 def test_what_is_not_alike_is_not_compared(monkeypatch, changed):
     assert _like(monkeypatch, **changed).empty
-    assert scorecard.like_summary(_like(monkeypatch, **changed)).startswith("No accuracy is computed yet")
+    assert scorecard.like_summary(_like(monkeypatch, **changed)).startswith("No accuracy can be compared")
 
 
 def test_each_scale_is_a_list_of_its_own(monkeypatch):
     """A list needs an empty line before the next sentence, or that sentence joins its last item."""
     found = _like(monkeypatch)
     said = scorecard.like_summary(pd.concat([found.assign(scale="paper"), found]))
-    assert [line.split(" training, ")[0].split("scale ")[-1] for line in said.split("\n\n") if line.startswith("Like")] == [
-        "paper's whole", "laptop's whole"
-    ]  # fmt: skip
+    assert [re.search(r"scale (\w+)\)", line)[1] for line in said.split("\n\n") if line.startswith("Like")] == [
+        "paper",
+        "laptop",
+    ]
+
+
+def test_a_count_of_one_agrees_with_its_word(monkeypatch):
+    said = scorecard.like_summary(_like(monkeypatch)[:1])
+    assert "1 number can be compared" in said
+    assert "1 number agrees with the paper" in said
+    assert "1 differs by at most" in said or "0 differ by at most" in said
 
 
 def test_fewer_training_images_are_not_compared(monkeypatch):
@@ -310,7 +319,7 @@ def test_the_committed_records_like_with_like(committed_records):
     assert spans.loc["mnist", "headline"] == pytest.approx(15.0)
     assert spans.loc["cifar10-jpeg", "paper"] == pytest.approx(43.6)
     said = scorecard.like_summary(like)
-    assert "143 numbers can be compared:\n\n- MNIST: 101 numbers." in said
+    assert "143 numbers can be compared:\n\n- MNIST: 101 numbers, with a mean absolute difference" in said
     # The first thing that the state says, on every page that says it.
     assert scorecard.summary(like, scorecard.numbers(), marks.marks(), verdicts()).startswith(said)
 
@@ -334,16 +343,18 @@ def test_marks_say_what_was_known_when_they_were_set(committed_records):
 
 def test_marks_of_some_exhibits(store):
     assert set(marks.marks(exhibits=["Table 2"])["exhibit"]) == {"Table 2"}
-    with pytest.raises(ValueError, match="no mark is set for Table 9; there are marks for Figure 3a"):
+    with pytest.raises(ValueError, match="no mark is set for Table 9; allowed: Figure 3a"):
         marks.marks(exhibits=["Table 9"])
     found = marks.marks(exhibits=["Table 2", "Figure 3a"])
     said = overview.marks_seen(found)
-    assert said.startswith("Of the marks that are set for this section **4 of 5** are met. **Missed** (Figure 3a): ")
+    assert said.startswith("This section has 5 marks; **4 are met**. **Missed** (Figure 3a): ")
     rows = _records("figure-3b")
     store["figure-3b"] = rows[rows["transform"] != "edges"]
     store["figure-3b"].attrs = rows.attrs
-    assert overview.marks_seen(marks.marks(exhibits=["Figure 3b"])).startswith("Not computed yet: what the 1 marks ask for")
-    assert "are met (1 not computed)." in overview.marks_seen(marks.marks(exhibits=["Figure 3b", "Table 1"]))
+    assert overview.marks_seen(marks.marks(exhibits=["Figure 3b"])).startswith(
+        "The 1 mark of this section cannot be judged yet"
+    )
+    assert "**1 is met** (1 not computed)." in overview.marks_seen(marks.marks(exhibits=["Figure 3b", "Table 1"]))
 
 
 def test_a_mark_waits_for_all_its_numbers(store):
@@ -431,8 +442,8 @@ def test_claims_stand_with_both_verdicts_and_their_evidence():
 def test_claims_are_counted_and_the_failing_named():
     text = overview.claims_seen(verdicts(("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds")))
     assert text == (
-        "Of 3 claims, our records say **holds: 1, fails: 1**, not computed: 1. The paper's own printed numbers say "
-        "holds: 2, fails: 1 (`a`), no number to tell: 0. Fails (so it is): `b`."
+        "Verdicts on 3 claims. On our records: **holds: 1, fails: 1**, not computed: 1. On the paper's own printed numbers: "
+        "holds: 2, fails: 1 (`a`), no printed number: 0. Fails (so it is): `b`."
     )
 
 
@@ -447,7 +458,7 @@ def test_what_readme_and_section_3_say_in_words_is_what_the_records_show(monkeyp
     assert set(trained["nearer"]) == {"column", "square"}, "they tell the footprints apart now: say so in the README"
     longer = results.select("under-training"), results.select("published-settings")
     seen = length.length_seen(*longer, results.published("table-4"))
-    assert "is beyond the interval. The last lengthening still gave" in seen
+    assert "is beyond its interval. The longest training still gains" in seen
     assert "do not tell where the gap ends" in seen
     held = results.outcomes("strength-mnist")
     left = 100 * held.groupby(["transform", "metric"])["held"].mean().unstack()

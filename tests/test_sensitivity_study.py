@@ -152,7 +152,7 @@ def test_a_killed_worker_is_one_line(images, tmp_path):
     )
     with pytest.raises(WorkerDiedError) as told:
         command.examine(images, [f"{file}:f"], out=tmp_path / "out", say=lambda _: None, **{**OPTIONS, "jobs": 2})
-    assert "a process ended without a word" in str(told.value)
+    assert "a process ended without an error message" in str(told.value)
     assert len(str(told.value).splitlines()) == 1
 
 
@@ -332,7 +332,7 @@ def test_no_text_of_a_study_is_markup_in_the_book(kept, kind):
         record["suite"]["name"] = record["examples"][0]["label"] = record["examples"][0]["says"] = text
         file.write_text(json.dumps(record))
     if not text.isprintable():
-        with pytest.raises(records.RecordError, match="a character that no printer shows"):
+        with pytest.raises(records.RecordError, match="a character that cannot be printed"):
             study.read(kept)
         return
     found = study.read(kept)

@@ -1,4 +1,8 @@
-"""The prose is plain English: no word of the list below, no sentence that is too long or turned around."""
+"""The prose is plain English: no words of the list below, no long sentences, no inversions.
+
+The tests read the pages' Markdown, the claims and marks, docstrings, and the strings from which the code makes tables,
+sentences, help and error messages.
+"""
 
 import ast
 import re
@@ -7,6 +11,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from lib.report import claims
+from lib.report.claims.marks import MARKS
+
 ROOT = Path(__file__).resolve().parents[1]
 THIN = (
     "transforms", "data", "models", "attacks", "training", "recipe", "evaluation", "certified", "theory", "geometry", "__main__"
@@ -14,6 +21,7 @@ THIN = (
 PROSE = sorted(
     [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 )
+CODE = [path for path in sorted((ROOT / "lib").rglob("*.py")) if path.name != "pdf.py"]  # a style sheet is no prose
 LONGEST = 40  # words of a sentence; aim at 25
 
 # What a reader stumbles over, and what to write in its place.
@@ -32,6 +40,18 @@ WORDS = {
     r"w\.r\.t\.(?! predictions)": "with respect to",
     r"(?<=[.:;] )So it is\b|(?<=[.:;] )Nor (?:is|does|do|are|has|can)\b|(?<=[.:;] )Not so\b": "subject, verb, object",
     r"(?<=[.:;] )Hardly\b|(?<=[.:;] )Of (?:these|those|them) \w+ (?:is|are|has|have)\b": "subject, verb, object",
+    r"(?:Not computed|Given|Missing|Drawn) (?:is|are)\b|(?<=[.:;] )Between [^.:;]+ (?:is|are) x": "subject, verb, object",
+    r"[Ww]hat is \w+ is\b|[Ii]t is (?:on|in|at|by|for|from|with) [^.:;]{1,60}? that\b": "a plain sentence",
+    r"that (?:is|are) (?-i:none)|nothing for it": "what it is, or what to do",
+    r"not an? \w+:": "a whole sentence",
+    r"(?:it|they|points?|numbers?|accurac(?:y|ies)|x) lies? (?:below|above|within|apart|off|x)": "is, are",
+    r"what (?:becomes|became) of": "how it changes",
+    r"stays? put|one and the same|borne out|bears? out|all in all|taken apart|to begin with": "a plain verb",
+    r"without a word|for want of|by eye|knows no|is too little|goes to show|is to blame": "the plain cause",
+    r"must be as many|fail(?:s|ed)? too": "what is allowed; the whole sentence",
+    r"that (?:fell|stood)": "robust, misclassified",
+    r"were (?:it|each|they|all)\b[^.:;]* (?:trained|computed|made)": "if",
+    r"(?<![.,])1 (?:lie|agree|differ|hold|fail|numbers|claims|marks|variants|seeds|units|bits)": "a word that agrees with 1",
 }
 
 
@@ -66,6 +86,30 @@ def faults(text: str) -> list[str]:
     return found + [f"{len(sentence.split())} words, at most {LONGEST}: {sentence[:80]} …" for sentence in long]
 
 
+def said(code: str) -> list[str]:
+    """The texts that a module says: its strings of four words or more but docstrings, with `x` where a value goes."""
+    tree = ast.parse(code)
+    nodes = list(ast.walk(tree))
+    within = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in ast.walk(node) if part is not node}
+    silent = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = []
+    for node in nodes:
+        if id(node) in within or id(node) in silent:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            texts.append("".join(part.value if isinstance(part, ast.Constant) else "x" for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.append(node.value)
+    return [text for text in texts if len(text.split()) >= 4]
+
+
+def _docstrings(path: Path) -> dict[str, str]:
+    """By name, the docstrings of a module and of its functions and classes."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+    return {getattr(node, "name", "module"): ast.get_docstring(node) or "" for node in nodes}
+
+
 def _text(path: Path) -> str:
     if path.suffix != ".ipynb":
         return path.read_text(encoding="utf-8")
@@ -79,14 +123,36 @@ def test_the_prose_is_plain(path):
 
 @pytest.mark.parametrize("module", THIN)
 def test_docstrings_are_plain(module):
-    tree = ast.parse((ROOT / "lib" / f"{module}.py").read_text(encoding="utf-8"))
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    found = {
-        getattr(node, "name", module): faults(ast.get_docstring(node) or "")
-        for node in ast.walk(tree)
-        if isinstance(node, kinds)
-    }
+    found = {name: faults(text) for name, text in _docstrings(ROOT / "lib" / f"{module}.py").items()}
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT / "lib")))
+def test_what_the_code_says_is_plain(path):
+    """Columns, notes and sentences of the pages, help and error messages, and the docstrings' first lines."""
+    public = {name: text for name, text in _docstrings(path).items() if not name.startswith("_")}
+    first = [
+        text.partition("\n")[0] for name, text in public.items() if name == "module" or path.parent.name in ("lib", "report")
+    ]
+    assert [fault for text in [*said(path.read_text(encoding="utf-8")), *first] for fault in faults(text)] == []
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT / "lib")))
+def test_a_module_says_what_it_is_for(path):
+    """Its docstring begins with what it is or does, not with a clause such as "What is computed"."""
+    assert re.match(r"(?!(?:What|How|Where|Whether|Which|Why|Does)\b)[A-Z`]", _docstrings(path)["module"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "lib").rglob("*.jinja")), ids=lambda path: path.name)
+def test_templates_are_plain(path):
+    text = re.sub(r"\{[%{].*?[%}]\}", "x", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"<(style|script).*?</\1>", "", text, flags=re.DOTALL)
+    assert faults(re.sub(r"</?(?:p|li|td|th|h\d|tr|div|section)[^>]*>", "\n\n", text)) == []
+
+
+@pytest.mark.parametrize("text", [*(claim.sentence for claim in claims.CLAIMS.values()), *(mark.mark for mark in MARKS)])
+def test_claims_and_marks_are_plain(text):
+    assert faults(text) == []
 
 
 @pytest.mark.parametrize(
@@ -98,6 +164,15 @@ def test_docstrings_are_plain(module):
         ("Two ways. The latter is better.", "'The latter': write the thing itself"),
         ("word " * 41 + ".", "words, at most 40"),
         ("```{admonition} The paper\n:class: paper\nObviously so.\n```", "'Obviously': write nothing: say why"),
+        ("23 numbers agree, 1 lie below the paper's.", "'1 lie': write a word that agrees with 1"),
+        ("A Lipschitz constant that is none.", "'that is none': write what it is, or what to do"),
+        ("In the end what is lost is lost to the attack.", "'what is lost is': write a plain sentence"),
+        ("It is on the smoothed variants that more steps help.", "a plain sentence"),
+        ("Done. Between them are x points.", "'Between them are x': write subject, verb, object"),
+        ("images and labels must be as many, given 3 and 4", "what is allowed; the whole sentence"),
+        ("a process ended without a word", "the plain cause"),
+        ("3 stand that fell, 1 fall that stood", "robust, misclassified"),
+        ("All in all: the paper's own numbers fail too.", "'All in all': write a plain verb"),
     ],
 )
 def test_a_bad_sentence_is_found(text, fault):
@@ -116,3 +191,8 @@ def test_a_bad_sentence_is_found(text, fault):
 )
 def test_a_good_text_has_no_fault(text):
     assert faults(text) == []
+
+
+def test_the_texts_of_code_are_found():
+    code = '"""A docstring of four words."""\nraise ValueError(f"eps must be positive, given {eps!r}, " "in points")\nx = "a b"'
+    assert said(code) == ["eps must be positive, given x, in points"]

@@ -210,9 +210,9 @@ def test_what_cannot_be_trained_together_is_refused(changed, message):
 def test_as_many_images_each():
     found = members("lenet5")
     found[2] = Member(found[2].model, found[2].x[:30], found[2].y[:30], 0)
-    with pytest.raises(ValueError, match="as many images each, given 30 and 36"):
+    with pytest.raises(ValueError, match="the same number of images, given 30 and 36"):
         training.train_together(found, **ADAM)
-    with pytest.raises(ValueError, match="at least one training, given none"):
+    with pytest.raises(ValueError, match="at least one training is needed, given none"):
         training.train_together([], **ADAM)
 
 
@@ -244,7 +244,7 @@ def test_a_step_is_captured_once_and_capturing_leaves_no_trace(case, count, requ
 
 def test_a_captured_step_that_does_nothing_is_noticed(captures, monkeypatch):
     monkeypatch.setattr(forms, "_recorded", lambda function, device: lambda: None)
-    with pytest.raises(RuntimeError, match="a captured graph does not do what was captured"):
+    with pytest.raises(RuntimeError, match="a captured CUDA graph gives other numbers"):
         training.train_together(members("lenet5"), **ADAM)
 
 

@@ -421,7 +421,7 @@ def test_an_altered_checkpoint_is_known_by_its_digest(examples, killed, damage):
     checkpoint, keywords = killed
     content = _altered(checkpoint, damage, digest=True)
     with pytest.raises(
-        checkpoints.CheckpointError, match=rf"{checkpoint} is not a .*\(it was altered.*delete it to start"
+        checkpoints.CheckpointError, match=rf"{checkpoint} is not a .*\(it was changed after.*delete it to start"
     ) as error:
         training.train(lenet(), *examples, **keywords)
     assert str(error.value).isprintable()

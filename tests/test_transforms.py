@@ -248,7 +248,7 @@ def test_levels_out_of_range(call, message):
     [
         (X + 0.51, r"must lie in \[0, 1\], given values from 1.01"),
         (X - 1, r"must lie in \[0, 1\], given values from -0.5"),
-        (X * math.nan, "images must be numbers, given NaN"),
+        (X * math.nan, "images must be numbers, given images with NaN"),
         (X[0], r"float tensor N×C×H×W, given torch.float32 of shape \(1, 8, 6\)"),
         ((X * 255).to(torch.uint8), r"float tensor N×C×H×W, given torch.uint8"),
     ],

@@ -1,4 +1,4 @@
-"""Runs a command that no other process runs with the same file: Snakemake, for `make reproduce`.
+"""Runs a command while it holds a lock on a file, so that no two run at once: Snakemake, for `make reproduce`.
 
 python workflow/alone.py FILE COMMAND …
 

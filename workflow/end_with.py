@@ -1,4 +1,4 @@
-"""Runs a command that ends with the engine: a killed Snakemake would leave its jobs at work while its lock is free.
+"""Runs a command and ends it when Snakemake ends: otherwise a killed Snakemake would leave its jobs running without its lock.
 
 python workflow/end_with.py COMMAND …    # ENGINE=HOST:PID names the process, as the Snakefile sets it
 

@@ -1,4 +1,4 @@
-"""What the book asks of Sphinx besides its pages: the records and the code behind each exhibit, and where it is published.
+"""The book's Sphinx extension: links from each exhibit to its records and code, and the buttons of the published book.
 
 `_config.yml` names this package as an extension.
 """

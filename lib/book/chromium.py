@@ -1,4 +1,4 @@
-"""The Chromium of this machine, without a window: it prints the book, and takes its picture."""
+"""Runs Chromium without a window, to print the book and to take pictures of its pages."""
 
 import shutil
 import subprocess

@@ -72,6 +72,6 @@ def _glued(name: str) -> list[str]:
 
 
 def code_of(exhibit: report.Exhibit) -> tuple[str, int]:
-    """Where the function that makes an exhibit stands: the page of its module, and its first line."""
+    """The place of the function that makes an exhibit: the page of its module, and its first line."""
     module = exhibit.make.__module__.rpartition(".")[2]
     return f"code/{module}", inspect.unwrap(exhibit.make).__code__.co_firstlineno

@@ -1,4 +1,4 @@
-"""The paper's tables and figures have other numbers than ours: "Table 2" in a text is "Table 2 [paper]", with a link.
+"""Marks the paper's tables and figures, whose numbers differ from the book's: "Table 2" becomes a link "Table 2 [paper]".
 
 A table or figure of ours is only ever named by a reference, which Sphinx numbers. So a number that stands in the text is the
 paper's. The link leads to where this book reproduces it.

@@ -1,4 +1,4 @@
-"""The built book as one document, and that document as a PDF: the same pages in their order, with links that stay within it."""
+"""Joins the pages of the built book into one document, whose links stay within it, and prints that as a PDF."""
 
 import logging
 import os
@@ -64,7 +64,7 @@ def document(html: Path) -> str:
     FileNotFoundError where there is no book.
     """
     if not (html / "index.html").is_file():
-        raise FileNotFoundError(f"{html} holds no built book (no index.html); build it with `make book`")
+        raise FileNotFoundError(f"{html} is not a built book (it has no index.html); build it with `make book`")
     index = _read(html, "index")
     pages = _pages(index)
     articles = [_article(html, page, pages) for page in pages]
@@ -138,7 +138,7 @@ def write(html: Path, file: Path) -> None:
         # Formulas are set before time, which runs as fast as it can, is up.
         said = chromium.run(page.as_uri(), *options, "--virtual-time-budget=120000")
         if not printed.is_file():
-            raise OSError(f"nothing was printed: {said[-500:]}")
+            raise OSError(f"Chromium printed nothing: {said[-500:]}")
         file.parent.mkdir(parents=True, exist_ok=True)
         _titled(printed, BeautifulSoup(text, "html.parser")).write(file)
 

@@ -1,4 +1,4 @@
-"""The README's picture: the top of the book's first page, as a reader with a small laptop meets it."""
+"""Takes the README's picture: the top of the book's first page, at the size of a small laptop's screen."""
 
 import io
 import tempfile
@@ -18,9 +18,9 @@ def write(html: Path, file: Path) -> list[Path]:
     FileNotFoundError where there is no book or no Chromium, ValueError for another kind of file, OSError where none is taken.
     """
     if file.suffix != ".png":
-        raise ValueError(f"a picture is a .png file, given {file}")
+        raise ValueError(f"the picture's file must end with .png, given {file}")
     if not (html / "index.html").is_file():
-        raise FileNotFoundError(f"{html} holds no built book (no index.html); build it with `make book`")
+        raise FileNotFoundError(f"{html} is not a built book (it has no index.html); build it with `make book`")
     page, written = (html / "index.html").resolve().as_uri(), []
     for ending, scheme in _SCHEMES.items():
         target = file.with_name(f"{file.stem}{ending}.png")
@@ -35,7 +35,7 @@ def _taken(page: str, scheme: int) -> bytes:
         options = [f"--window-size={SIZE[0]},{SIZE[1]}", "--hide-scrollbars", f"--blink-settings=preferredColorScheme={scheme}"]
         said = chromium.run(page, *options, "--virtual-time-budget=20000", f"--screenshot={shot}")
         if not shot.is_file():
-            raise OSError(f"no picture was taken of {page}: {said[-500:]}")
+            raise OSError(f"Chromium took no picture of {page}: {said[-500:]}")
         # A page has few colours: a palette holds them, at a third of the size.
         with Image.open(shot) as image:
             small = image.convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE)

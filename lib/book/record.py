@@ -1,4 +1,4 @@
-"""The pages of the records: one for each network and its training, with every seed, and one for each measurement.
+"""Writes the pages of the records: one for each trained network, with all its seeds, and one for each measurement.
 
 Every number of ours in a table leads there. They are made when the book is built. They stand in no table of contents, and
 Sphinx does not index them for the search. What a record says is text: Jinja escapes all of it.

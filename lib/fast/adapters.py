@@ -1,4 +1,4 @@
-"""Other libraries' attacks, called as they are: AdverTorch's PGD, the Adversarial Robustness Toolbox's Square, AutoAttack."""
+"""Calls the attacks of other libraries: AdverTorch's PGD, the Adversarial Robustness Toolbox's Square, and AutoAttack."""
 
 import importlib
 import logging

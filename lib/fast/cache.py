@@ -1,4 +1,4 @@
-"""Where numba keeps what it has compiled: in a folder that can be written, whole, and of one process at a time; else nowhere.
+"""The folder in which numba keeps compiled code: files are written whole, by one process at a time; without a folder, none.
 
 @compiled.function(cfunc, signature)     # numba's own decorator, with cache=True where a cache is to be had
 """

@@ -71,7 +71,7 @@ def capture(function: Callable[[], None], changed: Sequence[Tensor]) -> Callable
     same = all(map(_alike, expected, changed))
     _restore(changed, before)
     if not same:
-        raise RuntimeError(f"a captured graph does not do what was captured, on {device}; please report this")
+        raise RuntimeError(f"a captured CUDA graph gives other numbers than the network, on {device}; please report this")
     return replay
 
 

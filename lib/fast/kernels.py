@@ -1,4 +1,4 @@
-"""What stands between the convolutions of a wide WRN-28, in one pass over the activations, on a processor.
+"""The operations between the convolutions of a wide WRN-28, done in one pass over the activations, on a processor.
 
 The framework takes a pass for each operation. Everything here takes tensors of bfloat16, float32 or float64; the compiler does
 not know bfloat16, and gets its bits as integers. Narrow networks are attacked by `lib.fast` instead.
@@ -190,6 +190,6 @@ def add_affine_relu(
     if other is not None and other.shape != x.shape:
         raise ValueError(f"other must have x's shape {tuple(x.shape)}, given {tuple(other.shape)}")
     if len(scale) % x.shape[1] or scale.shape != shift.shape:
-        raise ValueError(f"factors of {x.shape[1]} channels, repeated, wanted; given {len(scale)} and {len(shift)}")
+        raise ValueError(f"scale and shift must repeat {x.shape[1]} channels' factors, given {len(scale)} and {len(shift)}")
     total, out = _AddAffineReLU.apply(x, other, scale, shift)
     return x if total is None else total, out

@@ -1,4 +1,4 @@
-"""What is compiled: the operations of a network and its gradient on vectors, each of which holds one number of several images.
+"""The compiled operations of a network and its gradient, on vectors that hold one number of each of several images.
 
 A convolution of four channels leaves a processor's vectors all but empty. Here the images fill them. Lane i of every vector
 belongs to image i, weights are single numbers that are spread over the lanes, and an activation map is a *plane*, one vector

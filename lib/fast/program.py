@@ -1,4 +1,4 @@
-"""A network whose operations are a table, and its present weights: what attacks it on a processor.
+"""A network as a table of operations with its current weights, and the compiled attack on it.
 
 found = program.of(model, x)     # None: this network, or this processor, is left to the framework
 found.attack(adversarial, y, lower, upper, step_size, num_steps)
@@ -36,7 +36,7 @@ class Program:
         """
         t = self.table
         if len(y) != len(images):
-            raise ValueError(f"images and labels must be as many, given {len(images)} and {len(y)}")
+            raise ValueError(f"every image needs one label, given {len(images)} images and {len(y)} labels")
         if len(y) and not 0 <= int(y.min()) <= int(y.max()) < t.classes:
             raise ValueError(f"labels must be from 0 to {t.classes - 1}, given labels from {int(y.min())} to {int(y.max())}")
 

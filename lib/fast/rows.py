@@ -1,4 +1,4 @@
-"""What a row of a network's table says, field by field, as whole numbers: an operation, and which planes and weights it takes.
+"""The fields of a row in a network's table, as whole numbers: the operation, and the planes and weights that it takes.
 
 A plane begins at its index among the vectors; -1 where a row has no such plane. Planes of `side`² pixels may have a border of
 zeros, which pads a convolution.

@@ -1,4 +1,4 @@
-"""What an attack finds when it begins, and leaves as it was: modes, gradients, devices and random states."""
+"""Prepares a model for an attack and restores it afterwards: modes, gradients, devices and random states."""
 
 import threading
 from collections.abc import Callable, Iterator

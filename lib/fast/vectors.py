@@ -1,4 +1,4 @@
-"""Vectors for the compiler: one number of each of several images, and what is done with them in one instruction.
+"""Vector types and instructions for the compiler: a vector holds one number of each of several images.
 
 A checker of types, which tests run under, would wrap these functions and be compiled in their place: `no_type_check`.
 """

@@ -1,4 +1,4 @@
-"""A wide network in the form for the many steps of an attack."""
+"""Rewrites a wide network into the form in which the steps of an attack are fastest."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Numbers to tables, figures and sentences. An exhibit is declared once, in the file of its section, and shown by its name.
+"""Makes tables, figures and sentences from records. An exhibit is declared once, in its section's file, and shown by its name.
 
 page = report.page(globals())    # a notebook's parameters, checked
 page.show("table-2")             # reads its records, or computes them where a scale is named

@@ -1,4 +1,4 @@
-"""An exhibit is declared once, under its name: the function that makes it, and what it reads. A page shows it by that name.
+"""Exhibits and pages: an exhibit is declared once with its name, its function and what it reads; a page shows it by its name.
 
 exhibit("table-2", robustness_table, runs("table-2"), published("table-2"))
 page = report.page(globals())
@@ -22,7 +22,7 @@ from lib.store import grid, results
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What an exhibit reads: `read` gives it to a page. `records`: the exhibits of the grid and the benchmarks it comes from.
+    """An input of an exhibit: `read` gives it to a page. `records`: the exhibits of the grid and the benchmarks it comes from.
 
     `everything`: it is read from all records there are. `framed`: what it reads has a badge, and goes into the page's stamp.
     """
@@ -98,7 +98,7 @@ def runs(name: str) -> Source:
 
 @cache
 def tables(name: str) -> Source:
-    """What an exhibit's measurements left, as `results.tables` gives it."""
+    """The tables of an exhibit's measurements, as `results.tables` gives them."""
     return Source(lambda page: page.collected(name, results.tables), (name,))
 
 
@@ -110,13 +110,13 @@ def histograms(name: str) -> Source:
 
 @cache
 def measurements(name: str) -> Source:
-    """What was measured of an exhibit's sets, as `results.select` gives it."""
+    """The numbers measured on an exhibit's sets, as `results.select` gives them."""
     return Source(lambda page: page.collected(name, results.select), (name,))
 
 
 @cache
 def outcomes(name: str, auto: str = "auto") -> Source:
-    """What became of each image of an exhibit, as `results.outcomes` gives it. `auto`: the scale, where the page names none."""
+    """The outcome of each image of an exhibit, as `results.outcomes` gives it. `auto`: the scale, where the page names none."""
 
     def read(page: Page) -> pd.DataFrame:
         page.value(runs(name))
@@ -156,7 +156,7 @@ def pictures(*sets: str, names: Callable[["Page"], list[str]], count: int = 2, b
 
 
 def computed(read: Callable[["Page"], object]) -> Source:
-    """What is read from all records there are."""
+    """A source that reads all existing records."""
     return Source(read, everything=True, framed=False)
 
 
@@ -164,7 +164,7 @@ def computed(read: Callable[["Page"], object]) -> Source:
 
 
 class Page:
-    """What a notebook asks for: a scale, seeds and a device; it reads what exhibits need, once, and shows them."""
+    """A page of one scale, seeds and device, as a notebook asks for it. It reads each source once, and shows exhibits."""
 
     def __init__(self, scale: str = "auto", seeds: int | str = "all", device: str = "auto", *, compute: bool = True) -> None:
         self.scale, self.seeds, self.device, self.compute = scale, seeds, device, compute
@@ -193,7 +193,7 @@ class Page:
         return min(int(self.seeds), len(declared))
 
     def value(self, read: object, of: Collection[str] | None = None) -> object:
-        """What a source, or a mapping or tuple of them, gives this page; of a mapping, what has the names `of`."""
+        """The value of a source for this page, or of a mapping or tuple of sources; of a mapping only the names `of`."""
         if isinstance(read, Mapping):
             return {name: self.value(each) for name, each in read.items() if of is None or name in of}
         if isinstance(read, (tuple, list)):
@@ -212,7 +212,7 @@ class Page:
         return declared.make(*(self.value(read, of) for read in declared.reads), **declared.options)
 
     def badge(self, name: str) -> str:
-        """What the numbers of an exhibit are: a line for each of its frames."""
+        """The badge below an exhibit: a line for each of its frames."""
         named = dict.fromkeys(record for source in EXHIBITS[name].sources() if source.framed for record in source.records)
         return "\n\n".join(dict.fromkeys(badge(self._frames[record]) for record in named if record in self._frames))
 

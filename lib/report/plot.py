@@ -1,6 +1,6 @@
-"""What figures share. Ours is solid, the paper dashed.
+"""The style that all figures share: our lines are solid, the paper's dashed.
 
-Colour tells the quantity, throughout the book; where a panel shows one quantity, it tells the variant.
+Throughout the book the colour stands for the quantity; in a panel of one quantity it stands for the variant.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""How the reproduction fared: each number of the paper beside ours, the marks it should meet, and what it cost.
+"""The scorecard: each number of the paper beside ours, how many of them agree, and how long the records took to compute.
 
-Of each exhibit one scale counts, the one that `results.select` chooses, as everywhere in the book.
+Each exhibit counts at one scale, the one that `results.select` chooses, as everywhere in the book.
 """
 
 import numpy as np
@@ -10,6 +10,7 @@ from lib import theory
 from lib.report import claims
 from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, declared
 from lib.report.claims.marks import MET, MISSED, SHOWN
+from lib.report.words import counted
 from lib.store import grid, records, results
 from lib.store.intervals import Spread, estimate, spread_of
 
@@ -67,8 +68,8 @@ def distinct(printed: pd.DataFrame) -> pd.DataFrame:
 
 
 def like_with_like(scale: str = "auto") -> pd.DataFrame:
-    """The accuracies that can be compared like with like: our network as wide as the paper's, trained on all images for the
-    whole length of its scale (recipe `default`). One row a distinct printed number, and scale.
+    """The accuracies that can be compared like with like: our network has the paper's width and is trained on all images for
+    the whole length of its scale (recipe `default`). One row a distinct printed number and scale.
 
     The columns of `results.published`, and `ours`, `low`, `high`, `difference`, `difference_low`, `difference_high`, `close`,
     `our_dataset`, `seeds`, `n`, `scale` and `state`, as `numbers` has them. `auto`: scales paper and laptop, each by itself.
@@ -86,7 +87,7 @@ def like_with_like(scale: str = "auto") -> pd.DataFrame:
         records = records[records["train_size"] == records.groupby("dataset")["train_size"].transform("max")]
         by = ["transform", "model", "widen_factor", "training", "split", "metric"]
         for dataset, theirs in printed.groupby("dataset", sort=False):
-            # Of CIFAR10 the set that more of the numbers are there of; of equals the exact one.
+            # Of the two CIFAR10 sets the one with more of the numbers; with as many of both, the exact one.
             found = [_like(theirs, records[records["dataset"] == own], by, results.spreads(name)) for own in _sets(dataset)]
             rows += max(found, key=len)
     return pd.DataFrame(rows, columns=columns)
@@ -242,7 +243,7 @@ def _differences(part: pd.DataFrame) -> dict:
 
 
 def like_totals(like: pd.DataFrame) -> pd.DataFrame:
-    """What `like_with_like` found, in numbers: by scale and data set, of all and of robust accuracy on test images.
+    """The totals of `like_with_like`, by scale and data set: of all numbers and of robust accuracy on test images.
 
     Columns `scale`, `dataset` (ours), `of`, `numbers`, `agrees`, `close`, `below` (ours below the paper's, whatever the
     interval), `mean_difference` and `mean_absolute_difference`, in points.
@@ -284,29 +285,31 @@ def ranges(like: pd.DataFrame) -> pd.DataFrame:
 
 
 def like_summary(like: pd.DataFrame) -> str:
-    """What can be compared like with like, in a few sentences; the first thing that is said of the reproduction."""
+    """The accuracies that can be compared like with like, in a few sentences."""
     if like.empty:
-        return "No accuracy is computed yet that can be compared with one of the paper's at the same width."
+        return "No accuracy can be compared with the paper's at the same width yet."
     said = []
     found, spans = like_totals(like), ranges(like).set_index(["scale", "dataset"])
     for scale, part in found.groupby("scale", sort=False):
         every = part[part["of"] == "all"]
         said.append(
-            f"\nLike with like, the same width, all training images and scale {scale}'s whole training, "
-            f"{every['numbers'].sum()} numbers can be compared:\n"
+            f"\nLike with like (the same width, all training images, the whole training of scale {scale}), "
+            f"{counted(every['numbers'].sum(), 'number')} can be compared:\n"
         )
         for row, robust in zip(every.itertuples(), part[part["of"] != "all"].itertuples(), strict=True):
             line = (
-                f"- {grid.SET_NAMES[row.dataset]}: {row.numbers} numbers. {row.agrees} agree within their intervals, "
-                f"{row.close} are shown to lie within {COMPARABLE:g} points, {row.below} lie below the paper's; the mean size "
-                f"of Δ is {row.mean_absolute_difference:.2f} points. Robust accuracy on test images: {robust.agrees} of "
-                f"{robust.numbers} agree, {robust.mean_absolute_difference:.2f} points."
+                f"- {grid.SET_NAMES[row.dataset]}: {counted(row.numbers, 'number')}, with a mean absolute difference from the "
+                f"paper of {row.mean_absolute_difference:.2f} points. {counted(row.agrees, 'number agrees', 'numbers agree')} "
+                f"with the paper within the intervals; {counted(row.close, 'differs', 'differ')} by at most {COMPARABLE:g} "
+                f"points even at the ends of the intervals; {counted(row.below, 'is', 'are')} below the paper's. Robust "
+                f"accuracy on test images: {robust.agrees} of {counted(robust.numbers, 'number agrees', 'numbers agree')}; the "
+                f"mean absolute difference is {robust.mean_absolute_difference:.2f} points."
             )
             if (scale, row.dataset) in spans.index:
                 span = spans.loc[(scale, row.dataset)]
                 line += (
-                    f" Over {span.variants:.0f} variants it ranges over {span.ours:.1f} points; the paper's networks of that "
-                    f"width over {span.paper:.1f}, its wider ones over {span.headline:.1f}."
+                    f" Over {span.variants:.0f} variants robust accuracy has a range of {span.ours:.1f} points; for the "
+                    f"paper's networks of that width the range is {span.paper:.1f}, for its wider ones {span.headline:.1f}."
                 )
             said.append(line)
     return "\n".join(said).strip()
@@ -320,19 +323,21 @@ def summary(like: pd.DataFrame, found: pd.DataFrame, marked: pd.DataFrame, verdi
     of_marks, of_claims = marked["verdict"].value_counts(), verdicts["verdict"].value_counts()
     return (
         f"{like_summary(like)}\n\n"
-        f"All in all: of the {len(found)} numbers that the paper prints, {len(distinct(found))} of them distinct, "
-        f"{found['ours'].notna().sum()} are computed ({where or 'none by training'}), many on a narrower network than the "
-        f"paper's; {counts.get(AGREES, 0)} of them agree within their intervals and {counts.get(DIFFERS, 0)} differ. "
-        f"Of {len(marked) - of_marks.get(SHOWN, 0)} marks {of_marks.get(MET, 0)} are met, "
-        f"{of_marks.get(MISSED, 0)} missed and {of_marks.get(NOT_COMPUTED, 0)} not computed. "
-        f"Of {len(verdicts)} claims {of_claims.get(claims.HOLDS, 0)} hold, {of_claims.get(claims.FAILS, 0)} fail, "
-        f"{of_claims.get(claims.CERTAIN, 0)} are certain by proof or definition and {of_claims.get(claims.NOT_COMPUTED, 0)} "
-        f"are not computed."
+        f"In all, the paper prints {len(found)} numbers, {len(distinct(found))} of them distinct. "
+        f"{counted(found['ours'].notna().sum(), 'is', 'are')} computed here ({where or 'none by training'}), many on a "
+        f"narrower network than the paper's. Of these, {counted(counts.get(AGREES, 0), 'agrees', 'agree')} with the paper "
+        f"within the intervals and {counted(counts.get(DIFFERS, 0), 'differs', 'differ')}. "
+        f"Of {len(marked) - of_marks.get(SHOWN, 0)} marks, {counted(of_marks.get(MET, 0), 'is', 'are')} met, "
+        f"{counted(of_marks.get(MISSED, 0), 'is', 'are')} missed and {counted(of_marks.get(NOT_COMPUTED, 0), 'is', 'are')} not "
+        f"computed. Of {len(verdicts)} claims, {counted(of_claims.get(claims.HOLDS, 0), 'holds', 'hold')}, "
+        f"{counted(of_claims.get(claims.FAILS, 0), 'fails', 'fail')}, "
+        f"{counted(of_claims.get(claims.CERTAIN, 0), 'is', 'are')} certain by proof or definition and "
+        f"{counted(of_claims.get(claims.NOT_COMPUTED, 0), 'is', 'are')} not computed."
     )
 
 
 def compute_spent() -> pd.DataFrame:
-    """Hours behind the records that lie in the results folder, of the grid or not, by scale, device and kind of record."""
+    """Hours that all records in the results folder took, by scale, device and kind of record."""
     rows = []
     for scale in grid.SCALES:
         for record in records.every(scale):

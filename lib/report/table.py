@@ -1,4 +1,4 @@
-"""A table is values: cells hold numbers, columns say how they are written, and one writer makes Markdown and CSV of both."""
+"""Tables: cells hold numbers, columns say how to write them, and one writer makes Markdown and CSV."""
 
 import math
 import os
@@ -90,7 +90,7 @@ class Column:
         return "left" if (not self.form if self.left is None else self.left) else "right"
 
     def text(self, cell: object) -> str:
-        """What a cell reads: words as they are, nothing for None, and a number by the column's form."""
+        """The text of a cell: words as they are, nothing for None, and a number by the column's form."""
         if cell is None:
             return ""
         if isinstance(cell, Strong):
@@ -128,7 +128,7 @@ class Table:
 
     @property
     def text(self) -> pd.DataFrame:
-        """What a reader reads, one column a heading; of a table without rows one row of "–"."""
+        """The printed text, one column a heading; a table without rows gets one row of "–"."""
         rows = [[column.text(cell) for column, cell in zip(self.columns, row, strict=True)] for row in self.rows]
         return pd.DataFrame(rows or [[MISSING] * len(self.columns)], columns=[column.title for column in self.columns])
 

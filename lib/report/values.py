@@ -1,4 +1,4 @@
-"""What tables, figures and sentences read: quantities, and numbers by transform, ours and the paper's."""
+"""Picks the numbers for tables, figures and sentences out of frames: our values and the paper's, by transform."""
 
 from collections.abc import Iterable, Mapping
 
@@ -97,7 +97,7 @@ def at_our_width(ours: pd.DataFrame, widths: pd.DataFrame, quantity: tuple[str, 
 
 
 def measured_values(measured: pd.DataFrame, metric: str) -> pd.Series:
-    """What was measured of each transform; NaN where the measurement is stale."""
+    """The measured value of each transform; NaN where the measurement is stale."""
     return measured[measured["metric"] == metric].set_index("transform")["value"]
 
 
@@ -142,7 +142,7 @@ def both_footprints(names: Iterable[str], ours: Mapping | pd.Series, theirs: Map
 
 
 def out_of_the_box(boxed: pd.Series, unboxed: pd.Series) -> pd.Series:
-    """What leaving the box changes, by transform, where both are there."""
+    """The change of robust accuracy when the attack may leave the box, by transform, where both are there."""
     return (unboxed - boxed).dropna()
 
 

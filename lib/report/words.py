@@ -1,9 +1,10 @@
-"""Names as a reader reads them, the text of records escaped, and the lines around exhibits: badge, stamp and downloads."""
+"""Words for readers: names of variants, a record's text made safe for Markdown, and the badge, stamp and links of exhibits."""
 
 import base64
 import html
 import re
 from collections.abc import Mapping, Sequence
+from typing import SupportsInt
 
 import pandas as pd
 
@@ -61,8 +62,13 @@ def code(text: object) -> str:
 
 
 def plain(markdown: str) -> str:
-    """What a reader reads of `badge` and `words`: for figures, where there is no Markdown, and no formula either."""
+    """The text of `badge` and `words` without Markdown, for figures."""
     return html.unescape(markdown.replace("`", ""))
+
+
+def counted(number: SupportsInt, one: str, many: str = "") -> str:
+    """A number and the word that agrees with it: 1 variant, 2 variants; `many` where an s is not enough: 1 is, 2 are."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def to_compute(ours: pd.DataFrame) -> str:
@@ -71,7 +77,7 @@ def to_compute(ours: pd.DataFrame) -> str:
 
 
 def badge(ours: pd.DataFrame) -> str:
-    """What an exhibit's numbers are: scale, data source, model, seeds, device and how much of it is computed.
+    """The line below an exhibit: scale, data source, model, seeds, device and how many of its runs are computed.
 
     Without any record it says so, and names the command that computes them.
     """
@@ -83,18 +89,18 @@ def badge(ours: pd.DataFrame) -> str:
         parts += [f"{model} w={width:g}" for model, width in sorted(set(zip(ours["model"], ours["widen_factor"], strict=True)))]
         parts += [f"recipe {recipe}" for recipe in sorted(set(ours["recipe"])) if recipe != "default"]
         seeds = sorted(set(ours["seed"]))
-        parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", f"{of} runs computed"]
+        parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", f"{of} runs are computed"]
     else:
-        parts.append(f"{of} computed")
+        parts.append(f"{of} are computed")
     parts += map(words, sorted(set(ours["device"])))
     parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
     for (count, where), names in _alike(ours.attrs.get("more_seeds", {})).items():
         parts.append(
-            f"{', '.join(map(transform_label, names))}: {count} seeds are recorded, and `{where}` shows the mean over them, "
-            f"which differs from these numbers"
+            f"{', '.join(map(transform_label, names))}: {count} seeds are recorded; `{where}` shows the mean over them, which "
+            f"differs from the numbers here"
         )
     if "commit" in ours and any(map(is_dirty, ours["commit"])):
-        parts.append("some records are of code with uncommitted changes")
+        parts.append("some records come from code with uncommitted changes")
     return " · ".join(parts)
 
 
@@ -111,12 +117,12 @@ def stamp(frames: Sequence[pd.DataFrame]) -> str:
     """The line at the end of a page: scale, data, device, commit and date of the records behind it."""
     rows = pd.concat([frame[["scale", "source", "device", "commit", "date"]] for frame in frames])
     if rows.empty:
-        return "No record is behind this page yet."
+        return "This page has no records yet."
     commits = ", ".join(map(code, sorted(set(rows["commit"]))))
     dates = sorted({words(date[:10]) for date in rows["date"]})
     scales, sources, devices = ("; ".join(map(words, sorted(set(rows[name])))) for name in ("scale", "source", "device"))
     days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
-    dirty = " -dirty: of that commit's code with changes that were not committed." if any(map(is_dirty, rows["commit"])) else ""
+    dirty = " -dirty means that the code had changes that were not committed." if any(map(is_dirty, rows["commit"])) else ""
     said = f"Records behind this page: scale {scales}. Data: {sources}. Device: {devices}. Commit {commits}."
     return f"{said}{dirty} Computed {days}."
 

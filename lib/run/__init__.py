@@ -1,1 +1,1 @@
-"""What is missing is computed: models trained, evaluated, data sets measured, by as many processes as there is room for."""
+"""Computes missing records: trains and evaluates models and measures data sets, in several processes side by side."""

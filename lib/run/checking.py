@@ -1,4 +1,4 @@
-"""Whether a recorded number is found again: the kept weights attacked anew, or a quantity measured anew, and compared.
+"""Checks a recorded number: attacks the kept weights again, or measures a quantity again, and compares.
 
 found = checking.check(grid.parse("mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop"))
 """
@@ -140,7 +140,7 @@ def check(item: Item, name: str = "", images: int | None = None) -> Check:
         raise FileNotFoundError(f"{item} has no record {name}; python -m lib run {item.key} --scale {item.scale} computes it")
     record = records.read(item, name)
     if state != "recorded":
-        raise records.RecordError(f"the record {name} of {item} is {state}; there is no number to find again")
+        raise records.RecordError(f"the record {name} of {item} is {state}, so it has no number to check")
     if isinstance(item, Measurement):
         return _measured(item, record)
     return _attacked(item, name, record, images)
@@ -214,20 +214,20 @@ def _network(run: Run, record: dict) -> torch.nn.Module:
 def _no_weights(run: Run, record: dict, why: str = "") -> FileNotFoundError:
     because = f" ({why})" if why else ""
     return FileNotFoundError(
-        f"the weights of {run} are not kept{because}; this trains it anew, to be compared by eye: {anew_command(run, record)}"
+        f"the weights of {run} are not kept{because}; train it again and compare the records: {anew_command(run, record)}"
     )
 
 
 def _check_data(item: Item, source: str, record: dict) -> None:
     here = data.load(source, "test").digest
     if record.get("data", {}).get("test", here) != here:
-        raise records.RecordError(f"the record of {item} is of other images than those of {source!r} that are here")
+        raise records.RecordError(f"the record of {item} was computed on other images than the {source!r} of this machine")
 
 
 def _measured(item: Measurement, record: dict) -> Check:
     if record["seconds"] > LONGEST:
         raise ValueError(
-            f"{item} took {record['seconds']:.0f} seconds, too long for a check; this measures it anew: "
+            f"{item} took {record['seconds']:.0f} seconds, too long for a check; measure it again with: "
             f"{anew_command(item, record)}"
         )
     if "data" in record:

@@ -1,4 +1,4 @@
-"""What a run costs: operations, launches and memory traffic counted on the network itself, and what they take on a GPU.
+"""Estimates the cost of a run: counts operations, launches and memory traffic of the network, and the time on a GPU.
 
 One multiply-add counts as two operations. Counted are the matrix products and convolutions; the rest is below a percent.
 """

@@ -1,4 +1,4 @@
-"""Where to compute: the GPU, or the processor."""
+"""Chooses the device to compute on: a GPU or the processor."""
 
 import ctypes
 import re
@@ -19,7 +19,7 @@ def device(name: str = "auto") -> torch.device:
     if not allowed:
         raise ValueError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:N")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices")
+        raise ValueError(f"device {name!r} does not exist; this machine has {torch.cuda.device_count()} CUDA devices")
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True

@@ -1,4 +1,4 @@
-"""What is taken of a trained model: one function a kind of evaluation."""
+"""Evaluates trained models: one function for each kind of evaluation."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a page asks for: an exhibit's records, computed where the page names a scale; pictures; parameters that are checked.
+"""Gives a page the records of an exhibit, computes the missing ones first if the page names a scale; checks parameters.
 
 experiments.compute("table-2", "smoke")
 """

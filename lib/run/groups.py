@@ -1,4 +1,4 @@
-"""Which runs are trained together on a GPU, how much memory they take there, and how long.
+"""Decides which runs are trained together on a GPU, and estimates their memory and time.
 
 groups.groups(grid.runs("table-4", "paper"), memory=80e9)
 """

@@ -1,4 +1,4 @@
-"""What is computed with: a run's images, its checkpoint, and its network with the weights that training gives it."""
+"""Provides what a run needs: its images, its checkpoint, and its network with trained weights."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What is measured without training: one function a quantity."""
+"""Measures quantities that need no training: one function for each quantity."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""What is missing is computed, by one process or by several side by side. What is recorded is never computed again.
+"""Computes missing records in one process or in several side by side. A recorded result is never computed again.
 
 processes.complete(grid.runs("table-2", "laptop"))
 """
@@ -127,8 +127,8 @@ def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs
             except BrokenProcessPool:
                 running = ", ".join(_told(group) for f, (group, _) in futures.items() if not f.done() or f.exception())
                 raise WorkerDiedError(
-                    f"a process that computed one of these ended without a word, killed perhaps for want of memory: "
-                    f"{running}; what was recorded is kept, and the same command goes on from there"
+                    f"a process that computed one of these ended without an error message; the system may have killed it for "
+                    f"lack of memory: {running}; the records are kept, and the same command continues from there"
                 ) from None
             log.info("%d of %d done: %s", i + 1, len(futures), _told(futures[future][0]))
     return len(waiting)

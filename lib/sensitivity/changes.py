@@ -1,4 +1,4 @@
-"""What is done to the images: the paper's transforms, what practitioners do to photographs, and the user's own functions.
+"""The changes of the images: the paper's transforms, common edits of photographs, and the user's own functions.
 
 A change maps images in [0, 1], `N×C×H×W`, to images of the same shape in [0, 1]. Those that Pillow makes see 8-bit images.
 """

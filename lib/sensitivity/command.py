@@ -1,4 +1,4 @@
-"""From a folder to its report: what the command line and the notebook call."""
+"""Runs a whole study, from a folder of images to its report, for the command line and the notebook."""
 
 import shlex
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""A folder of images as a data set: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*`, which is split here.
+"""Reads a folder of images as a data set: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*`, which it splits.
 
 - PNG, JPEG, WebP and TIFF are read, nothing else. A file is turned as its EXIF orientation says.
 - 16-bit grey is divided by 257, so that 65535 becomes 255, whatever the brightest pixel is. 16-bit colour keeps its high byte,

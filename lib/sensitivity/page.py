@@ -1,4 +1,4 @@
-"""What the notebook "Your own data" shows of a study: pieces of the report, as HTML for a page of the book."""
+"""The parts of a study's report that the notebook "Your own data" shows, as HTML for a page of the book."""
 
 from collections.abc import Callable
 from functools import wraps

@@ -1,4 +1,4 @@
-"""What a study will do, decided before it starts: the budget, the network, the length of a training, the images attacked.
+"""Plans a study before it starts: the budget, the network, the length of each training and the images to attack.
 
 Everything the user may leave out is decided here, by measuring a few steps on this machine, and stands in the plan.
 """

@@ -1,4 +1,4 @@
-"""The report of a study: one HTML file that can be mailed, and its numbers as CSV beside it. Made of the records alone."""
+"""Writes the report of a study from its records: one HTML file that can be mailed, and the numbers as CSV."""
 
 import base64
 import io

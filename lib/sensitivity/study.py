@@ -1,4 +1,4 @@
-"""The study of a folder: a network for each change and seed, trained, attacked and recorded; what is recorded is kept.
+"""Runs a study of a folder: trains, attacks and records a network for each change and seed. Records are kept.
 
 Each record is a JSON file, written atomically, in the folder of the study; what a killed process left out is done by the next.
 """
@@ -300,7 +300,7 @@ def _job(work: str, device: str, task: tuple[str, int, int]) -> None:
 def run(work: Path, device: str = "auto") -> None:
     """Compute what the study in `work` lacks, with a bar that tells the time left.
 
-    Raises what a job raises, and WorkerDiedError where a process ended without a word. What was recorded is kept.
+    Raises what a job raises, and WorkerDiedError where a process ended without an error. The records are kept.
     """
     plan = read_json(work / "plan.json")
     tasks = [("train", change, seed) for seed in range(plan["seeds"]) for change in range(len(plan["changes"]))]
@@ -338,8 +338,8 @@ def _in_parallel(work: Path, device: str, tasks: list[tuple[str, int, int]], job
                     future.result()
                 except BrokenProcessPool:
                     raise WorkerDiedError(
-                        "a process ended without a word, killed perhaps for want of memory; what was recorded is kept, and the "
-                        "same command goes on from there"
+                        "a process ended without an error message; the system may have killed it for lack of memory. The "
+                        "records are kept, and the same command continues from there"
                     ) from None
 
 

@@ -1,4 +1,4 @@
-"""What the records of a study say: accuracies and their differences with intervals, and a verdict in one sentence.
+"""Judges a study by its records: accuracies and their differences with intervals, and a verdict in one sentence.
 
 The intervals hold for all pairs of changes together, so that the largest difference of many is not taken for more than it is:
 images are drawn anew (the same ones for every change), each training's chance is added as its seeds show it, and the widest

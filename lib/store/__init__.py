@@ -1,1 +1,1 @@
-"""The grid as data, the records, and the weights that are kept: what is computed once and read many times."""
+"""Stores the grid as data, the records, and the kept weights. Nothing in this folder trains or attacks."""

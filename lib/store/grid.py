@@ -1,4 +1,4 @@
-"""The grid: what is trained and what is measured, as data. Expands `experiments.yml`; scales override settings only.
+"""The grid of all trainings and measurements, as data: expands `experiments.yml`, where scales override settings only.
 
 grid.runs("table-2", scale="laptop")    # the models an exhibit needs
 grid.settings(run)                      # everything that decides a run's numbers

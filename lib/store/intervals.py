@@ -1,4 +1,4 @@
-"""How well so many images, and so few trainings, tell an accuracy: numbers with their 95% intervals, in percent or points.
+"""Numbers with their 95% intervals, in percent or points, from the number of images and the spread between trainings.
 
 spread = intervals.pooled(records)["pgd", "robust_accuracy", "test"]
 intervals.estimate([90.1, 90.7, 90.4], 10_000, spread) - intervals.estimate([83.8], 10_000, spread)    # +6.6 [+2.0, +11.2]

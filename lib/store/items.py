@@ -1,4 +1,4 @@
-"""What is computed: a `Run`, one trained model, or a `Measurement`, each named by its key. Both refuse what the grid lacks."""
+"""The items of the grid, each named by its key: a `Run`, one trained model, or a `Measurement`. Both check their settings."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Records on disk: one JSON file each, `RESULTS_DIR/<scale>/<key>/<evaluation>.json`, whole or not there."""
+"""Reads and writes records: one JSON file each, `RESULTS_DIR/<scale>/<key>/<evaluation>.json`, written whole or not at all."""
 
 import base64
 import datetime

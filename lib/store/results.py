@@ -1,4 +1,4 @@
-"""Numbers as tidy frames: our records, and the paper's. Accuracies are in percent, as in the paper's tables."""
+"""Gives our records and the paper's numbers as tidy frames. Accuracies are in percent, as in the paper's tables."""
 
 import re
 from collections.abc import Iterator
@@ -273,7 +273,9 @@ def benchmarks() -> list[str]:
     names = sorted(file.stem for file in (records.ROOT / "results" / "benchmarks").glob("*.json"))
     for name in names:
         if not re.fullmatch("[a-z0-9-]+", name):
-            raise RecordError(f"results/benchmarks/{schema.one_line(name)}.json is no benchmark's name; rename or delete it")
+            raise RecordError(
+                f"results/benchmarks/{schema.one_line(name)}.json: no benchmark has this name; rename or delete it"
+            )
     return names
 
 

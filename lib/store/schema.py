@@ -1,4 +1,4 @@
-"""What a record is: types, ranges and sizes, in one declaration, by which every record is checked when it is read.
+"""The schema of a record: its types, ranges and sizes. Every record is checked against it when it is read.
 
 Records come by pull request and from clusters: they are data, and what stands in them must be fit to be shown.
 """
@@ -242,7 +242,7 @@ def _once(pairs: list[tuple[str, object]]) -> dict:
 
 
 def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is not a number of JSON")
+    raise ValueError(f"JSON does not allow the number {constant}")
 
 
 def _shown(value: object) -> str:
@@ -279,7 +279,7 @@ def check_study(record: dict, kind: str) -> None:
     _validate(record, f"study of {kind}")
     for text in _texts(record):
         if not text.isprintable():
-            raise ValueError(f"it has a character that no printer shows, given {_shown(text)}")
+            raise ValueError(f"it has a character that cannot be printed, given {_shown(text)}")
     for metric, packed in record.get("outcomes", {}).items():
         unpacked(packed, record["n"], f"outcomes.{metric}")
     if "suite" in record:

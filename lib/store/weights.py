@@ -1,4 +1,4 @@
-"""The final weights of narrow networks, kept beside the records as they are, so that a doubter can attack our models.
+"""Keeps the final weights of narrow networks beside the records, so that anyone can attack our models again.
 
 model = weights.load(grid.Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop"))
 """

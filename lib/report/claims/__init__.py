@@ -1,25 +1,25 @@
-"""Every claim that the paper makes in words: a sentence, its section, and a check. Frame in; holds, fails or not computed out.
+"""Every claim that the paper makes in words: a sentence, its section, and a function that checks it on a frame of records.
 
 claims.check("3.3-clean-accuracy-is-stable", records)   # of one or more scales; a claim never mixes two of them
 claims.verdicts("3", claims.recorded())                 # a section's claims, on our records and on the paper's own numbers
 
-What words mean is the same in all checks, whatever that makes of a claim:
+The words of the claims mean the same in all checks:
 
 - *More*, *less*, *rises*, *falls*: the 95% interval of the difference excludes 0. The interval of an accuracy is made of
   Wilson's over its images and Student's over trainings, whose standard deviation is pooled over the runs with several seeds
-  (`intervals.pooled`); one seed has it too, and so have the paper's numbers, for whose trainings ours stand in. Within one
-  training, clean against attacked or attack against attack, the images' part alone counts. The interval of a difference follows
-  from the two (MOVER, for two Wilson intervals Newcombe's, 1998). The images are the same on both sides, so it is wider than it
-  has to be.
+  (`intervals.pooled`). A single seed has this interval as well. So have the paper's numbers, with the deviation of our
+  trainings in the place of theirs. Two accuracies of one training (clean and attacked, or two attacks) differ by the images'
+  part alone. The interval of a difference follows from the two (MOVER; for two Wilson intervals it is Newcombe's, 1998). The
+  images are the same on both sides, so this interval is wider than necessary.
 - *Comparable*, *slightly*, *almost the same*, *nearly 100%*: within 3 points, since Section 1 calls a difference of less than
-  3% comparable; it is the margin of the scorecard's marks, too. *Largely*, *far*, *significantly*: more than that, and beyond
+  3% comparable. The scorecard's marks have the same margin. *Largely*, *far*, *significantly*: more than 3 points, and beyond
   the interval.
 - *Plateau*, *does not depend*: within 1 point, the half width of the 95% interval of a difference between two accuracies of 85%
   on 10,000 images.
 - *Much more*: at least twice.
 
-A claim that follows from definitions or proofs cannot fail on honest records: where it is borne out its verdict is *certain*,
-and it is not counted among those that hold.
+A claim that follows from definitions or proofs cannot fail on honest records. Where the records support it, its verdict is
+*certain*, and it does not count among the claims that hold.
 """
 
 from collections.abc import Iterable
@@ -59,16 +59,19 @@ __all__ = [
 HOLDS, FAILS, CERTAIN = "holds", "fails", "certain"
 _SIMULATED = ("example_1_simulation", "sphere_separation", "linear_margin", "pairwise_distances")  # they leave tables
 # Why a claim fails on our records, as far as the same check on the paper's own numbers tells.
-THE_PAPER = "the paper's own numbers fail too"
-THE_WIDTH = "the paper's numbers of our width fail too"
-THE_REST = "the paper's numbers hold, so it is our shorter training, our data, or the scatter of trainings"
+THE_PAPER = "the claim fails on the paper's own numbers, too"
+THE_WIDTH = "the claim fails on the paper's numbers of our width, too"
+THE_REST = (
+    "the claim holds on the paper's numbers, so the cause is our shorter training, our data or the random difference between "
+    "trainings"
+)
 UNTOLD = "the paper prints no numbers to compare with"
 _TRAIN_SIZE = {"mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check says: `holds`, `fails`, `certain` or `not computed`; on which evidence, scale, images, seeds and data."""
+    """The verdict of a check: `holds`, `fails`, `certain` or `not computed`, with evidence, scale, images, seeds and data."""
 
     claim: str
     section: str
@@ -120,7 +123,7 @@ def _as_records(printed: pd.DataFrame) -> pd.DataFrame:
 
 
 def recorded(scale: str = "auto") -> pd.DataFrame:
-    """What is recorded at `scale`, or, for `auto`, at every scale, as `check` takes it."""
+    """The records of `scale`, or, for `auto`, of every scale, as `check` takes them."""
     scales = grid.SCALES if scale == "auto" else [scale]
     frames = [results.load(name) for name in scales]
     simulated = [
@@ -188,7 +191,7 @@ def _spreads(rows: pd.DataFrame, scale: str) -> Spreads:
 
 
 def _judged(claim: Claim, by_scale: Iterable[Records]) -> Verdict:
-    best, most, lacking = None, (False, -1), "no record is there"
+    best, most, lacking = None, (False, -1), "there is no record"
     for reader in by_scale:
         reader.read.clear()
         finding = asked(claim.judge, reader)
@@ -252,7 +255,7 @@ def names(section: str = "") -> list[str]:
     found = [name for name, claim in CLAIMS.items() if not section or f"{claim.section}.".startswith(f"{section}.")]
     if not found:
         sections = ", ".join(dict.fromkeys(claim.section for claim in CLAIMS.values()))
-        raise ValueError(f"no claim is of section {section!r}; allowed: {sections}, or a section that holds some of them")
+        raise ValueError(f"no claim belongs to section {section!r}; allowed: {sections}, or a section that contains them")
     return found
 
 

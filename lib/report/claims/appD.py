@@ -116,7 +116,7 @@ def _linear_margin(r: Records) -> Finding:
 
 claim(
     "D.1-smoothing-enlarges-the-volume",
-    "Smoothing enlarges the perturbable volume of MNIST at every level; binarized MNIST has the least.",
+    "Smoothing enlarges the perturbable volume of MNIST at every level; binarized MNIST has the smallest volume.",
     _smoothing_enlarges,
 )
 claim(
@@ -127,25 +127,26 @@ claim(
 )
 claim(
     "D.1-original-cifar10-loses-little-volume",
-    "The perturbable volume of original CIFAR10 is very close to that of the whole budget: less than 5% of the valid range "
-    "away.",
+    "The perturbable volume of original CIFAR10 is very close to the largest possible: less than 5% of the valid range below "
+    "it.",
     _little_volume_lost,
 )
 claim(
     "D.1-leaving-the-box-does-not-reduce-accuracy",
-    "Allowing PGD to leave the box lowers robust accuracy on no variant, beyond the interval (the mark of Table 7, within 3 "
-    "points, asks for less).",
+    "Allowing PGD to leave the box does not lower robust accuracy on any variant, beyond the interval. The mark of Table 7 is "
+    "weaker: it allows 3 points.",
     lambda r: each({name: Finding(not step.falls, f"{step}") for name, step in unboxed_steps(r).items()}),
 )
 claim(
     "D.1-leaving-the-box-can-weaken-the-attack",
-    "In some cases leaving the box makes PGD slightly less effective: on some variant robust accuracy is higher without it, "
-    "beyond the interval.",
+    "In some cases leaving the box makes PGD slightly less effective: on at least one variant robust accuracy is higher "
+    "without the box, beyond the interval.",
     _weaker_unboxed,
 )
 claim(
     "D.2.1-binarized-mnist-is-farthest-apart",
-    "Binarized MNIST has the largest inter-class distance of the MNIST variants, by at least a tenth of the original's.",
+    "Binarized MNIST has the largest inter-class distance of the MNIST variants. It exceeds the next by at least a tenth of "
+    "the original's distance.",
     _farthest_apart,
 )
 claim(
@@ -166,21 +167,21 @@ claim(
 )
 claim(
     "D.2.1-linf-distances-are-nearly-1",
-    "The ℓ∞ distance between images of different classes is always very close to 1: of at least 99% of the pairs it is above "
-    ".9, on every variant of MNIST and CIFAR10 measured.",
+    "The ℓ∞ distance between images of different classes is always very close to 1: it is above .9 for at least 99% of the "
+    "pairs, on every variant of MNIST and CIFAR10 that is measured.",
     _nearly_1,
 )
 claim(
     "D.2.1-the-original-is-the-exception",
-    "There is an exception: original MNIST has a smaller inter-class distance than smooth-2 and is more robust, beyond the "
-    "interval.",
+    "Inter-class distance does not always order the variants by robustness: original MNIST has a smaller distance than "
+    "smooth-2 and is more robust, beyond the interval.",
     _exception,
 )
 claim(
     "D.2.2-small-gaps-defeat-narrow-networks",
-    "Between concentric spheres, as the gap shrinks, the narrowest network loses robust accuracy (adversarial training) before "
-    "clean accuracy (standard training): in every dimension there is a gap at which it has lost more than 3 points of "
-    "robust accuracy, and beyond the interval more of it than of clean accuracy.",
+    "As the gap between two concentric spheres shrinks, the narrowest network loses robust accuracy (adversarial training) "
+    "before clean accuracy (standard training). In every dimension there is a gap at which it has lost more than 3 points of "
+    "robust accuracy, and more robust than clean accuracy, beyond the interval.",
     _gap_matters,
 )
 claim(
@@ -191,7 +192,7 @@ claim(
 )
 claim(
     "D.2.2-linear-adversarial-training-maximises-the-margin",
-    "For a linear classifier adversarial training is margin maximisation: the margin grows with the budget, to at least 95% of "
-    "the largest there is.",
+    "For a linear classifier adversarial training maximises the margin: the margin grows with the budget, up to at least 95% "
+    "of the largest possible margin.",
     _linear_margin,
 )

@@ -1,4 +1,4 @@
-"""What a check reads: the records of one scale as numbers with intervals, and the constants of the paper's variants."""
+"""The numbers that a check reads: the records of one scale, with intervals, and the names of the paper's variants."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -35,14 +35,14 @@ _ALONG = {"widen_factor": "figure-4-capacity", "train_size": "figure-4-samples"}
 
 
 class AbsentError(LookupError):
-    """What a check needs is not recorded; the message says what."""
+    """A number that a check needs is not recorded; the message says which."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether the records bear a claim out, and the numbers seen; None for a question without an answer to be right or wrong.
+    """Whether the records support a claim, and the numbers behind this; `holds` is None for a question that has no yes or no.
 
-    `absent`: what is needed is not recorded, and `evidence` says what.
+    `absent`: a number is not recorded, and `evidence` says which.
     """
 
     holds: bool | None
@@ -54,7 +54,7 @@ class Finding:
 
 
 def asked(judge: Callable[..., Finding], reader: object) -> Finding:
-    """What a check finds in what a reader gives it; where a number is absent, that it is."""
+    """The finding of a check on the numbers of a reader; if a number is absent, a finding that says so."""
     try:
         return judge(reader)
     except AbsentError as absent:
@@ -181,7 +181,7 @@ class Records:
         return {name: float(row.value) for name, row in rows.items()}
 
     def table(self, space: str, *columns: str) -> pd.DataFrame:
-        """What a simulation in the space left: the rows that have all these columns; `AbsentError` without any."""
+        """The table of a simulation in the space: the rows that have all these columns; `AbsentError` without any."""
         rows = self._tables[self._tables["dataset"] == self._name(space)]
         rows = rows.dropna(subset=columns) if {*columns} <= {*rows.columns} else rows[:0]
         if rows.empty:
@@ -191,7 +191,7 @@ class Records:
         return rows
 
     def position(self, dataset: str, variant: str) -> float:
-        """Where in its valid range, from 0 (corners of the cube) to 1 (away from all faces), the mean log2 volume lies."""
+        """The mean log2 volume as a place in its valid range, from 0 (corners of the cube) to 1 (away from all faces)."""
         volume = self.measured(dataset, "log2_perturbable_volume", [variant], at_least=1)[variant]
         name = self._name(dataset)
         eps = grid.settings(grid.Measurement("log2_perturbable_volume", name, "original", self._settings_of))["eps"]
@@ -201,4 +201,4 @@ class Records:
         """`AbsentError` unless these are the paper's own data sets and settings: for claims that are numbers."""
         if self.scale not in (PUBLISHED, "paper") or (self.cifar10 != "cifar10" and "cifar10" in datasets):
             data = f"{self.cifar10}, " if "cifar10" in datasets else ""
-            raise AbsentError(f"is about numbers at the paper's own settings; recorded: {data}scale {self.scale}")
+            raise AbsentError(f"needs numbers at the paper's own settings; recorded: {data}scale {self.scale}")

@@ -1,4 +1,4 @@
-"""What a claim is, and what the checks have in common."""
+"""The declaration of a claim, and the functions that several checks use."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ PGD_ITSELF = ("reference", "100_steps", "1000_steps", "restarts", "worst_case", 
 class Claim:
     """A sentence of ours that says what the paper claims in words, its section, and the check.
 
-    `certain`: why no honest record can contradict it, where none can; then the check is one of our code and not of the paper.
+    `certain`: the reason, where no honest record can contradict the claim; the check then tests our code, not the paper.
     """
 
     name: str
@@ -73,7 +73,7 @@ def trend(found: Mapping, sign: int, *, large: bool = False, start: str | None =
     """
     names = list(found)
     if start not in (None, names[0]):
-        raise AbsentError(f"needs {start} to begin with; recorded: {', '.join(names)}")
+        raise AbsentError(f"needs {start} as the first variant; recorded: {', '.join(names)}")
     total = found[names[-1]] - found[names[0]]
     moves = (total.rises if sign > 0 else total.falls) and (total.beyond(COMPARABLE) or not large)
     steps = {f"{before} to {after}": found[after] - found[before] for before, after in pairwise(names)}
@@ -88,9 +88,10 @@ def each(parts: Mapping[str, Finding]) -> Finding:
         raise AbsentError("needs variants on which all the numbers compared are recorded")
     failing = [f"{name}: {part.evidence}" for name, part in parts.items() if not part.holds]
     if failing:
-        return Finding(False, f"not on {len(failing)} of {len(parts)}; {'; '.join(failing)}")
+        return Finding(False, f"fails on {len(failing)} of {len(parts)}; {'; '.join(failing)}")
     ends = dict.fromkeys((next(iter(parts)), list(parts)[-1]))
-    return Finding(True, f"on {len(parts)} of {len(parts)}; {'; '.join(f'{name}: {parts[name].evidence}' for name in ends)}")
+    said = "; ".join(f"{name}: {parts[name].evidence}" for name in ends)
+    return Finding(True, f"holds on {len(parts)} of {len(parts)}; {said}")
 
 
 def share(count: SupportsFloat, n: SupportsFloat) -> Estimate:

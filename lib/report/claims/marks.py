@@ -1,4 +1,4 @@
-"""Marks: what the records should show, and when that was written down. A mark is a claim of ours about an exhibit."""
+"""Marks: what we expected each exhibit to show, and the day on which we wrote this down."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
@@ -49,7 +49,7 @@ class Shown:
     def _frame(self, block: str) -> pd.DataFrame:
         if block not in self._frames:
             if not declared(block, self._scale):
-                raise AbsentError(f"{block} is not of scale {self._scale}")
+                raise AbsentError(f"{block} is not computed at scale {self._scale}")
             self._frames[block] = results.select(block, self._scale)
         return self._frames[block]
 
@@ -68,7 +68,7 @@ class Shown:
     def column(self, block: str, scale: str, width: float, training: str, metric: str) -> dict[str, Estimate]:
         """By transform, of every variant of the block at one scale and width; AbsentError unless all are computed."""
         if self._scale not in ("auto", scale):
-            raise AbsentError(f"is about scale {scale}")
+            raise AbsentError(f"needs scale {scale}")
         runs = [run for run in grid.runs(block, scale) if (run.widen_factor, run.training) == (width, training)]
         rows = results.frame(runs, block)
         rows = rows[(rows["metric"] == metric) & (rows["split"] == "test") & rows["value"].notna()]
@@ -168,8 +168,8 @@ def _gamma(shown: Shown) -> Finding:
     meets = robust.low > clean.high
     if not meets and abs(orders[0]) >= 0.9 > abs(orders[1]):
         said += (
-            "; a likely reason: robust accuracy goes with gamma step by step and the clean accuracy of standard training up "
-            "and down, so that the range of clean accuracy is mostly the scatter from one training to the next"
+            "; a likely reason: robust accuracy changes steadily with gamma, while the clean accuracy of standard training "
+            "goes up and down, so the range of clean accuracy is mostly the random difference between trainings"
         )
     return Finding(meets, said)
 
@@ -248,7 +248,7 @@ def _cifar10_distance(shown: Shown) -> Finding:
 MARKS = (
     Mark("Table 2", "robust accuracy over the 9 variants: Spearman's ρ ≥ .9 with the paper's column of the same width",
          lambda shown: _rank(shown, "table-2", "table-4", 0.9)),
-    Mark("Table 2", "robust accuracy: mean absolute difference from that column ≤ 5 points",
+    Mark("Table 2", "robust accuracy: mean absolute difference from the paper's column of the same width ≤ 5 points",
          lambda shown: _distance_to_the_paper(shown, "table-2", "table-4", 5.0)),
     Mark("Table 2", "clean accuracy of standard training: spread over variants ≤ 1.5 points", _clean_spread),
     Mark("Table 2", "binarized MNIST, PGD training: clean minus robust accuracy ≤ 3 points", _binarized),
@@ -256,16 +256,18 @@ MARKS = (
          lambda shown: _rank(shown, "table-3", "table-5", 0.95)),
     Mark("Table 3", "three accuracies: mean absolute difference from the paper's column of the nearest width ≤ 5 points",
          _cifar10_distance, SECOND),
-    Mark("Table 3", "robust accuracy rises from level 1 to 16 beyond its intervals", _rises),
+    Mark("Table 3", "robust accuracy rises from level 1 to 16, beyond the intervals", _rises),
     Mark("Figure 3a", "the range of robust accuracy over gamma exceeds that of clean accuracy, beyond the intervals", _gamma),
     Mark("Figure 3b", "clean minus robust accuracy: edges ≤ 4 points, Fashion-MNIST itself ≥ 10 points", _edges),
     Mark("Table 1", "robust accuracy at equal distance: smoothed < original < binarized, in all three rows", _equal_distance),
-    Mark("Table 7", "an attack that may leave the box: within 3 points of one that may not", _out_of_the_box),
-    Mark("Tables 2 and 4", "which footprint of the filter is nearer the paper's numbers", _footprints),
+    Mark("Table 7", "robust accuracy if the attack may leave the box: within 3 points of that within the box", _out_of_the_box),
+    Mark("Tables 2 and 4", "which footprint of the filter is nearer to the paper's numbers", _footprints),
     Mark("Table 4", "the paper's own settings, w = .125, robust accuracy: mean absolute difference from its column ≤ 2 points",
          _own_distance, SECOND),
-    Mark("Table 4", "the same: Spearman's ρ ≥ .95 with that column over the 9 variants", _own_order, SECOND),
-    Mark("Table 4", "the same: the gap between original and smooth-5 within 3 points of the paper's", _own_gap, SECOND),
+    Mark("Table 4", "the paper's own settings, w = .125, robust accuracy: Spearman's ρ ≥ .95 with its column over 9 variants",
+         _own_order, SECOND),
+    Mark("Table 4", "the paper's own settings, w = .125: gap between original and smooth-5 within 3 points of the paper's",
+         _own_gap, SECOND),
 )  # fmt: skip
 
 MET, MISSED, SHOWN = "met", "missed", "shown"
@@ -281,7 +283,7 @@ def marks(scale: str = "auto", exhibits: Iterable[str] = ()) -> pd.DataFrame:
     """
     wanted, known = tuple(exhibits), {mark.exhibit for mark in MARKS}
     if unknown := [name for name in wanted if name not in known]:
-        raise ValueError(f"no mark is set for {', '.join(unknown)}; there are marks for {', '.join(sorted(known))}")
+        raise ValueError(f"no mark is set for {', '.join(unknown)}; allowed: {', '.join(sorted(known))}")
     rows = []
     for mark in (mark for mark in MARKS if not wanted or mark.exhibit in wanted):
         shown = Shown(scale)

@@ -52,19 +52,20 @@ claim(
 )
 claim(
     "1-footnote-1-under-the-strongest-attack",
-    "The same under the strongest PGD attack (footnote 1 quotes 89.3% and 45.8%); ours is the worst case over longer attacks.",
+    "PGD training leaves CIFAR10 far less robust than MNIST under the strongest PGD attack as well (footnote 1 quotes 89.3% "
+    "and 45.8%). Our number is the worst case over longer attacks.",
     _under_the_strongest_attack,
 )
 claim(
     "1-the-tradeoff-depends-on-the-data",
-    "With the same training, what PGD training costs in clean accuracy depends on the data: between CIFAR10 variants this cost "
-    "differs by more than 3 points, beyond the interval.",
+    "How much clean accuracy PGD training costs depends on the data: with the same training, this cost differs between CIFAR10 "
+    "variants by more than 3 points, beyond the interval.",
     _tradeoff,
 )
 claim(
     "1-gradual-changes-suffice",
-    "No jump to another kind of distribution is needed: over a gradual change of CIFAR10 robust accuracy moves by more than 3 "
-    "points, beyond the interval, and no step between neighbouring levels (of at least five) makes half of that.",
+    "A gradual change of the distribution is enough: over at least five levels of CIFAR10 robust accuracy moves by more than 3 "
+    "points, beyond the interval. Every step between neighbouring levels is smaller than half of this range.",
     _gradual,
 )
 
@@ -116,8 +117,8 @@ def _cube_and_ball(_: Records) -> Finding:
     relative = cube / math.sqrt(d / 6), ball / math.sqrt(2)
     return Finding(
         cube > ball and relative[0] > relative[1],
-        f"{100 * share:.1f}% are vulnerable to {cube:.2f} in the cube and to {ball:g} in the ball; as a share of the mean "
-        f"distance to {relative[0]:.3f} and {relative[1]:.3f}",
+        f"{100 * share:.1f}% are vulnerable at ε = {cube:.2f} in the cube and at ε = {ball:g} in the ball; as shares of the "
+        f"mean distance these budgets are {relative[0]:.3f} and {relative[1]:.3f}",
     )
 
 
@@ -144,15 +145,15 @@ def _nearer_to_the_ball(r: Records) -> Finding:
 
 claim(
     "2.1-the-axis-split-loses-2-eps",
-    "Example 1, simulated: the axis split of the uniform cube loses 2ε to the attack (within the interval or 1 point), and the "
-    "map T of the example leaves its Bayes error at 0.",
+    "Example 1, simulated: on the uniform cube, split along an axis, the attack fools a share 2ε of the points (within the "
+    "interval or 1 point). The Bayes error stays 0 under the map T of the example.",
     _axis_split,
     certain="proved in Appendix A",
 )
 claim(
     "2.1-the-mapped-robust-error-grows-to-1",
-    "Example 1, simulated: after the map T the robust error is at least 1 - 1/(4dε²), within the interval, and grows with the "
-    "dimension d, beyond it.",
+    "Example 1, simulated: after the map T the robust error is at least 1 - 1/(4dε²), within the interval. It grows with the "
+    "dimension d, beyond the interval.",
     _diagonal_split,
     certain="proved in Appendix A",
 )
@@ -164,8 +165,8 @@ claim(
 )
 claim(
     "2.2-original-mnist-certifies-worse",
-    "The same method certifies far less on original MNIST (37.70% robust error): its error is more than 3 points higher, "
-    "beyond the interval.",
+    "The same method certifies far less on original MNIST (37.70% robust error): its certified error is more than 3 points "
+    "higher, beyond the interval.",
     lambda r: more(r.certified("mnist", "original"), r.certified("mnist", "binarize"), large=True),
 )
 claim(
@@ -175,22 +176,22 @@ claim(
 )
 claim(
     "2.2-accurate-classifiers-of-uniform-data-are-vulnerable",
-    "Example 2: with perfect clean accuracy on ten equally likely classes at least 94% of the points of the unit cube fall to "
-    "ℓ2 attacks of .5, and of the unit ball of 3072 dimensions, which is the more vulnerable, at least 97% to attacks of only "
-    ".09.",
+    "Example 2, for a classifier with perfect clean accuracy on ten equally likely classes: ℓ2 attacks of .5 fool it on at "
+    "least 94% of the points of the unit cube. The unit ball of 3072 dimensions is more vulnerable: attacks of only .09 fool "
+    "it on at least 97% of the points.",
     _example_2,
     certain="Theorem 2.1, evaluated",
 )
 claim(
     "2.2-the-cube-is-more-robust-than-the-ball",
-    "Uniform points of the cube enjoy more robustness than those of the ball (d = 3072): to make as large a share of ten "
-    "classes vulnerable as Theorem 2.1 does in the ball takes a larger budget in the cube, whether budgets are counted in "
-    "pixels or as a share of the mean distance between two points.",
+    "Uniform points of the cube are more robust than those of the ball (d = 3072, ten classes): by Theorem 2.1 the same share "
+    "of vulnerable points needs a larger budget in the cube than in the ball. This is so for the budget itself and for the "
+    "budget as a share of the mean distance between two points.",
     _cube_and_ball,
 )
 claim(
     "2.2-cifar10-is-nearer-to-the-ball",
-    "The distribution of CIFAR10 is closer to the uniform one on the ball than to that on the cube: so are its pairwise "
-    "distances (Wasserstein's distance), as they are and each divided by their mean.",
+    "The distribution of CIFAR10 is closer to the uniform distribution on the ball than to the uniform distribution on the "
+    "cube. The check compares pairwise distances (by the Wasserstein distance), as they are and divided by their mean.",
     _nearer_to_the_ball,
 )

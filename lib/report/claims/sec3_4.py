@@ -120,7 +120,7 @@ def _saturated_losses(r: Records) -> Finding:
         if name in clean:
             wrong = 100 - clean[name].value
             holds = round(abs(lacking.value - wrong), 6) <= COMPARABLE
-            parts[name] = Finding(holds, f"lacks {lacking.value:.1f}, misclassified {wrong:.1f}")
+            parts[name] = Finding(holds, f"gap {lacking.value:.1f}, misclassified {wrong:.1f}")
     return each(parts)
 
 
@@ -137,34 +137,34 @@ def more_sensitive(r: Records, dataset: str, variants: Sequence[str], *, large: 
 
 claim(
     "3.1-mnist-is-more-binary-than-cifar10",
-    "MNIST's pixels are more binary, CIFAR10's more continuous: within its valid range the perturbable volume of MNIST is in "
-    "the lower half (corners of the cube), that of CIFAR10 in the upper half.",
+    "MNIST's pixels are more binary, CIFAR10's more continuous: the perturbable volume of MNIST is in the lower half of its "
+    "valid range (near the corners of the cube), that of CIFAR10 in the upper half.",
     _more_binary,
 )
 claim(
     "3.1-binarized-images-lie-on-corners",
-    "Binarized MNIST and CIFAR10 saturated to ∞ lie on the corners of the cube: their perturbable volume is the least "
-    "possible, to within the bit to which the paper prints it.",
+    "The images of binarized MNIST and of CIFAR10 saturated to ∞ are corners of the cube: their perturbable volume is the "
+    "smallest possible, within 1 bit (the paper prints whole bits).",
     _on_corners,
     certain="both round every pixel to 0 or 1",
 )
 claim(
     "3.1-the-variants-keep-their-meaning",
-    "The variants keep what the images show. A proxy, as no person was asked: a network trained on a variant still reads it, "
-    "its clean accuracy (standard training) is at most 3 points below the original's, on all MNIST variants and on CIFAR10's "
-    "from level 2 to 16.",
+    "The variants keep the meaning of the images. No person was asked; the check uses a proxy: a network trained on a variant "
+    "still classifies it. Its clean accuracy (standard training) is at most 3 points below that on the original, on all MNIST "
+    "variants and on CIFAR10 from level 2 to 16.",
     _keep_their_meaning,
 )
 claim(
     "3.2-pgd-is-the-strongest-attack",
-    "PGD is the strongest attack in general: on no model does another attack (PGD with other settings is none) leave less "
-    "robust accuracy than the paper's PGD, beyond the interval. The strongest other, AutoAttack, has a PGD of its own in it, "
-    "so the evidence says what PGD itself finds with more steps and starts.",
+    "PGD is the strongest attack in general: no other attack leaves less robust accuracy than the paper's PGD on any model, "
+    "beyond the interval. PGD with other settings does not count as another attack. AutoAttack, the strongest of the others, "
+    "contains a variant of PGD, so the evidence also says what PGD itself finds with more steps and restarts.",
     _strongest,
 )
 claim(
     "3.3-clean-accuracy-is-stable",
-    "Over the MNIST variants the clean accuracy of standard training is stable: comparable, within 3 points.",
+    "Over the MNIST variants the clean accuracy of standard training is stable: its values are comparable, within 3 points.",
     lambda r: stable(r.accuracies("mnist", STANDARD_CLEAN, MNIST)),
 )
 claim(
@@ -174,8 +174,8 @@ claim(
 )
 claim(
     "3.3-mnist-robustness-falls-with-smoothing",
-    "From the original to the smoothest MNIST robust accuracy and robustness w.r.t. predictions fall by more than 3 points, "
-    "and rise at no step, beyond the intervals.",
+    "From the original to the smoothest MNIST, robust accuracy and robustness w.r.t. predictions fall by more than 3 points. "
+    "Neither rises at any step, beyond the intervals.",
     lambda r: (
         trend(r.accuracies("mnist", ROBUST, SMOOTHING), -1, large=True, start="original")
         & trend(r.accuracies("mnist", TO_PREDICTIONS, SMOOTHING), -1, large=True, start="original")
@@ -188,8 +188,8 @@ claim(
 )
 claim(
     "3.3-mnist-losses-come-from-vulnerability",
-    "On every MNIST variant robustness w.r.t. predictions is almost the same as robust accuracy, within 3 points: what is lost "
-    "is lost to the attack, not to misclassification.",
+    "On every MNIST variant robustness w.r.t. predictions is almost the same as robust accuracy, within 3 points: the errors "
+    "come from the attack, not from misclassified clean images.",
     lambda r: almost_the_same(r, "mnist", ROBUST, TO_PREDICTIONS, MNIST),
 )
 claim(
@@ -199,20 +199,20 @@ claim(
 )
 claim(
     "3.3-cifar10-clean-accuracy-falls-after-level-64",
-    "After saturation level 64 standard training loses more than 3 points of clean accuracy, beyond the interval: information "
-    "is lost.",
+    "After saturation level 64 standard training loses more than 3 points of clean accuracy, beyond the interval: the images "
+    "lose information.",
     lambda r: trend(r.accuracies("cifar10", STANDARD_CLEAN, SATURATION[_AT_64:]), -1, large=True, start="saturate-64"),
 )
 claim(
     "3.3-cifar10-robustness-rises-to-level-16",
-    "From the original to saturation level 16 the robust accuracy of PGD training rises by more than 3 points, falls at no "
-    "step, beyond the intervals, and rises by at least twice what clean accuracy loses.",
+    "From the original to saturation level 16 the robust accuracy of PGD training rises by more than 3 points and falls at no "
+    "step, beyond the intervals. It rises by at least twice as much as clean accuracy falls.",
     _rises_to_16,
 )
 claim(
     "3.3-cifar10-numbers-before-level-16",
-    "Before level 16 PGD training goes from 43.2% to 79.7% robust and from 85.4% to 80.0% clean (to the digit printed; ours "
-    "within its interval).",
+    "Up to level 16 the robust accuracy of PGD training goes from 43.2% to 79.7%, and its clean accuracy from 85.4% to 80.0% "
+    "(the paper's numbers to the printed digit, ours within its interval).",
     _numbers_before_16,
 )
 claim(
@@ -222,36 +222,36 @@ claim(
 )
 claim(
     "3.3-cifar10-robustness-to-predictions-keeps-rising",
-    "After saturation level 16 robustness w.r.t. predictions still rises, and falls at no step, beyond the intervals.",
+    "After saturation level 16 robustness w.r.t. predictions still rises and falls at no step, beyond the intervals.",
     lambda r: trend(r.accuracies("cifar10", TO_PREDICTIONS, SATURATION[AT_16:]), 1, start="saturate-16"),
 )
 claim(
     "3.3-cifar10-is-less-robust-below-level-2",
-    "Below saturation level 2 robust accuracy is worse than on the original: it rises from level 1 to 2, and falls at no step, "
+    "Below saturation level 2 robust accuracy is lower than on the original: it rises from level 1 to 2 and falls at no step, "
     "beyond the intervals.",
     lambda r: trend(_below_level_2(r, ROBUST), 1),
 )
 claim(
     "3.3-cifar10-clean-accuracy-stays-below-level-2",
-    "Below saturation level 2 the clean accuracy of PGD training is almost that of the original: comparable, within 3 points.",
+    "Below saturation level 2 the clean accuracy of PGD training is comparable to that on the original, within 3 points.",
     lambda r: stable(_below_level_2(r, PGD_CLEAN)),
 )
 claim(
     "3.3-cifar10-saturated-losses-come-from-misclassification",
-    "From saturation level 64 on, what robust accuracy lacks of robustness w.r.t. predictions is the share misclassified to "
-    "begin with, to within 3 points.",
+    "From saturation level 64 on, robust accuracy is below robustness w.r.t. predictions by the share of misclassified clean "
+    "images, within 3 points.",
     _saturated_losses,
 )
 claim(
     "3.3-mnist-robustness-is-more-sensitive",
-    "Over the MNIST variants robust accuracy (PGD training) ranges at least twice as far as clean accuracy (standard "
-    "training), and farther beyond the interval.",
+    "Over the MNIST variants the range of robust accuracy (PGD training) is at least twice that of clean accuracy (standard "
+    "training), and larger beyond the interval.",
     lambda r: more_sensitive(r, "mnist", MNIST),
 )
 claim(
     "3.3-cifar10-robustness-is-more-sensitive",
-    "Over the CIFAR10 variants robust accuracy (PGD training) ranges at least twice as far as clean accuracy (standard "
-    "training), and farther beyond the interval.",
+    "Over the CIFAR10 variants the range of robust accuracy (PGD training) is at least twice that of clean accuracy (standard "
+    "training), and larger beyond the interval.",
     lambda r: more_sensitive(r, "cifar10", SATURATION),
 )
 
@@ -300,23 +300,25 @@ claim(
 )
 claim(
     "4.2-edges-resemble-binarized-mnist",
-    "On edge-fashion-MNIST, as on binarized MNIST, PGD training costs little clean accuracy, at most 3 points, and leaves "
-    "almost none, at most 3 points, between clean and robust accuracy.",
+    "On edge-fashion-MNIST, as on binarized MNIST, PGD training costs little clean accuracy, at most 3 points, and leaves a "
+    "small gap, at most 3 points, between clean and robust accuracy.",
     _like_binarized,
 )
 claim(
     "4.2-both-are-harder-than-mnist",
-    "Both are harder than MNIST: standard training reaches less clean accuracy on them, beyond the interval.",
+    "Fashion-MNIST and edge-fashion-MNIST are both harder than MNIST: standard training reaches less clean accuracy on them, "
+    "beyond the interval.",
     _harder_than_mnist,
 )
 claim(
     "4.2-edges-classify-worse-than-fashion",
-    "The edges hold less information: standard training reaches less clean accuracy on them than on fashion-MNIST, beyond the "
-    "interval.",
+    "The edge images contain less information: standard training reaches less clean accuracy on them than on fashion-MNIST, "
+    "beyond the interval.",
     lambda r: more(*(r.accuracy("fashion_mnist", name, STANDARD_CLEAN) for name in FASHION)),
 )
 claim(
     "4.2-edges-are-more-robust-than-fashion",
-    "And yet PGD training reaches more robust accuracy on the edges: more than 3 points, beyond the interval.",
+    "PGD training nevertheless reaches more robust accuracy on the edge images than on fashion-MNIST: more than 3 points, "
+    "beyond the interval.",
     lambda r: more(*(r.accuracy("fashion_mnist", name, ROBUST) for name in reversed(FASHION)), large=True),
 )

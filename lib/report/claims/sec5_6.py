@@ -25,7 +25,7 @@ from lib.store.intervals import Estimate
 
 def _volume_factor(r: Records) -> Finding:
     if r.cifar10 != "cifar10" or r.scale == "smoke":
-        raise AbsentError(f"is about the exact CIFAR10; recorded: {r.cifar10}, scale {r.scale}")
+        raise AbsentError(f"needs the exact CIFAR10; recorded: {r.cifar10}, scale {r.scale}")
     original, saturated = r.measured("cifar10", "log2_perturbable_volume", ["original", "saturate-inf"]).values()
     return Finding(round(original - saturated) == 2990, f"{original:.0f} - ({saturated:.0f}) = {original - saturated:.0f} bits")
 
@@ -45,7 +45,7 @@ def _boxed_and_unboxed(r: Records) -> dict[str, tuple[dict[str, Estimate], dict[
 
 
 def unboxed_steps(r: Records) -> dict[str, Estimate]:
-    """What leaving the box adds to robust accuracy, by data set and variant."""
+    """The change of robust accuracy when the attack may leave the box, by data set and variant."""
     return {
         f"{dataset} {name}": step
         for dataset, both in _boxed_and_unboxed(r).items()
@@ -228,13 +228,13 @@ def _binarized_is_the_exception(r: Records) -> Finding:
 
 claim(
     "5.1-volumes-differ-by-2-to-the-2990",
-    "The perturbable volumes of original and ∞-saturated CIFAR10 differ by a factor of 2^2990 (to the bit).",
+    "The perturbable volumes of original and ∞-saturated CIFAR10 differ by a factor of 2^2990 (the exponent in whole bits).",
     _volume_factor,
 )
 claim(
     "5.1-the-box-is-not-the-cause",
-    "Without the box the variants differ as before: their robust accuracies range as far, to within 3 points, and none of them "
-    "moves by more than 3 points.",
+    "Without the box the variants differ as much as within it: the range of their robust accuracies changes by at most 3 "
+    "points, and no robust accuracy moves by more than 3 points.",
     _box_is_no_cause,
 )
 claim(
@@ -251,19 +251,19 @@ claim(
 )
 claim(
     "5.3-mnist-standard-training-ignores-width",
-    "On MNIST variants the training and the test accuracy of standard training do not depend on the network's width: within 1 "
-    "point, since all are above 97%.",
+    "On MNIST variants the training and the test accuracy of standard training do not depend on the network's width: over the "
+    "widths they differ by at most 1 point.",
     _width_ignored,
 )
 claim(
     "5.3-mnist-pgd-clean-accuracy-plateaus-at-width-1",
-    "On MNIST variants the training and the test accuracy of PGD training rise with the width up to 1, beyond the interval, "
-    "then by no more than 1 point, and are then nearly 100% (at most 3 points below).",
+    "On MNIST variants the clean accuracy of PGD training, on training and on test images, rises with the width up to 1, "
+    "beyond the interval. With larger widths it rises by no more than 1 point and is nearly 100% (at most 3 points below).",
     _clean_plateau,
 )
 claim(
     "5.3-mnist-training-robustness-grows-with-width",
-    "On MNIST variants robust accuracy on the training images rises with each widening, beyond the interval, until it is "
+    "On MNIST variants robust accuracy on the training images rises with every larger width, beyond the interval, until it is "
     "nearly 100% (at most 3 points below).",
     lambda r: _training_robustness(r, "mnist", enough=100 - COMPARABLE),
 )
@@ -275,13 +275,13 @@ claim(
 )
 claim(
     "5.3-mnist-robust-generalization-gap-grows",
-    "On MNIST variants more width than 1 widens the gap between robust accuracy on training and on test images: on average, "
-    "and it shrinks by more than 1 point on none.",
+    "On MNIST variants the gap between robust accuracy on training and on test images grows beyond width 1: it grows on "
+    "average, and shrinks by more than 1 point on no variant.",
     _robust_gap,
 )
 claim(
     "5.3-cifar10-training-robustness-keeps-growing",
-    "On CIFAR10 variants robust accuracy on the training images rises with every widening, beyond the interval.",
+    "On CIFAR10 variants robust accuracy on the training images rises with every larger width, beyond the interval.",
     lambda r: _training_robustness(r, "cifar10", enough=math.inf),
 )
 claim(
@@ -297,7 +297,7 @@ claim(
 )
 claim(
     "5.3-mnist-clean-accuracy-grows-with-the-sample",
-    "On MNIST variants the clean test accuracy of standard training rises with the number of training images, and falls at no "
+    "On MNIST variants the clean test accuracy of standard training rises with the number of training images and falls at no "
     "step, beyond the intervals.",
     _clean_grows_with_sample,
 )
@@ -309,8 +309,8 @@ claim(
 )
 claim(
     "5.3-mnist-robust-overfitting-shrinks-with-the-sample",
-    "On MNIST variants but the binarized one, from the fewest to the most training images robust accuracy falls on the "
-    "training images and rises on the test images, beyond the intervals.",
+    "On all MNIST variants except the binarized one, robust accuracy falls on the training images and rises on the test images "
+    "from the fewest to the most training images, beyond the intervals.",
     lambda r: _overfitting_shrinks(r, "mnist", but="binarize"),
 )
 claim(
@@ -321,22 +321,22 @@ claim(
 )
 claim(
     "5.3-mnist-plateaus-at-27000-images",
-    "On MNIST variants 27,000 training images are enough: all 60,000 change robust accuracy, on training and on test images, "
-    "by no more than 1 point.",
+    "On MNIST variants 27,000 training images are enough: with all 60,000, robust accuracy on training and on test images "
+    "changes by no more than 1 point.",
     _plateau_at_27000,
 )
 claim(
     "5.3-cifar10-more-images-always-help",
-    "On CIFAR10 variants more training images lower robust accuracy on the training images and raise it on the test images, "
-    "and the last step to all images still raises robust accuracy on the test images, beyond the intervals.",
+    "On CIFAR10 variants more training images lower robust accuracy on the training images and raise it on the test images. "
+    "The last step, to all images, still raises it on the test images (all beyond the intervals).",
     _no_plateau,
 )
 claim(
     "5.3-cornered-sets-differ-in-sample-complexity",
-    "Binarized MNIST and ∞-saturated CIFAR10, both on corners, differ in sample complexity: from the fewest to the most "
-    "training images their robust accuracies rise by amounts that differ by more than 3 points, beyond the interval, and not "
-    "only as the two tasks do: by more than 3 points, beyond the interval, from what the clean accuracies of standard training "
-    "differ by (test images).",
+    "The images of binarized MNIST and of ∞-saturated CIFAR10 are corners of the cube, but the two sets differ in sample "
+    "complexity. From the fewest to the most training images, their gains in robust accuracy on test images differ by more "
+    "than 3 points, beyond the interval. This difference is also more than 3 points away, beyond the interval, from the same "
+    "difference in the clean accuracy of standard training, so the two tasks alone do not explain it.",
     _cornered_sets_differ,
 )
 
@@ -348,8 +348,8 @@ def _sensitive(r: Records) -> Finding:
 
 claim(
     "6-robustness-is-sensitive-to-the-distribution",
-    "Robust accuracy is sensitive to transformations that keep the meaning: on MNIST and on CIFAR10 variants (up to level 16, "
-    "where standard training keeps its accuracy) it ranges over more than 3 points beyond the interval, at least twice as far "
-    "as clean accuracy.",
+    "Robust accuracy is sensitive to transformations that keep the meaning. On MNIST and on CIFAR10 variants (up to level 16, "
+    "where standard training keeps its accuracy) its range is more than 3 points, beyond the interval, and at least twice the "
+    "range of clean accuracy.",
     _sensitive,
 )

@@ -1,1 +1,1 @@
-"""The exhibits, one file a section of the paper: each holds its tables, figures and sentences whole."""
+"""The exhibits: one file for each section of the paper, with its tables, figures and sentences."""

@@ -1,4 +1,4 @@
-"""The first screen's answer: does the paper's finding hold here, by how much, and what did recomputing it add."""
+"""The answers on the first screen: whether the paper's finding holds here, by how much, and what is new."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ from lib.report.sections.autoattack import both_attacks
 from lib.report.sections.overview import verdicts_of
 from lib.report.sections.sec3 import SETS, footprint_table
 from lib.report.values import BOXED, PALETTE, QUANTITIES, at_our_width, extent, listed, over_seeds, paper_values
-from lib.report.words import set_name, to_compute, transform_label
+from lib.report.words import counted, set_name, to_compute, transform_label
 from lib.store.intervals import interval
 
 _CLEAN = ("standard", "clean_accuracy")
@@ -49,7 +49,7 @@ def answer(ours: pd.DataFrame, widths: pd.DataFrame) -> str:
 
 
 def beyond(found: pd.DataFrame) -> str:
-    """What a stronger attack does to the range over the variants. `found`: outcomes of `autoattack-mnist`."""
+    """How a stronger attack changes the range over the variants. `found`: outcomes of `autoattack-mnist`."""
     robust = both_attacks(found)
     if len(robust) < 2:
         return f"Not computed yet: fewer than two variants are under both attacks; {to_compute(found)}"
@@ -69,28 +69,30 @@ def beyond(found: pd.DataFrame) -> str:
 def filter_found(
     volumes: pd.DataFrame, distances: pd.DataFrame, paper_volumes: pd.DataFrame, paper_distances: pd.DataFrame
 ) -> str:
-    """Which smoothing filter the paper's own numbers are of, and how many of them tell."""
+    """Which smoothing filter made the paper's data, and how many of its numbers can tell."""
     nearer = footprint_table(volumes, distances, paper_volumes, paper_distances)["nearer"]
     column, square = nearer.count("column"), nearer.count("square")
     if not column + square:
         return f"Not computed yet; {to_compute(volumes)}"
     return (
-        f"**New: the smoothing filter of the paper's data.** Its text says that the filter is a square. {column} of the "
-        f"{column + square} numbers that can tell, volumes and distances of the images, are nearer to a column of pixels. "
-        f"(Scale {volumes.attrs['scale']}.)"
+        f"**New: the smoothing filter of the paper's data.** The paper's text says that the filter is a square of pixels. "
+        f"{column + square} of its volumes and distances can tell the two apart, and {counted(column, 'is', 'are')} nearer to "
+        f"a column of pixels. (Scale {volumes.attrs['scale']}.)"
     )
 
 
 def claims_sorted(verdicts: pd.DataFrame) -> str:
-    """How many claims hold and fail on our records; those that fail by the reason that the paper's own numbers suggest."""
+    """How many claims hold and fail on our records, and the likely reasons for the failures."""
     counts = verdicts["verdict"].value_counts()
     failing = verdicts.loc[verdicts["verdict"] == claims.FAILS, "reason"].value_counts(sort=False)
-    reasons = "; ".join(f"{count} ({reason})" for reason, count in failing.items())
+    reasons = "; ".join(f"{reason} ({count} of {failing.sum()})" for reason, count in failing.items())
     return (
-        f"Of the {len(verdicts)} claims of the paper that the book checks, {counts.get(claims.HOLDS, 0)} hold on our records, "
-        f"{counts.get(claims.FAILS, 0)} fail, {counts.get(claims.CERTAIN, 0)} are certain by proof or definition, and "
-        f"{counts.get(claims.NOT_COMPUTED, 0)} are not computed." + (f" Of those that fail: {reasons}." if reasons else "")
-    )
+        f"Of the {len(verdicts)} claims of the paper that the book checks, "
+        f"{counted(counts.get(claims.HOLDS, 0), 'holds', 'hold')} on our records, "
+        f"{counted(counts.get(claims.FAILS, 0), 'fails', 'fail')}, "
+        f"{counted(counts.get(claims.CERTAIN, 0), 'is', 'are')} certain by proof or definition, and "
+        f"{counted(counts.get(claims.NOT_COMPUTED, 0), 'is', 'are')} not computed."
+    ) + (f" The reasons for the failures: {reasons}." if reasons else "")
 
 
 def claim_figure(

@@ -60,11 +60,11 @@ def _described(run: grid.Run, exhibit: str) -> dict[str, str]:
     if "attack" in resolved:
         attack = resolved["attack"]
         found["attack in training"] = f"{_attack(attack)}, {attack['precision']}"
-        found["its budget grows"] = _growth("0", attack)
+        found["growth of its budget"] = _growth("0", attack)
     if "certificate" in resolved:
         certificate = resolved["certificate"]
         found["budget in training"] = f"ε={budget_label(certificate['eps'])}, {_box(certificate['bounds'])}"
-        found["it grows"] = _growth(budget_label(certificate["first_eps"]), certificate)
+        found["growth of this budget"] = _growth(budget_label(certificate["first_eps"]), certificate)
         found["bounds in training"] = "exact" if certificate["proj"] is None else f"{certificate['proj']} random projections"
     for name in grid.evaluations(run, exhibit):
         found[f"evaluation `{name}`"] = _evaluation(grid.evaluation_settings(run, name))
@@ -97,7 +97,7 @@ def _box(bounds: Sequence[float] | None) -> str:
 
 
 def _growth(first: str, settings: dict) -> str:
-    return f"from {first} over the first {settings['warmup']:.0%} of the steps" if settings["warmup"] else "not"
+    return f"from {first} over the first {settings['warmup']:.0%} of the steps" if settings["warmup"] else "none"
 
 
 def network_table(networks: Sequence[tuple[str, float]]) -> Table:
@@ -164,13 +164,13 @@ def _as_errors(ours: pd.DataFrame, training: str, metric: str) -> pd.DataFrame:
 
 
 def _complement(found: pd.DataFrame) -> pd.DataFrame:
-    """From accuracies to errors: what `over_seeds` gives, each value subtracted from 100."""
+    """Errors from accuracies: the frame of `over_seeds` with each value subtracted from 100."""
     values = found["values"].map(lambda values: [100 - value for value in values])
     return found.assign(values=values, mean=100 - found["mean"], low=100 - found["high"], high=100 - found["low"])
 
 
 def certified_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """Between which two numbers each robust error lies, by the records, and the contrast of Section 2.2."""
+    """The two bounds of each robust error, and how far the two variants of Section 2.2 differ."""
     found = {metric: _as_errors(ours, "lp", metric)["mean"].dropna() for metric in ("certified_error", "robust_accuracy")}
     certified, attacked = found.values()
     if not {"binarize", "original"} <= {*certified.index} & {*attacked.index}:
@@ -178,14 +178,15 @@ def certified_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     theirs = paper_values(paper, "lp", "certified_error")
     ours_apart, theirs_apart = (values["original"] - values["binarize"] for values in (certified, theirs))
     sides = " and ".join(
-        f"between {attacked[name]:.1f}% (PGD) and **{certified[name]:.1f}%** (certified) {transform_label(name)}"
+        f"between {attacked[name]:.1f}% (PGD) and **{certified[name]:.1f}%** (certified) on {transform_label(name)} images"
         for name in ("binarize", "original")
     )
     unknown = certified - attacked
     return (
-        f"At scale {ours.attrs['scale']} the robust error lies {sides}. The certified errors are **{ours_apart:.1f} points** "
-        f"apart, the paper's {theirs_apart:.1f}. Between PGD and certificate are {unknown['binarize']:.1f} points binarized, "
-        f"{unknown['original']:.1f} original: error that no attack has found and that the bound does not exclude."
+        f"At scale {ours.attrs['scale']} the robust error is {sides}. The two certified errors differ by **{ours_apart:.1f} "
+        f"points**, the paper's by {theirs_apart:.1f}. The gap between PGD error and certified error is "
+        f"{unknown['binarize']:.1f} points on binarized and {unknown['original']:.1f} on original images: PGD has not found "
+        f"these errors, and the bound does not exclude them."
     )
 
 
@@ -223,25 +224,25 @@ def ramp_table(ours: pd.DataFrame) -> Table:
 
 
 def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """What the records show of the exact certificate, beside the paper's LP one."""
+    """The results of the exact certificate in a few sentences, beside the paper's LP certificate."""
     errors = {metric: found["mean"].dropna() for metric, found in _ramp_errors(ours).items()}
     if not all({"binarize", "original"} <= set(values.index) for values in errors.values()):
         return f"Not computed yet: both variants are needed; {to_compute(ours)}"
     binary, original = ({_RAMP[metric]: found[name] for metric, found in errors.items()} for name in ("binarize", "original"))
     theirs = paper_values(paper, "lp", "certified_error")["binarize"]
     return (
-        f"Binarized, scale {ours.attrs['scale']}: behind the ramp the certified error is **{binary['ramp: certified']:.2f}%** "
-        f"and the clean error {binary['ramp: clean']:.2f}%, for a classifier that met no adversary in training; the paper's LP "
-        f"certificate gives {theirs:.2f}%. Without the ramp PGD brings these weights to {binary['no ramp: PGD']:.1f}% error "
-        f"and Square to {binary['no ramp: Square']:.1f}%, so the attacks are not idle. Original: the ramp leaves "
-        f"{original['ramp: certified']:.1f}% of the images without a certificate; there PGD finds {original['ramp: PGD']:.1f}% "
-        f"error, BPDA **{original['ramp: BPDA']:.1f}%** and Square **{original['ramp: Square']:.1f}%**: what hides the "
-        f"gradient stops only the attack that needs it."
+        f"Binarized images, scale {ours.attrs['scale']}: with the ramp, a classifier trained without any attack has a "
+        f"certified error of **{binary['ramp: certified']:.2f}%** and a clean error of {binary['ramp: clean']:.2f}%. The "
+        f"paper's LP certificate gives {theirs:.2f}%. Without the ramp, PGD finds {binary['no ramp: PGD']:.1f}% error on the "
+        f"same weights and Square {binary['no ramp: Square']:.1f}%, so both attacks work. Original images: with the ramp, "
+        f"{original['ramp: certified']:.1f}% of the images have no certificate. PGD finds {original['ramp: PGD']:.1f}% error, "
+        f"BPDA **{original['ramp: BPDA']:.1f}%** and Square **{original['ramp: Square']:.1f}%**: the ramp hides the gradient, "
+        f"and this stops only the attack that needs it."
     )
 
 
 def ramp_figure(settings: Mapping) -> Figure:
-    """The ramp of the exact certificate, drawn by the layer itself, and what a budget makes of pixels of 0 and 1.
+    """The ramp of the exact certificate, drawn by the layer itself, and how far a budget moves pixels of 0 and 1.
 
     `settings`: those of the evaluation `ramp`.
     """

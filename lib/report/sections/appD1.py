@@ -1,4 +1,4 @@
-"""Appendix D.1: volumes and boxes, variant by variant."""
+"""Appendix D.1: perturbable volumes, and attacks that may leave the unit cube, for each variant."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ from lib.report.values import (
     paper_values,
     printed,
 )
-from lib.report.words import from_to, set_name, to_compute, transform_label
+from lib.report.words import counted, from_to, set_name, to_compute, transform_label
 
 
 def perturbable_volume_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> Table:
@@ -63,10 +63,10 @@ def perturbable_volume_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFram
             continue
         same = int((np.trunc(both["ours"]) == both["theirs"]).sum())
         most = (np.trunc(both["ours"]) - both["theirs"]).abs().max()
-        rest = "" if same == len(both) else f"; the largest difference is {most:.0f} bits"
+        rest = "" if same == len(both) else f"; the largest difference is {counted(round(most), 'bit')}"
         said.append(
-            f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): **{same} of {len(both)}** values are "
-            f"the paper's to the last digit{rest}."
+            f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): **{same} of {len(both)}** values "
+            f"agree with the paper's to the last digit{rest}."
         )
     return " ".join(said)
 
@@ -77,8 +77,8 @@ def unboxed_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> Tabl
     `sets`: from the paper's name of a data set to ours. The change is that from within to without, on either side.
     """
     columns = [
-        Column("variant"), printed("within: paper"), accuracy("within: ours"), printed("without: paper"),
-        accuracy("without: ours"), Column("change: paper", "+.1f", absent=NOT_IN_PAPER), Column("change: ours", "+.1f"),
+        Column("variant"), printed("in the cube: paper"), accuracy("in the cube: ours"), printed("out of the cube: paper"),
+        accuracy("out of the cube: ours"), Column("change: paper", "+.1f", absent=NOT_IN_PAPER), Column("change: ours", "+.1f"),
     ]  # fmt: skip
     rows = []
     for name, ours in sets.items():
@@ -110,13 +110,13 @@ def unboxed_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
             continue
         rows = paper[paper["dataset"] == name]
         theirs = out_of_the_box(paper_values(rows, *BOXED), paper_values(rows, *UNBOXED))[change.index]
-        of = f"{len(change)} variant{'s' * (len(change) > 1)}"
+        of = counted(len(change), "variant")
         span = f"**{change.min():+z.1f}** ({transform_label(change.idxmin())})"
         if len(change) > 1:
             span += f" to **{change.max():+z.1f} points** ({transform_label(change.idxmax())})"
         said.append(
             f"{set_name(ours['dataset'].iloc[0])} (scale {ours.attrs['scale']}, {of}): "
-            f"outside the cube the attack moves robust accuracy by {span}; in the paper, over the same, by {from_to(theirs)}."
+            f"leaving the cube changes robust accuracy by {span}; in the paper, over the same variants, by {from_to(theirs)}."
         )
     return " ".join(said)
 

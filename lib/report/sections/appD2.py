@@ -1,4 +1,4 @@
-"""Appendix D: volumes, boxes and distances variant by variant, spheres, and the linear case."""
+"""Appendix D.2: distances between classes for each variant, networks that separate spheres, and the linear case."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ from lib.report.exhibit import exhibit, measurements, published, runs, tables
 from lib.report.plot import STYLE, error_bar, not_yet
 from lib.report.table import Column, Number, Table
 from lib.report.values import PALETTE, listed, measured_numbers, measured_values, over_seeds, paper_values
-from lib.report.words import set_name, to_compute, transform_label
+from lib.report.words import counted, set_name, to_compute, transform_label
 from lib.store import grid
 
 
@@ -44,7 +44,7 @@ def correlation_label(x: pd.Series, y: pd.Series) -> str:
     if not n:
         return "not computed yet"
     if not np.isfinite(rho):
-        return f"{n} variant{'s' * (n != 1)}, too few for a rank correlation"
+        return f"{counted(n, 'variant')}, too few for a rank correlation"
     return f"ρ = {rho:+z.2f} [{low:+z.2f}, {high:+z.2f}] over {n} variants"
 
 
@@ -70,7 +70,7 @@ def linf_table(sets: Sequence[pd.DataFrame]) -> Table:
     """Appendix D.2.1: ℓ∞ distances of all pairs of test images of different classes: how near to 1 they are."""
     quantities = {
         "linf_distance_smallest": Column("smallest", ".3f"),
-        "linf_distance_percentile_1": Column("1% are below", ".3f"),
+        "linf_distance_percentile_1": Column("1st percentile", ".3f"),
         "linf_distance_median": Column("median", ".3f"),
         "linf_distance_share_above_0.9": Column("share above .9", ".1%"),
     }
@@ -95,7 +95,7 @@ def linf_seen(sets: Sequence[pd.DataFrame]) -> str:
             continue
         middle = measured_values(measured, "linf_distance_median")
         ends = [
-            f"{shares[name]:.1f}% of the pairs are farther apart than .9 on {transform_label(name)} (median {middle[name]:.3f})"
+            f"{shares[name]:.1f}% of the pairs have a distance above .9 on {transform_label(name)} (median {middle[name]:.3f})"
             for name in dict.fromkeys((shares.idxmin(), shares.idxmax()))
         ]
         said.append(f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): {' and '.join(ends)}.")
@@ -106,7 +106,7 @@ SEPARATED = 0.99  # of the points: what counts as separating two spheres
 
 
 def facets_table(rows: pd.DataFrame, dimension: int) -> Table:
-    """Theorem D.1 beside the networks: how many facets a polytope needs between the spheres, and how many units sufficed.
+    """Theorem D.1 beside the networks: how many facets a polytope needs between the spheres, and how many units suffice.
 
     `rows`: as `results.tables("figure-6")` gives them. For the data as they are, and for what an ℓ2 budget of eps leaves of the
     gap. In two dimensions the fewest sides are known exactly; else e^(n/(2d²)) is a lower bound. ">64":
@@ -115,9 +115,9 @@ def facets_table(rows: pd.DataFrame, dimension: int) -> Table:
     kinds = {"clean": ("standard", "clean_accuracy"), "robust": ("pgd", "robust_accuracy")}
     columns = [Column("gap", "g")]
     for label in kinds:
-        columns.append(Column(f"{label}: radii 1 to", ".2f"))
+        columns.append(Column(f"{label}: ratio of radii", ".2f"))
         columns.append(Column(f"{label}: sides needed", "d") if dimension == 2 else Column(f"{label}: facets, at least", ".1f"))
-        columns.append(Column(f"{label}: units that sufficed", "d"))
+        columns.append(Column(f"{label}: fewest units that suffice", "d"))
     shown = []
     here = rows[rows["d"] == dimension] if len(rows) else rows
     for gap, at in here.groupby("gap") if len(here) else ():
@@ -132,7 +132,7 @@ def facets_table(rows: pd.DataFrame, dimension: int) -> Table:
 
 
 def spheres_seen(rows: pd.DataFrame) -> str:
-    """What the networks between spheres show: the narrowest that separate, clean and robust, at either end of the gaps."""
+    """How many units a network needs to separate two spheres, clean and robustly, at the largest and at the smallest gap."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
     said = []
@@ -144,8 +144,9 @@ def spheres_seen(rows: pd.DataFrame) -> str:
                 at[(at["training"] == trained) & (at[metric] >= SEPARATED)]["width"].min()
                 for trained, metric in (("standard", "clean_accuracy"), ("pgd", "robust_accuracy"))
             ]
-            clean, robust = (f"{width:.0f} units" if np.isfinite(width) else "no width tried" for width in widths)
-            ends.append(f"at a gap of {gap:g} clean points are separated by {clean}, robustly by {robust}")
+            more = f"more than {here['width'].max()} units"
+            clean, robust = (counted(round(width), "unit") if np.isfinite(width) else more for width in widths)
+            ends.append(f"at a gap of {gap:g} a network needs {clean} to separate clean points and {robust} to do so robustly")
         said.append(f"In {dimension} dimensions, {'; '.join(ends)}.")
     both = rows.pivot_table(index=["d", "width", "gap"], columns="training", values=["clean_accuracy", "robust_accuracy"])
     gained = 100 * (both["robust_accuracy", "pgd"] - both["robust_accuracy", "standard"])
@@ -153,9 +154,8 @@ def spheres_seen(rows: pd.DataFrame) -> str:
     where = dict(zip(("d", "width", "gap"), lost.idxmax(), strict=True))
     return (
         f"{' '.join(said)} Adversarial training changes robust accuracy by {gained.min():+z.1f} to {gained.max():+z.1f} "
-        "points; "
-        f"the robust accuracy it reaches stays below the clean accuracy of standard training by at most **{lost.max():.1f} "
-        f"points** (width {where['width']}, gap {where['gap']:g}, {where['d']} dimensions)."
+        f"points. Its robust accuracy is at most **{lost.max():.1f} points** below the clean accuracy of standard training "
+        f"(width {where['width']}, gap {where['gap']:g}, {where['d']} dimensions)."
     )
 
 
@@ -166,8 +166,8 @@ def linear_margin_seen(rows: pd.DataFrame) -> str:
     reached, budgets = (100 * rows[name] / rows["largest_margin"] for name in ("margin", "eps"))
     best = reached.idxmax()
     return (
-        f"Standard training reaches {reached[budgets.idxmin()]:.0f}% of the largest margin there is (a support vector "
-        f"machine's), adversarial training with ε at {budgets[best]:.0f}% of it **{reached[best]:.0f}%** "
+        f"Standard training reaches {reached[budgets.idxmin()]:.0f}% of the largest possible margin (that of a support vector "
+        f"machine). Adversarial training with ε at {budgets[best]:.0f}% of that margin reaches **{reached[best]:.0f}%** "
         f"({rows['n'].iloc[0]} points, {rows['d'].iloc[0]} dimensions)."
     )
 

@@ -1,4 +1,4 @@
-"""What AutoAttack leaves of each network whose weights are kept, beside the paper's attack on the same images."""
+"""Robust accuracy under AutoAttack beside the paper's attack, on the same images, for each network whose weights are kept."""
 
 import pandas as pd
 from scipy.stats import spearmanr
@@ -7,7 +7,7 @@ from lib.report.exhibit import exhibit, outcomes
 from lib.report.sections.strength import by_attack, records_by_attack
 from lib.report.table import Column, Number, Table
 from lib.report.values import extent, listed
-from lib.report.words import to_compute, transform_label
+from lib.report.words import counted, to_compute, transform_label
 from lib.store.intervals import interval
 
 _BOTH = ("reference", "autoattack")
@@ -48,16 +48,16 @@ def autoattack_seen(outcomes: pd.DataFrame) -> str:
     """How far robust accuracy ranges over the variants under either attack, and whether their order stays."""
     found = both_attacks(outcomes)
     if len(found) < 2:
-        return f"Not computed yet: at least two variants are needed, {len(found)} are there; {to_compute(outcomes)}"
+        return f"Not computed yet: two variants are needed, {counted(len(found), 'is', 'are')} computed; {to_compute(outcomes)}"
     lost = found["reference"] - found["autoattack"]
     ranked = all(found[attack].nunique() > 1 for attack in _BOTH)
     order = f"{spearmanr(found['reference'], found['autoattack']).statistic:+z.2f}" if ranked else "not defined"
     weak, strong = (extent(found[attack]) for attack in _BOTH)
     return (
         f"Over {len(found)} of {len(listed(outcomes))} variants (scale {outcomes.attrs['scale']}) robust accuracy ranges over "
-        f"{weak:.1f} points under the paper's attack and over **{strong:.1f} points** under AutoAttack. AutoAttack takes "
-        f"{lost.min():.1f} points ({transform_label(lost.idxmin())}) to {lost.max():.1f} points "
-        f"({transform_label(lost.idxmax())}) more. The rank correlation of the two orders is {order}."
+        f"{weak:.1f} points under the paper's attack and over **{strong:.1f} points** under AutoAttack. AutoAttack lowers it "
+        f"by {lost.min():.1f} points ({transform_label(lost.idxmin())}) to {lost.max():.1f} points "
+        f"({transform_label(lost.idxmax())}) more than the paper's attack. The rank correlation of the two is {order}."
     )
 
 

@@ -1,6 +1,6 @@
-"""The gallery: one test image of each variant, attacked, and what networks say of it and how sure they are; a slider moves ε.
+"""The gallery: one test image of each variant under attack, and the networks' answers with their confidence; a slider sets ε.
 
-The attacks are made when the page is built, on the weights that are kept beside the records and on the data at hand.
+The attacks run when the page is built, on the weights that are kept beside the records and on the data of this machine.
 """
 
 import html
@@ -31,7 +31,7 @@ _STANDARD_IMAGES = 10000
 
 @dataclass(frozen=True)
 class Answer:
-    """What a network says of an image: the class, and the probability that it gives it; `image` and `perturbation` H×W×C."""
+    """A network's answer to an image: the class and its probability; `image` and `perturbation` H×W×C."""
 
     said: int
     sure: float
@@ -115,13 +115,13 @@ def attacked(name: str, scale: str, variants: Sequence[str], budgets: Sequence[f
     """
     runs = _kept(name, scale, variants)
     if not runs:
-        return f"Not shown: no weights of {name} are kept at this scale. The book shows those of scale laptop."
+        return f"Not shown: no weights of {name} are kept at this scale. Weights are kept at scale laptop."
     first = next(iter(runs.values()))
     source = grid.settings(first)["data"]["source"]
     try:
         data.at_hand(source)
     except data.DataError:
-        return f"Not shown: {set_name(first.dataset)} is not at hand here, and these networks know no other images."
+        return f"Not shown: these networks are trained on {set_name(first.dataset)}, whose images are not on this machine."
     images = {variant: material.images_of(run, "test", _LOOKED_AT, _CPU) for variant, run in runs.items()}
     networks = {variant: _networks(run, standard) for variant, run in runs.items()}
     threat_model = grid.evaluation_settings(first, "pgd")["threat_model"]

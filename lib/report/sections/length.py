@@ -1,4 +1,4 @@
-"""How long to train: the tuning of scale laptop, and whether gaps between variants come of short training (Appendix B.1)."""
+"""Appendix B.1: how long to train at scale laptop, and whether short training exaggerates the gaps between variants."""
 
 from collections.abc import Mapping
 
@@ -66,7 +66,7 @@ def tuning_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Table
 
 
 def tuning_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
-    """How far the training that was chosen is from the paper, and which way more of it would go."""
+    """How far the chosen training is from the paper, and what longer and shorter trainings give."""
     said = []
     for name, (ours, paper) in sets.items():
         trainings = {recipe: settings for (_, recipe), settings in _trainings(ours).items()}
@@ -147,12 +147,12 @@ def _estimated_gap(found: pd.DataFrame, key: tuple[str, str], name: str) -> Esti
 
 
 def _told(short: Estimate, long: Estimate) -> str:
-    """What the gap does from a short to a long training, beyond its intervals."""
+    """How the gap changes from a short to a long training, and whether the change is beyond the intervals."""
     if (long - short).rises:
-        return "It grows beyond the intervals: short training understates it."
-    left = f"What is left of it at the longest training, {long} points, is{'' if long.rises else ' not'} beyond the interval."
+        return "The gap grows beyond the intervals: short training understates it."
+    left = f"At the longest training the gap is {long} points, which is{'' if long.rises else ' not'} beyond its interval."
     if not (long - short).falls:
-        return f"That is not beyond the intervals. {left}"
+        return f"This change is not beyond the intervals. {left}"
     return f"So short training exaggerates the gap. {left}"
 
 
@@ -164,7 +164,7 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
     gaps = {key: gap for key in settings if np.isfinite(gap := _gap(found, key, hard))}
     longer = [key for key in gaps if not is_own(*key)]
     if len(longer) < 2:
-        return f"Not computed yet: two lengths at least are needed; {to_compute(ours)}"
+        return f"Not computed yet: at least two lengths are needed; {to_compute(ours)}"
     first, last = longer[0], longer[-1]
     short, long = (_estimated_gap(found, key, hard) for key in (first, last))
     width = settings[first]["model"]["widen_factor"]
@@ -172,20 +172,20 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
     said = [
         f"Scale {ours.attrs['scale']}, w={width:g}: from {settings[first]['training']['steps']:,} to "
         f"{settings[last]['training']['steps']:,} steps the gap between original and {transform_label(hard)} goes **from "
-        f"{gaps[first]:.1f} to {gaps[last]:.1f} points**, by {long - short}; the paper's is "
+        f"{gaps[first]:.1f} to {gaps[last]:.1f} points**, a change of {long - short}. The paper's gap is "
         f"{_printed_gap(printed, width, hard):.1f}. {_told(short, long)}"
     ]
     values = {name: [found.loc[(*key, name), "mean"] for key in longer] for name in ("original", hard)}
     last_gain = {name: listed[-1] - listed[-2] for name, listed in values.items()}
     said.append(
-        f"The last lengthening still gave {last_gain[hard]:+z.1f} points on {transform_label(hard)} and "
-        f"{last_gain['original']:+z.1f} on the original, so these lengths do not tell where the gap ends."
+        f"The longest training still gains {last_gain[hard]:+z.1f} points on {transform_label(hard)} and "
+        f"{last_gain['original']:+z.1f} on the original over the one before, so these lengths do not tell where the gap ends."
         if last_gain[hard] - last_gain["original"] >= 1
-        else f"The last lengthening gave {last_gain[hard]:+z.1f} points on {transform_label(hard)}."
+        else f"The longest training gains {last_gain[hard]:+z.1f} points on {transform_label(hard)} over the one before."
     )
     own_key = next((key for key in settings if is_own(*key)), None)
     if own_key in gaps:
-        said.append(f"At the paper's own settings it is {gaps[own_key]:.1f}.")
+        said.append(f"At the paper's own settings the gap is {gaps[own_key]:.1f}.")
     footprints = {
         name: value
         for name in (hard, hard.replace("smooth-", "smooth-square-"))
@@ -196,8 +196,8 @@ def length_seen(ours: pd.DataFrame, own: pd.DataFrame, paper: pd.DataFrame) -> s
         column, square = footprints.values()
         nearer = "column" if abs(column - value) < abs(square - value) else "square"
         said.append(
-            f"There the two footprints of the filter give {column:.1f}% (column) and {square:.1f}% (square), and the paper "
-            f"prints {value:.1f}%: the {nearer} is nearer."
+            f"At these settings the filter gives {column:.1f}% as a column and {square:.1f}% as a square. The paper prints "
+            f"{value:.1f}%: the {nearer} is nearer."
         )
     return " ".join(said)
 

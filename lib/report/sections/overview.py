@@ -1,4 +1,4 @@
-"""The scorecard's tables and its figure, and the claims' verdicts, from frames of `report.scorecard` and `report.claims`."""
+"""The tables and the figure of the scorecard, and the verdicts on the claims, with what they read from the records."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -15,7 +15,7 @@ from lib.report.plot import STYLE
 from lib.report.sections.sec5 import capacity_table, capacity_tables
 from lib.report.table import Column, Number, Strong, Table
 from lib.report.values import QUANTITIES
-from lib.report.words import downloads, set_name, transform_label, words
+from lib.report.words import counted, downloads, set_name, transform_label, words
 
 _EXHIBITS = {
     "section-2.2": "Section 2.2", "example-2": "Example 2", "footnote-1": "Footnote 1", "figure-3b": "Figure 3b",
@@ -43,9 +43,9 @@ def numbers_table(found: pd.DataFrame) -> Table:
     `found`: as `scorecard.numbers` gives it. "–" marks what is not computed.
     """
     columns = [
-        Column("of"), Column("data"), Column("variant"), Column("training"), Column("w", "g", absent=""), Column("split"),
+        Column("exhibit"), Column("data"), Column("variant"), Column("training"), Column("w", "g", absent=""), Column("split"),
         Column("quantity"), Column("paper", ".1f"), Column("ours", ".2f"), Column("interval", ".1f", write=_ends),
-        Column("Δ", "+.2f"), Column("state"), Column("within 3", left=False), Column("our w", "g", absent=""),
+        Column("Δ", "+.2f"), Column("state"), Column("within 3 points", left=False), Column("our w", "g", absent=""),
         Column("our recipe"), Column("seeds", "g", absent=""), Column("scale"),
     ]  # fmt: skip
     rows = []
@@ -86,17 +86,17 @@ def _set(paper: str, ours: object) -> str:
 
 def totals_table(totals: pd.DataFrame) -> Table:
     """By exhibit: how many numbers, how many computed, agreeing, differing and missing, and the differences in points."""
-    counted = {
+    headings = {
         "numbers": "numbers", "computed": "computed", "agree": "agrees", "differ": "differs", "within 3 points": "close",
         "stale or failed": "lacking", "missing": "missing", "not in the grid": "not in the grid",
     }  # fmt: skip
     totals = totals.assign(lacking=totals["stale"] + totals["failed"])
-    columns = [Column("exhibit"), Column("scale"), *(Column(heading, "d") for heading in counted)]
-    columns += [Column("mean Δ", "+.2f"), Column("mean size of Δ", ".2f")]
+    columns = [Column("exhibit"), Column("scale"), *(Column(heading, "d") for heading in headings)]
+    columns += [Column("mean Δ", "+.2f"), Column("mean absolute Δ", ".2f")]
     rows = [
         (
             "all" if row["exhibit"] == "all" else exhibit_label(row["exhibit"]), row["scale"],
-            *(row[name] for name in counted.values()), row["mean_difference"], row["mean_absolute_difference"],
+            *(row[name] for name in headings.values()), row["mean_difference"], row["mean_absolute_difference"],
         )
         for row in totals.to_dict("records")
     ]  # fmt: skip
@@ -109,8 +109,8 @@ def like_table(totals: pd.DataFrame, ranges: pd.DataFrame) -> Table:
     `totals`, `ranges`: as `scorecard.like_totals` and `scorecard.ranges` give them.
     """
     columns = [
-        Column("data"), Column("scale"), Column("of"), Column("numbers", "d"), Column("agree", "d"),
-        Column("within 3 points", "d"), Column("ours below", "d"), Column("mean Δ", "+.2f"), Column("mean size of Δ", ".2f"),
+        Column("data"), Column("scale"), Column("quantities"), Column("numbers", "d"), Column("agree", "d"),
+        Column("within 3 points", "d"), Column("ours below", "d"), Column("mean Δ", "+.2f"), Column("mean absolute Δ", ".2f"),
         Column("range: ours", write=lambda span: f"{span.ours:.1f} (w={span.widen_factor:g}, {span.variants} variants)"),
         Column("range: paper", write=lambda span: f"{span.paper:.1f} (its wider network: {span.headline:.1f})"),
     ]  # fmt: skip
@@ -128,7 +128,7 @@ def like_table(totals: pd.DataFrame, ranges: pd.DataFrame) -> Table:
 
 
 def marks_table(marks: pd.DataFrame) -> Table:
-    """What the records should show, what they show, when that was written down, and how much was known by then."""
+    """What we expected the records to show, what they show, when we wrote this down, and how much we knew by then."""
     columns = [
         Column("exhibit"), Column("mark"), Column("what the records show"), Column("verdict"), Column("scale"),
         Column("set on"), Column("known then", left=False),
@@ -142,18 +142,19 @@ def marks_table(marks: pd.DataFrame) -> Table:
 
 
 def marks_seen(marks: pd.DataFrame) -> str:
-    """How many of some marks are met, and each one that is missed with what the records show instead."""
+    """How many of some marks are met, and for each missed mark what the records show instead."""
     of = marks["verdict"].value_counts()
     if set(of.index) == {"not computed"}:
-        return f"Not computed yet: what the {len(marks)} marks ask for that are set for this section."
+        return f"The {counted(len(marks), 'mark')} of this section cannot be judged yet: the records are not computed."
     lacking = f" ({of['not computed']} not computed)" if "not computed" in of else ""
-    said = f"Of the marks that are set for this section **{of.get('met', 0)} of {len(marks)}** are met{lacking}."
+    said = f"This section has {counted(len(marks), 'mark')}; **{counted(of.get('met', 0), 'is', 'are')} met**{lacking}."
     missed = marks[marks["verdict"] == "missed"]
-    return " ".join([said, *(f"**Missed** ({row.exhibit}): {row.mark}. It shows: {row.found}." for row in missed.itertuples())])
+    shown = (f"**Missed** ({row.exhibit}): {row.mark}. The records show: {row.found}." for row in missed.itertuples())
+    return " ".join([said, *shown])
 
 
 def compute_table(spent: pd.DataFrame) -> Table:
-    """Hours behind the committed records, by scale, device and kind."""
+    """How many hours the committed records took, by scale, device and kind."""
     columns = [Column("scale"), Column("device"), Column("kind"), Column("records", "d"), Column("hours", ".2f")]
     rows = [(row.scale, words(row.device), row.kind, row.records, row.hours) for row in spent.itertuples()]
     return Table(columns, rows)
@@ -209,7 +210,7 @@ def _judged(row: dict) -> str:
 
 
 def claims_seen(verdicts: pd.DataFrame) -> str:
-    """How many claims hold, fail and are not computed, on our records and on the paper's own numbers; which fail, and why."""
+    """How many claims hold, fail and are not computed, on our records and on the paper's own numbers; which fail and why."""
     ours, theirs = (verdicts[name].value_counts() for name in ("verdict", "paper_verdict"))
     failing = verdicts[verdicts["verdict"] == "fails"]
     sorted_out = "".join(
@@ -217,15 +218,15 @@ def claims_seen(verdicts: pd.DataFrame) -> str:
         for reason, part in failing.groupby("reason", sort=False)
     )
     slips = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["paper_verdict"] == "fails", "claim"])
-    counted = [
+    tallies = [
         f"holds: {found.get('holds', 0)}, fails: {found.get('fails', 0)}{f' ({named})' if named else ''}"
         for found, named in ((ours, ""), (theirs, slips))
     ]
     absent = [found.get("not computed", 0) for found in (ours, theirs)]
     certain = f", certain by proof or definition: {ours['certain']}" if "certain" in ours else ""
     return (
-        f"Of {len(verdicts)} claims, our records say **{counted[0]}**{certain}, not computed: {absent[0]}. The paper's own "
-        f"printed numbers say {counted[1]}, no number to tell: {absent[1]}.{sorted_out}"
+        f"Verdicts on {counted(len(verdicts), 'claim')}. On our records: **{tallies[0]}**{certain}, not computed: {absent[0]}. "
+        f"On the paper's own printed numbers: {tallies[1]}, no printed number: {absent[1]}.{sorted_out}"
     )
 
 

@@ -41,7 +41,7 @@ def _alone(number: Number) -> Number:
 
 
 def own_settings_seen(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """How far ours lie from the paper's with its own settings, what of short training's gap remains, and which filter fits."""
+    """How far ours are from the paper's with its own settings, how large the gap to smooth 5 is, and which filter is nearer."""
     robust = over_seeds(ours, *BOXED)["mean"].dropna()
     if robust.empty:
         return f"Not computed yet; {to_compute(ours)}"
@@ -51,32 +51,32 @@ def own_settings_seen(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFra
     if both:
         apart = (robust[both] - theirs[both]).abs()
         said = (
-            f"With the paper's own settings (scale {ours.attrs['scale']}) robust accuracy lies **{apart.mean():.1f} points** "
+            f"With the paper's own settings (scale {ours.attrs['scale']}) robust accuracy is **{apart.mean():.1f} points** "
             f"from the paper's on average, over {len(both)} of its {len(theirs)} variants."
         )
     if len(both) > 1:
-        said += f" It ranges over {extent(robust[both]):.1f} points; the paper's over {extent(theirs[both]):.1f}."
+        said += f" Its range is {extent(robust[both]):.1f} points; the paper's is {extent(theirs[both]):.1f}."
     less = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
     pair = ["original", "smooth-5"]
     if {*pair} <= {*both} & {*less.index}:
         gaps = [f"{each['original'] - each['smooth-5']:.1f}" for each in (less, robust, theirs)]
         said += (
-            f" From original to smooth 5 it falls by {gaps[0]} points with short training, by **{gaps[1]}** with the paper's "
-            f"settings, and by {gaps[2]} in the paper."
+            f" From original to smooth 5 robust accuracy falls by {gaps[0]} points with our short training, by **{gaps[1]}** "
+            f"with the paper's settings, and by {gaps[2]} in the paper."
         )
     other = square("smooth-5")
     if {"smooth-5", other} <= {*robust.index} and "smooth-5" in theirs.index:
         distances = {name: abs(robust[name] - theirs["smooth-5"]) for name in ("smooth-5", other)}
         nearer = min(distances, key=distances.get)
         said += (
-            f" The paper's {theirs['smooth-5']:.1f} for smooth 5 is nearer to **{transform_label(nearer)}**: "
-            f"{robust['smooth-5']:.1f} with a column, {robust[other]:.1f} with a square."
+            f" For smooth 5 the paper's {theirs['smooth-5']:.1f} is nearer to our **{transform_label(nearer)}**: "
+            f"{robust['smooth-5']:.1f} with a column filter, {robust[other]:.1f} with a square one."
         )
     return said.strip()
 
 
 def own_settings_answer(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """For the first screen: how far robust accuracy lies from the paper's with its settings and with short training."""
+    """For the first screen: how far robust accuracy is from the paper's, with its settings and with short training."""
     robust = over_seeds(ours, *BOXED)["mean"].dropna()
     less = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
     theirs = at_our_width(ours, paper, BOXED)
@@ -86,15 +86,15 @@ def own_settings_answer(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataF
     own, shorter = ((found[both] - theirs[both]).abs().mean() for found in (robust, less))
     numbers = "; ".join(f"{transform_label(name)} {robust[name]:.1f}% (the paper {theirs[name]:.1f}%)" for name in both)
     return (
-        f"**With the paper's own settings, MNIST lies {own:.1f} points from the paper on average.** With as many steps as "
-        f"the paper's, the narrowest LeNet5 has a robust accuracy of: {numbers}. These are {len(both)} of the "
+        f"**With the paper's own settings, robust accuracy on MNIST is {own:.1f} points from the paper's on average.** With as "
+        f"many steps as the paper's, the narrowest LeNet5 has a robust accuracy of: {numbers}. These are {len(both)} of the "
         f"paper's {len(theirs)} variants. With our short training the mean distance is {shorter:.1f} points on the "
         f"same variants. (Scales {ours.attrs['scale']} and {short.attrs['scale']}.)"
     )
 
 
 def own_settings_attacked(found: pd.DataFrame) -> str:
-    """What AutoAttack leaves of the narrowest networks where the paper's attack leaves more. `found`: outcomes of both."""
+    """Robust accuracy of the narrowest networks under AutoAttack and under the paper's attack. `found`: outcomes of both."""
     robust = both_attacks(found).dropna()
     if robust.empty:
         return f"Not computed yet under AutoAttack; {to_compute(found)}"
@@ -108,8 +108,9 @@ def own_settings_attacked(found: pd.DataFrame) -> str:
     ranges = f" Their range is {weak:.1f} points under the paper's attack and {strong:.1f} under AutoAttack."
     wide = ranges if len(robust) > 1 else ""
     return (
-        f"AutoAttack leaves of these networks: {each}. Both attacks are on the same {int(robust['n'].iloc[0]):,} test images. "
-        f"The largest fall is **{fall:.1f} points**: {so}.{wide} (Scale {found.attrs['scale']}.)"
+        f"Under AutoAttack the robust accuracy of these networks is: {each}. Both attacks use the same "
+        f"{int(robust['n'].iloc[0]):,} test images. The largest fall is **{fall:.1f} points**: {so}.{wide} "
+        f"(Scale {found.attrs['scale']}.)"
     )
 
 

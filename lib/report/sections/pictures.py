@@ -1,7 +1,7 @@
-"""The slider: one level of a transform at a time, its images, its pixel histogram and its accuracies moving together.
+"""Sliders and plates of images: a slider shows the images, histogram and accuracies of one level of a transform at a time.
 
-What is made here is a fragment of HTML that stands without JavaScript, every level beside the others; `book/_static/levels.js`
-puts a slider above them. Colours are those of the figures; text takes the colour of the page.
+The HTML works without JavaScript and then shows all levels side by side; `book/_static/levels.js` puts a slider above them.
+Colours are those of the figures; text takes the colour of the page.
 """
 
 import base64
@@ -120,7 +120,7 @@ def _chart(levels: Sequence[str], theirs: Mapping, mine: Mapping, label: str) ->
     there = sum(math.isfinite(value) for value in mine[BOXED])
     said = (
         f"{label}: clean accuracy of standard training and robust accuracy of PGD training over {len(levels)} levels, in "
-        f"percent of test images; dashed the paper, solid ours, computed at {there} of them. The numbers stand below."
+        f"percent of test images; dashed the paper, solid ours, computed at {there} of them. The numbers are below."
     )
     return (
         f'<svg class="levels-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(said)}">'

@@ -1,4 +1,4 @@
-"""Section 2: Examples 1 and 2, Theorem 2.1, and pairwise distances of images beside those of uniform points."""
+"""Section 2: Example 1, Theorem 2.1 and Example 2, exact and simulated."""
 
 import matplotlib as mpl
 import numpy as np
@@ -11,7 +11,7 @@ from lib.report.exhibit import exhibit, published, tables
 from lib.report.plot import STYLE, not_yet, share_bars
 from lib.report.table import Column, Number, Table
 from lib.report.values import PALETTE, share_intervals
-from lib.report.words import budget_label, percent, to_compute
+from lib.report.words import budget_label, counted, percent, to_compute
 from lib.store.intervals import interval
 
 
@@ -49,7 +49,7 @@ def _simulated(row: pd.Series, column: str) -> Number:
 
 
 def example_1_seen(rows: pd.DataFrame) -> str:
-    """What the simulation says of Example 1: Bayes error, agreement with the exact values, and the largest dimension."""
+    """The simulation of Example 1 in a few sentences: Bayes error, agreement with the exact values, the largest dimension."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
     exact = [100 * theory.diagonal_robust_error(int(d), eps) for d, eps in zip(rows["d"], rows["eps"], strict=True)]
@@ -58,13 +58,14 @@ def example_1_seen(rows: pd.DataFrame) -> str:
     held = sum(low - 1e-9 <= value <= high + 1e-9 for value, (low, high) in zip(exact, intervals, strict=True))
     last = rows[rows["d"] == rows["d"].max()].sort_values("eps").iloc[0]
     drawn, budgets = rows.drop_duplicates("d"), rows["eps"].nunique()  # the points of a dimension serve for every ε
-    again = f", each attacked with {budgets} budgets," if budgets > 1 else ""
+    again = f" Each point is attacked with {budgets} budgets." if budgets > 1 else ""
+    wrong = drawn["bayes"].sum()
     return (
-        f"Moved by T, {drawn['bayes'].sum()} of {drawn['n'].sum():,} simulated points{again} lie on the wrong side: the Bayes "
-        f"error stays 0. Of the {len(exact)} simulated robust errors, {held} have the exact value inside their 95% interval. "
-        f"At d = {last['d']} and ε = {budget_label(last['eps'])}, of the same points {100 * last['axis'] / last['n']:.1f}% "
-        f"are fooled before T and **{100 * last['diagonal'] / last['n']:.1f}%** after it; "
-        f"{100 * last['diagonal_in_cube'] / last['n']:.1f}% where the attack may not leave the cube."
+        f"After the map T, {wrong} of {drawn['n'].sum():,} simulated points {'is' if wrong == 1 else 'are'} on the wrong side "
+        f"of the boundary: the Bayes error stays 0.{again} The 95% interval contains the exact value for {held} of the "
+        f"{len(exact)} simulated robust errors. At d = {last['d']} and ε = {budget_label(last['eps'])}, the attack fools "
+        f"{100 * last['axis'] / last['n']:.1f}% of the points before T and **{100 * last['diagonal'] / last['n']:.1f}%** of "
+        f"the same points after it, or {100 * last['diagonal_in_cube'] / last['n']:.1f}% if it may not leave the cube."
     )
 
 
@@ -76,7 +77,7 @@ def half_space_bound(row: pd.Series) -> float:
 
 
 def concentration_seen(rows: pd.DataFrame) -> str:
-    """What the simulated half-spaces say of Theorem 2.1: how many lie above the first bound, and where it is tightest."""
+    """What the simulated half-spaces show about Theorem 2.1: how many are above the first bound, and where it is tightest."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
     bounds = np.array([half_space_bound(row) for _, row in rows.iterrows()])
@@ -86,9 +87,9 @@ def concentration_seen(rows: pd.DataFrame) -> str:
     told = shares < 1
     gaps = pd.Series(shares - bounds, index=rows.index)[told]
     text = (
-        f"Of {len(rows)} simulated half-spaces, {(shares >= bounds).sum()} lie on or above the first bound, "
-        f"{(lows > bounds).sum()} of them with their whole 95% interval"
-        f"{'' if (lows > bounds).all() else '; the sample is too small to tell for the others'}."
+        f"Of {len(rows)} simulated half-spaces, {counted((shares >= bounds).sum(), 'is', 'are')} on or above the first bound, "
+        f"{(lows > bounds).sum()} of them with the whole 95% interval"
+        f"{'' if (lows > bounds).all() else '; for the others the sample is too small to tell'}."
     )
     for space in theory.SPACES:
         here = gaps[rows.loc[gaps.index, "dataset"] == space]
@@ -123,16 +124,16 @@ def example_2_table(paper: pd.DataFrame) -> Table:
 
 _MAPS = {
     "split along an axis": lambda points: points,
-    "the same, turned": theory.turn,  # its own inverse
-    "the same, slid": theory.slide_back,
+    "after turning": theory.turn,  # its own inverse
+    "after sliding": theory.slide_back,
 }
 
 
 def split_figure(eps: float, *, squares: int = 10, pixels: int = 400) -> Figure:
     """Example 1 in two dimensions: the axis split, and what two measure-preserving maps T make of it.
 
-    Colour tells the label; the chequered pattern, of `squares` each way, goes along with T: all its fields keep their area.
-    Darkened: the points that an ℓ∞ budget of `eps` carries over the boundary, with their share.
+    The colour is the label. T moves the chequered pattern (`squares` fields each way) and keeps the area of every field.
+    The darker points are those that an ℓ∞ budget of `eps` moves over the boundary; their share is printed below.
     """
     with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(7.2, 2.9), layout="constrained")

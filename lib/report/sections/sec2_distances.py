@@ -87,8 +87,8 @@ def example_2_seen(uniform: pd.DataFrame) -> str:
     return (
         f"With d = {d} (scale {uniform.attrs['scale']}), two points are {means['cube']:.2f} apart in the cube and "
         f"{means['ball']:.3f} in the ball, on average. So ε = {cube:g} in the cube is **{100 * cube / means['cube']:.1f}%** of "
-        f"a typical distance, and ε = {ball:g} in the ball **{100 * ball / means['ball']:.1f}%**. Exchange these shares, and "
-        f"the first inequalities guarantee {' and '.join(said)}."
+        f"a typical distance, and ε = {ball:g} in the ball **{100 * ball / means['ball']:.1f}%**. With these two shares "
+        f"exchanged, the first inequalities guarantee {' and '.join(said)}."
     )
 
 
@@ -114,7 +114,7 @@ def distance_table(uniform: pd.DataFrame, images: pd.DataFrame) -> Table:
 
 
 def distance_seen(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
-    """The answer to the question that closes Section 2: is CIFAR10 nearer to the ball than to the cube?"""
+    """The answer to the question at the end of Section 2: is CIFAR10 nearer to the ball than to the cube?"""
     apart = distances_apart(uniform, images)
     apart = apart[apart["dataset"].str.startswith("cifar10") & (apart["transform"] == "original") & apart["cube"].notna()]
     if apart.empty:
@@ -129,13 +129,13 @@ def distance_seen(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
         for unit, (cube, ball) in readings.items()
     )
     return (
-        f"The distances within {name} lie, {said}. Their spread is "
-        f"**{100 * row['spread']:.1f}%** of their mean; that of uniform points of the cube and the ball in as many dimensions "
-        f"{100 * spreads['cube']:.1f}% and {100 * spreads['ball']:.1f}%. "
+        f"How far the distances within {name} are from those of uniform points (earth mover's distance): {said}. The spread is "
+        f"**{100 * row['spread']:.1f}%** of the mean distance; for uniform points in as many dimensions it is "
+        f"{100 * spreads['cube']:.1f}% (cube) and {100 * spreads['ball']:.1f}% (ball). "
         + (
-            "So on one reading at least it is closer to the ball."
+            f"So by at least one of these two comparisons {name} is closer to the ball."
             if "ball" in verdicts.values()
-            else "So the distances give no reason to call it closer to the ball."
+            else f"So the distances give no reason to call {name} closer to the ball."
         )
     )
 

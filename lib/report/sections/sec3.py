@@ -28,34 +28,34 @@ from lib.report.values import (
     square,
     width_of,
 )
-from lib.report.words import from_to, set_name, to_compute, transform_label
+from lib.report.words import counted, from_to, set_name, to_compute, transform_label
 from lib.store import grid
 
 
 def seen(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
-    """What the records show of the paper's claim: how far robust accuracy moves, and how little clean accuracy does.
+    """The paper's claim in numbers: the range of robust accuracy over the variants, and the range of clean accuracy.
 
     `paper`: its Table 2 or 3; `widths`: Table 4 or 5, of which the column of our width is compared.
     """
     quantities = (("standard", "clean_accuracy"), BOXED)
     clean, robust = (over_seeds(ours, *quantity)["mean"].dropna() for quantity in quantities)
     if len(robust) < 2:
-        return f"Not computed yet: at least two variants are needed, {len(robust)} are there; {to_compute(ours)}"
+        return f"Not computed yet: two variants are needed, {counted(len(robust), 'is', 'are')} computed; {to_compute(ours)}"
     theirs = paper_values(paper, *BOXED).reindex(robust.index).dropna()
     which = " and ".join(map(transform_label, robust.index)) if len(robust) == 2 else f"the {len(robust)} variants computed"
     said = (
-        f"Over {which} (scale {ours.attrs['scale']}), robust accuracy runs from {robust.min():.1f}% "
+        f"Over {which} (scale {ours.attrs['scale']}), robust accuracy goes from {robust.min():.1f}% "
         f"({transform_label(robust.idxmin())}) to {robust.max():.1f}% ({transform_label(robust.idxmax())}), a range of "
         f"**{extent(robust):.1f} points**. "
     )
     narrow = at_our_width(ours, widths, BOXED).reindex(robust.index).dropna()
     if len(narrow) == len(robust):
         said += (
-            f"The paper's networks of the same width (w={width_of(ours):g}) have {extent(narrow):.1f} over the same variants, "
+            f"Over the same variants the range of the paper's networks of the same width (w={width_of(ours):g}) is "
+            f"{extent(narrow):.1f}, that of the wider networks in its table {extent(theirs):.1f}."
         )
-        said += f"those of its own table {extent(theirs):.1f}."
     else:
-        said += f"The paper's, over the same variants, is {extent(theirs):.1f}."
+        said += f"The paper's range over the same variants is {extent(theirs):.1f}."
     if len(clean) < 2:
         return f"{said} The clean accuracy of standard training is not computed yet; {to_compute(ours)}"
     over = "" if set(clean.index) == set(robust.index) else f", over {len(clean)} variants,"
@@ -63,19 +63,19 @@ def seen(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
 
 
 def jpeg_seen(ours: pd.DataFrame) -> str:
-    """What CIFAR10's images are here, one sentence, for wherever its clean accuracies are judged."""
+    """Which CIFAR10 images the records use, in one or two sentences."""
     if ours.empty:
         return f"Not computed yet; {to_compute(ours)}"
     if (ours["dataset"] == "cifar10-jpeg").any():
         return (
-            "These CIFAR10 images are JPEG re-encodings, of quality 75 and with colour at half the resolution (4:2:0): part of "
-            "what the clean accuracies lack of the paper's may be lost in the files, and not in training."
+            "These CIFAR10 images are JPEG re-encodings, of quality 75 and with colour at half the resolution (4:2:0). This "
+            "alone may lower clean accuracy, so training may not explain all of the difference from the paper."
         )
     return "These are CIFAR10's images as they were published."
 
 
 def lucky_seen(sets: Mapping[str, pd.DataFrame]) -> str:
-    """How many images count as robust that are wrong without the attack, and robust accuracies without them.
+    """How many images count as robust that are wrong without the attack, and the robust accuracy without such images.
 
     `sets`: from a data set's name to what `results.lucky` gives of it.
     """
@@ -87,10 +87,10 @@ def lucky_seen(sets: Mapping[str, pd.DataFrame]) -> str:
         means = found.groupby("transform", sort=False)[["both", "lucky"]].mean()
         listed = ", ".join(f"{transform_label(name)} {value:.1f}" for name, value in means["both"].items())
         name, most = set_name(found["dataset"].iloc[0]), means["lucky"].max()
-        at_most = f"Of {name} that is at most **{most:.2f} points** ({transform_label(means['lucky'].idxmax())})."
+        at_most = f"On {name} such images make up at most **{most:.2f} points** ({transform_label(means['lucky'].idxmax())})."
         said.append(
-            f"{at_most if most else f'No image of {name} is such a one.'} Counting only images that are right before and after "
-            f"the attack, robust accuracy in percent is: {listed}."
+            f"{at_most if most else f'{name} has no such image.'} If only images count that are right before and after the "
+            f"attack, robust accuracy in percent is: {listed}."
         )
     return " ".join(said)
 
@@ -173,7 +173,7 @@ def footprint_robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table
 
 
 def footprints_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """How far robust accuracies on the two footprints lie from each other and from the paper's Table 4 at the same width."""
+    """How far robust accuracies on the two footprints are from each other and from the paper's Table 4 at the same width."""
     width, found = _footprints(ours, paper)
     both = found.dropna()
     if both.empty:
@@ -181,9 +181,10 @@ def footprints_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     sizes = ", ".join(name.removeprefix("smooth-") for name in both.index)
     column, square_ = ((both[kind] - both["paper"]).abs().mean() for kind in ("column", "square"))
     return (
-        f"Trained on both (scale {ours.attrs['scale']}, w={width:g}, sizes {sizes}), the square gives a robust accuracy that "
-        f"is {from_to(both['square'] - both['column'])} points off the column's. From the paper's at this width the column is "
-        f"**{column:.1f} points** away on average, the square **{square_:.1f}**."
+        f"We trained with both filters (scale {ours.attrs['scale']}, w={width:g}, sizes {sizes}). With the square, robust "
+        f"accuracy differs from that with the column by {from_to(both['square'] - both['column'])} points. The mean distance "
+        f"from the paper's numbers at this width is **{column:.1f} points** with the column and **{square_:.1f}** with the "
+        f"square."
     )
 
 

@@ -1,4 +1,4 @@
-"""Section 4: variants that the paper prints no numbers of, and the six accuracies of Figure 3b."""
+"""Section 4: the gamma variants, for which the paper prints no numbers, and the six accuracies of Figure 3b."""
 
 import math
 from dataclasses import replace
@@ -13,11 +13,11 @@ from lib.report.plot import STYLE, error_bar
 from lib.report.sections.sec3 import jpeg_seen, robustness_figure
 from lib.report.table import Column, Number, Table
 from lib.report.values import ACCURACIES, QUANTITIES, extent, listed, our_number, over_seeds, paper_values, printed
-from lib.report.words import to_compute, transform_label
+from lib.report.words import counted, to_compute, transform_label
 
 
 def variants_table(ours: pd.DataFrame) -> Table:
-    """The four quantities of variants that the paper prints no numbers of, in percent on test images.
+    """The four quantities of variants for which the paper prints no numbers, in percent on test images.
 
     In brackets the 95% interval, of images and trainings.
     """
@@ -33,14 +33,15 @@ def _without_seeds(number: Number) -> Number:
 
 
 def seen_variants(ours: pd.DataFrame) -> str:
-    """One sentence: how far each accuracy moves over variants that the paper prints no numbers of."""
+    """One sentence: how far each accuracy moves over variants for which the paper prints no numbers."""
     moved = {}
     variants = listed(ours)
     for quantity in ACCURACIES:
         found = over_seeds(ours, *quantity)["mean"].reindex(variants).dropna()
         if len(found) < 2:
             label = QUANTITIES[quantity][0]
-            return f"Not computed yet: {label} needs at least two variants, {len(found)} are there; {to_compute(ours)}"
+            there = counted(len(found), "is", "are")
+            return f"Not computed yet: {label} needs two variants, {there} computed; {to_compute(ours)}"
         moved[quantity] = found
     clean, trained, robust = moved.values()
     ranges = [extent(found) for found in (clean, trained, robust)]
@@ -81,7 +82,7 @@ def fashion_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
 
 
 def seen_fashion(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """What PGD training costs and what the attack takes, of fashion-MNIST and of its edges, beside the paper's numbers."""
+    """How much PGD training and the attack lower accuracy on fashion-MNIST and on its edges, beside the paper's numbers."""
     said = []
     for transform in listed(paper, ours):
         name = fashion_name(transform)
@@ -93,8 +94,8 @@ def seen_fashion(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
             return f"Not computed yet: {name} lacks some of its three accuracies{why}; {to_compute(ours)}"
         cost, taken = (f" (the paper: {theirs[i] - theirs[i + 1]:.1f})" if np.isfinite(theirs).all() else "" for i in (0, 1))
         said.append(
-            f"On {name}, PGD training costs **{mine[0] - mine[1]:.1f} points** of clean accuracy{cost}, and the attack takes "
-            f"another **{mine[1] - mine[2]:.1f}**{taken}."
+            f"On {name}, PGD training costs **{mine[0] - mine[1]:.1f} points** of clean accuracy{cost}; robust accuracy is "
+            f"another **{mine[1] - mine[2]:.1f}** lower{taken}."
         )
     return f"At scale {ours.attrs['scale']}: {' '.join(said)}"
 

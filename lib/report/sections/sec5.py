@@ -30,7 +30,7 @@ from lib.report.values import (
     printed,
     width_of,
 )
-from lib.report.words import from_to, to_compute, transform_label
+from lib.report.words import counted, from_to, to_compute, transform_label
 from lib.run import cost
 from lib.store import grid
 
@@ -100,7 +100,7 @@ def equal_distance_table(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.
 
 
 def equal_distance_seen(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """One sentence a target of Table 1 on what the records show: how far robust accuracies at one distance lie apart."""
+    """For each target of Table 1, how much robust accuracy differs between sets of the same inter-class distance."""
     robust = over_seeds(ours, "pgd", "robust_accuracy")
     robust = robust.loc[robust["seeds"] > 0, "mean"]
     theirs, reached = paper_values(paper, "pgd", "robust_accuracy"), measured_values(distances, "inter_class_distance")
@@ -114,8 +114,8 @@ def equal_distance_seen(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.D
         printed = f", in the paper {extent(theirs[sets]):.1f}" if {*sets} <= {*theirs.index} else ""
         at = f" ({reached[target]:.2f})" if np.isfinite(reached.get(target, np.nan)) else ""
         said.append(
-            f"At the inter-class distance of {transform_label(target)}{at}, robust accuracy is {each}: **{extent(mine):.1f} "
-            f"points** between sets of one distance{printed}."
+            f"At the inter-class distance of {transform_label(target)}{at}, robust accuracy is {each}. Sets of the same "
+            f"distance differ by **{extent(mine):.1f} points**{printed}."
         )
     if not said:
         return f"Not computed yet: a target needs all three of its sets; {to_compute(ours)}"
@@ -123,7 +123,7 @@ def equal_distance_seen(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.D
 
 
 def volume_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], paper: pd.DataFrame) -> str:
-    """What the records show of Section 5.1: how little leaving the box changes, for all that the volumes differ.
+    """Section 5.1 in numbers: how much leaving the box changes robust accuracy, and how far the volumes differ.
 
     `sets`: from the paper's name of a data set, as in Table 7 (`paper`), to (measured volumes, ours).
     """
@@ -137,16 +137,16 @@ def volume_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], paper: pd
         theirs = out_of_the_box(paper_values(rows, *BOXED), paper_values(rows, *UNBOXED))[change.index]
         bits = extent(measured_values(volumes, "log2_perturbable_volume").reindex(change.index))
         apart = f", whose perturbable volumes differ by up to {bits:.0f} bits" if bits > 0 else ""
-        over = f"over {len(change)} variant{'s' * (len(change) > 1)}{apart}"
+        over = f"over {counted(len(change), 'variant')}{apart}"
         said.append(
             f"{name.upper()} (scale {ours.attrs['scale']}): letting the attack leave the box changes robust accuracy by "
-            f"**{from_to(change)} points** {over}; in the paper, over the same, by {from_to(theirs)}."
+            f"**{from_to(change)} points** {over}; in the paper, over the same variants, by {from_to(theirs)}."
         )
     return " ".join(said)
 
 
 def growth_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame | None]], axis: str) -> str:
-    """What the records show of Section 5.3: how robust accuracy moves from the least to the most of `axis` that is computed.
+    """Section 5.3 in numbers: how robust accuracy moves from the smallest to the largest computed value of `axis`.
 
     `sets`: from a data set's name to (ours, the paper's or None where it prints no number); `axis`: `widen_factor` or
     `train_size`. The paper's moves are over the same variants and the same ends.
@@ -158,19 +158,19 @@ def growth_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame | None]], ax
             for quantity, split in ((BOXED, "test"), (BOXED, "train"), (("standard", "clean_accuracy"), "test"))
         )
         if robust.empty:
-            said.append(f"{name}: not computed yet, two values at least are needed; {to_compute(ours)}")
+            said.append(f"{name}: not computed yet, at least two values are needed; {to_compute(ours)}")
             continue
         gap = (trained - robust).mean()
         low, high = (f"{value:,g}" for value in robust.attrs["ends"])
         theirs = ""
         if paper is not None:
             printed = _ends(paper_values(paper, *BOXED, by=["transform", axis]), robust.attrs["ends"]).reindex(robust.index)
-            theirs = f" (the paper's, over the same, by {_moves(printed)})" if len(printed.dropna()) else ""
+            theirs = f" (in the paper, over the same variants, by {_moves(printed)})" if len(printed.dropna()) else ""
         steady = f", the clean accuracy of standard training by {_moves(clean)}" if len(clean) else ""
         said.append(
             f"{name} (scale {ours.attrs['scale']}), from {axis.replace('_', ' ')} {low} to {high}: robust accuracy on test "
-            f"images moves by **{_moves(robust)}**{theirs}{steady}. The gap between training and test images goes, on average "
-            f"over the variants, from {gap['first']:.1f} to {gap['last']:.1f} points of robust accuracy."
+            f"images moves by **{_moves(robust)}**{theirs}{steady}. Averaged over the variants, the gap between robust "
+            f"accuracy on training and on test images goes from {gap['first']:.1f} to {gap['last']:.1f} points."
         )
     return " ".join(said)
 
@@ -178,7 +178,7 @@ def growth_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame | None]], ax
 def passes_seen(sets: Mapping[str, pd.DataFrame]) -> str:
     """How often training goes through each training set of Section 5.3, by data set: the runs of all sizes take the same steps.
 
-    Short training hardly sees a large set, which then cannot show what more images would give.
+    A short training goes through a large set only a few times, so it cannot show what more images would give.
     """
     said = []
     for name, ours in sets.items():

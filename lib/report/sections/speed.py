@@ -1,4 +1,4 @@
-"""What speed costs and gains: benchmarks, the precision of the training attack, the worst case, the schedule of a grid."""
+"""The page "Speed": benchmarks, the precision of the attack in training, a stronger attack, and the schedule of a grid."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -45,19 +45,19 @@ def _speed(row: pd.Series) -> str:
 
 
 def speed_seen(rows: pd.DataFrame) -> str:
-    """What the record of a benchmark says of narrow networks, at the batch they train with, and of wide ones."""
+    """The speed on narrow networks, at the batch size that they train with, and on wide networks, from a benchmark's record."""
 
     def ratios(case: str, batch: int) -> str:
         (row,) = rows[(rows["case"] == case) & (rows["batch"] == batch) & (rows["engine"] == "lib, float32")].to_dict("records")
-        before = f"×{row['ratio_to_before']:.1f} the engine before it, " if row.get("ratio_to_before") else ""
+        before = f"{row['ratio_to_before']:.1f} times the earlier engine, " if row.get("ratio_to_before") else ""
         name = case.replace("lenet5", "LeNet5").replace("wide_resnet28", "WRN-28").replace("-w", " w=")
-        return f"{name}, batches of {batch}: {before}×{row['ratio_to_advertorch']:.1f} AdverTorch"
+        return f"{name}, batches of {batch}: {before}{row['ratio_to_advertorch']:.1f} times AdverTorch"
 
     narrow = [("lenet5-w0.125", 50), ("lenet5-w0.25", 50), ("wide_resnet28-w0.25", 128)]
     wide = [("lenet5-w1", 50), ("wide_resnet28-w1", 128)]
     return (
-        f"In float32, the compiled attack on narrow networks: {'; '.join(ratios(*case) for case in narrow)}. "
-        f"The framework on wide ones: {'; '.join(ratios(*case) for case in wide)}."
+        f"Speed in float32. The compiled attack, on narrow networks: {'; '.join(ratios(*case) for case in narrow)}. "
+        f"The framework, on wide networks: {'; '.join(ratios(*case) for case in wide)}."
     )
 
 
@@ -88,7 +88,7 @@ def gpu_table(rows: pd.DataFrame | None) -> Table:
 
 
 def gpu_seen(rows: pd.DataFrame | None) -> str:
-    """Which card was measured, or that none was."""
+    """One sentence that names the card of the benchmark, or says that no card has been measured."""
     if rows is None:
         return (
             "**No card has been measured yet.** On a machine with one, `make gpu` runs the tests that only a GPU can pass, "
@@ -98,7 +98,7 @@ def gpu_seen(rows: pd.DataFrame | None) -> str:
 
 
 def agreement_table(rows: pd.DataFrame) -> Table:
-    """What each engine's attack reached from the same δ₀ on the largest batch, and the share of the matrix-product ceiling."""
+    """The robust accuracy that each engine reaches from the same δ₀ on the largest batch, and its share of the ceiling."""
     columns = [
         Column("network"), Column("engine"), Column("robust accuracy (%)", ".1f"), Column("largest perturbation", ".6f"),
         Column("share of ceiling (%)", ".0f"),
@@ -190,7 +190,7 @@ def precision_seeds_table(ours: pd.DataFrame) -> Table:
 
 
 def precision_seen(ours: pd.DataFrame) -> str:
-    """What the paired differences of robust accuracy say, variant by variant and over all of them."""
+    """The paired differences of robust accuracy in words, for each variant and averaged over them."""
     pairs = _pairs(*_by_precision(ours, "robust_accuracy"))
     said, moved = [], []
     for transform, rows in [*pairs.groupby("transform", sort=False), (ALL_VARIANTS, _averaged(pairs))]:
@@ -201,9 +201,9 @@ def precision_seen(ours: pd.DataFrame) -> str:
             moved += [] if low <= 0 <= high else [where]
     if not said:
         return f"Not computed yet: at least two seeds are needed in both precisions; {to_compute(ours)}"
-    verdict = f"The interval leaves out 0 {' and '.join(moved)}: there the precision **did change the result**."
+    verdict = f"The interval {' and '.join(moved)} excludes 0: there the precision **did change the result**."
     if not moved:
-        verdict = "**Every interval holds 0**; how large an effect could be, their ends say."
+        verdict = "**Every interval contains 0**; the ends of the intervals say how large an effect could be."
     changes, ahead = ", by ".join(said), int((pairs["other"] > pairs["one"]).sum())
     return (
         f"At scale {ours.attrs['scale']}, bfloat16 attacks in training moved robust accuracy by {changes}. {verdict} The model "
@@ -240,7 +240,7 @@ def _mean(found: pd.DataFrame, transform: str) -> Number:
 
 
 def worst_case_seen(sets: Mapping[str, pd.DataFrame]) -> str:
-    """How much robust accuracy the stronger attack takes, and whether the variants keep their order, one sentence a set."""
+    """How much the stronger attack lowers robust accuracy, and whether the variants keep their order, one sentence a set."""
     said = []
     for name, ours in sets.items():
         pairs = _pairs(*_by_attack(ours, "robust_accuracy")).groupby("transform", sort=False)[["one", "other"]].mean()
@@ -252,7 +252,7 @@ def worst_case_seen(sets: Mapping[str, pd.DataFrame]) -> str:
         if len(lost) > 1:
             order = "stays" if pairs["one"].rank().equals(pairs["other"].rank()) else "changes"
             most = f"{lost.iloc[0]:.1f} points on {lost.index[0]} to {most}; the order of the variants {order}"
-        said.append(f"{name} (scale {ours.attrs['scale']}): the stronger attack takes {most}.")
+        said.append(f"{name} (scale {ours.attrs['scale']}): the stronger attack lowers robust accuracy by {most}.")
     return " ".join(said)
 
 
@@ -308,7 +308,7 @@ def fused_seen(run: grid.Run) -> str:
 
 
 def schedule_seen(rows: pd.DataFrame) -> str:
-    """The assumptions behind a simulated schedule, its critical path, and from how many GPUs on more of them are of no use."""
+    """The assumptions of a simulated schedule, its critical path, and the number of GPUs beyond which more do not help."""
     first = rows.iloc[0]
     enough = math.ceil(first["gpu_hours"] / first["critical_hours"])
     return (
@@ -317,14 +317,14 @@ def schedule_seen(rows: pd.DataFrame) -> str:
         f"{cost.MEMORY / 1e12:g}·10¹² bytes a second to and from its memory, and {cost.LAUNCH * 1e6:g} millionths of a second "
         f"a launch. A step takes as long as the slowest of the three, and no less than the processor needs to draw the runs' "
         f"batches, {cost.DRAW * 1e6:g} millionths of a second a run. A group is counted with as many launches as a single run, "
-        f"so it saves time where networks are narrow; cuDNN may split a group's convolutions into more. Were each run trained "
-        f"alone, the grid would take {first['alone_hours']:,.0f} GPU-hours instead of {first['gpu_hours']:,.0f}. "
-        f"LeNet5 with w ≤ 0.25 would take {first['narrow_alone_hours']:.1f} instead of {first['narrow_hours']:.1f}; nearly all "
-        f"hours are those of wider networks, which compute for most of their time, alone or not. Groups are cut for 80 GB of "
-        f"memory, estimated as well, and where a group would take more than twice as long as one of its runs. They do not "
-        f"depend on one another, so the critical path is the longest of them, that of "
+        f"so it saves time where networks are narrow; cuDNN may split a group's convolutions into more. If each run were "
+        f"trained alone, the grid would take {first['alone_hours']:,.0f} GPU-hours instead of {first['gpu_hours']:,.0f}. "
+        f"LeNet5 with w ≤ 0.25 would take {first['narrow_alone_hours']:.1f} instead of {first['narrow_hours']:.1f}. Nearly all "
+        f"hours are those of wider networks, which compute for most of their time, alone or together. A group is split where "
+        f"it would need more than 80 GB of memory (also an estimate) or more than twice the time of one of its runs. Groups do "
+        f"not depend on one another, so the critical path is the longest group, that of "
         f"`{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
-        f"cannot shorten it. The pages and the book, minutes on a processor, come after."
+        f"cannot shorten it. The pages and the book are built afterwards, in minutes on a processor."
     )
 
 

@@ -1,4 +1,4 @@
-"""The strength of the attack: the suite, the checks for gradient masking, and robust accuracy against eps."""
+"""The page on the strength of the attack: other attacks, checks for gradient masking, and robust accuracy against eps."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from lib.report.exhibit import exhibit, outcomes, runs
 from lib.report.plot import STYLE, looks_of, not_yet
 from lib.report.table import MISSING, Column, Number, Strong, Table
 from lib.report.values import extent, listed, paper_eps
-from lib.report.words import to_compute, transform_label
+from lib.report.words import counted, to_compute, transform_label
 from lib.store import grid
 from lib.store.intervals import interval
 
@@ -76,7 +76,7 @@ def strength_table(outcomes: pd.DataFrame) -> Table:
 
 @dataclass(frozen=True)
 class Check:
-    """What a check for gradient masking found: whether it holds, and the numbers that say so. None where they are missing."""
+    """The result of a check for gradient masking: whether it holds, and its numbers; None where they are missing."""
 
     holds: bool | None = None
     numbers: tuple[float, ...] = ()
@@ -88,13 +88,13 @@ class Check:
             return MISSING
         verdict = "holds" if self.holds else "**fails**"
         if self.rise > 0:
-            return f"{verdict} (but for +{self.rise:.1f} points)"
+            return f"{verdict} (apart from a rise of {self.rise:.1f} points)"
         verdict += ", within chance" if self.by_chance else ""
         return verdict + (f" ({' → '.join(f'{number:.1f}' for number in self.numbers)})" if self.numbers else "")
 
 
 def strength_seen(outcomes: pd.DataFrame) -> str:
-    """What the suite takes off the paper's robust accuracy, at most, and what becomes of the variants' order and range."""
+    """How much all attacks together lower robust accuracy, and whether the variants keep their order and range."""
     held = {name: found for name, found in by_attack(outcomes).items() if "reference" in found and len(found.columns) > 1}
     if not held:
         return f"Not computed yet; {to_compute(outcomes)}"
@@ -103,7 +103,7 @@ def strength_seen(outcomes: pd.DataFrame) -> str:
     single = {name: 100 * found.drop(columns="reference").mean() for name, found in held.items()}
     strongest = {name: ATTACKS[means.idxmin()][0] for name, means in single.items()}
     said = "; ".join(
-        f"{transform_label(name)} {reference[name]:.1f}% to {worst[name]:.1f}% (the strongest alone: {strongest[name]})"
+        f"{transform_label(name)} from {reference[name]:.1f}% to {worst[name]:.1f}% (the strongest alone: {strongest[name]})"
         for name in held
     )
     sizes = " and ".join(map(str, sorted({len(found) for found in held.values()})))
@@ -113,14 +113,13 @@ def strength_seen(outcomes: pd.DataFrame) -> str:
     order = ""
     if len(held) > 1:
         order = (
-            f" The order of the {len(held)} variants **{'stays' if kept else 'changes'}**; they span {extent(reference):.1f} "
-            f"points under the paper's attack, and **{extent(worst):.1f}** under these together."
+            f" The order of the {len(held)} variants **{'stays' if kept else 'changes'}**. Their range is "
+            f"{extent(reference):.1f} points under the paper's attack and **{extent(worst):.1f}** under these together."
         )
     every = all(found.columns.isin(ATTACKS).sum() == len(ATTACKS) for found in held.values())
     return (
-        f"On {sizes} test images (scale {outcomes.attrs['scale']}), {'all' if every else 'the'} attacks "
-        f"{'' if every else 'that are computed '}together take **{span} points** off what the "
-        f"paper's attack leaves: {said}.{order}"
+        f"On {sizes} test images (scale {outcomes.attrs['scale']}), {'all' if every else 'the computed'} attacks together "
+        f"lower robust accuracy by **{span} points** compared with the paper's attack: {said}.{order}"
     )
 
 
@@ -148,16 +147,16 @@ def _fallen(weaker: pd.Series, stronger: pd.Series) -> Check:
 
 
 _PAIRS = {
-    "one step does less than many": ("fgsm", "reference"),
-    "a transferred attack does less than one on the model itself": ("transfer", "reference"),
-    "100 steps do no less than the paper's": ("reference", "100_steps"),
-    "1000 steps do no less than 100": ("100_steps", "1000_steps"),
-    "AutoAttack does no less than the paper's": ("reference", "autoattack"),
+    "many steps leave no more images than one step": ("fgsm", "reference"),
+    "an attack on the model itself leaves no more images than a transferred attack": ("transfer", "reference"),
+    "100 steps leave no more images than the paper's attack": ("reference", "100_steps"),
+    "1000 steps leave no more images than 100": ("100_steps", "1000_steps"),
+    "AutoAttack leaves no more images than the paper's attack": ("reference", "autoattack"),
 }
 
 
 def _growing(means: pd.Series) -> Check:
-    """Whether robust accuracy over eps falls. By a point in a hundred two attacks from random starts may differ."""
+    """Whether robust accuracy falls with eps. A rise of up to 1 point is allowed: two attacks from random starts may differ."""
     rise = means.diff().max() if len(means) else np.nan
     return Check(bool(rise <= 1), rise=max(rise, 0.0)) if np.isfinite(rise) else Check(True if len(means) else None)
 
@@ -170,8 +169,8 @@ def _at_most(means: pd.Series, eps: float, allowed: float) -> Check:
 # What robust accuracy over eps has to do, from a curve's means by eps.
 _CURVES = {
     "a larger ε leaves no more images": _growing,
-    "at ε = ½, where all images can be made grey, at most chance is left": lambda means: _at_most(means, 0.5, 100 / 10),
-    "at ε = 1 nothing is left": lambda means: _at_most(means, 1.0, 0.0),
+    "ε = ½, which can make all images grey, leaves at most chance": lambda means: _at_most(means, 0.5, 100 / 10),
+    "ε = 1 leaves no image": lambda means: _at_most(means, 1.0, 0.0),
 }
 
 
@@ -242,31 +241,31 @@ def half_eps(means: pd.Series) -> float:
 
 
 def curve_seen(ours: pd.DataFrame) -> str:
-    """Over which budgets the variants lie apart, and whether their order is that at the paper's budget."""
+    """At which budgets the variants differ most, and whether their order is the same as at the paper's budget."""
     curve = eps_curve(ours)
     dataset = grid.exhibit(ours.attrs["exhibit"])["dataset"]
     eps = paper_eps(dataset)
     wide = curve.groupby(["eps", "transform"])["value"].mean().unstack()
     if wide.shape[1] < 2:
-        return f"Not computed yet: at least two variants are needed, {wide.shape[1]} are there; {to_compute(ours)}"
+        return f"Not computed yet: two variants are needed, {counted(wide.shape[1], 'is', 'are')} computed; {to_compute(ours)}"
     wide = wide[wide.index <= 2 * eps]
     spread = wide.max(axis=1) - wide.min(axis=1)
     at = wide.index[np.abs(wide.index - eps).argmin()]
     apart = [budget for budget in wide.index[1:] if spread[budget] > 0 and spread[at] > 0]
     orders = pd.Series({budget: spearmanr(wide.loc[budget], wide.loc[at]).statistic for budget in apart}, dtype=float)
     kept = (
-        f" The variants' order at other budgets has a rank correlation of at least {orders.min():+z.2f} with that at the "
-        f"paper's (least at ε = {eps_label(orders.idxmin(), dataset)})."
+        f" At every other budget the variants' order has a rank correlation of at least {orders.min():+z.2f} with their order "
+        f"at the paper's budget (lowest at ε = {eps_label(orders.idxmin(), dataset)})."
         if len(orders)
         else ""
     )
     images = int(curve["n"].min())
     low, high = interval(50, images)
     return (
-        f"Over {wide.shape[1]} variants (scale {ours.attrs['scale']}, {images} test images: a 95% interval of at most "
-        f"±{(high - low) / 2:.0f} points), robust accuracy spans {spread.iloc[0]:.1f} points at "
-        f"ε = 0, {spread[at]:.1f} at the paper's ε = {eps_label(eps, dataset)}, and most, **{spread.max():.1f}**, at "
-        f"ε = {eps_label(spread.idxmax(), dataset)}.{kept}"
+        f"Over {wide.shape[1]} variants (scale {ours.attrs['scale']}) the range of robust accuracy is {spread.iloc[0]:.1f} "
+        f"points at ε = 0 and {spread[at]:.1f} at the paper's ε = {eps_label(eps, dataset)}. It is largest, "
+        f"**{spread.max():.1f}**, at ε = {eps_label(spread.idxmax(), dataset)}.{kept} The 95% interval of an accuracy on "
+        f"{images} test images is at most ±{(high - low) / 2:.0f} points."
     )
 
 
@@ -274,10 +273,10 @@ def curve_seen(ours: pd.DataFrame) -> str:
 _CHANGED = {
     "as_trained": "as trained (float32)",
     "half": "all in half precision",
-    "tiny_zero": "only those set to 0 that half precision rounds to 0",
-    "half_but_tiny": "all in half precision but those",
-    "tiny_shrunk": "only those, a millionth of their size",
-    "tiny_flipped": "only those, with the other sign",
+    "tiny_zero": "weights that half precision rounds to 0 set to 0",
+    "half_but_tiny": "all other weights in half precision",
+    "tiny_shrunk": "the weights that round to 0 at a millionth of their size",
+    "tiny_flipped": "the weights that round to 0 with the other sign",
 }
 
 
@@ -303,11 +302,11 @@ def half_table(outcomes: pd.DataFrame) -> Table:
             moved = int((stands & ~stood).sum()), int((stood & ~stands).sum())
         rows.append((label, robust, *moved))
     columns = [Column("weights"), Column("robust accuracy", ".1f")]
-    return Table([*columns, Column("stand that fell", "d"), Column("fall that stood", "d")], rows)
+    return Table([*columns, Column("robust only as changed", "d"), Column("robust only as trained", "d")], rows)
 
 
 def half_seen(outcomes: pd.DataFrame) -> str:
-    """What half precision does to the attack, and which of its roundings it is."""
+    """How half precision changes robust accuracy, and which of the rounded weights cause this."""
     found = _stands(outcomes)
     if not {*_CHANGED} <= {*found.columns}:
         if outcomes.attrs["complete"] == outcomes.attrs["expected"]:  # a failed training lacks nothing
@@ -317,9 +316,10 @@ def half_seen(outcomes: pd.DataFrame) -> str:
     whole, part = robust["half"] - robust["as_trained"], robust["tiny_zero"] - robust["as_trained"]
     rest, size, sign = (robust[name] - robust["as_trained"] for name in ("half_but_tiny", "tiny_shrunk", "tiny_flipped"))
     return (
-        f"On {len(found)} test images (scale {outcomes.attrs['scale']}) half precision adds **{whole:+z.1f} points** to what "
-        f"the attack leaves. Zeroing only the weights that it rounds to 0 adds {part:+z.1f}, rounding all others {rest:+z.1f}. "
-        f"A millionth of their size changes {size:+z.1f}, their other sign {sign:+z.1f}."
+        f"On {len(found)} test images (scale {outcomes.attrs['scale']}) half precision changes robust accuracy by "
+        f"**{whole:+z.1f} points**. Setting only the weights to 0 that it rounds to 0 changes it by {part:+z.1f}, rounding all "
+        f"others by {rest:+z.1f}. Shrinking those weights to a millionth of their size changes it by {size:+z.1f}, flipping "
+        f"their sign by {sign:+z.1f}."
     )
 
 
