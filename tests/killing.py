@@ -1,6 +1,20 @@
-"""Stands for the end of a process in the middle of a training."""
+"""Processes that end: in the middle of a training, or with the test that started them."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lib import training
+
+
+@contextmanager
+def popen(command: list, **options) -> Iterator[subprocess.Popen]:
+    """A process that is killed when the block ends: a test that fails must not wait for it."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 class Killed(Exception):

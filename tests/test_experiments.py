@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import stored
 import torch
 from filelock import FileLock
+from killing import popen
 
 from lib import checkpoints, data, evaluation, files, geometry, theory, training, transforms
 from lib.run import checking, devices, experiments, material, measurements, processes
@@ -381,12 +383,14 @@ def test_two_processes_compute_a_run_once():
     command = [sys.executable, "-m", "lib", "run", STANDARD.key, "--scale", "smoke", "--device", "cpu"]
     folder = material.checkpoint_folder(STANDARD)
     folder.mkdir(parents=True)
-    with FileLock(folder / "lock"):
-        processes = [
-            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
-        ]
-        assert [process.stderr.readline() for process in processes] == [f"1 of 1: smoke: {STANDARD.key}\n"] * 2
-    said = sorted(process.communicate(timeout=300)[0] for process in processes)
+    with ExitStack() as ended:
+        with FileLock(folder / "lock"):
+            pipes = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            processes = [ended.enter_context(popen(command, **pipes)) for _ in range(2)]
+            begun = f"1 of 1: smoke: {STANDARD.key}\n"
+            # A warning goes before it where there is no git.
+            assert all(begun in iter(process.stderr.readline, "") for process in processes)
+        said = sorted(process.communicate(timeout=300)[0] for process in processes)
     assert [process.returncode for process in processes] == [0, 0]
     assert said == ["0 computed, the others were already recorded\n", "1 computed, the others were already recorded\n"]
     assert records.missing(STANDARD) == []

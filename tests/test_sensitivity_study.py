@@ -1,10 +1,8 @@
 """A study from folder to report, on tiny folders: what is recorded, resumed and said."""
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from bs4 import BeautifulSoup
+from killing import popen
 from markupsafe import escape
 from payloads import payloads
 from PIL import Image
@@ -108,13 +107,11 @@ def test_other_images_or_settings_are_another_study(images, tmp_path, monkeypatc
 def test_after_a_kill_it_goes_on(images, tmp_path):
     words = [sys.executable, "-m", "lib", "sensitivity", str(images), "--change", "edges", "--out", str(tmp_path / "out")]
     words += ["--steps", "400", "--batch-size", "8", "--attack-steps", "2", "--widen-factor", "0.125", "--jobs", "1"]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and not list((tmp_path / "out").rglob("training-00-seed0.json")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline and not list((tmp_path / "out").rglob("training-00-seed0.json")):
+            assert process.poll() is None
+            time.sleep(0.05)
     (first,) = (tmp_path / "out").rglob("training-00-seed0.json")
     kept = first.read_bytes()
     assert not (tmp_path / "out" / "report.html").exists()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from killing import popen
 
 from lib.run import cost, groups
 from lib.store import grid
@@ -142,7 +143,7 @@ def test_a_job_ends_with_the_engine(tmp_path):
     command = ["sh", "-c", f"trap 'touch {shlex.quote(str(ended))}; exit 1' TERM; while :; do sleep 0.1; done"]
     environment = {name: value for name, value in os.environ.items() if name != "SLURM_JOB_ID"}
     environment["ENGINE"] = f"{socket.gethostname()}:{engine.pid}"
-    with subprocess.Popen([sys.executable, ROOT / "workflow" / "end_with.py", *command], env=environment) as job:
+    with popen([sys.executable, ROOT / "workflow" / "end_with.py", *command], env=environment) as job:
         with pytest.raises(subprocess.TimeoutExpired):
             job.wait(2)
         engine.kill()
@@ -168,7 +169,7 @@ def test_only_one_command_holds_the_lock_and_its_jobs_do_not(tmp_path):
     command = [*ALONE, str(tmp_path / "lock"), sys.executable, "-c", inner]
     again = [*ALONE, str(tmp_path / "lock"), sys.executable, "-c", "raise SystemExit(7)"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-    with subprocess.Popen(command, **pipes) as first:
+    with popen(command, **pipes) as first:
         job = int(first.stdout.readline())
         try:
             second = subprocess.run(again, capture_output=True, text=True, env=environment)
