@@ -1,0 +1,5 @@
+// Previews of what a link leads to, by tippy.js: Escape closes them. A finger cannot hover: it follows the link at once.
+if (window.tippy) {
+  tippy.setDefaultProps({ touch: false });
+  document.addEventListener("keydown", ({ key }) => key === "Escape" && tippy.hideAll());
+}
