@@ -150,7 +150,13 @@ def test_weights_of_another_training_are_not_kept(recorded):
 
 @pytest.mark.parametrize(
     "change",
-    [{"training": "standard"}, {"seed": 1}, {"widen_factor": 0.5}, {"scale": "smoke", "train_size": 4000}, {"recipe": "short"}],
+    [
+        {"training": "standard", "transform": "smooth-4"},
+        {"seed": 1},
+        {"widen_factor": 0.5},
+        {"scale": "smoke", "train_size": 4000},
+        {"recipe": "short"},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_other_runs_keep_none(recorded, change):
@@ -247,6 +253,16 @@ def test_narrow_networks_of_table_4_are_kept_at_the_papers_settings(recorded):
     assert grid.keeps_weights(replace(own, transform="smooth-square-5", widen_factor=0.125))
     assert not grid.keeps_weights(replace(own, widen_factor=0.5))
     assert not grid.keeps_weights(replace(own, transform="rescale-to-smooth-3"))
+
+
+@pytest.mark.parametrize("name", ["table-2", "table-3"])
+def test_a_gallery_s_networks_are_kept_of_both_trainings(monkeypatch, name):
+    monkeypatch.setenv("CIFAR10", "cifar10-jpeg")
+    runs = {(run.transform, run.training): run for run in grid.runs(name, "laptop") if run.seed == 0}
+    shown = grid.gallery(name)
+    assert len(shown) == 5
+    assert all(grid.keeps_weights(runs[variant, training]) for variant in shown for training in ("standard", "pgd"))
+    assert grid.gallery(name, "smoke") == grid.gallery("table-4") == []
 
 
 def test_all_that_is_to_be_kept_is_at_most_forty_megabytes():

@@ -110,9 +110,14 @@ def keep_weights(run: Run) -> bool:
     """
     model = finished(run, torch.device("cpu")) if grid.keeps_weights(run) else None
     written = model is not None and weights.keep(run, model)
-    if written and records.status(run, "pgd") == "recorded":
+    if written and records.status(run, _evaluation(run)) == "recorded":
         check_kept(run)
     return written
+
+
+def _evaluation(run: Run) -> str:
+    """The evaluation that kept weights are checked by: the paper's attack, or, of standard training, clean images alone."""
+    return "pgd" if run.training == "pgd" else "clean"
 
 
 @dataclass(frozen=True)
@@ -140,16 +145,16 @@ class Compared:
 
 
 def check_kept(run: Run, images: int = 500) -> None:
-    """Attack the kept weights of `run` as its record `pgd` says, on the first so many test images, and compare image by image.
+    """Evaluate the kept weights of `run` as its record says, on the first so many test images, and compare image by image.
 
     RecordError, with the numbers, where rounding does not explain the images that differ (`Compared.by_rounding`): these
     weights do not give the record. FileNotFoundError where no weights are kept, or no such record is.
     """
-    record = records.read(run, "pgd")
+    record = records.read(run, _evaluation(run))
     resolved = record["settings"]["evaluation"]
     x, y, _ = images_of(run, "test", record["sizes"]["test"], torch.device("cpu"))
     generator = torch.Generator().manual_seed(resolved["seed"])
-    threat_model = attacks.ThreatModel(**resolved["threat_model"])
+    threat_model = attacks.ThreatModel(**resolved["threat_model"]) if "threat_model" in resolved else None
     found = evaluation.evaluate(
         weights.load(run), x[:images], y[:images], threat_model, generator=generator, description=f"{run}, attacked again"
     ).outcomes()
