@@ -97,14 +97,14 @@ def _visible(perturbation: np.ndarray, eps: float) -> np.ndarray:
 
 def _kept(name: str, scale: str) -> dict[str, dict[str, Run]]:
     """Of an exhibit's runs those whose weights are kept, by variant of its gallery and by training; of each PGD training."""
-    listed = {(run.transform, run.training): run for run in results.choose(name, scale) if isinstance(run, Run)}
-    found = {}
-    for variant in grid.gallery(name):
-        runs = {label: listed.get((variant, kind)) for label, kind in (("standard", "standard"), ("PGD", "pgd"))}
-        kept = {label: run for label, run in runs.items() if run and weights.path(run).exists()}
-        if "PGD" in kept:
-            found[variant] = kept
-    return found
+    runs = [run for run in results.choose(name, scale) if isinstance(run, Run) and weights.path(run).exists()]
+    listed = {(run.transform, run.training): run for run in runs}
+    trainings = {"standard": "standard", "PGD": "pgd"}
+    return {
+        variant: {label: listed[variant, kind] for label, kind in trainings.items() if (variant, kind) in listed}
+        for variant in grid.gallery(name)
+        if (variant, "pgd") in listed
+    }
 
 
 def attacked(name: str, scale: str, budgets: Sequence[float]) -> Gallery | str:
