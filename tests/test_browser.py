@@ -358,6 +358,48 @@ def test_the_gallery_s_slider_moves_the_attack(chromium, html, name, variants, w
     page.context.close()
 
 
+# By what a link leads to: a page, such a link on it, and what the preview holds.
+PREVIEWS = {
+    "a citation": ("notebooks/sec3", "a[href*='references.html#']", ".citation"),
+    "an equation": ("notebooks/sec3", "a[href='#equation-eq-saturate']", "mjx-container"),
+    "a figure": ("notebooks/sec3", "a[href='#fig-1a']", "figure img"),
+    "a table": ("notebooks/sec3", "a[href='#tab-2']", "table"),
+    "a term": ("notebooks/sec3", "a.term", "dd"),
+}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("name", "link", "shown"), PREVIEWS.values(), ids=PREVIEWS.keys())
+def test_a_link_previews_what_it_leads_to(chromium, html, name, link, shown, width, theme):
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    page, requests = context.new_page(), []
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((html / f"{name}.html").as_uri())
+    link, preview = page.locator(f"article {link}").first, page.locator(".tippy-box")
+    assert preview.count() == 0
+    link.hover()
+    preview.locator(shown).first.wait_for()
+    page.evaluate("() => MathJax.startup.promise")
+    box = preview.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    preview.hover()  # it stays where one goes to read it
+    page.wait_for_timeout(_SETTLED)
+    assert preview.count() == 1
+    faults = Axe().run(page, context=".tippy-box", options=_AXE).response["violations"]
+    assert [fault for fault in faults if fault["impact"] in ("serious", "critical")] == []
+    page.keyboard.press("Escape")
+    assert preview.count() == 0
+    page.mouse.move(0, 0)
+    link.focus()  # and by the keyboard
+    preview.wait_for()
+    page.keyboard.press("Escape")
+    assert preview.count() == 0
+    assert [url for url in requests if urlparse(url).scheme not in ("file", "data", "blob")] == []
+    context.close()
+
+
 @pytest.mark.parametrize("theme", THEMES)
 def test_a_table_keeps_its_first_column_in_view_on_a_phone(chromium, html, theme):
     page = chromium.new_context(viewport={"width": 390, "height": 900}, color_scheme=theme).new_page()
