@@ -151,7 +151,7 @@ def test_weights_of_another_training_are_not_kept(recorded):
 @pytest.mark.parametrize(
     "change",
     [
-        {"training": "standard", "transform": "smooth-4"},
+        {"training": "standard"},
         {"seed": 1},
         {"widen_factor": 0.5},
         {"scale": "smoke", "train_size": 4000},
@@ -255,14 +255,11 @@ def test_narrow_networks_of_table_4_are_kept_at_the_papers_settings(recorded):
     assert not grid.keeps_weights(replace(own, transform="rescale-to-smooth-3"))
 
 
-@pytest.mark.parametrize("name", ["table-2", "table-3"])
-def test_a_gallery_s_networks_are_kept_of_both_trainings(monkeypatch, name):
-    monkeypatch.setenv("CIFAR10", "cifar10-jpeg")
-    runs = {(run.transform, run.training): run for run in grid.runs(name, "laptop") if run.seed == 0}
-    shown = grid.gallery(name)
-    assert len(shown) == 5
-    assert all(grid.keeps_weights(runs[variant, training]) for variant in shown for training in ("standard", "pgd"))
-    assert grid.gallery(name, "smoke") == grid.gallery("table-4") == []
+def test_a_gallery_s_standardly_trained_networks_are_kept():
+    runs = grid.runs("gallery-mnist", "laptop")
+    assert len(runs) == 5
+    assert all(grid.keeps_weights(run) and grid.keeps_weights(replace(RUN, transform=run.transform)) for run in runs)
+    assert not any(grid.keeps_weights(run) for run in grid.runs("gallery-mnist", "smoke"))
 
 
 def test_all_that_is_to_be_kept_is_at_most_forty_megabytes():

@@ -207,20 +207,14 @@ def _lengthened(training: dict, times: float) -> dict:
 
 
 def keeps_weights(run: Run) -> bool:
-    """Whether the final weights of `run` are kept beside its records: of narrow networks, the first seed, PGD training, and
-    standard training of the variants of `gallery`.
+    """Whether the final weights of `run` are kept beside its records: of narrow networks, the first seed, of PGD training, and
+    of standard training for the galleries.
     """
     kept = spec()["weights"]
-    if run.seed != 0 or run.widen_factor > kept["widen_factor"]:
-        return False
-    if run.training == "standard":
-        return any(run.transform in gallery(name, run.scale) for name in exhibits_of(run))
-    return run.training == "pgd" and not {*exhibits_of(run)}.isdisjoint(kept["exhibits"].get(run.scale, []))
-
-
-def gallery(exhibit: str, scale: str = "laptop") -> list[str]:
-    """The variants that the gallery of an exhibit shows; none where it has no gallery at that scale."""
-    return spec()["weights"]["standard"].get(scale, {}).get(exhibit, [])
+    of = {"pgd": kept["exhibits"], "standard": kept["standard"]}.get(run.training, {})
+    return (
+        run.seed == 0 and run.widen_factor <= kept["widen_factor"] and not {*exhibits_of(run)}.isdisjoint(of.get(run.scale, []))
+    )
 
 
 def evaluations(run: Run, shown_by: str | None = None) -> list[str]:

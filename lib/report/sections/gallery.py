@@ -95,25 +95,25 @@ def _visible(perturbation: np.ndarray, eps: float) -> np.ndarray:
     return np.clip(0.5 + perturbation / (2 * eps), 0, 1) if eps else np.full_like(perturbation, 0.5)
 
 
-def _kept(name: str, scale: str) -> dict[str, dict[str, Run]]:
-    """Of an exhibit's runs those whose weights are kept, by variant of its gallery and by training; of each PGD training."""
-    runs = [run for run in results.choose(name, scale) if isinstance(run, Run) and weights.path(run).exists()]
-    listed = {(run.transform, run.training): run for run in runs}
-    trainings = {"standard": "standard", "PGD": "pgd"}
-    return {
-        variant: {label: listed[variant, kind] for label, kind in trainings.items() if (variant, kind) in listed}
-        for variant in grid.gallery(name)
-        if (variant, "pgd") in listed
-    }
+def _kept(name: str, scale: str, training: str) -> dict[str, Run]:
+    """Of an exhibit's runs those of a training whose weights are kept, by variant."""
+    listed = [run for run in results.choose(name, scale) if isinstance(run, Run) and run.training == training]
+    return {run.transform: run for run in listed if weights.path(run).exists()}
 
 
-def attacked(name: str, scale: str, budgets: Sequence[float]) -> Gallery | str:
-    """The gallery of an exhibit at the budgets, the first of which is 0; or a sentence that says what is missing.
+def attacked(
+    name: str, scale: str, variants: Sequence[str], budgets: Sequence[float], *, standard: str | None = None
+) -> Gallery | str:
+    """The gallery of an exhibit's variants at the budgets, the first of which is 0; or a sentence that says what is missing.
 
     The image is the first test image that every network classifies right and on which some PGD-trained networks fall under the
-    paper's attack while others stand; where there is none, the first that every network classifies right.
+    paper's attack while others stand; where there is none, the first that every network classifies right. `standard`: the
+    exhibit of the standardly trained networks.
     """
-    runs = _kept(name, scale)
+    runs = _kept(name, scale, "pgd")
+    runs = {variant: {"PGD": runs[variant]} for variant in variants if variant in runs}
+    clean = _kept(standard, scale, "standard") if standard and runs else {}
+    runs = {variant: {"standard": clean[variant], **kinds} if variant in clean else kinds for variant, kinds in runs.items()}
     if not runs:
         return f"Not shown: no weights of {name} are kept at this scale. The book shows those of scale laptop."
     first = next(iter(runs.values()))["PGD"]
@@ -139,10 +139,14 @@ def attacked(name: str, scale: str, budgets: Sequence[float]) -> Gallery | str:
     }
     said = [
         f"Images: {images[first.transform][2]}, test split",
-        f"networks: kept weights of scale {first.scale}, seed {first.seed}",
+        f"PGD-trained: kept weights of scale {first.scale}, seed {first.seed}",
     ]
-    if lacking := [transform_label(variant) for variant, kinds in runs.items() if "standard" not in kinds]:
-        said.append(f"no weights of standard training are kept of {', '.join(lacking)}")
+    trained = [run for kinds in runs.values() for kind, run in kinds.items() if kind == "standard"]
+    said += (
+        [f"standard: kept weights, recipe {trained[0].recipe}, {grid.settings(trained[0])['training']['steps']:,} steps"]
+        if trained
+        else ["standard: not shown, no weights of standard training are kept"]
+    )
     said.append(f"attack: PGD, {threat_model['num_steps']} steps against the label, the step in proportion to ε")
     return Gallery(int(y[chosen]), answers, " · ".join(said))
 
@@ -180,11 +184,23 @@ def _chosen(images: dict, networks: dict, y: Tensor, threat_model: dict) -> int:
     return int((2 * parted.int() + right.int()).argmax())
 
 
-def _gallery(name: str, budgets: Sequence[float], classes: Sequence[str], start: float) -> None:
-    read: Callable[[Page], object] = lambda page: attacked(name, page.scale_of(name), budgets)  # noqa: E731
-    source = Source(read, framed=False)
+def _gallery(
+    name: str, budgets: Sequence[float], variants: Sequence[str], classes: Sequence[str], start: float, *,
+    standard: str | None = None,
+) -> None:  # fmt: skip
+    read: Callable[[Page], object] = lambda page: attacked(  # noqa: E731
+        name, page.scale_of(name), variants, budgets, standard=standard
+    )
+    source = Source(read, (name, *[standard] * bool(standard)), framed=False)
     exhibit(f"gallery-{name}", adversarial_gallery, source, classes, start, name=f"gallery-{name}")
 
 
-_gallery("table-2", (0.0, 0.1, 0.2, 0.3, 0.4), "0123456789", 0.3)
-_gallery("table-3", tuple(n / 255 for n in (0, 2, 4, 8, 16)), data.CIFAR10_CLASSES, 8 / 255)
+_gallery(
+    "table-2", (0.0, 0.1, 0.2, 0.3, 0.4), ("binarize", "original", "smooth-3", "smooth-5", "smooth-8"), "0123456789", 0.3,
+    standard="gallery-mnist",
+)  # fmt: skip
+_gallery(
+    "table-3", tuple(n / 255 for n in (0, 2, 4, 8, 16)),
+    ("original", "saturate-4", "saturate-8", "saturate-16", "saturate-inf"),
+    data.CIFAR10_CLASSES, 8 / 255,
+)  # fmt: skip
