@@ -360,10 +360,10 @@ def test_the_gallery_s_slider_moves_the_attack(chromium, html, name, variants, w
 
 # By what a link leads to: a page, such a link on it, and what the preview holds.
 PREVIEWS = {
-    "a citation": ("notebooks/sec3", "a[href*='references.html#']", ".citation"),
-    "an equation": ("notebooks/sec3", "a[href='#equation-eq-saturate']", "mjx-container"),
-    "a figure": ("notebooks/sec3", "a[href='#fig-1a']", "figure img"),
-    "a table": ("notebooks/sec3", "a[href='#tab-2']", "table"),
+    "a citation": ("notebooks/sec3", "a.reference[href*='references.html#']", ".citation"),
+    "an equation": ("notebooks/sec3", "a.reference[href='#equation-eq-saturate']", "mjx-container"),
+    "a figure": ("notebooks/sec3", "a.reference[href='#fig-1a']", "figure img"),
+    "a table": ("notebooks/sec3", "a.reference[href='#tab-2']", "table"),
     "a term": ("notebooks/sec3", "a.term", "dd"),
 }
 
