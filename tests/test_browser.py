@@ -358,6 +358,48 @@ def test_the_gallery_s_slider_moves_the_attack(chromium, html, name, variants, w
     page.context.close()
 
 
+# By what a link of Section 3 leads to: such a link, and what its preview holds.
+PREVIEWS = {
+    "a citation": ("a.reference[href*='references.html#']", ".citation"),
+    "an equation": ("a.reference[href='#equation-eq-saturate']", "mjx-container"),
+    "a figure": ("a.reference[href='#fig-1a']", "figure img"),
+    "a table": ("a.reference[href='#tab-2']", "table"),
+    "a term": ("a.term", "dd"),
+}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_link_previews_what_it_leads_to(chromium, html, width, theme):
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    page, requests = context.new_page(), []
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((html / "notebooks" / "sec3.html").as_uri())
+    preview = page.locator(".tippy-box")
+    for name, (where, shown) in PREVIEWS.items():
+        link = page.locator(f"article {where}").first
+        assert preview.count() == 0
+        link.hover()
+        preview.locator(shown).first.wait_for()
+        box = preview.bounding_box()
+        assert box["x"] >= 0, name
+        assert box["x"] + box["width"] <= width, name
+        preview.hover()  # it stays where one goes to read it
+        page.wait_for_timeout(_SETTLED)
+        assert preview.count() == 1, name
+        faults = Axe().run(page, context=".tippy-box", options=_AXE).response["violations"]
+        assert [fault["id"] for fault in faults if fault["impact"] in ("serious", "critical")] == [], name
+        page.keyboard.press("Escape")
+        assert preview.count() == 0, name
+        page.mouse.move(0, 0)
+        link.focus()  # and by the keyboard
+        preview.wait_for()
+        page.keyboard.press("Escape")
+        assert preview.count() == 0, name
+    assert [url for url in requests if urlparse(url).scheme not in ("file", "data", "blob")] == []
+    context.close()
+
+
 @pytest.mark.parametrize("theme", THEMES)
 def test_a_table_keeps_its_first_column_in_view_on_a_phone(chromium, html, theme):
     page = chromium.new_context(viewport={"width": 390, "height": 900}, color_scheme=theme).new_page()

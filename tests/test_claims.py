@@ -799,7 +799,8 @@ def test_verdicts_stand_beside_the_papers():
     assert list(found.index) == claims.names("3.3")
     row = found.loc[NAME]
     assert (row["verdict"], row["paper_verdict"]) == ("holds", "holds")
-    assert row["evidence"].endswith("(scale paper · somewhere · n = 10000 · seed 0)")
+    assert (row["scale"], row["sources"], row["n"], row["seeds"]) == ("paper", ("somewhere",), (10000,), (0,))
+    assert "scale" not in row["evidence"]
     assert "98.5 (binarize) to 99.3 (original) over 9 variants" in row["paper_evidence"]
     assert found.loc["3.3-cifar10-is-less-robust-below-level-2", "verdict"] == "not computed"
     assert list(claims.verdicts(("6", "4.1"), NO_RECORDS)["claim"]) == claims.names("6") + claims.names("4.1")

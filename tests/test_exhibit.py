@@ -70,6 +70,12 @@ def test_a_page_reads_what_exhibits_need_once_and_shows_them_with_their_badge(as
     assert "Device: a processor. Commit `abc`." in shown["stamp"]
 
 
+def test_a_source_says_what_stands_below_its_table(shown):
+    exhibit.exhibit("a", table, exhibit.computed(lambda page: pd.DataFrame({"value": [1, 2]}), about=words))
+    report.Page().show("a")
+    assert shown["a-badge"] == "2 rows"
+
+
 def test_a_page_that_only_reads_computes_nothing(asked, shown):
     exhibit.exhibit("a", table, exhibit.runs("table-2"))
     report.Page("smoke", compute=False).show("a")

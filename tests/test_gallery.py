@@ -42,10 +42,10 @@ def test_what_is_missing_is_said_in_its_place(monkeypatch, tmp_path):
     assert "<img" not in shown
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     monkeypatch.setenv("RESULTS_DIR", str(files.ROOT / "results"))
-    found = gallery.attacked("table-2", "laptop", ["original"], (0.0, 0.3), standard=True)
+    found = gallery.attacked("table-2", "laptop", ["original"], (0.0, 0.3))
     assert found.startswith("Not shown: MNIST is not at hand")
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    assert "no weights of table-2 are kept" in gallery.attacked("table-2", "laptop", ["original"], (0.0,), standard=True)
+    assert "no weights of table-2 are kept" in gallery.attacked("table-2", "laptop", ["original"], (0.0,))
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.1, 0.3])

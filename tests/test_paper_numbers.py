@@ -5,6 +5,7 @@ import re
 import pytest
 from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 from lib.book import paper_numbers
 
@@ -60,7 +61,8 @@ def test_in_a_page_the_number_is_a_link_where_the_book_has_the_exhibit(tmp_path)
         "```{toctree}\nother\n```\n"
     )
     (source / "other.md").write_text("# Other\n\nTables 2 and 3 of the paper.\n")
-    Sphinx(source, source, tmp_path / "html", tmp_path / "trees", "html", status=None, warningiserror=True).build()
+    with docutils_namespace():
+        Sphinx(source, source, tmp_path / "html", tmp_path / "trees", "html", status=None, warningiserror=True).build()
     pages = [BeautifulSoup((tmp_path / "html" / f"{name}.html").read_text(), "html.parser") for name in ("index", "other")]
     texts = [" ".join(page.find(role="main").get_text().split()) for page in pages]
     assert "Read Table 2 [paper], Table 1 [paper] and Table 3; Table 7 stays." in texts[0]

@@ -420,6 +420,7 @@ def verdicts(*rows) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"claim": c, "section": "3.3", "sentence": f"{c} is so.", "verdict": v, "evidence": f"ours of {c}",
+             "scale": "laptop", "n": (10000,), "seeds": (0, 1), "sources": ("digits",),
              "paper_verdict": p, "paper_evidence": f"theirs of {c}", "reason": "so it is" if v == "fails" else ""}
             for c, v, p in rows
         ]
@@ -429,14 +430,31 @@ def verdicts(*rows) -> pd.DataFrame:
 def test_claims_stand_with_both_verdicts_and_their_evidence():
     table = overview.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds"))).text
     assert overview.claims_table(verdicts(("c", "holds", "not computed"))).text.iloc[0, 1] == "no number: theirs of c"
-    assert list(table["ours"]) == ["**holds**: ours of a", "not computed: ours of b"]
-    assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "**holds**: theirs of b"]
+    assert list(table["ours"]) == ["holds: ours of a", "not computed: ours of b"]  # failures alone stand out
+    assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "holds: theirs of b"]
     assert list(table["claim"]) == ["a is so. `a`", "b is so. `b`"]
     assert (
         overview.claims_table(verdicts(("d", "fails", "holds"))).text.loc[0, "ours"]
         == "**fails**: ours of d **Why**: so it is."
     )
     assert not any("|" in text for text in [*table.columns, *table.to_numpy().ravel()])
+
+
+def test_what_claims_rest_on_stands_below_their_table_once():
+    found = verdicts(*((name, "holds", "holds") for name in "abcde"))
+    found["n"] = [(10000,), (10000,), (500, 1000), (), (10000,)]
+    found["scale"] = ["laptop"] * 3 + ["", "paper"]
+    found["sources"] = [("digits",), ("digits", "photos"), ("photos",), (), ("digits",)]
+    found["seeds"] = [(0, 1), (0, 1), (0,), (), (2,)]
+    assert list(overview.claims_table(found).text["ours"]) == [
+        "holds: ours of a", "holds: ours of b", "holds: ours of c (n = 500, 1000)", "holds: ours of d",
+        "holds: ours of e (scale paper)",
+    ]  # fmt: skip
+    assert overview.claims_about(found) == (
+        "Ours: scale laptop, n = 10000 where no other is said · digits, seeds 0, 1, 2 · photos, seed 0"
+    )
+    assert overview.claims_about(found[3:4]) == "Ours: no record is behind these verdicts."
+    assert all(report.EXHIBITS[f"claims-{name}"].badged() for name in overview.JUDGED)
 
 
 def test_claims_are_counted_and_the_failing_named():

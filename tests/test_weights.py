@@ -150,7 +150,13 @@ def test_weights_of_another_training_are_not_kept(recorded):
 
 @pytest.mark.parametrize(
     "change",
-    [{"training": "standard"}, {"seed": 1}, {"widen_factor": 0.5}, {"scale": "smoke", "train_size": 4000}, {"recipe": "short"}],
+    [
+        {"training": "standard"},
+        {"seed": 1},
+        {"widen_factor": 0.5},
+        {"scale": "smoke", "train_size": 4000},
+        {"recipe": "short"},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_other_runs_keep_none(recorded, change):
@@ -247,6 +253,13 @@ def test_narrow_networks_of_table_4_are_kept_at_the_papers_settings(recorded):
     assert grid.keeps_weights(replace(own, transform="smooth-square-5", widen_factor=0.125))
     assert not grid.keeps_weights(replace(own, widen_factor=0.5))
     assert not grid.keeps_weights(replace(own, transform="rescale-to-smooth-3"))
+
+
+def test_a_gallery_s_standardly_trained_networks_are_kept():
+    runs = grid.runs("gallery-mnist", "laptop")
+    assert len(runs) == 5
+    assert all(grid.keeps_weights(run) and grid.keeps_weights(replace(RUN, transform=run.transform)) for run in runs)
+    assert not any(grid.keeps_weights(run) for run in grid.runs("gallery-mnist", "smoke"))
 
 
 def test_all_that_is_to_be_kept_is_at_most_forty_megabytes():

@@ -19,7 +19,7 @@ from pygments.lexers import PythonLexer
 from sphinx.application import Sphinx
 
 from lib import files, report
-from lib.book import paper_numbers, record
+from lib.book import paper_numbers, record, terms
 from lib.book.directive import RECORDS, ExhibitDirective
 from lib.report.table import as_csv
 from lib.store import grid, records, results
@@ -153,6 +153,8 @@ def _configure(app: Sphinx, config) -> None:
 
     A clone without a remote on GitHub or GitLab has no button that leads there.
     """
+    # Jupyter Book puts every script on every page; these are for previews alone, whose extension loads them, in their order.
+    config.html_js_files = [file for file in config.html_js_files if not file.startswith("vendor/")]
     page = repository(_git("config", "--get", "remote.origin.url"))
     commit, date = records.provenance()["commit"], _git("show", "-s", "--format=%cs")
     built = f"Built from commit <code>{commit}</code>{f' of {date}' if date else ''}."
@@ -229,6 +231,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-resolved", _lead_to_records)
     app.connect("doctree-resolved", _reading_time)
     paper_numbers.setup(app)
+    terms.setup(app)
     app.connect("html-page-context", _adjust_page, priority=900)
     app.connect("build-finished", _finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

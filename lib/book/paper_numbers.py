@@ -53,7 +53,7 @@ def _mark(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     labels = app.env.get_domain("std").anonlabels
     kept = (nodes.reference, nodes.literal, nodes.literal_block, nodes.citation, nodes.raw, nodes.math, nodes.math_block)
     for text in list(doctree.findall(nodes.Text)):
-        if not _NAMED.search(text) or any(isinstance(above, kept) for above in _above(text)):
+        if not _NAMED.search(text) or any(isinstance(above, kept) for above in above(text)):
             continue
         made = []
         for piece, target in parts(text):
@@ -67,7 +67,8 @@ def _mark(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         text.parent.replace(text, made)
 
 
-def _above(node: nodes.Node) -> Iterator[nodes.Node]:
+def above(node: nodes.Node) -> Iterator[nodes.Node]:
+    """The nodes that a node stands in, innermost first."""
     while (node := node.parent) is not None:
         yield node
 

@@ -25,12 +25,14 @@ class Source:
     """An input of an exhibit: `read` gives it to a page. `records`: the exhibits of the grid and the benchmarks it comes from.
 
     `everything`: it is read from all records there are. `framed`: what it reads has a badge, and goes into the page's stamp.
+    `about`: of what it gives, the line that stands below a table of it as its badge.
     """
 
     read: Callable[["Page"], object]
     records: tuple[str, ...] = ()
     everything: bool = False
     framed: bool = True
+    about: Callable[..., str] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Exhibit:
 
     def badged(self) -> bool:
         """Whether it is a table or figure of records, which a badge stands below."""
-        return self.kind in (Table, Figure) and any(source.framed and source.records for source in self.sources())
+        return self.kind in (Table, Figure) and any(
+            source.about or (source.framed and source.records) for source in self.sources()
+        )
 
 
 EXHIBITS: dict[str, Exhibit] = {}
@@ -155,9 +159,9 @@ def pictures(*sets: str, names: Callable[["Page"], list[str]], count: int = 2, b
     return Source(read, framed=False)
 
 
-def computed(read: Callable[["Page"], object]) -> Source:
-    """A source that reads all existing records."""
-    return Source(read, everything=True, framed=False)
+def computed(read: Callable[["Page"], object], about: Callable[..., str] | None = None) -> Source:
+    """A source that reads all existing records; `about` as a `Source` has it."""
+    return Source(read, everything=True, framed=False, about=about)
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -212,9 +216,12 @@ class Page:
         return declared.make(*(self.value(read, of) for read in declared.reads), **declared.options)
 
     def badge(self, name: str) -> str:
-        """The badge below an exhibit: a line for each of its frames."""
-        named = dict.fromkeys(record for source in EXHIBITS[name].sources() if source.framed for record in source.records)
-        return "\n\n".join(dict.fromkeys(badge(self._frames[record]) for record in named if record in self._frames))
+        """The badge below an exhibit: a line for each of its frames, and what its sources say of themselves."""
+        sources = EXHIBITS[name].sources()
+        named = dict.fromkeys(record for source in sources if source.framed for record in source.records)
+        lines = [badge(self._frames[record]) for record in named if record in self._frames]
+        lines += [source.about(self.value(source)) for source in sources if source.about]
+        return "\n\n".join(dict.fromkeys(lines))
 
     def show(self, *names: str, of: Collection[str] | None = None, compute: bool = True) -> None:
         """Display exhibits in the notebook, tables and figures with a badge below, and hand them to the page that shows them.

@@ -147,12 +147,12 @@ def check(item: Item, name: str = "", images: int | None = None) -> Check:
 
 
 def check_kept(run: Run, images: int = 500) -> None:
-    """Attack the kept weights of `run` as its record `pgd` says, on the first so many test images.
+    """Evaluate the kept weights of `run` again, on the first so many test images: PGD-trained ones under the paper's attack.
 
     RecordError, with the numbers, where rounding does not explain the images that differ: these weights do not give the record.
     Raises what `check` raises.
     """
-    for metric, both in check(run, "pgd", images).compared.items():
+    for metric, both in check(run, default(run), images).compared.items():
         if not both.by_rounding:
             raise records.RecordError(
                 f"{weights.path(run)} does not give its record: on {both.images} images {metric} is {both.found:.1f}%, "
@@ -168,7 +168,7 @@ def keep_weights(run: Run) -> bool:
     """
     model = material.finished(run, torch.device("cpu")) if grid.keeps_weights(run) else None
     written = model is not None and weights.keep(run, model)
-    if written and records.status(run, "pgd") == "recorded":
+    if written and records.status(run, default(run)) == "recorded":
         check_kept(run)
     return written
 

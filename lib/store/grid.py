@@ -214,12 +214,13 @@ def _lengthened(training: dict, times: float) -> dict:
 
 
 def keeps_weights(run: Run) -> bool:
-    """Whether the final weights of `run` are kept beside its records: of PGD training, narrow networks, the first seed."""
+    """Whether the final weights of `run` are kept beside its records: of narrow networks, the first seed, of PGD training, and
+    of standard training for the galleries.
+    """
     kept = spec()["weights"]
+    of = {"pgd": kept["exhibits"], "standard": kept["standard"]}.get(run.training, {})
     return (
-        (run.training, run.seed) == ("pgd", 0)
-        and run.widen_factor <= kept["widen_factor"]
-        and not {*exhibits_of(run)}.isdisjoint(kept["exhibits"].get(run.scale, []))
+        run.seed == 0 and run.widen_factor <= kept["widen_factor"] and not {*exhibits_of(run)}.isdisjoint(of.get(run.scale, []))
     )
 
 

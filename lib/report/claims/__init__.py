@@ -262,9 +262,9 @@ def names(section: str = "") -> list[str]:
 def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFrame:
     """The claims of a section or of several, one row each: `claim`, `section`, `sentence`, `verdict` and `evidence`.
 
-    The verdict is on `records`; `evidence` says its scale, data, images and seeds. `paper_verdict` and `paper_evidence` are of
-    the same check on the numbers that the paper prints, `narrow_verdict` on those that it prints of our width. `reason`: of a
-    claim that fails, which of these fail too.
+    The verdict is on `records`; `scale`, `n`, `seeds` and `sources` are those of `Verdict`. `paper_verdict` and
+    `paper_evidence` are of the same check on the numbers that the paper prints, `narrow_verdict` on those that it prints of
+    our width. `reason`: of a claim that fails, which of these fail too.
     """
     by_scale, printed, narrow, rows = _by_scale(records), _printed(records), _narrow(records), []
     for name in [name for section in ([sections] if isinstance(sections, str) else sections) for name in names(section)]:
@@ -275,7 +275,8 @@ def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFra
                 "section": ours.section,
                 "sentence": ours.sentence,
                 "verdict": ours.verdict,
-                "evidence": f"{ours.evidence} ({ours.about})" if ours.about else ours.evidence,
+                "evidence": ours.evidence,
+                **{name: getattr(ours, name) for name in ("scale", "n", "seeds", "sources")},
                 "paper_verdict": theirs.verdict,
                 "paper_evidence": theirs.evidence,
                 "narrow_verdict": narrower.verdict,

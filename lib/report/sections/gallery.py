@@ -12,7 +12,7 @@ import torch
 from IPython.display import HTML
 from torch import Tensor, nn
 
-from lib import attacks, data, training
+from lib import attacks, data
 from lib.report.exhibit import Page, Source, exhibit
 from lib.report.sections.pictures import strip
 from lib.report.words import budget_label, set_name, transform_label
@@ -22,11 +22,6 @@ from lib.store.grid import Run
 
 _CPU = torch.device("cpu")
 _LOOKED_AT = 50  # test images, of which one is shown
-# The standardly trained network of the gallery: its weights are not kept, so it is trained for seconds as the page is built.
-_STANDARD = {
-    "optimizer": "adam", "lr": 0.002, "schedule": "one-cycle", "weight_decay": 0.0, "steps": 150, "batch_size": 128, "seed": 0,
-}  # fmt: skip
-_STANDARD_IMAGES = 10000
 
 
 @dataclass(frozen=True)
@@ -100,30 +95,35 @@ def _visible(perturbation: np.ndarray, eps: float) -> np.ndarray:
     return np.clip(0.5 + perturbation / (2 * eps), 0, 1) if eps else np.full_like(perturbation, 0.5)
 
 
-def _kept(name: str, scale: str, variants: Sequence[str]) -> dict[str, Run]:
-    """Of an exhibit's runs those of PGD training, of `variants`, whose weights are kept."""
-    listed = {run.transform: run for run in results.choose(name, scale) if isinstance(run, Run) and weights.path(run).exists()}
-    return {variant: listed[variant] for variant in variants if variant in listed}
+def _kept(name: str, scale: str, training: str) -> dict[str, Run]:
+    """Of an exhibit's runs those of a training whose weights are kept, by variant."""
+    listed = [run for run in results.choose(name, scale) if isinstance(run, Run) and run.training == training]
+    return {run.transform: run for run in listed if weights.path(run).exists()}
 
 
-def attacked(name: str, scale: str, variants: Sequence[str], budgets: Sequence[float], *, standard: bool) -> Gallery | str:
+def attacked(
+    name: str, scale: str, variants: Sequence[str], budgets: Sequence[float], *, standard: str | None = None
+) -> Gallery | str:
     """The gallery of an exhibit's variants at the budgets, the first of which is 0; or a sentence that says what is missing.
 
     The image is the first test image that every network classifies right and on which some PGD-trained networks fall under the
-    paper's attack while others stand; where there is none, the first that every network classifies right. `standard`:
-    train a network on clean images of each variant as well.
+    paper's attack while others stand; where there is none, the first that every network classifies right. `standard`: the
+    exhibit of the standardly trained networks.
     """
-    runs = _kept(name, scale, variants)
+    runs = _kept(name, scale, "pgd")
+    runs = {variant: {"PGD": runs[variant]} for variant in variants if variant in runs}
+    clean = _kept(standard, scale, "standard") if standard and runs else {}
+    runs = {variant: {"standard": clean[variant], **kinds} if variant in clean else kinds for variant, kinds in runs.items()}
     if not runs:
         return f"Not shown: no weights of {name} are kept at this scale. Weights are kept at scale laptop."
-    first = next(iter(runs.values()))
+    first = next(iter(runs.values()))["PGD"]
     source = grid.settings(first)["data"]["source"]
     try:
         data.at_hand(source)
     except data.DataError:
         return f"Not shown: these networks are trained on {set_name(first.dataset)}, whose images are not on this machine."
-    images = {variant: material.images_of(run, "test", _LOOKED_AT, _CPU) for variant, run in runs.items()}
-    networks = {variant: _networks(run, standard) for variant, run in runs.items()}
+    images = {variant: material.images_of(kinds["PGD"], "test", _LOOKED_AT, _CPU) for variant, kinds in runs.items()}
+    networks = {variant: {kind: weights.load(run) for kind, run in kinds.items()} for variant, kinds in runs.items()}
     threat_model = grid.evaluation_settings(first, "pgd")["threat_model"]
     y = next(iter(images.values()))[1]
     chosen = _chosen(images, networks, y, threat_model)
@@ -141,23 +141,14 @@ def attacked(name: str, scale: str, variants: Sequence[str], budgets: Sequence[f
         f"Images: {images[first.transform][2]}, test split",
         f"PGD-trained: kept weights of scale {first.scale}, seed {first.seed}",
     ]
+    trained = [run for kinds in runs.values() for kind, run in kinds.items() if kind == "standard"]
     said += (
-        [f"standard: trained for {_STANDARD['steps']} steps on {_STANDARD_IMAGES:,} images as this page was built"]
-        if standard
+        [f"standard: kept weights, recipe {trained[0].recipe}, {grid.settings(trained[0])['training']['steps']:,} steps"]
+        if trained
         else ["standard: not shown, no weights of standard training are kept"]
     )
     said.append(f"attack: PGD, {threat_model['num_steps']} steps against the label, the step in proportion to ε")
     return Gallery(int(y[chosen]), answers, " · ".join(said))
-
-
-def _networks(run: Run, standard: bool) -> dict[str, nn.Module]:
-    """By training, a run's PGD-trained network and, if asked for, one of the same form trained on clean images."""
-    if not standard:
-        return {"PGD": weights.load(run)}
-    model = material.new_model(run, _CPU)
-    x, y, _ = material.images_of(run, "train", _STANDARD_IMAGES, _CPU)
-    training.train(model, x, y, **_STANDARD, description=f"{run.transform}, standard training")
-    return {"standard": model.eval(), "PGD": weights.load(run)}
 
 
 def _attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, threat_model: dict) -> Tensor:
@@ -194,19 +185,22 @@ def _chosen(images: dict, networks: dict, y: Tensor, threat_model: dict) -> int:
 
 
 def _gallery(
-    name: str, budgets: Sequence[float], variants: Sequence[str], classes: Sequence[str], start: float, **options
-) -> None:
-    read: Callable[[Page], object] = lambda page: attacked(name, page.scale_of(name), variants, budgets, **options)  # noqa: E731
-    source = Source(read, framed=False)
+    name: str, budgets: Sequence[float], variants: Sequence[str], classes: Sequence[str], start: float, *,
+    standard: str | None = None,
+) -> None:  # fmt: skip
+    read: Callable[[Page], object] = lambda page: attacked(  # noqa: E731
+        name, page.scale_of(name), variants, budgets, standard=standard
+    )
+    source = Source(read, (name, *[standard] * bool(standard)), framed=False)
     exhibit(f"gallery-{name}", adversarial_gallery, source, classes, start, name=f"gallery-{name}")
 
 
 _gallery(
     "table-2", (0.0, 0.1, 0.2, 0.3, 0.4), ("binarize", "original", "smooth-3", "smooth-5", "smooth-8"), "0123456789", 0.3,
-    standard=True,
+    standard="gallery-mnist",
 )  # fmt: skip
 _gallery(
     "table-3", tuple(n / 255 for n in (0, 2, 4, 8, 16)),
     ("original", "saturate-4", "saturate-8", "saturate-16", "saturate-inf"),
-    data.CIFAR10_CLASSES, 8 / 255, standard=False,
+    data.CIFAR10_CLASSES, 8 / 255,
 )  # fmt: skip

@@ -135,7 +135,7 @@ def marks_table(marks: pd.DataFrame) -> Table:
     ]  # fmt: skip
     rows = []
     for row in marks.itertuples():
-        verdict = Strong(row.verdict) if row.verdict in ("met", "missed") else row.verdict
+        verdict = Strong(row.verdict) if row.verdict == "missed" else row.verdict
         known = f"{row.before} of {row.trainings}" if row.trainings else ""
         rows.append((row.exhibit, row.mark, row.found, verdict, row.scale, row.since, known))
     return Table(columns, rows)
@@ -190,23 +190,52 @@ def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
 def claims_table(verdicts: pd.DataFrame) -> Table:
     """Each claim in our words, with its name, and the verdicts on the paper's own numbers and on ours with their evidence.
 
-    `verdicts`: as `claims.verdicts` gives it.
+    `verdicts`: as `claims.verdicts` gives it. What all of ours rest on, `claims_about` says once, below the table.
     """
+    usual = _usual(verdicts)
     columns = [
         Column("claim", write=lambda row: f"{row['sentence']} `{row['claim']}`"),
         Column("the paper's own numbers", write=lambda row: _verdict(row["paper_verdict"], row["paper_evidence"], "no number")),
-        Column("ours", write=_judged),
+        Column("ours", write=lambda row: _judged(row, usual)),
     ]
     return Table(columns, [(row,) * 3 for row in verdicts.to_dict("records")])
 
 
 def _verdict(verdict: str, evidence: str, absent: str = "not computed") -> str:
-    word = f"**{verdict}**" if verdict in ("holds", "fails") else absent if verdict == "not computed" else verdict
+    word = f"**{verdict}**" if verdict == "fails" else absent if verdict == "not computed" else verdict
     return f"{word}: {words(evidence)}"
 
 
-def _judged(row: dict) -> str:
-    return _verdict(row["verdict"], row["evidence"]) + (f" **Why**: {row['reason']}." if row["reason"] else "")
+def _judged(row: dict, usual: Mapping[str, object]) -> str:
+    """Our verdict, its evidence, what it rests on where that is not as usual, and why a claim fails."""
+    other = [text for name, text in _rests_on(row).items() if row[name] and row[name] != usual[name]]
+    said = _verdict(row["verdict"], row["evidence"]) + (f" ({words(', '.join(other))})" if other else "")
+    return said + (f" **Why**: {row['reason']}." if row["reason"] else "")
+
+
+def _rests_on(of: Mapping[str, object]) -> dict[str, str]:
+    return {"scale": f"scale {of['scale']}", "n": f"n = {', '.join(map(str, of['n'] or ()))}"}
+
+
+def _usual(verdicts: pd.DataFrame) -> dict[str, object]:
+    """The scale and the numbers of images that the most verdicts rest on."""
+    counted = {name: verdicts.loc[verdicts[name].map(bool), name].value_counts() for name in ("scale", "n")}
+    return {name: counts.index[0] if len(counts) else None for name, counts in counted.items()}
+
+
+def claims_about(verdicts: pd.DataFrame) -> str:
+    """The line below a table of claims: scale, number of images, data and seeds behind our verdicts."""
+    usual = _usual(verdicts)
+    if not usual["scale"]:
+        return "Ours: no record is behind these verdicts."
+    said = []
+    for name in sorted({*verdicts["sources"].explode().dropna()}):
+        of = verdicts[verdicts["sources"].map(lambda sources, name=name: name in sources)]
+        alone = of[of["sources"].map(len) == 1]  # a claim about several sets has the seeds of all
+        seeds = sorted({*(of if alone.empty else alone)["seeds"].explode().dropna()})
+        said.append(words(f"{name}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else name))
+    common = [text for name, text in _rests_on(usual).items() if usual[name]]
+    return " · ".join([f"Ours: {', '.join(common)} where no other is said", *said])
 
 
 def claims_seen(verdicts: pd.DataFrame) -> str:
@@ -238,7 +267,7 @@ _LIKE = computed(lambda page: scorecard.like_with_like(page.scale))
 @cache
 def verdicts_of(*sections: str) -> Source:
     """The verdicts on the claims of some sections, `""` for all, from what is recorded at the page's scale."""
-    return computed(lambda page: claims.verdicts(sections, page.value(_RECORDED)))
+    return computed(lambda page: claims.verdicts(sections, page.value(_RECORDED)), about=claims_about)
 
 
 @cache

@@ -1,0 +1,54 @@
+"""The names of the glossary are links where a section first uses them."""
+
+import pytest
+from bs4 import BeautifulSoup
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
+
+from lib.book import terms
+
+TERMS = {"clean accuracy": "clean_accuracy", "accuracy of all": "accuracy_of_all", "robustness w.r.t. predictions": "wrt"}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("Its clean accuracy falls", ["clean_accuracy"]),
+        ("Clean accuracy, clean accuracy", ["clean_accuracy", "clean_accuracy"]),
+        ("unclean accuracy and clean accuracy2", []),
+        ("the robustness w.r.t. predictions.", ["wrt"]),
+    ],
+)
+def test_a_name_is_found_as_it_is_read(text, named):
+    found = terms.pieces(text, TERMS)
+    assert "".join(piece for piece, _ in found) == text
+    assert [term for _, term in found if term] == named
+
+
+def test_a_term_is_spoken_without_underscores():
+    assert terms.spoken("robustness_wrt_predictions") == "robustness w.r.t. predictions"
+    assert terms.spoken("inter-class distance") == "inter-class distance"
+
+
+def test_each_section_links_a_name_once_and_the_glossary_nothing(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "conf.py").write_text('extensions = ["myst_parser", "lib.book.terms"]\n')
+    (source / "index.md").write_text(
+        "# Clean accuracy\n\nClean accuracy, **clean accuracy** and `eps`; the level, [clean accuracy](other.md), `level`.\n\n"
+        "## Again\n\nIts clean accuracy. `clean_accuracy = 1`\n\n| clean accuracy |\n|---|\n| `eps` |\n\n"
+        "```{glossary}\nclean_accuracy\n  As clean accuracy.\n\neps\nlevel\n  A number\n```\n\n```{toctree}\nother\n```\n"
+    )
+    (source / "other.md").write_text("# Other\n\nAn `eps`.\n")
+    with docutils_namespace():
+        Sphinx(source, source, tmp_path / "html", tmp_path / "trees", "html", status=None, warningiserror=True).build()
+
+    def links(page):
+        text = (tmp_path / "html" / page).read_text()
+        return [(a.get_text(), a["href"]) for a in BeautifulSoup(text, "html.parser").select("a.term")]
+
+    accuracy = "#term-clean_accuracy"
+    assert links("index.html") == [
+        ("Clean accuracy", accuracy), ("eps", "#term-eps"), ("level", "#term-level"), ("clean accuracy", accuracy),
+    ]  # fmt: skip
+    assert links("other.html") == [("eps", "index.html#term-eps")]
