@@ -451,7 +451,7 @@ def test_what_claims_rest_on_stands_below_their_table_once():
         "holds: ours of e (scale paper)",
     ]  # fmt: skip
     assert overview.claims_about(found) == (
-        "Ours: scale laptop, n = 10000 where no other is said · digits, seeds 0, 1, 2 · photos, seed 0"
+        "Ours: scale laptop, n = 10000 unless a cell says otherwise · digits, seeds 0, 1, 2 · photos, seed 0"
     )
     assert overview.claims_about(found[3:4]) == "Ours: no record is behind these verdicts."
     assert all(report.EXHIBITS[f"claims-{name}"].badged() for name in overview.JUDGED)

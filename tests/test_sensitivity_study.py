@@ -104,6 +104,22 @@ def test_other_images_or_settings_are_another_study(images, tmp_path, monkeypatc
     assert len(list((tmp_path / "out" / "work").iterdir())) == 3
 
 
+@pytest.mark.parametrize(
+    ("gone", "first", "now", "left"),
+    [
+        (0, 0, 0, 1000),
+        (300, 0, 0, 700),
+        (1200, 0, 0, 0),
+        (300, 0.5, 0.5, 200),
+        (300, 0, 0.25, 900),
+        (300, 0.5, 0.75, 300),
+        (9, 0, 1, 0),
+    ],
+)
+def test_the_time_left_is_the_plans_until_something_is_done(gone, first, now, left):
+    assert study.seconds_left(1000, gone, first, now) == pytest.approx(left)
+
+
 def test_after_a_kill_it_goes_on(images, tmp_path):
     words = [sys.executable, "-m", "lib", "sensitivity", str(images), "--change", "edges", "--out", str(tmp_path / "out")]
     words += ["--steps", "400", "--batch-size", "8", "--attack-steps", "2", "--widen-factor", "0.125", "--jobs", "1"]

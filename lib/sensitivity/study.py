@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import json
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -297,6 +298,16 @@ def _job(work: str, device: str, task: tuple[str, int, int]) -> None:
         write_json(target, worker.fixed(change))
 
 
+def seconds_left(expected: float, gone: float, first: float, now: float) -> float:
+    """The time that a study still takes: `gone` seconds ago the share `first` of it was done, `now` the share `now` is.
+
+    By the speed since then, and before anything was done by the plan, of which the whole study is `expected` seconds.
+    """
+    if now > first:
+        return gone * (1 - now) / (now - first)
+    return max(0.0, expected * (1 - first) - gone)
+
+
 def run(work: Path, device: str = "auto") -> None:
     """Compute what the study in `work` lacks, with a bar that tells the time left.
 
@@ -308,13 +319,16 @@ def run(work: Path, device: str = "auto") -> None:
     shares = names(plan)
 
     def done() -> float:
-        return sum(share for name, share in shares.items() if (work / name).exists())
+        return round(sum(share for name, share in shares.items() if (work / name).exists()), 2)
 
-    bar_format = "{l_bar}{bar}| {elapsed} gone, {remaining} left"
-    with tqdm(total=round(sum(shares.values()), 2), initial=round(done(), 2), desc="study", bar_format=bar_format) as bar:
+    total, first, began = round(sum(shares.values()), 2), done(), time.monotonic()
+    bar_format = "{l_bar}{bar}| {elapsed} gone{postfix}"
+    with tqdm(total=total, initial=first, desc="study", bar_format=bar_format) as bar:
 
         def look() -> None:
-            bar.update(round(done() - bar.n, 2))
+            moved = bar.update(done() - bar.n)
+            left = seconds_left(plan["expected_seconds"], time.monotonic() - began, first / total, bar.n / total)
+            bar.set_postfix_str(f"about {tqdm.format_interval(left)} left", refresh=bool(moved) or sys.stderr.isatty())
 
         for stage in stages:
             if missing(work, plan):

@@ -235,7 +235,7 @@ def claims_about(verdicts: pd.DataFrame) -> str:
         seeds = sorted({*(of if alone.empty else alone)["seeds"].explode().dropna()})
         said.append(words(f"{name}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else name))
     common = [text for name, text in _rests_on(usual).items() if usual[name]]
-    return " · ".join([f"Ours: {', '.join(common)} where no other is said", *said])
+    return " · ".join([f"Ours: {', '.join(common)} unless a cell says otherwise", *said])
 
 
 def claims_seen(verdicts: pd.DataFrame) -> str:
