@@ -39,7 +39,7 @@ def test_the_verdict_follows_the_ranges(robust, verdict):
     assert verdict in said
     assert f"moves by **{robust[0] - robust[1]:.1f} points**" in said
     assert "(the paper's networks of the same width: 21.0), and the clean accuracy of standard training by 0.5" in said
-    assert said.endswith("(Scale laptop: its training is shorter than the paper's.)")
+    assert said.endswith("(Scale laptop: shorter training than the paper's.)")
 
 
 def test_one_variant_is_no_range():

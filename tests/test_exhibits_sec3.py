@@ -10,10 +10,14 @@ from lib.store import results
 
 def test_figure_draws_the_paper_dashed_and_ours_solid_at_the_values():
     ours = frame(("original", *ROBUST, 94.0, 0), ("binarize", *ROBUST, 97.0, 0))
-    (ax,) = sec3.robustness_figure(ours, PAPER, xlabel="variant").axes
-    dashed = [line for line in ax.lines if line.get_linestyle() == "--" and len(line.get_xdata()) == 9]
-    assert len(dashed) == 4
-    assert list(dashed[2].get_ydata())[:2] == [98.1, 95.1]
+    (ax,) = sec3.robustness_figure(ours, PAPER, TABLE_4, xlabel="variant").axes
+    dotted, dashed = (
+        [line for line in ax.lines if line.get_linestyle() == style and len(line.get_xdata())] for style in (":", "--")
+    )
+    assert len(dotted) == 4
+    assert list(dotted[2].get_ydata())[:2] == [98.1, 95.1]
+    assert list(dashed[2].get_ydata())[:2] == [96.5, 89.9]  # Table 4 at our width, which has no robustness w.r.t. predictions
+    assert len(dashed) == 3
     drawn = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 9]
     values = np.array(drawn[2].get_ydata(), float)
     assert list(values[:2]) == [97.0, 94.0]

@@ -39,9 +39,9 @@ def answer(ours: pd.DataFrame, widths: pd.DataFrame) -> str:
     else:
         verdict = f"the effect reproduces, {'in size too' if abs(own - paper) <= COMPARABLE else 'but not in size'}"
     apart, scale = (robust - theirs)[both].mean(), ours.attrs["scale"]
-    shorter = ": its training is shorter than the paper's" if scale == "laptop" else ""
+    shorter = ": shorter training than the paper's" if scale == "laptop" else ""
     return (
-        f"**{set_name(ours['dataset'].iloc[0])}: {verdict}.** Over {len(both)} variants of the same images robust accuracy "
+        f"**{set_name(ours['dataset'].iloc[0])}: {verdict}.** Over {len(both)} variants robust accuracy "
         f"moves by **{own:.1f} points** (the paper's networks of the same width: {paper:.1f}), and the clean accuracy of "
         f"standard training by {still:.1f}. On average our robust accuracy is {abs(apart):.1f} points "
         f"{'below' if apart < 0 else 'above'} theirs. (Scale {scale}{shorter}.)"

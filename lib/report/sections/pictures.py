@@ -23,7 +23,7 @@ from PIL import Image
 from lib.report.exhibit import Page, Source, exhibit, histograms, pictures, published, runs
 from lib.report.plot import STYLE, not_yet, wrapped
 from lib.report.table import Column
-from lib.report.values import BOXED, PALETTE, QUANTITIES, listed, over_seeds, paper_values
+from lib.report.values import BOXED, PALETTE, QUANTITIES, at_our_width, listed, over_seeds, paper_values
 from lib.report.words import badge, plain, transform_label
 
 CLEAN = ("standard", "clean_accuracy")
@@ -36,49 +36,59 @@ Pictures = tuple[Mapping[str, Float[np.ndarray, "n h w c"]], str]  # as `experim
 
 
 def level_slider(
-    drawn: Pictures, histograms: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame | None, *, name: str, label: str
-) -> HTML:
+    drawn: Pictures, histograms: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame | None = None,
+    widths: pd.DataFrame | None = None, *, name: str, label: str,
+) -> HTML:  # fmt: skip
     """Figures 1, 2 and 3a in one: for each transform of `drawn`, in their order, its images, histogram and accuracies.
 
     `name`: an identifier, unique on the page; `label`: what the slider moves, in words; `drawn`: images with values
-    in [0, 1] by transform, and where they come from; `histograms`: as `results.histograms` does; `paper`: None where it prints
-    no numbers. A number that is not there is "–"; of a histogram that is not there, it says so.
+    in [0, 1] by transform, and where they come from; `histograms`: as `results.histograms` does; `paper`: its Table 2 or 3, and
+    `widths` its Table 4 or 5, of which the numbers of our width are taken; None where it prints none. A number that is not
+    there is "–"; of a histogram that is not there, it says so.
     """
     pictures, source = drawn
     levels, frames = list(pictures), []
-    theirs = {quantity: _printed(paper, quantity).reindex(levels) for quantity in (CLEAN, BOXED)}
+    blank = pd.Series(float("nan"), levels)
+    theirs, wider = (
+        {quantity: values(quantity).reindex(levels) if table is not None else blank for quantity in (CLEAN, BOXED)}
+        for table, values in (
+            (widths, lambda quantity: at_our_width(ours, widths, quantity)),
+            (paper, lambda quantity: paper_values(paper, *quantity)),
+        )
+    )
     mine = {quantity: over_seeds(ours, *quantity)["mean"].reindex(levels) for quantity in (CLEAN, BOXED)}
     tallest = int(histograms["count"].max()) if len(histograms) else 1
     for place, level in enumerate(levels):
         shown = transform_label(level)
-        numbers = {quantity: (_percent(theirs[quantity][level]), _percent(mine[quantity][level])) for quantity in theirs}
+        numbers = {
+            quantity: [_percent(values[quantity][level]) for values in (wider, theirs, mine)] for quantity in (CLEAN, BOXED)
+        }
         rows = "".join(
-            f'<tr><th scope="row">{_swatch(quantity)}{_SHORT[quantity]}</th><td>{printed}</td><td>{found}</td></tr>'
-            for quantity, (printed, found) in numbers.items()
+            f'<tr><th scope="row">{_swatch(quantity)}{_SHORT[quantity]}</th><td>{"</td><td>".join(texts)}</td></tr>'
+            for quantity, texts in numbers.items()
         )
         images = strip(pictures[level], f"{len(pictures[level])} test images, {shown}")
-        said = f"{shown}: robust accuracy {numbers[BOXED][0]} in the paper, {numbers[BOXED][1]} here"
+        said = "{}: robust accuracy {} in the paper, {} in its networks of our width, {} here".format(shown, *numbers[BOXED])
         frames.append(
             f'<li data-x="{_across(place, len(levels)):.1f}" data-label="{html.escape(shown)}" data-said="{html.escape(said)}">'
             f"<strong>{html.escape(shown)}</strong>{images}{_histogram(histograms, level, tallest)}"
-            f'<table><thead><tr><td></td><th scope="col">paper (dashed)</th><th scope="col">ours (solid)</th></tr></thead>'
+            f"<table><thead><tr><td></td>{_HEADINGS}</tr></thead>"
             f"<tbody>{rows}</tbody></table></li>"
         )
     note = " · ".join((source, plain(badge(ours))))
     return HTML(
         f'<div class="levels" id="levels-{html.escape(name)}" data-name="{html.escape(label)}" '
         f'data-start="{levels.index("original") if "original" in levels else 0}">'
-        f"{_chart(levels, theirs, mine, label)}"
+        f"{_chart(levels, wider, theirs, mine, label)}"
         f'<ul class="levels-frames">{"".join(frames)}</ul>'
         f'<p class="levels-note">{html.escape(note)}</p></div>'
     )
 
 
+_HEADINGS = "".join(
+    f'<th scope="col">{text}</th>' for text in ("paper, wider (dotted)", "paper, our width (dashed)", "ours (solid)")
+)
 _SHORT = {CLEAN: "clean, standard training", BOXED: "robust, PGD training"}
-
-
-def _printed(paper: pd.DataFrame | None, quantity: tuple[str, str]) -> pd.Series:
-    return pd.Series(dtype=float) if paper is None else paper_values(paper, *quantity)
 
 
 _percent = Column("", ".1f", "%").text
@@ -96,8 +106,8 @@ def _up(percent: float) -> float:
     return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * percent / 100
 
 
-def _chart(levels: Sequence[str], theirs: Mapping, mine: Mapping, label: str) -> str:
-    """Both accuracies over the levels, the paper dashed and ours solid, and a marker that the slider moves."""
+def _chart(levels: Sequence[str], wider: Mapping, theirs: Mapping, mine: Mapping, label: str) -> str:
+    """Both accuracies over the levels, the paper dotted and dashed and ours solid, and a marker that the slider moves."""
     parts = ['<text x="0" y="9">test images (%)</text>']
     for percent in (0, 25, 50, 75, 100):
         y = _up(percent)
@@ -109,18 +119,20 @@ def _chart(levels: Sequence[str], theirs: Mapping, mine: Mapping, label: str) ->
     parts.append(f'<line class="levels-marker" x1="-9" x2="-9" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
     for quantity in theirs:
         colour = to_hex(QUANTITIES[quantity][2])
-        parts.append(f'<path d="{_line(theirs[quantity])}" fill="none" stroke="{colour}" stroke-dasharray="5 3"/>')
+        parts.append(f'<path d="{_line(wider[quantity])}" fill="none" stroke="{colour}" stroke-dasharray="1 3"/>')
+        parts.append(f'<path d="{_line(theirs[quantity], joined=True)}" fill="none" stroke="{colour}" stroke-dasharray="5 3"/>')
         parts.append(f'<path d="{_line(mine[quantity])}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for place, value in enumerate(mine[quantity]):
             if math.isfinite(value):
                 x = _across(place, len(levels))
                 parts.append(f'<circle cx="{x:.1f}" cy="{_up(value):.1f}" r="3" fill="{colour}"/>')
-    if not any(values.notna().any() for values in (*theirs.values(), *mine.values())):
+    if not any(values.notna().any() for values in (*wider.values(), *theirs.values(), *mine.values())):
         parts.append(f'<text x="{_WIDTH - _RIGHT}" y="9" text-anchor="end">no accuracy is computed yet</text>')
     there = sum(math.isfinite(value) for value in mine[BOXED])
     said = (
         f"{label}: clean accuracy of standard training and robust accuracy of PGD training over {len(levels)} levels, in "
-        f"percent of test images; dashed the paper, solid ours, computed at {there} of them. The numbers are below."
+        f"percent of test images; dashed the paper's networks of our width, dotted its wider ones, solid ours, computed at "
+        f"{there} of them. The numbers are below."
     )
     return (
         f'<svg class="levels-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(said)}">'
@@ -128,12 +140,12 @@ def _chart(levels: Sequence[str], theirs: Mapping, mine: Mapping, label: str) ->
     )
 
 
-def _line(values: pd.Series) -> str:
-    """The path through the values there are; a value that is not there breaks it."""
+def _line(values: pd.Series, joined: bool = False) -> str:
+    """The path through the values there are; a value that is not there breaks it, unless it is `joined`."""
     steps, pen = [], "M"
     for place, value in enumerate(values):
         if not math.isfinite(value):
-            pen = "M"
+            pen = pen if joined else "M"
             continue
         steps.append(f"{pen}{_across(place, len(values)):.1f} {_up(value):.1f}")
         pen = "L"
@@ -244,10 +256,10 @@ def _each_of(*reads: Source) -> Callable[[Page], list[str]]:
     return lambda page: listed(*map(page.value, reads))
 
 
-def _slider(name: str, label: str, plate: tuple[str, ...], ours: Source, paper: Source | None) -> None:
-    names = _each_of(*([paper] if paper else []), ours)
+def _slider(name: str, label: str, plate: tuple[str, ...], ours: Source, *paper: Source) -> None:
+    names = _each_of(*paper[:1], ours)
     six = pictures(*plate, names=names, count=6, beside=ours)
-    exhibit(f"slider-{name}", level_slider, six, histograms(f"slider-{name}"), ours, paper, name=name, label=label)
+    exhibit(f"slider-{name}", level_slider, six, histograms(f"slider-{name}"), ours, *paper, name=name, label=label)
 
 
 exhibit("figure-1a", histogram_figure, histograms("figure-1a"))
@@ -258,6 +270,6 @@ exhibit("figure-1d", picture_plate, pictures(*_CIFAR10, names=lambda page: _LEVE
 exhibit("figure-3a-pictures", picture_plate, pictures(*_CIFAR10, names=_each_of(runs("figure-3a")), beside=runs("figure-3a")))
 _CLOTHES = pictures("fashion_mnist", "grey-patches", names=_each_of(runs("figure-3b")), count=10, beside=runs("figure-3b"))
 exhibit("figure-3b-pictures", picture_plate, _CLOTHES, by_row=True)
-_slider("smooth", "Smoothing of MNIST", ("mnist", "mnist-5000"), runs("table-2"), published("table-2"))
-_slider("saturate", "Saturation of CIFAR10", _CIFAR10, runs("table-3"), published("table-3"))
-_slider("gamma", "Gamma mapping of CIFAR10", _CIFAR10, runs("figure-3a"), None)
+_slider("smooth", "Smoothing of MNIST", ("mnist", "mnist-5000"), runs("table-2"), published("table-2"), published("table-4"))
+_slider("saturate", "Saturation of CIFAR10", _CIFAR10, runs("table-3"), published("table-3"), published("table-5"))
+_slider("gamma", "Gamma mapping of CIFAR10", _CIFAR10, runs("figure-3a"))

@@ -226,10 +226,13 @@ def sensitivity_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Da
     return Table(columns, rows)
 
 
-def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, xlabel: str) -> Figure:
-    """Figures 2 and 3a: the four quantities over the variants; solid ours with its interval, dashed the paper.
+def robustness_figure(
+    ours: pd.DataFrame, paper: pd.DataFrame | None = None, widths: pd.DataFrame | None = None, *, xlabel: str
+) -> Figure:
+    """Figures 2 and 3a: the four quantities over the variants; solid ours with its interval.
 
-    The variants stand in the order of the paper's table, or, where it prints no numbers (`paper` is None), of the grid. The
+    Dotted the paper's Table 2 or 3, `paper`, and dashed the networks of our width in its Table 4 or 5, `widths`. The variants
+    stand in the order of the paper's table, or, where it prints no numbers (`paper` is None), of the grid. The
     error bars are 95% intervals, of images and trainings.
     """
     with mpl.rc_context(STYLE):
@@ -243,7 +246,10 @@ def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, xlabel:
         for quantity, (label, _, colour) in QUANTITIES.items():
             if paper is not None:
                 theirs = paper_values(paper, *quantity).reindex(transforms)
-                ax.plot(range(len(transforms)), theirs, "--", color=colour, linewidth=1.2, alpha=0.9)
+                ax.plot(range(len(transforms)), theirs, ":", color=colour, linewidth=1.2, alpha=0.6)
+            if widths is not None:
+                narrow = at_our_width(ours, widths, quantity).reindex(transforms).dropna()
+                ax.plot([transforms.index(name) for name in narrow.index], narrow, "--", color=colour, linewidth=1.4)
             mine = over_seeds(ours, *quantity)
             mine = mine[mine["seeds"] > 0].reindex(transforms)  # the line breaks where nothing is computed
             spans = [error_bar(row) for _, row in mine.iterrows()]
@@ -252,8 +258,9 @@ def robustness_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, xlabel:
                 color=colour, markersize=6 if markers[quantity] == "s" else 4, linewidth=1.6, capsize=2, label=label,
                 markerfacecolor="none" if markers[quantity] == "s" else colour,
             )  # fmt: skip
-        if paper is not None:
-            ax.plot([], [], "--", color="grey", label="the paper")
+        for table, style, label in ((widths, "--", "the paper, our width"), (paper, ":", "the paper, wider")):
+            if table is not None:
+                ax.plot([], [], style, color="grey", label=label)
         ax.set_xticks(range(len(transforms)), [transform_label(name) for name in transforms], rotation=40, ha="right")
         ax.set(xlabel=xlabel, ylabel="test images (%)")
         ax.set_ylim(top=101)
@@ -268,8 +275,8 @@ _PRINTED = published("table-6"), published("table-1")
 exhibit("footprints", footprint_table, measurements("footprint-volumes"), measurements("footprint-distances"), *_PRINTED)
 exhibit("footprints-robust", footprint_robustness_table, runs("footprints"), published("table-4"))
 exhibit("footprints-seen", footprints_seen, runs("footprints"), published("table-4"))
-exhibit("figure-2a", robustness_figure, *_MNIST[:2], xlabel="MNIST variant")
-exhibit("figure-2b", robustness_figure, *_CIFAR10[:2], xlabel="CIFAR10 variant")
+exhibit("figure-2a", robustness_figure, *_MNIST, xlabel="MNIST variant")
+exhibit("figure-2b", robustness_figure, *_CIFAR10, xlabel="CIFAR10 variant")
 exhibit("table-2", robustness_table, *_MNIST[:2])
 exhibit("table-3", robustness_table, *_CIFAR10[:2])
 exhibit("table-2-seen", seen, *_MNIST)

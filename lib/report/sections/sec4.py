@@ -126,7 +126,7 @@ def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     return figure
 
 
-exhibit("figure-3a", robustness_figure, runs("figure-3a"), None, xlabel="CIFAR10 under a gamma mapping")
+exhibit("figure-3a", robustness_figure, runs("figure-3a"), xlabel="CIFAR10 under a gamma mapping")
 exhibit("figure-3a-table", variants_table, runs("figure-3a"))
 exhibit("figure-3a-seen", seen_variants, runs("figure-3a"))
 exhibit("figure-3a-jpeg", jpeg_seen, runs("figure-3a"))
