@@ -400,6 +400,14 @@ def test_a_link_previews_what_it_leads_to(chromium, html, width, theme):
     context.close()
 
 
+def test_what_a_cell_shows_follows_the_dark_theme(chromium, html):
+    page = _open(chromium, html, "notebooks/yours", color_scheme="dark")
+    parts = page.locator(".cell_output .text_html:visible, .cell_output .text_html img:visible")
+    grounds = parts.evaluate_all("parts => parts.map((part) => getComputedStyle(part).backgroundColor)")
+    assert {*grounds} == {"rgba(0, 0, 0, 0)"}
+    page.context.close()
+
+
 @pytest.mark.parametrize("theme", THEMES)
 def test_a_table_keeps_its_first_column_in_view_on_a_phone(chromium, html, theme):
     page = chromium.new_context(viewport={"width": 390, "height": 900}, color_scheme=theme).new_page()

@@ -101,6 +101,8 @@ def test_the_reading_time_stands_below_the_title():
     section = nodes.section(
         "", nodes.title("", "A page"), nodes.paragraph("", "word " * 590), nodes.literal_block("", "x " * 9000)
     )
+    row = nodes.row("", nodes.entry("", nodes.paragraph("", "word " * 5000)))
+    section += nodes.table("", nodes.tgroup("", nodes.tbody("", row), cols=1))
     document = new_document("page")
     document += section
     book.add_reading_time(document)
