@@ -114,7 +114,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
             left.unlink(missing_ok=True)
         files.write_whole(path, serialized(tensors, metadata))
     except OSError as error:
-        raise OSError(f"cannot write {path}: {error}") from None
+        raise OSError(f"cannot write {path}: {error.strerror or error}; what was recorded before is kept") from None
 
 
 def _digest(tensors: dict[str, Tensor], about: str) -> str:

@@ -1,4 +1,4 @@
-"""What the settings of a training mean at each step: its learning rate, optimizer, augmentation and the attack's budget."""
+"""Turns the settings of a training into its learning rate, optimizer, augmentation and attack at each step."""
 
 import math
 

@@ -448,7 +448,7 @@ def test_few_captures_are_kept_and_moved_weights_captured_anew(captured, trained
 
 def test_a_replay_that_does_nothing_is_noticed(captured, trained, digits, monkeypatch):
     monkeypatch.setattr(forms, "_recorded", lambda function, device: lambda: None)
-    with pytest.raises(RuntimeError, match="a captured CUDA graph gives other numbers, on cpu"):
+    with pytest.raises(RuntimeError, match="a captured CUDA graph gives other numbers than the network, on cpu"):
         attacks.pgd(trained, digits[0][:3], digits[1][:3], **MNIST)
 
 

@@ -150,7 +150,7 @@ def _make_gpu(folder: Path, there: bool, tests: str = "") -> subprocess.Complete
         (bin / tool).chmod(0o755)
     for ready in (".ready", ".ready-test"):
         (folder / ".venv" / ready).touch()
-    own = {**os.environ, "PYTHONPATH": str(folder)}
+    own = {**os.environ, "PYTHONPATH": str(folder), "MAKEFLAGS": "", "MAKELEVEL": "0"}  # `make test` has its own
     return subprocess.run(["make", "gpu"], cwd=folder, env=own, capture_output=True, text=True)
 
 

@@ -43,7 +43,7 @@ def test_what_is_missing_is_said_in_its_place(monkeypatch, tmp_path):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     monkeypatch.setenv("RESULTS_DIR", str(files.ROOT / "results"))
     found = gallery.attacked("table-2", "laptop", ["original"], (0.0, 0.3))
-    assert found.startswith("Not shown: MNIST is not at hand")
+    assert found.startswith("Not shown: these networks are trained on MNIST, whose images are not on this machine")
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     assert "no weights of table-2 are kept" in gallery.attacked("table-2", "laptop", ["original"], (0.0,))
 

@@ -146,6 +146,6 @@ def test_a_table_of_one_seed_says_where_the_mean_over_more_stands():
     assert results.more_seeds(runs[:1]) == {"smooth-3": (3, "table-2")}
     rows = frame(("smooth-3", *ROBUST, 83.8, 0), exhibit="footprints")
     rows.attrs["more_seeds"] = results.more_seeds(runs[:1])
-    assert "smooth 3: 3 seeds are recorded, and `table-2` shows the mean over them" in words.badge(rows)
+    assert "smooth 3: 3 seeds are recorded; `table-2` shows the mean over them" in words.badge(rows)
     rows.attrs["more_seeds"] = {}
     assert "are recorded" not in words.badge(rows)

@@ -15,7 +15,7 @@ from killing import Killed, kill_at
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib import attacks, checkpoints, models, training
+from lib import attacks, checkpoints, models, recipe, training
 from lib.fast import forms, stacked
 from lib.run import cost
 from lib.training import Member
@@ -361,7 +361,7 @@ def test_a_resumed_optimizer_has_its_state_laid_out_as_the_weights(monkeypatch, 
         with pytest.raises(Killed):
             training.train_together(members("wide_resnet28", 1, tmp_path), **settings, every=0.0)
     (member,) = members("wide_resnet28", 1, tmp_path)
-    course = training._Course(member, training._optimizer("sgd", member.model, 0.1, 0.0, 0.9), STEPS)
+    course = training._Course(member, recipe.optimizer_of("sgd", member.model, 0.1, 0.0, 0.9), STEPS)
     buffers = {weight: slots["momentum_buffer"] for weight, slots in course.algorithm.state.items()}
     assert any(buffer.any() for buffer in buffers.values())
     assert any(not weight.is_contiguous() for weight in buffers)  # channels last

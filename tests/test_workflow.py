@@ -282,6 +282,18 @@ def test_on_a_processor_each_run_is_a_job():
         assert f"{run.key}: {cost.flops(run):.2e} operations" in said
 
 
+def test_a_user_may_have_no_name(tmp_path):
+    """As in a container that runs as any user; Snakemake asks for the name."""
+    unknown = "import pwd\n\ndef unknown(uid):\n    raise KeyError(uid)\n\npwd.getpwuid = unknown\n"
+    (tmp_path / "sitecustomize.py").write_text(unknown)
+    named = ("LOGNAME", "USER", "LNAME", "USERNAME")
+    own = {name: value for name, value in os.environ.items() if name not in named} | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--workflow-profile", "none", "--cores", "1"]
+    config = ["--config", "scale=smoke", f"only={VOLUME}"]
+    done = subprocess.run([*command, *config], cwd=ROOT, env=own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
