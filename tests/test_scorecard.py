@@ -352,7 +352,7 @@ def test_marks_of_some_exhibits(store):
     store["figure-3b"] = rows[rows["transform"] != "edges"]
     store["figure-3b"].attrs = rows.attrs
     assert overview.marks_seen(marks.marks(exhibits=["Figure 3b"])).startswith(
-        "The 1 mark of this section cannot be judged yet"
+        "Not computed yet: the records for the 1 mark of this section."
     )
     assert "**1 is met** (1 not computed)." in overview.marks_seen(marks.marks(exhibits=["Figure 3b", "Table 1"]))
 

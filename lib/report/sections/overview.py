@@ -145,7 +145,7 @@ def marks_seen(marks: pd.DataFrame) -> str:
     """How many of some marks are met, and for each missed mark what the records show instead."""
     of = marks["verdict"].value_counts()
     if set(of.index) == {"not computed"}:
-        return f"The {counted(len(marks), 'mark')} of this section cannot be judged yet: the records are not computed."
+        return f"Not computed yet: the records for the {counted(len(marks), 'mark')} of this section."
     lacking = f" ({of['not computed']} not computed)" if "not computed" in of else ""
     said = f"This section has {counted(len(marks), 'mark')}; **{counted(of.get('met', 0), 'is', 'are')} met**{lacking}."
     missed = marks[marks["verdict"] == "missed"]
