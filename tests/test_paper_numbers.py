@@ -4,8 +4,7 @@ import re
 
 import pytest
 from bs4 import BeautifulSoup
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace
+from sites import built
 
 from lib.book import paper_numbers
 
@@ -53,17 +52,12 @@ def test_no_page_names_a_table_of_the_paper_bare(html):
 
 
 def test_in_a_page_the_number_is_a_link_where_the_book_has_the_exhibit(tmp_path):
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "conf.py").write_text('extensions = ["myst_parser", "lib.book.paper_numbers"]\n')
-    (source / "index.md").write_text(
+    index = (
         "(tab-2)=\n# Numbers\n\nRead the paper's Table 2, **its Table 1** and `Table 3`; [Table 7](other.md) stays.\n\n"
         "```{toctree}\nother\n```\n"
     )
-    (source / "other.md").write_text("# Other\n\nTables 2 and 3 of the paper.\n")
-    with docutils_namespace():
-        Sphinx(source, source, tmp_path / "html", tmp_path / "trees", "html", status=None, warningiserror=True).build()
-    pages = [BeautifulSoup((tmp_path / "html" / f"{name}.html").read_text(), "html.parser") for name in ("index", "other")]
+    other = "# Other\n\nTables 2 and 3 of the paper.\n"
+    pages = built(tmp_path, "lib.book.paper_numbers", index=index, other=other).values()
     texts = [" ".join(page.find(role="main").get_text().split()) for page in pages]
     assert "Read Table 2 [paper], Table 1 [paper] and Table 3; Table 7 stays." in texts[0]
     assert "Tables 2 and 3 [paper]." in texts[1]

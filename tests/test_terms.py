@@ -1,9 +1,7 @@
 """The names of the glossary are links where a section first uses them."""
 
 import pytest
-from bs4 import BeautifulSoup
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace
+from sites import built
 
 from lib.book import terms
 
@@ -31,24 +29,15 @@ def test_a_term_is_spoken_without_underscores():
 
 
 def test_each_section_links_a_name_once_and_the_glossary_nothing(tmp_path):
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "conf.py").write_text('extensions = ["myst_parser", "lib.book.terms"]\n')
-    (source / "index.md").write_text(
+    index = (
         "# Clean accuracy\n\nClean accuracy, **clean accuracy** and `eps`; the level, [clean accuracy](other.md), `level`.\n\n"
         "## Again\n\nIts clean accuracy. `clean_accuracy = 1`\n\n| clean accuracy |\n|---|\n| `eps` |\n\n"
         "```{glossary}\nclean_accuracy\n  As clean accuracy.\n\neps\nlevel\n  A number\n```\n\n```{toctree}\nother\n```\n"
     )
-    (source / "other.md").write_text("# Other\n\nAn `eps`.\n")
-    with docutils_namespace():
-        Sphinx(source, source, tmp_path / "html", tmp_path / "trees", "html", status=None, warningiserror=True).build()
-
-    def links(page):
-        text = (tmp_path / "html" / page).read_text()
-        return [(a.get_text(), a["href"]) for a in BeautifulSoup(text, "html.parser").select("a.term")]
-
+    pages = built(tmp_path, "lib.book.terms", index=index, other="# Other\n\nAn `eps`.\n")
+    links = {name: [(a.get_text(), a["href"]) for a in page.select("a.term")] for name, page in pages.items()}
     accuracy = "#term-clean_accuracy"
-    assert links("index.html") == [
+    assert links["index"] == [
         ("Clean accuracy", accuracy), ("eps", "#term-eps"), ("level", "#term-level"), ("clean accuracy", accuracy),
     ]  # fmt: skip
-    assert links("other.html") == [("eps", "index.html#term-eps")]
+    assert links["other"] == [("eps", "index.html#term-eps")]

@@ -135,7 +135,7 @@ def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch
         threat_model = attacks.ThreatModel(**settings)
         # Every attack begins with the same starts.
         generator = torch.Generator(x.device).manual_seed(resolved["seed"])
-        craft = partial(attacks.pgd, attacked or network, generator=generator, **threat_model.attack())
+        craft = partial(attacks.pgd, network if attacked is None else attacked, generator=generator, **threat_model.attack())
         found[own] = evaluation.survives(
             network, x, y, craft, eps=threat_model.eps, bounds=threat_model.bounds, description=f"{description}, {own}"
         )

@@ -6,16 +6,15 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from lib.report import claims
 from lib.report.claims.evidence import COMPARABLE
 from lib.report.exhibit import exhibit, measurements, outcomes, published, runs
-from lib.report.plot import STYLE, error_bar
+from lib.report.plot import STYLE
 from lib.report.sections.autoattack import both_attacks
 from lib.report.sections.overview import verdicts_of
-from lib.report.sections.sec3 import SETS, footprint_table
-from lib.report.values import BOXED, PALETTE, QUANTITIES, at_our_width, extent, listed, over_seeds, paper_values
+from lib.report.sections.sec3 import SETS, draw_accuracies, footprint_table
+from lib.report.values import BOXED, PALETTE, at_our_width, extent, over_seeds
 from lib.report.words import counted, set_name, to_compute, transform_label
 from lib.store.intervals import interval
 
@@ -98,42 +97,28 @@ def claims_sorted(verdicts: pd.DataFrame) -> str:
 def claim_figure(
     sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]], strong: Mapping[str, pd.DataFrame]
 ) -> Figure:
-    """Figure 2 in brief: clean accuracy of standard training stays, robust accuracy of PGD training moves; a panel a data set.
+    """Figure 2 in brief, a panel a data set: clean accuracy of standard training, and robust accuracy of PGD training.
 
-    `sets`: from a data set's name to (ours, the paper's Table 2 or 3, its Table 4 or 5). Solid ours with its interval, dashed
-    the paper's networks of our width, dotted its wider ones, lighter; the bars are those of Figure 2. `strong`: outcomes of
-    AutoAttack by data set; what it leaves of our networks is a series of its own, with the 95% interval of its images.
+    `sets`: from a data set's name to (ours, the paper's Table 2 or 3, its Table 4 or 5), drawn by `draw_accuracies`. `strong`:
+    outcomes of AutoAttack by data set; what it leaves of our networks is a series of its own, with 95% intervals of the images.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.9), layout="constrained")
         axes = np.atleast_1d(figure.subplots(1, len(sets), sharey=True))
-        for ax, (name, (ours, paper, widths)) in zip(axes, sets.items(), strict=True):
-            transforms = listed(paper, ours)
-            for quantity in (_CLEAN, BOXED):
-                label, _, colour = QUANTITIES[quantity]
-                theirs = paper_values(paper, *quantity).reindex(transforms)
-                ax.plot(range(len(transforms)), theirs, ":", color=colour, linewidth=1.2, alpha=0.6)
-                # Table 5 prints some of the levels; the line joins those that it has.
-                narrow = at_our_width(ours, widths, quantity).reindex(transforms).dropna()
-                ax.plot([transforms.index(each) for each in narrow.index], narrow, "--", color=colour, linewidth=1.4)
-                mine = over_seeds(ours, *quantity).reindex(transforms).dropna(subset="mean")
-                spans = np.transpose([error_bar(row) for _, row in mine.iterrows()]) if len(mine) else None
-                style = {"color": colour, "markersize": 4, "linewidth": 1.6, "capsize": 2, "label": label}
-                ax.errorbar([transforms.index(each) for each in mine.index], mine["mean"], yerr=spans, fmt="o-", **style)
+        handles = {}
+        for ax, (name, tables) in zip(axes, sets.items(), strict=True):
+            transforms = draw_accuracies(ax, *tables, (_CLEAN, BOXED), joined=True)
             left = both_attacks(strong[name]) if name in strong else pd.DataFrame()
             left = left.reindex([each for each in transforms if each in left.index])
             if len(left):
-                ends = [interval(row.autoattack, int(row.n)) for row in left.itertuples()]
-                spans = [(value - low, high - value) for value, (low, high) in zip(left["autoattack"], ends, strict=True)]
-                style = {"color": PALETTE[4], "markersize": 4, "linewidth": 1.2, "capsize": 2, "label": "the same, AutoAttack"}
-                at = [transforms.index(each) for each in left.index]
-                ax.errorbar(at, left["autoattack"], yerr=np.transpose(spans), fmt="s", **style)
+                ends = np.array([interval(row.autoattack, int(row.n)) for row in left.itertuples()]).T
+                spans = np.abs(ends - left["autoattack"].to_numpy())
+                style = {"fmt": "s", "color": PALETTE[4], "markersize": 4, "capsize": 2, "label": "the same, AutoAttack"}
+                ax.errorbar([transforms.index(each) for each in left.index], left["autoattack"], yerr=spans, **style)
+            handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
             ax.set_xticks(range(len(transforms)), map(transform_label, transforms), rotation=60, ha="right", fontsize=8)
             ax.set(title=name, ylim=(0, 101))
         axes[0].set_ylabel("test images (%)")
-        handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        for style, label in {"--": "the paper, our width", ":": "the paper, wider"}.items():
-            handles[label] = Line2D([], [], linestyle=style, color="grey")
         figure.legend(handles.values(), handles, fontsize=8, ncols=3, loc="outside upper center", frameon=False)
     return figure
 

@@ -9,6 +9,8 @@ import html
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -35,6 +37,16 @@ _GAP = 1  # pixels between two images
 Pictures = tuple[Mapping[str, Float[np.ndarray, "n h w c"]], str]  # as `experiments.pictures` gives them
 
 
+class _Line(NamedTuple):
+    """A line of a slider's chart, and a column of its table: `read` gives its percents by transform, for a quantity."""
+
+    heading: str
+    where: str
+    read: Callable[[tuple[str, str]], pd.Series]
+    dashes: str = ""
+    joined: bool = False  # over levels that have no number
+
+
 def level_slider(
     drawn: Pictures, histograms: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame | None = None,
     widths: pd.DataFrame | None = None, *, name: str, label: str,
@@ -43,51 +55,46 @@ def level_slider(
 
     `name`: an identifier, unique on the page; `label`: what the slider moves, in words; `drawn`: images with values
     in [0, 1] by transform, and where they come from; `histograms`: as `results.histograms` does; `paper`: its Table 2 or 3, and
-    `widths` its Table 4 or 5, of which the numbers of our width are taken; None where it prints none. A number that is not
-    there is "–"; of a histogram that is not there, it says so.
+    `widths` its Table 4 or 5, of which the numbers of our width are taken; None where it prints none, which then have no
+    column. A number that is not there is "–"; of a histogram that is not there, it says so.
     """
     pictures, source = drawn
-    levels, frames = list(pictures), []
-    blank = pd.Series(float("nan"), levels)
-    theirs, wider = (
-        {quantity: values(quantity).reindex(levels) if table is not None else blank for quantity in (CLEAN, BOXED)}
-        for table, values in (
-            (widths, lambda quantity: at_our_width(ours, widths, quantity)),
-            (paper, lambda quantity: paper_values(paper, *quantity)),
-        )
-    )
-    mine = {quantity: over_seeds(ours, *quantity)["mean"].reindex(levels) for quantity in (CLEAN, BOXED)}
+    levels, frames, lines = list(pictures), [], []
+    if paper is not None:
+        lines.append(_Line("paper, wider (dotted)", "in the paper", lambda each: paper_values(paper, *each), dashes="1 3"))
+    if widths is not None:
+        own = partial(at_our_width, ours, widths)
+        lines.append(_Line("paper, our width (dashed)", "in its networks of our width", own, dashes="5 3", joined=True))
+    lines.append(_Line("ours (solid)", "here", lambda each: over_seeds(ours, *each)["mean"]))
+    values = {quantity: [line.read(quantity).reindex(levels) for line in lines] for quantity in (CLEAN, BOXED)}
+    headings = "".join(f'<th scope="col">{line.heading}</th>' for line in lines)
     tallest = int(histograms["count"].max()) if len(histograms) else 1
     for place, level in enumerate(levels):
         shown = transform_label(level)
-        numbers = {
-            quantity: [_percent(values[quantity][level]) for values in (wider, theirs, mine)] for quantity in (CLEAN, BOXED)
-        }
+        numbers = {quantity: [_percent(each[level]) for each in found] for quantity, found in values.items()}
         rows = "".join(
             f'<tr><th scope="row">{_swatch(quantity)}{_SHORT[quantity]}</th><td>{"</td><td>".join(texts)}</td></tr>'
             for quantity, texts in numbers.items()
         )
         images = strip(pictures[level], f"{len(pictures[level])} test images, {shown}")
-        said = "{}: robust accuracy {} in the paper, {} in its networks of our width, {} here".format(shown, *numbers[BOXED])
+        where = ", ".join(f"{text} {line.where}" for text, line in zip(numbers[BOXED], lines, strict=True))
+        said = f"{shown}: robust accuracy {where}"
         frames.append(
             f'<li data-x="{_across(place, len(levels)):.1f}" data-label="{html.escape(shown)}" data-said="{html.escape(said)}">'
             f"<strong>{html.escape(shown)}</strong>{images}{_histogram(histograms, level, tallest)}"
-            f"<table><thead><tr><td></td>{_HEADINGS}</tr></thead>"
+            f"<table><thead><tr><td></td>{headings}</tr></thead>"
             f"<tbody>{rows}</tbody></table></li>"
         )
     note = " · ".join((source, plain(badge(ours))))
     return HTML(
         f'<div class="levels" id="levels-{html.escape(name)}" data-name="{html.escape(label)}" '
         f'data-start="{levels.index("original") if "original" in levels else 0}">'
-        f"{_chart(levels, wider, theirs, mine, label)}"
+        f"{_chart(levels, lines, values, label)}"
         f'<ul class="levels-frames">{"".join(frames)}</ul>'
         f'<p class="levels-note">{html.escape(note)}</p></div>'
     )
 
 
-_HEADINGS = "".join(
-    f'<th scope="col">{text}</th>' for text in ("paper, wider (dotted)", "paper, our width (dashed)", "ours (solid)")
-)
 _SHORT = {CLEAN: "clean, standard training", BOXED: "robust, PGD training"}
 
 
@@ -106,8 +113,8 @@ def _up(percent: float) -> float:
     return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * percent / 100
 
 
-def _chart(levels: Sequence[str], wider: Mapping, theirs: Mapping, mine: Mapping, label: str) -> str:
-    """Both accuracies over the levels, the paper dotted and dashed and ours solid, and a marker that the slider moves."""
+def _chart(levels: Sequence[str], lines: Sequence[_Line], values: Mapping[tuple, Sequence[pd.Series]], label: str) -> str:
+    """Both accuracies over the levels, by quantity a series for each line, the last of which is ours; and a marker."""
     parts = ['<text x="0" y="9">test images (%)</text>']
     for percent in (0, 25, 50, 75, 100):
         y = _up(percent)
@@ -117,22 +124,22 @@ def _chart(levels: Sequence[str], wider: Mapping, theirs: Mapping, mine: Mapping
         x = _across(place, len(levels))
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{transform_label(levels[place])}</text>')
     parts.append(f'<line class="levels-marker" x1="-9" x2="-9" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-    for quantity in theirs:
+    for quantity, found in values.items():
         colour = to_hex(QUANTITIES[quantity][2])
-        parts.append(f'<path d="{_line(wider[quantity])}" fill="none" stroke="{colour}" stroke-dasharray="1 3"/>')
-        parts.append(f'<path d="{_line(theirs[quantity], joined=True)}" fill="none" stroke="{colour}" stroke-dasharray="5 3"/>')
-        parts.append(f'<path d="{_line(mine[quantity])}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        for place, value in enumerate(mine[quantity]):
+        for line, series in zip(lines, found, strict=True):
+            style = f'stroke-dasharray="{line.dashes}"' if line.dashes else 'stroke-width="2"'
+            parts.append(f'<path d="{_path(series, line.joined)}" fill="none" stroke="{colour}" {style}/>')
+        for place, value in enumerate(found[-1]):
             if math.isfinite(value):
                 x = _across(place, len(levels))
                 parts.append(f'<circle cx="{x:.1f}" cy="{_up(value):.1f}" r="3" fill="{colour}"/>')
-    if not any(values.notna().any() for values in (*wider.values(), *theirs.values(), *mine.values())):
+    if not any(series.notna().any() for found in values.values() for series in found):
         parts.append(f'<text x="{_WIDTH - _RIGHT}" y="9" text-anchor="end">no accuracy is computed yet</text>')
-    there = sum(math.isfinite(value) for value in mine[BOXED])
+    there = int(values[BOXED][-1].notna().sum())
     said = (
         f"{label}: clean accuracy of standard training and robust accuracy of PGD training over {len(levels)} levels, in "
-        f"percent of test images; dashed the paper's networks of our width, dotted its wider ones, solid ours, computed at "
-        f"{there} of them. The numbers are below."
+        f"percent of test images; {', '.join(line.heading for line in lines)}, computed at {there} of them. The numbers are "
+        f"below."
     )
     return (
         f'<svg class="levels-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(said)}">'
@@ -140,7 +147,7 @@ def _chart(levels: Sequence[str], wider: Mapping, theirs: Mapping, mine: Mapping
     )
 
 
-def _line(values: pd.Series, joined: bool = False) -> str:
+def _path(values: pd.Series, joined: bool) -> str:
     """The path through the values there are; a value that is not there breaks it, unless it is `joined`."""
     steps, pen = [], "M"
     for place, value in enumerate(values):

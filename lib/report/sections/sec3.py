@@ -1,12 +1,13 @@
 """Section 3: accuracies by variant beside the paper's Tables 2 and 3, and which filter made its data."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.report.exhibit import exhibit, lucky, measurements, published, runs
@@ -226,41 +227,52 @@ def sensitivity_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Da
     return Table(columns, rows)
 
 
+def draw_accuracies(
+    ax: Axes, ours: pd.DataFrame, paper: pd.DataFrame | None, widths: pd.DataFrame | None,
+    quantities: Iterable[tuple[str, str]] = QUANTITIES, *, joined: bool = False,
+) -> list[str]:  # fmt: skip
+    """Accuracies over the variants, which are returned: solid ours with its interval, dotted and dashed the paper's.
+
+    Dotted is the paper's Table 2 or 3, `paper`; dashed are the networks of our width in its Table 4 or 5, `widths`, joined over
+    variants that it lacks. The variants stand in the order of the paper's table, or, where it prints no numbers, of the grid.
+    The error bars are 95% intervals, of images and trainings. `joined`: our line does not break where nothing is computed.
+    """
+    transforms = listed(ours) if paper is None else listed(paper, ours)
+    for quantity in quantities:
+        label, _, colour = QUANTITIES[quantity]
+        if paper is not None:
+            theirs = paper_values(paper, *quantity).reindex(transforms)
+            ax.plot(range(len(transforms)), theirs, ":", color=colour, linewidth=1.2, alpha=0.6)
+        if widths is not None:
+            narrow = at_our_width(ours, widths, quantity).reindex(transforms).dropna()
+            ax.plot([transforms.index(name) for name in narrow.index], narrow, "--", color=colour, linewidth=1.4)
+        mine = over_seeds(ours, *quantity)
+        mine = mine[mine["seeds"] > 0].reindex(transforms)
+        mine = mine.dropna(subset="mean") if joined else mine
+        spans = np.reshape([error_bar(row) for _, row in mine.iterrows()], (-1, 2)).T
+        # Robustness w.r.t. predictions often lies on robust accuracy: hollow squares leave the circles visible.
+        hollow = quantity[1] == "robustness_wrt_predictions"
+        ax.errorbar(
+            [transforms.index(name) for name in mine.index], mine["mean"], yerr=spans, fmt="s-" if hollow else "o-",
+            color=colour, markersize=6 if hollow else 4, linewidth=1.6, capsize=2, label=label,
+            markerfacecolor="none" if hollow else colour,
+        )  # fmt: skip
+    for table, style, label in ((widths, "--", "the paper, our width"), (paper, ":", "the paper, wider")):
+        if table is not None:
+            ax.plot([], [], style, color="grey", label=label)
+    return transforms
+
+
 def robustness_figure(
     ours: pd.DataFrame, paper: pd.DataFrame | None = None, widths: pd.DataFrame | None = None, *, xlabel: str
 ) -> Figure:
-    """Figures 2 and 3a: the four quantities over the variants; solid ours with its interval.
-
-    Dotted the paper's Table 2 or 3, `paper`, and dashed the networks of our width in its Table 4 or 5, `widths`. The variants
-    stand in the order of the paper's table, or, where it prints no numbers (`paper` is None), of the grid. The
-    error bars are 95% intervals, of images and trainings.
-    """
+    """Figures 2 and 3a: the four quantities over the variants, as `draw_accuracies` draws them."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         if paper is None and not ours["value"].notna().any():
             return not_yet(figure, ours)
         ax = figure.subplots()
-        transforms = listed(ours) if paper is None else listed(paper, ours)
-        # Robustness w.r.t. predictions often lies on robust accuracy: hollow squares leave the circles visible.
-        markers = dict(zip(QUANTITIES, ("o", "o", "o", "s"), strict=True))
-        for quantity, (label, _, colour) in QUANTITIES.items():
-            if paper is not None:
-                theirs = paper_values(paper, *quantity).reindex(transforms)
-                ax.plot(range(len(transforms)), theirs, ":", color=colour, linewidth=1.2, alpha=0.6)
-            if widths is not None:
-                narrow = at_our_width(ours, widths, quantity).reindex(transforms).dropna()
-                ax.plot([transforms.index(name) for name in narrow.index], narrow, "--", color=colour, linewidth=1.4)
-            mine = over_seeds(ours, *quantity)
-            mine = mine[mine["seeds"] > 0].reindex(transforms)  # the line breaks where nothing is computed
-            spans = [error_bar(row) for _, row in mine.iterrows()]
-            ax.errorbar(
-                range(len(transforms)), mine["mean"], yerr=np.transpose(spans), fmt=f"{markers[quantity]}-",
-                color=colour, markersize=6 if markers[quantity] == "s" else 4, linewidth=1.6, capsize=2, label=label,
-                markerfacecolor="none" if markers[quantity] == "s" else colour,
-            )  # fmt: skip
-        for table, style, label in ((widths, "--", "the paper, our width"), (paper, ":", "the paper, wider")):
-            if table is not None:
-                ax.plot([], [], style, color="grey", label=label)
+        transforms = draw_accuracies(ax, ours, paper, widths)
         ax.set_xticks(range(len(transforms)), [transform_label(name) for name in transforms], rotation=40, ha="right")
         ax.set(xlabel=xlabel, ylabel="test images (%)")
         ax.set_ylim(top=101)
