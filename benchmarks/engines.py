@@ -19,7 +19,7 @@ import typer
 
 from lib import attacks, data, evaluation, exhibits, training
 from lib.run import devices, material
-from lib.store import grid, records
+from lib.store import plans, records
 from lib.store.grid import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +28,7 @@ ENGINES = ("compiled", "framework")
 
 def trained(run: Run, engine: str, test_size: int) -> tuple[float, float]:
     """Robust accuracy on test images, in percent, of a run whose attacks the named engine computes, and seconds of training."""
-    settings = grid.settings(run)
+    settings = plans.of(run).settings
     images = data.transformed(settings["data"]["source"], "train", run.transform, size=run.train_size, seed=run.seed)
     model = material.new_model(run, torch.device("cpu"))
     # Without a program `pgd` takes the framework's way.
@@ -40,7 +40,7 @@ def trained(run: Run, engine: str, test_size: int) -> tuple[float, float]:
             model, *images[:2], **settings["training"], attack=settings["attack"], description=f"{run.key}, {engine}"
         )
     x, y, _ = data.transformed(settings["data"]["source"], "test", run.transform, size=test_size)
-    threat_model = attacks.ThreatModel(**grid.evaluation_settings(run, "pgd")["threat_model"])
+    threat_model = attacks.ThreatModel(**plans.of(run).evaluation("pgd").settings["threat_model"])
     after = evaluation.evaluate(model, x, y, threat_model, generator=torch.Generator().manual_seed(0))
     return 100 * after.robust_accuracy, round(done.seconds, 1)
 

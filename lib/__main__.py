@@ -13,7 +13,7 @@ import typer
 
 from lib import checkpoints, data, files
 from lib.run import checking, cost, devices, processes
-from lib.store import grid, records
+from lib.store import grid, plans, records
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__
@@ -53,12 +53,12 @@ def _items(names: list[str] | None, scale: str) -> dict[grid.Item, list[str]]:
     An exhibit asks for what it shows, a key for everything.
     """
     if not names:
-        return {item: grid.records(item) for item in grid.all_runs(scale)}
+        return {item: plans.of(item).records() for item in grid.all_runs(scale)}
     found: dict[grid.Item, list[str]] = {}
     for name in names:
         listed, exhibit = ([grid.parse(name, scale)], None) if "/" in name else (grid.runs(name, scale), name)
         for item in listed:
-            found[item] = list(dict.fromkeys([*found.get(item, []), *grid.records(item, exhibit)]))
+            found[item] = list(dict.fromkeys([*found.get(item, []), *plans.of(item).records(exhibit)]))
     return found
 
 
@@ -124,7 +124,7 @@ def status(
         why = f"CIFAR10={asked_for}" if asked_for else "CIFAR10 is not set in the environment"
         typer.echo(f"CIFAR10 means the data set {grid.cifar10_set()} ({why}); allowed: {', '.join(grid.CIFAR10_SETS)}")
     beyond = [] if names else [item for item in grid.all_runs(listed, stretches=True) if item not in items]
-    for item, asked in {**items, **{item: grid.records(item) for item in beyond}}.items():
+    for item, asked in {**items, **{item: plans.of(item).records() for item in beyond}}.items():
         found = {name: records.status(item, name) for name in asked}
         for state in found.values():
             counts["left" if state == "missing" and item in beyond else state] += 1
@@ -145,7 +145,7 @@ def _recorded_of_other_sets(scale: str) -> dict[str, int]:
     for cifar10 in set(grid.CIFAR10_SETS) - {grid.cifar10_set()}:
         for item in grid.all_runs(scale, cifar10=cifar10):
             if item.dataset == cifar10:
-                recorded = sum(records.status(item, name) == "recorded" for name in grid.records(item))
+                recorded = sum(records.status(item, name) == "recorded" for name in plans.of(item).records())
                 counts[cifar10] = counts.get(cifar10, 0) + recorded
     return {cifar10: number for cifar10, number in counts.items() if number}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+import stored
 import torch
 import torch.nn.functional as F
 
 from lib import data, models
-from lib.store import grid
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK_OPTIONS = ["--all", "-W", "--keep-going", "-n"]
@@ -46,7 +46,7 @@ def isolated(monkeypatch, tmp_path):
     monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
     monkeypatch.delenv("DATA_DIR", raising=False)
     monkeypatch.delenv("CIFAR10", raising=False)
-    grid._shown_by.cache_clear()  # some tests change the grid
+    stored.resolve_anew()  # some tests change the grid
 
     def offline(*_, **__):
         raise urllib.error.URLError("the tests have no network")

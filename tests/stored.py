@@ -2,7 +2,7 @@
 
 import torch
 
-from lib.store import grid, records
+from lib.store import grid, plans, records
 from lib.store.grid import Item, Measurement
 
 _TABLES = {
@@ -20,8 +20,29 @@ _TABLES = {
 }  # fmt: skip
 
 
+_RESOLVED = (plans.of, plans._needed, plans._evaluation, grid._shown_by, grid.dataset_settings)
+
+
+def resolve_anew() -> None:
+    """Forget every plan: what is declared has changed, or has changed back."""
+    for resolved in _RESOLVED:
+        resolved.cache_clear()
+
+
+def declare(monkeypatch, mapping: dict, name: str, value: object) -> None:
+    """Declare something else in a mapping of `experiments.yml`, for the rest of the test."""
+    monkeypatch.setitem(mapping, name, value)
+    resolve_anew()
+
+
+def revise(monkeypatch) -> None:
+    """Raise the revision of the code that computes numbers: every record is stale."""
+    monkeypatch.setattr(plans, "NUMERICS", dict.fromkeys(plans.NUMERICS, 99))
+    resolve_anew()
+
+
 def _of_evaluation(item: Item, name: str, metrics: dict) -> dict:
-    sizes = grid.evaluation_settings(item, name)["sizes"]
+    sizes = plans.of(item).evaluation(name).settings["sizes"]
     bits = {
         split: {metric: torch.arange(n) < round(share * n) for metric, share in metrics.get(split, metrics["test"]).items()}
         for split, n in sizes.items()
@@ -34,7 +55,7 @@ def _of_evaluation(item: Item, name: str, metrics: dict) -> dict:
 
 
 def _of_measurement(item: Measurement) -> dict:
-    settings = grid.settings(item)
+    settings = plans.of(item).settings
     size = settings.get("points", settings["data"].get("test_size"))
     sizes = {} if item.dataset in grid.spaces() else {"test": size}
     if item.quantity in _TABLES:
@@ -53,12 +74,12 @@ def write(item: Item, name: str, metrics: dict | float = 0.5, **content):
     if isinstance(item, Measurement):
         own = _of_measurement(item)
     elif name == "training":
-        steps = grid.settings(item)["training"]["steps"]
+        steps = plans.of(item).settings["training"]["steps"]
         own = {"metrics": {}, "curve": {"step": [steps], "loss": [0.1], "accuracy": [0.9]}}
     else:
         if not isinstance(metrics, dict):
-            asked = list(grid.metrics(name).values())
-            if eps := grid.evaluation_settings(item, name).get("eps"):
+            asked = list(plans.metrics(name).values())
+            if eps := plans.of(item).evaluation(name).settings.get("eps"):
                 asked = [f"{metric}_{budget:g}" for metric in asked for budget in eps]
             metrics = {"test": dict.fromkeys(asked, metrics)}
         own = _of_evaluation(item, name, metrics)

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import stored
 import torch
 from torch import nn
 
 from lib import attacks, certified, evaluation, models, training
 from lib.run import evaluations, processes
-from lib.store import grid, records
+from lib.store import grid, plans, records
 
 SETTINGS = {"optimizer": "adam", "lr": 0.01, "schedule": "constant", "weight_decay": 0.0, "steps": 12, "batch_size": 8}
 LOSS = {"eps": 0.05, "first_eps": 0.01, "warmup": 0.5, "proj": 3}
@@ -293,14 +294,14 @@ def test_eps_grows_over_the_warm_up(examples, monkeypatch):
 
 @pytest.mark.parametrize("run", [*grid.runs("section-2.2", "smoke"), *grid.runs("section-2.2-cifar10", "smoke")], ids=str)
 def test_a_record_has_no_less_certified_error_than_pgd_error(run, monkeypatch):
-    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["evaluations"]["certified"], "test_size", 20)
-    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["small_convnet"], "epochs", 1)
+    stored.declare(monkeypatch, grid.spec()["scales"]["smoke"]["evaluations"]["certified"], "test_size", 20)
+    stored.declare(monkeypatch, grid.spec()["scales"]["smoke"]["models"]["small_convnet"], "epochs", 1)
     assert processes.complete([run], "cpu") == 1
     record = records.read(run, "certified")
     for split, metrics in record["metrics"].items():
         size = record["sizes"][split]
         outcomes = {name: records.unpack(text, size) for name, text in record["outcomes"][split].items()}
-        for metric in grid.evaluation_settings(run, "certified")["certificate"]:
+        for metric in plans.of(run).evaluation("certified").settings["certificate"]:
             assert metrics[metric] >= 1 - metrics["robust_accuracy"]
             assert metrics[metric] >= 1 - metrics["clean_accuracy"]
             assert metrics[metric] == outcomes[metric].double().mean().item()
@@ -313,7 +314,7 @@ def test_a_broken_certificate_is_not_recorded(monkeypatch, examples):
     monkeypatch.setattr(certified, "margins", lambda model, x, *_, **__: torch.ones(len(x)))
     found = evaluation.Evaluation(*(torch.tensor([True, False]) for _ in range(3)))
     monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: found)
-    resolved = grid.evaluation_settings(run, "certified")
+    resolved = plans.of(run).evaluation("certified").settings
     with pytest.raises(ArithmeticError, match=r"certified images \[1\]; nothing recorded"):
         evaluations._certified(run, "certified", resolved, convnet(), *(t[:2] for t in examples), "certified")
 
@@ -329,7 +330,7 @@ def ramp_records():
 
 def test_the_record_of_a_ramp(ramp_records):
     (binary, outcomes), (original, _) = ramp_records
-    assert list(binary) == list(grid.metrics("ramp"))
+    assert list(binary) == list(plans.metrics("ramp"))
     # Binarized: exact, and no attack does anything; those that do nothing by their nature are no evidence, the others are.
     right = outcomes["clean_accuracy_ramp"]
     for metric in ("robust_accuracy_ramp_pgd", "robust_accuracy_ramp_bpda", "robust_accuracy_ramp_square"):
@@ -349,7 +350,7 @@ def test_a_broken_certificate_of_a_ramp_is_not_recorded(monkeypatch, trained, di
     (run, *_) = grid.runs("exact-certificate", "smoke")
     monkeypatch.setattr(certified, "certified_by_ramp", lambda model, x, y, **_: torch.ones(len(x), dtype=torch.bool))
     x, y = (t[-20:] for t in digits)
-    resolved = grid.evaluation_settings(run, "ramp")
+    resolved = plans.of(run).evaluation("ramp").settings
     resolved["threat_model"] |= {"eps": 0.3, "step_size": 0.05, "num_steps": 10}
     with pytest.raises(ArithmeticError, match=r"certified_error_ramp: \S+ \S+ changes the class|\w+ changes the class"):
         evaluations._behind_a_ramp(run, "ramp", resolved | {"ramp": {"slope": 10.0, "queries": 3}}, trained, x, y, "ramp")

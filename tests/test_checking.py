@@ -1,6 +1,7 @@
 """`python -m lib check`: a recorded number is found again, or it is not, and the reader is told which."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import stored
@@ -8,7 +9,7 @@ import torch
 
 from lib import __main__, data, models
 from lib.run import checking, evaluations, material, measurements
-from lib.store import grid, records, weights
+from lib.store import plans, records, weights
 from lib.store.grid import Measurement, Run
 
 RUN = Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop")
@@ -23,18 +24,17 @@ def kept(trained, digits, monkeypatch) -> Run:
         torch.manual_seed(0)
         model = models.build("lenet5", 0.25).eval()
     x, y = (part[:IMAGES] for part in digits)
-    settings = grid.evaluation_settings
+    declared = plans._evaluation
 
     def fewer(run, name):
-        resolved = settings(run, name)
-        threat_model = (
-            {**resolved["threat_model"], "num_steps": 1, "eps": 0.01, "step_size": 0.01} if "threat_model" in resolved else {}
-        )
-        return {**resolved, "sizes": {"test": IMAGES}, **({"threat_model": threat_model} if threat_model else {})}
+        settings = {**declared(run, name).settings, "sizes": {"test": IMAGES}}
+        if "threat_model" in settings:
+            settings["threat_model"] = {**settings["threat_model"], "num_steps": 1, "eps": 0.01, "step_size": 0.01}
+        return replace(declared(run, name), settings=settings)
 
     monkeypatch.setattr(material, "images_of", lambda *_: (x, y, "digits"))
     monkeypatch.setattr(data, "load", lambda name, split, load=data.load: load("mnist-5000", split))
-    monkeypatch.setattr(grid, "evaluation_settings", fewer)
+    monkeypatch.setattr(plans, "_evaluation", fewer)
     stored.write(RUN, "training", weights=weights.digest(model))
     evaluations.evaluate(RUN, "pgd", model, torch.device("cpu"))
     weights.keep(RUN, model)

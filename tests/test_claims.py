@@ -10,7 +10,7 @@ import stored
 
 from lib import theory
 from lib.report import claims
-from lib.store import grid, results
+from lib.store import grid, plans, results
 
 NETWORK = {"mnist": ("lenet5", 1.0), "fashion_mnist": ("lenet5", 1.0), "cifar10": ("wide_resnet28", 4.0)}
 SIZE = {"mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000}
@@ -811,7 +811,7 @@ def test_the_store_is_read_at_one_scale_or_at_all():
     assert claims.check(NAME, claims.recorded()).evidence == "there is no record"
     for scale in ("laptop", "smoke"):
         for run in grid.runs("table-2", scale)[:4]:
-            for name in grid.records(run):
+            for name in plans.of(run).records():
                 stored.write(run, name, 0.99)
     assert set(claims.recorded()["scale"]) == {"laptop", "smoke"}
     assert set(claims.recorded("smoke")["scale"]) == {"smoke"}

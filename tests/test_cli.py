@@ -11,7 +11,7 @@ import stored
 
 from lib import __main__, training
 from lib.run import material, processes
-from lib.store import grid, records
+from lib.store import grid, plans, records
 from lib.store.grid import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ def lib(monkeypatch, capsys):
 
 def of_each(key: str, state: str, first: int = 0) -> str:
     """What `status` says of a run's records, from the `first` on, all in one state."""
-    return ", ".join(f"{name} {state}" for name in grid.records(grid.parse(key, "smoke"))[first:])
+    return ", ".join(f"{name} {state}" for name in plans.of(grid.parse(key, "smoke")).records()[first:])
 
 
 def test_an_error_as_a_process():
@@ -65,17 +65,17 @@ def statuses(called) -> tuple[list[str], dict[str, int]]:
 
 
 def test_run_and_status(lib, monkeypatch):
-    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
+    stored.declare(monkeypatch, grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
     key = RUN.key
     volume = "measured/log2_perturbable_volume/mnist/original"
     lines, total = statuses(lib("status", key, "--scale", "smoke"))
     assert lines == [f"{key}: {of_each(key, 'missing')}"]
-    assert total == {"recorded": 0, "stale": 0, "failed": 0, "missing": len(grid.records(RUN))}
+    assert total == {"recorded": 0, "stale": 0, "failed": 0, "missing": len(plans.of(RUN).records())}
     status, out, _ = lib("run", key, volume, "--scale", "smoke", "--device", "cpu")
     assert (status, out) == (0, "2 computed, the others were already recorded\n")
     assert lib("run", key, volume, "--scale", "smoke")[1] == "0 computed, the others were already recorded\n"
-    monkeypatch.setattr(grid, "numerics", lambda _: 99)
-    evaluations = grid.evaluations(RUN)
+    stored.revise(monkeypatch)
+    evaluations = plans.of(RUN).evaluations()
     for name in evaluations:
         records.path(RUN, name).unlink()
     lines, total = statuses(lib("status", key, volume, "--scale", "smoke"))
@@ -84,12 +84,12 @@ def test_run_and_status(lib, monkeypatch):
 
 
 def test_an_exhibit_asks_for_what_it_shows_and_a_key_for_everything(lib, monkeypatch):
-    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
+    stored.declare(monkeypatch, grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 60)
     monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 0.0)
     for name in ("pgd", "pgd-worst-case"):
-        monkeypatch.setitem(grid.spec()["evaluations"][name]["attack"], "num_steps", 2)
+        stored.declare(monkeypatch, grid.spec()["evaluations"][name]["attack"], "num_steps", 2)
     exhibit = {"widen_factor": 0.125, "transform": ["binarize"], "training": ["pgd"]}
-    monkeypatch.setitem(grid.spec()["exhibits"]["table-2"]["scales"], "smoke", exhibit)
+    stored.declare(monkeypatch, grid.spec()["exhibits"]["table-2"]["scales"], "smoke", exhibit)
     key = replace(RUN, transform="binarize", training="pgd").key
     assert lib("run", key, "--scale", "smoke", "--device", "cpu")[1] == "1 computed, the others were already recorded\n"
     records.path(Run.parse(key, "smoke"), "pgd-worst-case").unlink()
@@ -119,7 +119,7 @@ def test_without_a_scale_the_totals_are_those_of_the_book(lib, monkeypatch, comm
 
 def test_status_tells_of_stretches_and_misses_none(lib, monkeypatch):
     exhibit = {"widen_factor": 0.125, "transform": ["binarize"], "stretch": {"training": ["pgd"]}}
-    monkeypatch.setitem(grid.spec()["exhibits"]["footprints"]["scales"], "smoke", exhibit)
+    stored.declare(monkeypatch, grid.spec()["exhibits"]["footprints"]["scales"], "smoke", exhibit)
     monkeypatch.setattr(grid, "exhibits", lambda: ["footprints"])
     monkeypatch.setattr("lib.__main__._summary", lambda scale: "totals")
     standard, pgd = grid.runs("footprints", "smoke")
@@ -129,16 +129,16 @@ def test_status_tells_of_stretches_and_misses_none(lib, monkeypatch):
     assert (status, totals) == (0, "totals")
     assert first == f"{standard.key}: training missing, clean missing"
     assert second == f"{pgd.key}: training recorded, {of_each(pgd.key, 'missing', 1)}"
-    assert left == f"{len(grid.records(pgd)) - 1} missing, not counted below: these runs start only when you name them"
+    assert left == f"{len(plans.of(pgd).records()) - 1} missing, not counted below: these runs start only when you name them"
     assert counts == "smoke: 1 recorded, 0 stale, 0 failed, 2 missing"
 
 
 def test_status_of_a_failed_run(lib, monkeypatch):
-    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 1e30)
+    stored.declare(monkeypatch, grid.spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 1e30)
     assert lib("run", RUN.key, "--scale", "smoke")[0] == 0
     lines, total = statuses(lib("status", RUN.key, "--scale", "smoke"))
     assert lines == [f"{RUN.key}: {of_each(RUN.key, 'failed')}"]
-    assert total == {"recorded": 0, "stale": 0, "failed": len(grid.records(RUN)), "missing": 0}
+    assert total == {"recorded": 0, "stale": 0, "failed": len(plans.of(RUN).records()), "missing": 0}
 
 
 def test_cost(lib):

@@ -7,7 +7,7 @@ import torch
 
 from lib import models
 from lib.run import cost
-from lib.store import grid
+from lib.store import grid, plans
 
 
 def lenet5_products(w: float) -> tuple[int, int]:
@@ -39,7 +39,7 @@ def test_every_step_of_every_restart_and_budget_is_counted(monkeypatch):
     products, _ = lenet5_products(1)
 
     def with_only(*names):
-        monkeypatch.setattr(grid, "evaluations", lambda run: names)
+        monkeypatch.setattr(plans, "_needed", lambda run, shown_by: names)
         return cost.flops(run) - none
 
     none = 0
@@ -48,7 +48,7 @@ def test_every_step_of_every_restart_and_budget_is_counted(monkeypatch):
         ("pgd-worst-case", 20_000, 3 * 80),
         ("pgd-1000", 1000, 1000),
         ("pgd-restarts", 1000, 10 * 100),
-        ("eps-curve", 1000, 40 * len(grid.evaluation_settings(run, "eps-curve")["eps"])),
+        ("eps-curve", 1000, 40 * len(plans.of(run).evaluation("eps-curve").settings["eps"])),
     ):
         assert with_only(name) == images * (2 * 2 * products + steps * 4 * products), name
     # APGD once and for each of 9 targets, FAB for each as well, which asks for a prediction at each step; and Square.
@@ -102,7 +102,7 @@ def test_bounds_of_a_linear_network_are_counted_by_hand(monkeypatch):
 
 def test_lp_training_costs_its_bounds():
     exact, estimated = (grid.runs("section-2.2", scale)[0] for scale in ("paper", "laptop"))
-    steps = {run: grid.settings(run)["training"]["steps"] * 50 for run in (exact, estimated)}
+    steps = {run: plans.of(run).settings["training"]["steps"] * 50 for run in (exact, estimated)}
     plain = cost.per_image("small_convnet", 1.0, in_channels=1, image_size=28).training_step
     assert cost.flops(estimated) / steps[estimated] > 10 * plain
     assert cost.flops(exact) / steps[exact] > 100 * plain
@@ -111,7 +111,7 @@ def test_lp_training_costs_its_bounds():
 def test_the_ramp_costs_its_queries():
     run = grid.runs("exact-certificate", "smoke")[0]
     image = cost.per_image(run.model, run.widen_factor)
-    settings = grid.settings(run)["training"]
+    settings = plans.of(run).settings["training"]
     training = settings["steps"] * settings["batch_size"] * image.training_step
     clean = 300 * 2 * image.forward
     ramp = 70 * (3 * (2 * image.forward + 40 * image.image_step) + image.image_step + 6 * 20 * image.forward)
@@ -185,7 +185,7 @@ def test_small_networks_share_a_gpu(key, shares):
 def test_a_plan_counts_the_drawing_of_batches():
     """A step of standard training is soon over: for many runs the processor's share is the longer one."""
     run = grid.Run.parse("mnist/original/lenet5-w0.125/standard/n60000/default/seed0", "paper")
-    steps = grid.settings(run)["training"]["steps"]
+    steps = plans.of(run).settings["training"]["steps"]
     assert cost.training_seconds(run) / steps > cost.DRAW
     assert cost.training_seconds(run, members=50) / steps == pytest.approx(50 * cost.DRAW)
 

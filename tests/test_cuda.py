@@ -1,6 +1,7 @@
 """What only a GPU can show; skipped where there is none. `make gpu` runs it before it measures."""
 
 import pytest
+import stored
 import torch
 from test_together import ADAM, ATTACK, NETWORKS, SGD, Killed, assert_same, kill_at
 
@@ -8,7 +9,7 @@ from lib import attacks, evaluation, training
 from lib.attacks import ThreatModel
 from lib.fast import forms
 from lib.run import devices, groups, material, processes
-from lib.store import grid, records
+from lib.store import grid, plans, records
 from lib.training import Member
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -85,7 +86,7 @@ def test_every_gpu_captures_on_its_own():
 
 def test_a_group_takes_no_more_memory_than_estimated():
     run = grid.Run.parse("mnist/original/lenet5-w0.25/pgd/n9000/default/seed0", "paper")
-    settings, count = grid.settings(run), 8
+    settings, count = plans.of(run).settings, 8
     keywords = {**settings["training"], "attack": settings["attack"], "steps": 3}
     del keywords["seed"]
     x, y = torch.rand(run.train_size, 1, 28, 28), torch.arange(run.train_size) % 10
@@ -155,7 +156,7 @@ def test_a_group_of_the_grid(monkeypatch):
     """From `complete` to the records, each run's own."""
     lenet5 = grid.spec()["scales"]["smoke"]["models"]["lenet5"]
     for name, value in {"steps": 12, "batch_size": 16}.items():
-        monkeypatch.setitem(lenet5, name, value)
+        stored.declare(monkeypatch, lenet5, name, value)
     keys = [f"mnist/{transform}/lenet5-w0.125/pgd/n4000/default/seed0" for transform in ("original", "smooth-3")]
     runs = [grid.Run.parse(key, "smoke") for key in keys]
     assert processes.complete(runs, str(where())) == 2

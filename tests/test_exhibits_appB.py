@@ -6,7 +6,7 @@ import pytest
 from frames import ATTRS, frame
 
 from lib.report.sections import appB
-from lib.store import grid, results
+from lib.store import grid, plans, results
 
 
 def test_settings_are_the_grids_at_every_scale():
@@ -24,7 +24,7 @@ def test_settings_are_the_grids_at_every_scale():
     assert paper["growth of its budget"] == "none"
     for scale in ("laptop", "smoke"):
         (run, *_) = (run for run in grid.runs("table-3", scale) if run.training == "pgd")
-        settings = grid.settings(run)
+        settings = plans.of(run).settings
         assert table.loc["steps", scale].startswith(f"{settings['training']['steps']:,} (")
         assert table.loc["learning rate", scale] == f"one-cycle, up to {settings['training']['lr']:g}"
         assert f"{settings['attack']['num_steps']} steps of " in table.loc["attack in training", scale]

@@ -20,7 +20,7 @@ from killing import popen
 
 from lib import checkpoints, data, evaluation, files, geometry, theory, training, transforms
 from lib.run import checking, devices, experiments, material, measurements, processes
-from lib.store import grid, records, results, weights
+from lib.store import grid, plans, records, results, weights
 from lib.store.grid import Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,11 +40,8 @@ def tiny(monkeypatch):
         (spec["evaluations"]["pgd-worst-case"]["attack"], {"num_steps": 4, "restarts": 2}),
     ):
         for name, value in changed.items():
-            monkeypatch.setitem(mapping, name, value)
+            stored.declare(monkeypatch, mapping, name, value)
     monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 0.0)
-    grid.dataset_settings.cache_clear()
-    yield
-    grid.dataset_settings.cache_clear()
 
 
 def forbid_training(patch) -> None:
@@ -64,7 +61,7 @@ def of_the_result(run: Run) -> list:
     """What two equal runs have in common."""
     return [
         records.read(run, name).get(field)
-        for name in grid.records(run)
+        for name in plans.of(run).records()
         for field in ("metrics", "outcomes", "curve", "settings")
     ]
 
@@ -72,7 +69,7 @@ def of_the_result(run: Run) -> list:
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 RAISE = (
-    "The numbers of a run have changed. If that was intended, raise the network's revision in grid.NUMERICS, so that older "
+    "The numbers of a run have changed. If that was intended, raise the network's revision in plans.NUMERICS, so that older "
     "records count as stale, and write the new numbers here; the old ones are in git."
 )
 
@@ -114,14 +111,14 @@ def test_a_run_from_the_pixels_to_its_records(monkeypatch):
     assert torch.equal(records.unpack(recorded, 40), clean.correct)
 
     forbid_training(monkeypatch)
-    before = [records.path(run, name).stat().st_mtime_ns for run in (STANDARD, PGD) for name in grid.records(run)]
+    before = [records.path(run, name).stat().st_mtime_ns for run in (STANDARD, PGD) for name in plans.of(run).records()]
     assert processes.complete([STANDARD, PGD], "cpu") == 0
-    assert [records.path(run, name).stat().st_mtime_ns for run in (STANDARD, PGD) for name in grid.records(run)] == before
+    assert [records.path(run, name).stat().st_mtime_ns for run in (STANDARD, PGD) for name in plans.of(run).records()] == before
 
 
 @pytest.mark.usefixtures("tiny")
 def test_a_run_whose_weights_are_kept_is_attacked_again_once_it_is_recorded(monkeypatch):
-    monkeypatch.setattr(grid, "keeps_weights", lambda run: run.training == "pgd")
+    monkeypatch.setattr(plans, "_keeps_weights", lambda run: run.training == "pgd")
     asked = []
     check = checking.check_kept
     monkeypatch.setattr(checking, "check_kept", lambda run: (asked.append(records.missing(run)), check(run)))
@@ -203,8 +200,8 @@ def test_interrupted_in_training(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("tiny")
 def test_a_stale_run_is_trained_again_from_the_start(monkeypatch):
     processes.complete([STANDARD], "cpu")
-    monkeypatch.setattr(grid, "numerics", lambda _: 99)
-    assert records.missing(STANDARD) == grid.records(STANDARD) != []
+    stored.revise(monkeypatch)
+    assert records.missing(STANDARD) == plans.of(STANDARD).records() != []
     with monkeypatch.context() as patch, pytest.raises(AssertionError, match="trained again"):
         forbid_training(patch)
         processes.complete([STANDARD], "cpu")
@@ -216,7 +213,7 @@ def test_a_stale_run_is_trained_again_from_the_start(monkeypatch):
 @pytest.mark.usefixtures("tiny")
 def test_a_stale_evaluation_needs_the_weights_only(monkeypatch):
     processes.complete([PGD], "cpu")
-    monkeypatch.setitem(grid.spec()["evaluations"]["pgd"]["attack"], "num_steps", 2)
+    stored.declare(monkeypatch, grid.spec()["evaluations"]["pgd"]["attack"], "num_steps", 2)
     assert records.missing(PGD) == ["pgd"]
     forbid_training(monkeypatch)
     assert processes.complete([PGD], "cpu") == 1
@@ -271,7 +268,7 @@ def test_where_the_weights_are_gone_the_run_is_trained_again(monkeypatch, weight
     assert len(calls) == 1
     after = contents(WITH_WORST_CASE)
     assert (after["pgd"] == before["pgd"]) == (weights == "the same")
-    digests = {records.read(WITH_WORST_CASE, name)["weights"] for name in grid.records(WITH_WORST_CASE)}
+    digests = {records.read(WITH_WORST_CASE, name)["weights"] for name in plans.of(WITH_WORST_CASE).records()}
     assert len(digests) == 1
     assert records.missing(WITH_WORST_CASE) == []
 
@@ -301,9 +298,9 @@ def test_a_digest_tells_weights_apart(trained):
 @pytest.mark.usefixtures("tiny")
 def test_a_training_stuck_at_chance_is_recorded_with_its_curve(monkeypatch):
     monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 1.2)
-    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 0.0)
+    stored.declare(monkeypatch, grid.spec()["scales"]["smoke"]["models"]["lenet5"], "lr", 0.0)
     assert processes.complete([PGD], "cpu") == 1
-    assert [records.status(PGD, name) for name in grid.records(PGD)] == ["failed", "failed"]
+    assert [records.status(PGD, name) for name in plans.of(PGD).records()] == ["failed", "failed"]
     record = records.read(PGD, "training")
     assert record["failed"].startswith("the model ends at chance: ")
     assert record["curve"]["step"] == list(range(1, 13))
@@ -323,9 +320,9 @@ def test_a_failed_training_is_recorded_and_the_others_go_on(monkeypatch):
     monkeypatch.setattr(training, "train", fails_for_seed_1)
     runs = [replace(PGD, seed=seed) for seed in (1, 2)]
     assert processes.complete(runs, "cpu") == 2
-    assert [records.status(runs[0], name) for name in grid.records(runs[0])] == ["failed", "failed"]
+    assert [records.status(runs[0], name) for name in plans.of(runs[0]).records()] == ["failed", "failed"]
     assert "non-finite loss" in records.read(runs[0], "training")["failed"]
-    assert [records.status(runs[1], name) for name in grid.records(runs[1])] == ["recorded", "recorded"]
+    assert [records.status(runs[1], name) for name in plans.of(runs[1]).records()] == ["recorded", "recorded"]
     forbid_training(monkeypatch)
     assert processes.complete(runs, "cpu") == 0
 
@@ -334,7 +331,7 @@ def test_a_failed_training_is_recorded_and_the_others_go_on(monkeypatch):
 def attacked(monkeypatch, tiny) -> Run:
     """A run of which a transferred attack, the paper's on the same images, and a curve against eps are asked for."""
     suite = {"pgd": ["reference", "transfer"]}
-    monkeypatch.setitem(grid.spec()["exhibits"]["strength-mnist"]["scales"]["smoke"], "evaluations", suite)
+    stored.declare(monkeypatch, grid.spec()["exhibits"]["strength-mnist"]["scales"]["smoke"], "evaluations", suite)
     return replace(PGD, transform="smooth-8")
 
 
@@ -342,7 +339,7 @@ def test_attacks_against_the_label_alone(attacked):
     twin = replace(attacked, training="standard")
     assert processes.complete([attacked], "cpu") == 1
     assert records.missing(attacked) == []
-    assert [records.status(twin, name) for name in grid.records(twin)] == [
+    assert [records.status(twin, name) for name in plans.of(twin).records()] == [
         "recorded",
         "missing",
     ]  # trained for its gradient alone
@@ -354,7 +351,7 @@ def test_attacks_against_the_label_alone(attacked):
     clean = evaluation.evaluate(model, x, y).clean_accuracy
     assert curve["metrics"]["test"]["robust_accuracy_eps_0"] == pytest.approx(clean)
     transfer = records.read(attacked, "transfer")
-    assert transfer["settings"]["evaluation"]["surrogate"] == grid.settings(twin)
+    assert transfer["settings"]["evaluation"]["surrogate"] == plans.of(twin).settings
     found = results.outcomes("strength-mnist", "smoke")
     assert found.groupby("metric")["image"].apply(list).to_dict() == {
         f"robust_accuracy_{name}": list(range(10)) for name in ("reference", "transfer")
@@ -401,9 +398,10 @@ def test_checkpoints_of_other_settings_are_never_taken_for_these(monkeypatch):
     assert material.checkpoint_folder(Run.parse(PGD.key, "smoke")) == folders[0]
     folders.append(material.checkpoint_folder(replace(PGD, seed=1)))
     with monkeypatch.context() as patch:
-        patch.setattr(grid, "numerics", lambda _: 99)
+        stored.revise(patch)
         folders.append(material.checkpoint_folder(PGD))
-    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 13)
+    stored.resolve_anew()
+    stored.declare(monkeypatch, grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 13)
     folders.append(material.checkpoint_folder(PGD))
     assert len(set(folders)) == 4
     monkeypatch.setenv("CHECKPOINT_DIR", "elsewhere")
@@ -574,7 +572,7 @@ def test_an_impossible_target_is_refused_before_any_work(monkeypatch, item):
         item = Measurement(item, "mnist", "rescale-to-binarize", "smoke")
     with pytest.raises(ValueError, match="no scale factor ≤ 1 reaches it"):
         processes.complete([item], "cpu")
-    assert records.missing(item) == grid.records(item)
+    assert records.missing(item) == plans.of(item).records()
 
 
 def test_a_width_without_a_channel_is_refused_before_any_work(monkeypatch):
@@ -593,7 +591,7 @@ def test_a_rescaled_run_sees_the_rescaled_images(monkeypatch):
     run = replace(STANDARD, transform="binarize+rescale-to-smooth-4", train_size=200)
     processes.complete([run], "cpu")
     factor = material.scale_factor("mnist-5000", run.transform, 40)
-    assert [records.read(run, name)["scale_factor"] for name in grid.records(run)] == [factor, factor]
+    assert [records.read(run, name)["scale_factor"] for name in plans.of(run).records()] == [factor, factor]
     assert sorted(seen[0].unique().tolist()) == pytest.approx([0.5 - factor / 2, 0.5 + factor / 2])
 
 

@@ -1,15 +1,19 @@
 """The grid: what is expanded, the paper's own settings, and names that tell runs apart."""
 
+import copy
 import json
+import operator
+import pickle
 from dataclasses import FrozenInstanceError, replace
 from fractions import Fraction
 from itertools import product
 from typing import NamedTuple
 
 import pytest
+import stored
 
 from lib import attacks, data, models, theory
-from lib.store import grid, results
+from lib.store import grid, plans, results
 from lib.store.grid import Measurement, Run
 
 MNIST = Run("mnist", "smooth-3", "lenet5", 1.0, "pgd", 60000, "default", 0, "paper")
@@ -64,7 +68,7 @@ def test_an_exhibit_expands_to_all_combinations(exhibit, paper, laptop, smoke):
 @pytest.mark.parametrize("block", [{"transfrom": ["edges"]}, {"stretch": {"seeds": [1]}}])
 def test_a_misspelt_axis_of_an_exhibit_is_named(monkeypatch, block):
     for name, value in block.items():
-        monkeypatch.setitem(grid.spec()["exhibits"]["table-2"], name, value)
+        stored.declare(monkeypatch, grid.spec()["exhibits"]["table-2"], name, value)
     with pytest.raises(
         ValueError, match="unknown axis of table-2 '(transfrom|seeds)'; allowed: quantity, dataset, transform, model"
     ):
@@ -72,9 +76,9 @@ def test_a_misspelt_axis_of_an_exhibit_is_named(monkeypatch, block):
 
 
 def test_a_misspelt_evaluation_of_an_exhibit_is_named_before_anything_is_trained(monkeypatch):
-    monkeypatch.setitem(grid.spec()["exhibits"]["table-2"], "evaluations", {"pgd": ["pgd-wrost-case"]})
+    stored.declare(monkeypatch, grid.spec()["exhibits"]["table-2"], "evaluations", {"pgd": ["pgd-wrost-case"]})
     with pytest.raises(ValueError, match="unknown evaluation 'pgd-wrost-case'; allowed: clean, pgd"):
-        grid.records(MNIST, "table-2")
+        plans.of(MNIST).records("table-2")
 
 
 def test_table_2_is_the_papers():
@@ -129,7 +133,7 @@ def test_samples_are_section_5_3s(exhibit):
     assert {run.recipe for run in listed} == {"weight-decay-.002"}
     fewer = grid.runs(exhibit, "laptop")
     assert len({run.train_size for run in fewer}) >= 3
-    assert {grid.settings(run)["training"]["weight_decay"] for run in fewer} == {0.002}
+    assert {plans.of(run).settings["training"]["weight_decay"] for run in fewer} == {0.002}
 
 
 @pytest.mark.parametrize("exhibit", grid.exhibits())
@@ -156,7 +160,7 @@ def test_a_stretch_is_computed_by_name_alone():
 
 def test_a_stretch_that_another_exhibit_asks_for_is_computed_like_any_run(monkeypatch):
     name = "figure-4-capacity-mnist"
-    monkeypatch.setitem(grid.spec()["exhibits"][name]["scales"]["laptop"], "stretch", {"training": ["pgd"]})
+    stored.declare(monkeypatch, grid.spec()["exhibits"][name]["scales"]["laptop"], "stretch", {"training": ["pgd"]})
     left_out = {*grid.runs(name, "laptop")} - {*grid.runs(name, "laptop", stretches=False)}
     assert {run.training for run in left_out} == {"pgd"}
     asked_for = {*grid.runs("table-4", "laptop")} & left_out
@@ -188,7 +192,7 @@ def test_a_key_names_its_item(items):
         parsed = grid.parse(item.key, item.scale)
         assert parsed == item
         # The digest of these names the checkpoint's folder: 1 and 1.0 must be one width there, too.
-        assert json.dumps(grid.settings(parsed)) == json.dumps(grid.settings(item)), item
+        assert json.dumps(plans.of(parsed).settings) == json.dumps(plans.of(item).settings), item
 
 
 def test_a_width_that_is_no_short_decimal_is_told_apart():
@@ -198,7 +202,7 @@ def test_a_width_that_is_no_short_decimal_is_told_apart():
 
 
 def test_no_two_items_have_the_same_settings(items):
-    settings = {json.dumps(grid.settings(item), sort_keys=True) for item in items}
+    settings = {json.dumps(plans.of(item).settings, sort_keys=True) for item in items}
     assert len(settings) == len(items) == len({item.key for item in items})
 
 
@@ -218,7 +222,7 @@ def test_no_two_items_have_the_same_settings(items):
 def test_every_field_is_in_the_key_and_in_the_settings(field, value):
     other = replace(MNIST, **{field: value})
     assert other.key != MNIST.key
-    assert grid.record_settings(other, "training") != grid.record_settings(MNIST, "training")
+    assert plans.of(other).settings_of("training") != plans.of(MNIST).settings_of("training")
     assert Run.parse(other.key, "paper") == other
 
 
@@ -231,7 +235,7 @@ def test_a_run_is_frozen():
 
 
 def test_mnist_settings_are_appendix_b1s():
-    settings = grid.settings(MNIST)
+    settings = plans.of(MNIST).settings
     assert settings["data"] == {"source": "mnist", "transform": "smooth-3", "train_size": 60000}
     assert settings["model"] == {"name": "lenet5", "widen_factor": 1}
     assert settings["training"] == {
@@ -251,7 +255,7 @@ def test_mnist_settings_are_appendix_b1s():
 
 
 def test_cifar10_settings_are_appendix_b1s():
-    settings = grid.settings(CIFAR10)
+    settings = plans.of(CIFAR10).settings
     assert settings["training"] == {
         "optimizer": "sgd",
         "momentum": 0.9,
@@ -270,7 +274,7 @@ def test_cifar10_settings_are_appendix_b1s():
 
 @pytest.mark.parametrize("run", [MNIST, CIFAR10], ids=str)
 def test_standard_training_differs_by_the_attack_alone(run):
-    robust, standard = grid.settings(run), grid.settings(replace(run, training="standard"))
+    robust, standard = plans.of(run).settings, plans.of(replace(run, training="standard")).settings
     del robust["attack"]
     assert standard == robust
 
@@ -288,14 +292,14 @@ class Threat(NamedTuple):
 )
 def test_every_scale_evaluates_with_the_papers_attack(case, scale):
     run = replace(case.run, scale=scale, train_size=1000)
-    threat_model = grid.evaluation_settings(run, "pgd")["threat_model"]
+    threat_model = plans.of(run).evaluation("pgd").settings["threat_model"]
     found = (threat_model["eps"], threat_model["step_size"], threat_model["num_steps"])
     assert found == (case.eps, case.step_size, case.num_steps)
-    assert grid.settings(run)["attack"]["eps"] == case.eps
+    assert plans.of(run).settings["attack"]["eps"] == case.eps
 
 
 def test_sample_complexity_has_the_papers_weight_decay():
-    settings = grid.settings(replace(MNIST, recipe="weight-decay-.002", train_size=1000))
+    settings = plans.of(replace(MNIST, recipe="weight-decay-.002", train_size=1000)).settings
     assert settings["training"]["weight_decay"] == 0.002
     assert settings["training"]["steps"] == 100_000
 
@@ -306,21 +310,21 @@ def test_the_precision_exhibit_compares_runs_that_differ_by_it_alone(scale):
     assert len({run.seed for run in listed}) > 1
     for run in listed:
         if not run.recipe.endswith("bfloat16"):
-            settings = grid.settings(run)
+            settings = plans.of(run).settings
             (other,) = (
-                grid.settings(each)
+                plans.of(each).settings
                 for each in listed
                 if each.recipe.endswith("bfloat16") and replace(each, recipe=run.recipe) == run
             )
             assert (settings["attack"].pop("precision"), other["attack"].pop("precision")) == ("float32", "bfloat16")
             assert settings == other
-            assert grid.evaluation_settings(run, "pgd")["threat_model"].get("precision") is None  # float32
+            assert plans.of(run).evaluation("pgd").settings["threat_model"].get("precision") is None  # float32
 
 
 @pytest.mark.parametrize("scale", grid.SCALES)
 def test_attacks_of_training_are_in_float32_by_default(scale):
     listed = [run for run in grid.all_runs(scale) if isinstance(run, Run) and run.training == "pgd"]
-    low = {run.recipe for run in listed if grid.settings(run)["attack"]["precision"] != "float32"}
+    low = {run.recipe for run in listed if plans.of(run).settings["attack"]["precision"] != "float32"}
     assert low == {run.recipe for run in listed if run.recipe.endswith("bfloat16")}
     assert "default" not in low
 
@@ -336,24 +340,36 @@ def test_attacks_of_training_are_in_float32_by_default(scale):
     ids=str,
 )
 def test_metrics_are_taken_on_the_test_set_and_a_part_of_the_training_set(run, sizes):
-    assert grid.evaluation_settings(run, "pgd")["sizes"] == sizes
+    assert plans.of(run).evaluation("pgd").settings["sizes"] == sizes
 
 
-def test_settings_can_be_changed_without_consequence():
-    for item in (MNIST, CIFAR10, grid.runs("figure-1a", "paper")[0]):
-        before = json.dumps(grid.settings(item))
-        changed = grid.settings(item)
-        for value in changed.values():
-            if isinstance(value, dict):
-                value.clear()
-        assert json.dumps(grid.settings(item)) == before
+@pytest.mark.parametrize("item", [MNIST, CIFAR10, grid.runs("figure-1a", "paper")[0]], ids=str)
+def test_an_item_is_resolved_once_and_its_settings_cannot_be_changed(item):
+    plan = plans.of(item)
+    assert plans.of(replace(item)) is plan
+    for settings in (plan.settings, plan.settings["data"]):
+        for change in (
+            lambda each: each.update(transform="edges"),
+            lambda each: each.setdefault("transform", "edges"),
+            lambda each: each.pop("transform"),
+            lambda each: each.popitem(),
+            lambda each: each.clear(),
+            lambda each: each.__setitem__("transform", "edges"),
+            lambda each: each.__delitem__("transform"),
+            lambda each: operator.ior(each, {"transform": "edges"}),
+        ):
+            with pytest.raises(TypeError, match="cannot be changed; copy them first"):
+                change(settings)
+        assert {**settings} == settings == pickle.loads(pickle.dumps(settings)) == copy.deepcopy(settings)
+    with pytest.raises(FrozenInstanceError):
+        plan.numerics = 99
 
 
 def test_settings_are_plain_json_and_name_what_exists(items):
     for item in items:
-        settings = grid.settings(item)
-        for name in grid.records(item):
-            resolved = grid.record_settings(item, name)
+        settings = plans.of(item).settings
+        for name in plans.of(item).records():
+            resolved = plans.of(item).settings_of(name)
             assert json.loads(json.dumps(resolved, allow_nan=False)) == resolved
         assert settings["data"]["source"] in (*data.DATASETS, *grid.spaces())
         if isinstance(item, Run):
@@ -362,7 +378,7 @@ def test_settings_are_plain_json_and_name_what_exists(items):
 
 
 def test_smoke_needs_no_real_data():
-    sources = {grid.settings(item)["data"]["source"] for item in grid.all_runs("smoke")}
+    sources = {plans.of(item).settings["data"]["source"] for item in grid.all_runs("smoke")}
     assert sources <= {"mnist-5000", "colour-patches", "grey-patches", *grid.spaces()}
 
 
@@ -372,20 +388,20 @@ def test_the_spaces_are_those_of_the_theory_and_those_of_classes():
 
 def test_settings_of_a_simulation_hold_all_that_decides_its_numbers():
     cube = Measurement("half_space_simulation", "cube", "original", "paper")
-    settings = grid.settings(cube)
+    settings = plans.of(cube).settings
     assert settings["data"] == {"source": "cube", "transform": "original"}
     assert settings.keys() == {"data", "quantity", "dimensions", "directions", "masses", "eps", "samples", "seed"}
-    laptop = grid.settings(replace(cube, scale="laptop"))
+    laptop = plans.of(replace(cube, scale="laptop")).settings
     assert laptop["samples"] < settings["samples"]
     assert {**laptop, "samples": 0} == {**settings, "samples": 0}
-    assert grid.settings(replace(cube, dataset="ball")) != settings
-    eps = grid.settings(Measurement("example_1_simulation", "cube", "original", "smoke"))["eps"]
+    assert plans.of(replace(cube, dataset="ball")).settings != settings
+    eps = plans.of(Measurement("example_1_simulation", "cube", "original", "smoke")).settings["eps"]
     assert eps == [8 / 255, 0.1, 0.3]
 
 
 def test_smoke_trains_fewer_and_narrower_networks_between_spheres():
     paper, smoke = (
-        grid.settings(Measurement("sphere_separation", "spheres", "original", scale)) for scale in ("paper", "smoke")
+        plans.of(Measurement("sphere_separation", "spheres", "original", scale)).settings for scale in ("paper", "smoke")
     )
     assert paper["widths"].keys() == smoke["widths"].keys() == {"2", "8"}
     assert all(max(smoke["widths"][d]) < max(paper["widths"][d]) for d in paper["widths"])
@@ -395,7 +411,7 @@ def test_smoke_trains_fewer_and_narrower_networks_between_spheres():
 
 def test_distances_of_images_are_settings_of_their_own():
     images = Measurement("pairwise_distances", "mnist", "binarize", "smoke")
-    assert grid.settings(images) == {
+    assert plans.of(images).settings == {
         "data": {"source": "mnist-5000", "transform": "binarize"}, "quantity": "pairwise_distances", "points": 200, "bins": 50,
     }  # fmt: skip
 
@@ -423,22 +439,22 @@ def test_a_space_is_no_data_set_to_train_on():
 
 def test_records_of_a_run():
     alone = replace(MNIST, seed=99)  # no exhibit asks for anything of it
-    assert grid.records(alone) == ["training", "pgd"]
-    assert grid.records(replace(alone, training="standard")) == ["training", "clean"]
-    assert grid.records(MNIST, "table-2") == ["training", "pgd"]
-    assert grid.records(MNIST, "table-7-mnist") == ["training", "pgd", "pgd-unboxed"]
-    assert grid.records(Measurement("inter_class_distance", "mnist", "original", "paper")) == ["measured"]
-    assert "evaluation" not in grid.record_settings(MNIST, "training")
-    assert grid.record_settings(MNIST, "pgd")["evaluation"] == grid.evaluation_settings(MNIST, "pgd")
+    assert plans.of(alone).records() == ["training", "pgd"]
+    assert plans.of(replace(alone, training="standard")).records() == ["training", "clean"]
+    assert plans.of(MNIST).records("table-2") == ["training", "pgd"]
+    assert plans.of(MNIST).records("table-7-mnist") == ["training", "pgd", "pgd-unboxed"]
+    assert plans.of(Measurement("inter_class_distance", "mnist", "original", "paper")).records() == ["measured"]
+    assert "evaluation" not in plans.of(MNIST).settings_of("training")
+    assert plans.of(MNIST).settings_of("pgd")["evaluation"] == plans.of(MNIST).evaluation("pgd").settings
 
 
 def test_an_exhibit_shows_its_own_evaluations_only():
     smooth = replace(MNIST, transform="smooth-5")
     assert {"table-2", "footprints", "worst-case-mnist", "precision"} <= {*grid.exhibits_of(smooth)}
-    assert {"training", "pgd", "pgd-worst-case", "pgd-unboxed"} <= {*grid.records(smooth)}
-    assert grid.records(smooth, "table-2") == ["training", "pgd"]
-    assert grid.records(smooth, "worst-case-mnist") == ["training", "pgd", "pgd-worst-case"]
-    assert grid.records(replace(smooth, training="standard")) == ["training", "clean"]
+    assert {"training", "pgd", "pgd-worst-case", "pgd-unboxed"} <= {*plans.of(smooth).records()}
+    assert plans.of(smooth).records("table-2") == ["training", "pgd"]
+    assert plans.of(smooth).records("worst-case-mnist") == ["training", "pgd", "pgd-worst-case"]
+    assert plans.of(replace(smooth, training="standard")).records() == ["training", "clean"]
 
 
 @pytest.mark.parametrize("scale", grid.SCALES)
@@ -451,7 +467,7 @@ def test_only_the_papers_attack_has_the_papers_names():
     """What is recorded under a plain name was attacked by the paper's attack; every other one has names of its own."""
     plain = {"clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"}
     spec = grid.spec()["evaluations"]
-    recorded = {name: set(grid.metrics(name).values()) for name in spec}
+    recorded = {name: set(plans.metrics(name).values()) for name in spec}
     assert recorded.pop("clean") == {"clean_accuracy"}
     for name in ("pgd", "certified"):  # the second takes exact certificates of the same images besides
         assert spec[name]["attack"] == {}
@@ -460,22 +476,22 @@ def test_only_the_papers_attack_has_the_papers_names():
     assert len(named) == len(set(named) - plain) > 0
     for name, metrics in recorded.items():
         if "suffix" in spec[name]:
-            resolved = grid.evaluation_settings(MNIST, name)
+            resolved = plans.of(MNIST).evaluation(name).settings
             suffixed = {f"{metric}_{resolved['suffix']}" for metric in ("robust_accuracy", "robustness_wrt_predictions")}
             assert metrics == suffixed if "against" not in resolved else metrics < suffixed
-    assert "suffix" not in grid.evaluation_settings(MNIST, "pgd")
+    assert "suffix" not in plans.of(MNIST).evaluation("pgd").settings
 
 
 def test_metrics_of_table_7_are_named_as_the_papers():
     published = set(results.published("table-7")["metric"])
-    assert published == {"robust_accuracy", grid.metrics("pgd-unboxed")["robust_accuracy"]}
+    assert published == {"robust_accuracy", plans.metrics("pgd-unboxed")["robust_accuracy"]}
 
 
 @pytest.mark.parametrize("run", [MNIST, CIFAR10], ids=str)
 def test_attacks_other_than_the_papers(run):
-    paper = grid.evaluation_settings(run, "pgd")["threat_model"]
-    assert grid.evaluation_settings(run, "pgd-unboxed")["threat_model"] == {**paper, "bounds": None}
-    stronger = attacks.ThreatModel(**grid.evaluation_settings(run, "pgd-worst-case")["threat_model"])
+    paper = plans.of(run).evaluation("pgd").settings["threat_model"]
+    assert plans.of(run).evaluation("pgd-unboxed").settings["threat_model"] == {**paper, "bounds": None}
+    stronger = attacks.ThreatModel(**plans.of(run).evaluation("pgd-worst-case").settings["threat_model"])
     assert stronger.early_stop
     assert stronger.restarts > 1
     assert stronger.num_steps > paper["num_steps"]
@@ -499,58 +515,58 @@ CHANGES = {
 
 @pytest.mark.parametrize(("name", "changes"), CHANGES.items())
 def test_the_suite_is_the_papers_attack_but_for_what_its_names_say(name, changes):
-    paper = grid.evaluation_settings(MNIST, "pgd")
-    found = grid.evaluation_settings(MNIST, name)
+    paper = plans.of(MNIST).evaluation("pgd").settings
+    found = plans.of(MNIST).evaluation(name).settings
     assert found["threat_model"] == {**paper["threat_model"], **changes}
     attacks.ThreatModel(**found["threat_model"])
     assert (found["against"], found["sizes"], found["seed"]) == ("label", {"test": 1000}, 0)
-    assert list(grid.metrics(name)) == ["robust_accuracy"]
+    assert list(plans.metrics(name)) == ["robust_accuracy"]
 
 
 def test_a_step_of_fgsm_is_the_whole_budget():
-    assert grid.evaluation_settings(CIFAR10, "fgsm")["threat_model"]["step_size"] == 8 / 255
+    assert plans.of(CIFAR10).evaluation("fgsm").settings["threat_model"]["step_size"] == 8 / 255
 
 
 @pytest.mark.parametrize("exhibit", ["strength-mnist", "strength-cifar10"])
 @pytest.mark.parametrize("scale", ["paper", "laptop"])
 def test_the_suite_is_whole_at_real_scales_and_on_the_same_images(exhibit, scale):
     (first, *_) = grid.runs(exhibit, scale)
-    assert grid.evaluations(first, exhibit) == ["pgd", *SUITE]
+    assert plans.of(first).evaluations(exhibit) == ["pgd", *SUITE]
     assert {*SUITE} == {*CHANGES, "autoattack"}
-    sizes = [grid.evaluation_settings(first, name)["sizes"] for name in SUITE]
+    sizes = [plans.of(first).evaluation(name).settings["sizes"] for name in SUITE]
     assert len({json.dumps(size) for size in sizes}) == 1
     whole = {
         "iterations": 100,
         "targets": 9,
         "queries": 5000,
-        "eps": grid.evaluation_settings(first, "pgd")["threat_model"]["eps"],
+        "eps": plans.of(first).evaluation("pgd").settings["threat_model"]["eps"],
     }
-    assert grid.evaluation_settings(first, "autoattack")["autoattack"] == whole
-    assert "threat_model" not in grid.evaluation_settings(first, "autoattack")
+    assert plans.of(first).evaluation("autoattack").settings["autoattack"] == whole
+    assert "threat_model" not in plans.of(first).evaluation("autoattack").settings
 
 
 def test_a_scale_may_ask_for_fewer_evaluations():
     (smoke,) = grid.runs("strength-cifar10", "smoke")
-    assert {"pgd-1000", "autoattack"} & {*grid.evaluations(smoke, "strength-cifar10")} == set()
+    assert {"pgd-1000", "autoattack"} & {*plans.of(smoke).evaluations("strength-cifar10")} == set()
     (laptop, *_) = grid.runs("strength-cifar10", "laptop")
-    assert {"pgd-1000", "autoattack"} <= {*grid.evaluations(laptop, "strength-cifar10")}
+    assert {"pgd-1000", "autoattack"} <= {*plans.of(laptop).evaluations("strength-cifar10")}
 
 
 def test_a_transferred_attack_knows_its_surrogate():
     twin = replace(MNIST, training="standard")
-    assert grid.surrogate(MNIST, "transfer") == twin
-    assert grid.evaluation_settings(MNIST, "transfer")["surrogate"] == grid.settings(twin)
-    assert grid.surrogate(MNIST, "pgd") is None
+    assert plans.of(MNIST).evaluation("transfer").surrogate == twin
+    assert plans.of(MNIST).evaluation("transfer").settings["surrogate"] == plans.of(twin).settings
+    assert plans.of(MNIST).evaluation("pgd").surrogate is None
 
 
 @pytest.mark.parametrize(("run", "last"), [(MNIST, 0.5), (CIFAR10, 16 / 255)], ids=str)
 def test_a_curve_goes_from_no_budget_over_the_papers_to_all_there_is(run, last):
-    found = grid.evaluation_settings(run, "eps-curve")
+    found = plans.of(run).evaluation("eps-curve").settings
     eps = found["threat_model"]["eps"]
     assert found["eps"] == sorted(found["eps"])
     assert found["eps"][0] == 0
     assert {eps, last, 0.5, 1} <= {*found["eps"]}
-    assert found["threat_model"] == grid.evaluation_settings(run, "pgd")["threat_model"]
+    assert found["threat_model"] == plans.of(run).evaluation("pgd").settings["threat_model"]
 
 
 @pytest.mark.parametrize("exhibit", ["strength-mnist", "strength-cifar10", "curve-mnist", "curve-cifar10"])
@@ -578,7 +594,7 @@ def test_the_environment_chooses_the_cifar10_set(monkeypatch, given, name):
     assert {run.dataset for run in grid.runs("table-3", "laptop", cifar10="cifar10")} == {"cifar10"}
     assert {run.dataset for run in grid.runs("table-3", "smoke")} == {"cifar10"}  # built in: no JPEG twin
     assert {run.dataset for run in grid.runs("table-2", "laptop")} == {"mnist"}
-    assert grid.settings(grid.runs("table-3", "laptop")[0])["data"]["source"] == name
+    assert plans.of(grid.runs("table-3", "laptop")[0]).settings["data"]["source"] == name
 
 
 def test_another_cifar10_set_is_refused(monkeypatch):
@@ -660,8 +676,8 @@ def test_what_is_not_a_measurements_key():
         (lambda: grid.all_runs("huge"), "unknown scale 'huge'; allowed: paper, laptop, smoke"),
         (lambda: grid.exhibit(""), "unknown exhibit ''"),
         (lambda: grid.check_scale("auto"), "unknown scale 'auto'; allowed: paper, laptop, smoke"),
-        (lambda: grid.metrics("cw"), "unknown evaluation 'cw'; allowed: clean, pgd, pgd-worst-case, pgd-unboxed"),
-        (lambda: grid.evaluation_settings(MNIST, "cw"), "unknown evaluation 'cw'; allowed: clean, pgd"),
+        (lambda: plans.metrics("cw"), "unknown evaluation 'cw'; allowed: clean, pgd, pgd-worst-case, pgd-unboxed"),
+        (lambda: plans.of(MNIST).evaluation("cw").settings, "unknown evaluation 'cw'; allowed: clean, pgd"),
         (lambda: grid.runs("table-3", "laptop", cifar10="svhn"), "unknown CIFAR10 set 'svhn'; allowed: cifar10, cifar10-jpeg"),
     ],
 )
@@ -674,7 +690,7 @@ def test_unknown_names(call, message):
 @pytest.mark.parametrize("scale", grid.SCALES)
 def test_a_longer_training_differs_in_its_steps_alone(recipe, times, scale):
     run = next(run for run in grid.runs("table-3", scale) if run.training == "pgd")
-    usual, longer = (grid.settings(each) for each in (run, replace(run, recipe=recipe)))
+    usual, longer = (plans.of(each).settings for each in (run, replace(run, recipe=recipe)))
     steps, schedule = (usual["training"].pop(name) for name in ("steps", "schedule"))
     assert longer["training"].pop("steps") == round(steps * times)
     stretched = longer["training"].pop("schedule")
@@ -687,9 +703,9 @@ def test_a_longer_training_differs_in_its_steps_alone(recipe, times, scale):
 
 def test_the_published_recipe_is_the_papers_at_every_scale():
     run = grid.Run.parse("mnist/original/lenet5-w0.125/pgd/n60000/default/seed0", "paper")
-    paper = grid.settings(run)
-    assert grid.settings(replace(run, recipe="published")) == paper
-    laptop = grid.settings(replace(run, recipe="published", scale="laptop"))
+    paper = plans.of(run).settings
+    assert plans.of(replace(run, recipe="published")).settings == paper
+    laptop = plans.of(replace(run, recipe="published", scale="laptop")).settings
     assert laptop == paper
 
 

@@ -4,11 +4,12 @@ import logging
 from dataclasses import replace
 
 import pytest
+import stored
 import torch
 
 from lib import training
 from lib.run import cost, groups, material, processes
-from lib.store import grid, records
+from lib.store import grid, plans, records
 from lib.store.grid import Run
 
 PGD = Run.parse("mnist/original/lenet5-w0.125/pgd/n4000/default/seed0", "smoke")
@@ -115,10 +116,10 @@ def grouped(monkeypatch, tmp_path) -> list[int]:
     monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
     lenet5 = grid.spec()["scales"]["smoke"]["models"]["lenet5"]
     for name, value in {"steps": 12, "batch_size": 16}.items():
-        monkeypatch.setitem(lenet5, name, value)
-    monkeypatch.setitem(grid.spec()["evaluations"]["pgd"]["attack"], "num_steps", 1)
+        stored.declare(monkeypatch, lenet5, name, value)
+    stored.declare(monkeypatch, grid.spec()["evaluations"]["pgd"]["attack"], "num_steps", 1)
     monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 0.0)
-    monkeypatch.setattr(grid, "evaluations", lambda run, shown_by=None: ["pgd"])
+    monkeypatch.setattr(plans, "_needed", lambda run, shown_by: ("pgd",))
     monkeypatch.setattr(groups, "DEVICES", ("cuda", "cpu"))
     sizes, together = [], training.train_together
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from killing import popen
 
-from lib.store import grid, records
+from lib.store import grid, plans, records
 from lib.store.grid import Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,7 +218,7 @@ def interruptible():
 def _side_by_side(jobs: str) -> Iterator[tuple[subprocess.Popen, list[Run]]]:
     """A process that computes runs, the first of which is recorded, in a session of its own; and the runs."""
     listed = [run for run in grid.runs("table-2", "smoke") if run.training == "standard"]
-    found = [[records.path(run, name) for name in grid.records(run)] for run in listed]
+    found = [[records.path(run, name) for name in plans.of(run).records()] for run in listed]
     command = [*LIB, *(run.key for run in listed), *SMOKE, "--jobs", jobs]
     with popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         while not any(all(path.exists() for path in paths) for paths in found):

@@ -1,5 +1,6 @@
 """`lib.book`: what stands behind each exhibit, where the book's buttons lead, its records as CSV, and the one document."""
 
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -30,6 +31,21 @@ def prose(page: Path) -> str:
         return page.read_text(encoding="utf-8")
     cells = nbformat.read(page, as_version=4).cells
     return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def _blocks() -> list:
+    """The Python of the page "How to reproduce" that needs no data set which has to be downloaded."""
+    blocks = re.findall(r"```python\n(.*?)```", prose(ROOT / "book" / "reproduce.md"), re.DOTALL)
+    return [pytest.param(code, id=str(i)) for i, code in enumerate(blocks) if 'data.transformed("mnist",' not in code]
+
+
+@pytest.mark.parametrize("code", _blocks())
+def test_the_python_of_how_to_reproduce_runs_as_written(code, committed_records, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    if "processes.complete" in code:
+        monkeypatch.setenv("RESULTS_DIR", str(Path(os.environ["CHECKPOINT_DIR"]).parent / "results"))
+    exec(code, {})
+    assert capsys.readouterr().out.strip()
 
 
 @pytest.mark.parametrize("name", report.EXHIBITS)

@@ -14,7 +14,7 @@ from lib.report import words
 from lib.report.table import Column, Number, Table, linked
 from lib.report.values import measured_numbers, our_number, over_seeds
 from lib.run import checking
-from lib.store import grid, records, results, weights
+from lib.store import grid, plans, records, results, weights
 from lib.store.grid import Measurement, Run
 
 RUN = Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop")
@@ -25,8 +25,8 @@ FILE = f"laptop/{RUN.key}/pgd.json"
 
 def page(items, repository=None, monkeypatch=None) -> BeautifulSoup:
     found = {name: html for name, _, html in record.pages(repository)}
-    assert set(found) == {record.place(results.record_of(item, grid.records(item)[0]))[0] for item in items}
-    return BeautifulSoup(found[record.place(results.record_of(items[0], grid.records(items[0])[0]))[0]], "html.parser")
+    assert set(found) == {record.place(results.record_of(item, plans.of(item).records()[0]))[0] for item in items}
+    return BeautifulSoup(found[record.place(results.record_of(items[0], plans.of(items[0]).records()[0]))[0]], "html.parser")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 import stored
 import torch
 
-from lib.store import grid, records, results
+from lib.store import grid, plans, records, results
 from lib.store.grid import Measurement, Run
 
 RUN = Run("mnist", "original", "lenet5", 0.125, "pgd", 4000, "default", 0, "smoke")
@@ -35,7 +35,7 @@ def write(item=RUN, name="pgd", metrics=METRICS, **content):
 def write_all(items) -> None:
     """Every record that `items` need, with some number in it."""
     for item in items:
-        for name in grid.records(item):
+        for name in plans.of(item).records():
             stored.write(item, name, METRICS if name == "pgd" else 0.5)
 
 
@@ -54,9 +54,9 @@ def test_a_record_comes_back_as_it_was_written():
     record = records.read(RUN, "pgd")
     assert record["metrics"] == METRICS
     assert records.unpack(record["outcomes"]["test"]["clean_accuracy"], 200).sum() == 197
-    assert record["settings"] == json.loads(json.dumps(grid.record_settings(RUN, "pgd")))
+    assert record["settings"] == json.loads(json.dumps(plans.of(RUN).settings_of("pgd")))
     assert (record["key"], record["scale"], record["evaluation"]) == (RUN.key, "smoke", "pgd")
-    assert (record["numerics"], record["seconds"], record["source"]) == (grid.numerics(RUN), 1.23, "somewhere")
+    assert (record["numerics"], record["seconds"], record["source"]) == (plans.of(RUN).numerics, 1.23, "somewhere")
     assert record["device"].endswith("1 thread")
     assert record["versions"].keys() == {"python", "torch", "torchvision", "numpy"}
     assert pd.Timestamp(record["date"]).tz is not None
@@ -173,16 +173,16 @@ def test_status():
 
 def test_a_record_of_earlier_numerics_is_stale(monkeypatch):
     write_all([RUN])
-    monkeypatch.setattr(grid, "numerics", lambda _: 99)
+    stored.revise(monkeypatch)
     assert records.status(RUN, "pgd") == "stale"
     assert records.missing(RUN) == ["training", "pgd"]
 
 
 def test_a_record_of_other_settings_is_stale(monkeypatch):
     write_all([RUN, VOLUME])
-    monkeypatch.setitem(grid.spec()["evaluations"]["pgd"]["attack"], "num_steps", 41)
+    stored.declare(monkeypatch, grid.spec()["evaluations"]["pgd"]["attack"], "num_steps", 41)
     assert records.missing(RUN) == ["pgd"]  # the training is the same
-    monkeypatch.setitem(grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 121)
+    stored.declare(monkeypatch, grid.spec()["scales"]["smoke"]["models"]["lenet5"], "steps", 121)
     assert records.missing(RUN) == ["training", "pgd"]
     assert records.missing(VOLUME) == []
 
@@ -199,7 +199,7 @@ def test_a_failed_training_fails_its_evaluations_and_is_not_run_again():
     assert records.missing(RUN) == []
     rows = results.frame([RUN])
     assert set(rows["status"]) == {"failed"}
-    assert set(rows["metric"]) == set(grid.metrics("pgd"))
+    assert set(rows["metric"]) == set(plans.metrics("pgd"))
     assert rows["value"].isna().all()
 
 
@@ -259,7 +259,7 @@ def test_a_training_that_fails_at_last_leaves_no_accuracy_of_earlier_weights():
     assert records.missing(RUN) == []
     rows = results.frame([RUN])
     assert rows["value"].isna().all()
-    assert sorted(rows["metric"]) == sorted(grid.metrics("pgd"))
+    assert sorted(rows["metric"]) == sorted(plans.metrics("pgd"))
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def test_an_empty_frame_has_the_columns_and_types_of_a_full_one():
 
 def test_a_stale_value_is_never_shown(monkeypatch):
     write_all([RUN])
-    monkeypatch.setattr(grid, "numerics", lambda _: 99)
+    stored.revise(monkeypatch)
     rows = results.frame([RUN])
     assert len(rows) == 6
     assert set(rows["status"]) == {"stale"}
@@ -309,7 +309,7 @@ WORST = {"robust_accuracy_worst_case": 0.25, "robustness_wrt_predictions_worst_c
 
 
 def test_an_evaluation_with_a_suffix_is_in_percent_and_under_its_own_names():
-    assert grid.records(STRONGER) == ["training", "pgd", "pgd-worst-case"]
+    assert plans.of(STRONGER).records() == ["training", "pgd", "pgd-worst-case"]
     write(STRONGER, "training", {})
     write(STRONGER, "pgd")
     write(STRONGER, "pgd-worst-case", {"test": WORST})
@@ -330,7 +330,7 @@ def test_an_exhibit_neither_shows_nor_misses_what_others_ask_for():
     assert STRONGER in runs
     for run in runs:
         write(run, "training", {})
-        stored.write(run, grid.evaluations(run)[0])
+        stored.write(run, plans.of(run).evaluations()[0])
     assert records.missing(STRONGER) == ["pgd-worst-case"]
     assert records.missing(STRONGER, "table-2") == []
     before = results.select("table-2")
@@ -345,8 +345,8 @@ def test_an_exhibit_neither_shows_nor_misses_what_others_ask_for():
 
 def test_a_failed_run_has_a_row_for_each_metric_that_is_shown():
     write(STRONGER, "training", {}, failed="it ended at chance", curve=NO_CURVE)
-    assert sorted(results.select("table-2", "smoke")["metric"]) == sorted(grid.metrics("pgd"))
-    assert sorted(results.select("worst-case-mnist", "smoke")["metric"]) == sorted([*grid.metrics("pgd"), *WORST])
+    assert sorted(results.select("table-2", "smoke")["metric"]) == sorted(plans.metrics("pgd"))
+    assert sorted(results.select("worst-case-mnist", "smoke")["metric"]) == sorted([*plans.metrics("pgd"), *WORST])
 
 
 def test_load_reads_everything_of_a_scale():
@@ -354,7 +354,7 @@ def test_load_reads_everything_of_a_scale():
     jpeg = grid.runs("table-3", "laptop", cifar10="cifar10-jpeg")[:2]
     exact = grid.runs("table-3", "laptop", cifar10="cifar10")[:1]
     write_all([*jpeg, *exact])
-    assert set(results.load("smoke")["metric"]) == {*grid.metrics("pgd"), "log2_perturbable_volume"}
+    assert set(results.load("smoke")["metric"]) == {*plans.metrics("pgd"), "log2_perturbable_volume"}
     assert set(results.load("laptop")["dataset"]) == {"cifar10", "cifar10-jpeg"}
     assert len(results.load("paper")) == 0
     with pytest.raises(ValueError, match="unknown scale 'auto'"):
@@ -391,7 +391,7 @@ def test_auto_takes_the_highest_complete_scale_else_the_most_complete():
 
 def test_auto_takes_no_stale_record_for_a_number(monkeypatch):
     write_all(grid.runs("figure-1a", "laptop"))
-    monkeypatch.setattr(grid, "numerics", lambda _: 99)
+    stored.revise(monkeypatch)
     write_all(grid.runs("figure-1a", "smoke")[:1])
     assert chosen()[0] == "smoke"
 
@@ -481,7 +481,7 @@ def test_tables_are_tidy():
 def test_a_stale_table_is_left_out(monkeypatch):
     cube, _ = grid.runs("theorem-2.1", "smoke")
     stored.write(cube, "measured")
-    monkeypatch.setattr(grid, "numerics", lambda _: 99)
+    stored.revise(monkeypatch)
     found = results.tables("theorem-2.1", "smoke")
     assert found.empty
     assert {"source", "device", "commit", "date", "scale", "status", "model"} <= set(found.columns)

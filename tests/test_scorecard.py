@@ -12,7 +12,7 @@ from lib import report
 from lib.report import claims, scorecard, values
 from lib.report.claims import marks
 from lib.report.sections import length, overview, sec3
-from lib.store import grid, records, results
+from lib.store import grid, plans, records, results
 from lib.store.grid import Run
 
 BLOCKS = [name for blocks in scorecard._BLOCKS.values() for name in blocks]
@@ -37,7 +37,7 @@ def _records(block: str, scale: str = "paper") -> pd.DataFrame:
         of = {"dataset": item.dataset, "transform": item.transform, "training": "", "widen_factor": np.nan, "seed": pd.NA}
         if isinstance(item, Run):
             of |= {"training": item.training, "widen_factor": item.widen_factor, "seed": item.seed}
-            metrics = {metric for name in grid.evaluations(item) for metric in grid.metrics(name).values()}
+            metrics = {metric for name in plans.of(item).evaluations() for metric in plans.metrics(name).values()}
             places = [(split, metric) for split in ("test", "train") for metric in sorted(metrics)]
         else:
             places = [("test", item.quantity), ("test", "scale_factor")]

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from lib import attacks, checkpoints, data, models
 from lib.run import checking, evaluations, material
-from lib.store import grid, records, weights
+from lib.store import grid, plans, records, weights
 from lib.store.grid import Run
 
 RUN = Run.parse("mnist/original/lenet5-w0.25/pgd/n60000/default/seed0", "laptop")
@@ -161,7 +161,7 @@ def test_weights_of_another_training_are_not_kept(recorded):
 )
 def test_other_runs_keep_none(recorded, change):
     other = replace(RUN, **change)
-    assert not grid.keeps_weights(other)
+    assert not plans.of(other).keeps_weights
     assert not weights.keep(other, recorded)
     assert not weights.path(other).exists()
 
@@ -249,17 +249,17 @@ def test_no_weights():
 
 def test_narrow_networks_of_table_4_are_kept_at_the_papers_settings(recorded):
     own = replace(RUN, scale="paper")
-    assert grid.keeps_weights(own)
-    assert grid.keeps_weights(replace(own, transform="smooth-square-5", widen_factor=0.125))
-    assert not grid.keeps_weights(replace(own, widen_factor=0.5))
-    assert not grid.keeps_weights(replace(own, transform="rescale-to-smooth-3"))
+    assert plans.of(own).keeps_weights
+    assert plans.of(replace(own, transform="smooth-square-5", widen_factor=0.125)).keeps_weights
+    assert not plans.of(replace(own, widen_factor=0.5)).keeps_weights
+    assert not plans.of(replace(own, transform="rescale-to-smooth-3")).keeps_weights
 
 
 def test_a_gallery_s_standardly_trained_networks_are_kept():
     runs = grid.runs("gallery-mnist", "laptop")
     assert len(runs) == 5
-    assert all(grid.keeps_weights(run) and grid.keeps_weights(replace(RUN, transform=run.transform)) for run in runs)
-    assert not any(grid.keeps_weights(run) for run in grid.runs("gallery-mnist", "smoke"))
+    assert all(plans.of(run).keeps_weights and plans.of(replace(RUN, transform=run.transform)).keeps_weights for run in runs)
+    assert not any(plans.of(run).keeps_weights for run in grid.runs("gallery-mnist", "smoke"))
 
 
 def test_all_that_is_to_be_kept_is_at_most_forty_megabytes():
@@ -267,13 +267,13 @@ def test_all_that_is_to_be_kept_is_at_most_forty_megabytes():
         run
         for scale in ("paper", "laptop")
         for run in grid.all_runs(scale, stretches=True)
-        if isinstance(run, Run) and grid.keeps_weights(run)
+        if isinstance(run, Run) and plans.of(run).keeps_weights
     ]
     assert len(kept) > 40
     sizes = []
     for run in kept:
         with torch.device("meta"):
-            model = models.build(**grid.settings(run)["model"])
+            model = models.build(**plans.of(run).settings["model"])
         sizes.append(4 * sum(value.numel() for value in model.state_dict().values()) + 10_000)  # and the file's header
     assert sum(sizes) <= 40e6
 
@@ -283,12 +283,16 @@ def _attacked(model, digits, monkeypatch, images=200) -> None:
     x, y = (part[:images] for part in digits)
     monkeypatch.setattr(material, "images_of", lambda *_: (x, y, "digits"))
     monkeypatch.setattr(data, "load", lambda name, split, load=data.load: load("mnist-5000", split))
-    monkeypatch.setattr(grid, "evaluation_settings", _fewer(grid.evaluation_settings, images))
+    monkeypatch.setattr(plans, "_evaluation", _fewer(plans._evaluation, images))
     evaluations.evaluate(RUN, "pgd", model, torch.device("cpu"))
 
 
-def _fewer(settings, images):
-    return lambda run, name: {**settings(run, name), "sizes": {"test": images}}
+def _fewer(declared, images):
+    def fewer(run, name):
+        evaluation = declared(run, name)
+        return replace(evaluation, settings={**evaluation.settings, "sizes": {"test": images}})
+
+    return fewer
 
 
 def test_kept_weights_are_attacked_again_and_must_find_their_record(recorded, digits, monkeypatch):

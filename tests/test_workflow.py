@@ -18,7 +18,7 @@ import yaml
 from killing import popen
 
 from lib.run import cost, groups
-from lib.store import grid
+from lib.store import grid, plans
 
 ROOT = Path(__file__).resolve().parents[1]
 STANDARD = "mnist/original/lenet5-w0.125/standard/n4000/default/seed0"
@@ -84,7 +84,7 @@ def records_of(*keys: str) -> set[str]:
     return {
         f"{key}.json" if key.startswith("measured/") else f"{key}/{name}.json"
         for key in keys
-        for name in grid.records(grid.parse(key, "smoke"))
+        for name in plans.of(grid.parse(key, "smoke")).records()
     }
 
 
@@ -113,7 +113,7 @@ def test_killed_continued_and_asked_again_for_what_is_stale(checkout):
     training = store / STANDARD / "training.json"
     os.utime(training, ns=(0, 0))
     (store / PGD / "pgd.json").unlink()
-    checkout.change("lib/store/grid.py", '"measured": ', '"measured": 100 + ')
+    checkout.change("lib/store/plans.py", '"measured": ', '"measured": 100 + ')
     status, said = checkout.run(*asked)
     assert status == 0, said
     assert "3 runs and measurements, 2 of them lack records" in said
@@ -131,7 +131,7 @@ def test_a_stale_record_of_tomorrow_is_computed_again(checkout):
     record = checkout.folder / "results" / "smoke" / f"{VOLUME}.json"
     os.utime(record, (time.time() + 86400,) * 2)
     before = record.read_text()
-    checkout.change("lib/store/grid.py", '"measured": ', '"measured": 100 + ')
+    checkout.change("lib/store/plans.py", '"measured": ', '"measured": 100 + ')
     status, said = checkout.run(*only(VOLUME))
     assert status == 0, said
     assert record.read_text() != before

@@ -16,7 +16,7 @@ from sphinx.util.osutil import relative_uri
 from lib import training
 from lib.report.words import is_dirty, set_name, transform_label
 from lib.run import checking
-from lib.store import grid, records, results, schema, weights
+from lib.store import grid, plans, records, results, schema, weights
 from lib.store.grid import Item, Measurement, Run
 from lib.store.intervals import Spreads, estimate, spread_of
 
@@ -60,7 +60,7 @@ def every() -> dict[str, list[Item]]:
 
 
 def _recorded(item: Item) -> list[str]:
-    return [name for name in grid.records(item) if records.path(item, name).is_file()]
+    return [name for name in plans.of(item).records() if records.path(item, name).is_file()]
 
 
 def pages(repository: str | None) -> Iterator[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ from lib.report import claims
 from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, declared
 from lib.report.claims.marks import MET, MISSED, SHOWN
 from lib.report.words import counted
-from lib.store import grid, records, results
+from lib.store import grid, plans, records, results
 from lib.store.intervals import Spread, estimate, spread_of
 
 # The blocks of the grid that compute an exhibit's numbers, each of one length of training, the first perhaps of several widths;
@@ -115,7 +115,7 @@ class _Computed:
         self.widths = {item.widen_factor for item in runs}
         # How long it trains: with which recipe, and how many steps.
         self.recipe = runs[0].recipe if runs else ""
-        self.steps = grid.settings(runs[0])["training"]["steps"] if runs else 0
+        self.steps = plans.of(runs[0]).settings["training"]["steps"] if runs else 0
         self._planned = {(item.dataset, item.transform, item.training): set() for item in runs}
         for item in runs:
             self._planned[item.dataset, item.transform, item.training].add(item.widen_factor)

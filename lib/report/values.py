@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 
 from lib.report.table import NOT_IN_PAPER, Column, Number
-from lib.store import grid, results
+from lib.store import grid, plans, results
 from lib.store.intervals import Estimate, estimate, interval, spread_of
 
 PALETTE = sns.color_palette("colorblind")
@@ -29,7 +29,7 @@ BOXED, UNBOXED = ("pgd", "robust_accuracy"), ("pgd", "robust_accuracy_unboxed")
 
 def paper_eps(dataset: str) -> float:
     """The paper's budget on a data set."""
-    return grid.settings(grid.Measurement("log2_perturbable_volume", dataset, "original", "paper"))["eps"]
+    return plans.of(grid.Measurement("log2_perturbable_volume", dataset, "original", "paper")).settings["eps"]
 
 
 def over_seeds(

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from lib import attacks, certified, data, evaluation
 from lib.run import devices, evaluations, material, measurements
-from lib.store import grid, records, weights
+from lib.store import plans, records, weights
 from lib.store.grid import Item, Measurement, Run
 
 SECONDS = 5.0  # of an attack, by what the record took; on a slower or busier machine it still ends within a minute
@@ -101,24 +101,24 @@ def anew_command(item: Item, record: dict) -> str:
 
 def threads_of(record: dict) -> int | None:
     """How many threads of a processor computed a record; None for a GPU's."""
-    found = re.search(r", ([0-9]+) threads?$", record["device"])
-    return int(found[1]) if found else None
+    threads = re.search(r", ([0-9]+) threads?$", record["device"])
+    return int(threads[1]) if threads else None
 
 
 def default(item: Item) -> str:
     """The record that is checked where none is named."""
-    return next(name for name in grid.records(item) if name != "training")
+    return next(name for name in plans.of(item).records() if name != "training")
 
 
 def code_of(item: Item, name: str) -> list[Callable]:
     """The functions that compute the record `name` of `item`: what is taken of the network, and what attacks it."""
     if isinstance(item, Measurement):
         return [measurements.measured]
-    resolved = grid.evaluation_settings(item, name)
+    resolved = plans.of(item).evaluation(name).settings
     taken = evaluations.kind_of(resolved)
-    found = [taken, evaluation.survives if "against" in resolved else evaluation.evaluate]
-    found += [attacks.autoattack] * ("autoattack" in resolved) + [attacks.pgd] * ("threat_model" in resolved)
-    return found + [certified.margins] * ("certificate" in resolved) + [attacks.square] * ("ramp" in resolved)
+    functions = [taken, evaluation.survives if "against" in resolved else evaluation.evaluate]
+    functions += [attacks.autoattack] * ("autoattack" in resolved) + [attacks.pgd] * ("threat_model" in resolved)
+    return functions + [certified.margins] * ("certificate" in resolved) + [attacks.square] * ("ramp" in resolved)
 
 
 def check(item: Item, name: str = "", images: int | None = None) -> Check:
@@ -130,7 +130,7 @@ def check(item: Item, name: str = "", images: int | None = None) -> Check:
     or of other images than are here.
     """
     name = name or default(item)
-    allowed = [known for known in grid.records(item) if known != "training"]
+    allowed = [known for known in plans.of(item).records() if known != "training"]
     if name not in allowed:
         raise ValueError(f"{name!r} is not an evaluation of {item}; allowed: {', '.join(allowed)}")
     if images is not None and images < 1:
@@ -166,7 +166,7 @@ def keep_weights(run: Run) -> bool:
 
     They are attacked again, as `check_kept` does, and raise what it raises.
     """
-    model = material.finished(run, torch.device("cpu")) if grid.keeps_weights(run) else None
+    model = material.finished(run, torch.device("cpu")) if plans.of(run).keeps_weights else None
     written = model is not None and weights.keep(run, model)
     if written and records.status(run, default(run)) == "recorded":
         check_kept(run)
@@ -174,10 +174,10 @@ def keep_weights(run: Run) -> bool:
 
 
 def _attacked(run: Run, name: str, record: dict, images: int | None) -> Check:
-    _check_data(run, grid.settings(run)["data"]["source"], record)
+    _check_data(run, plans.of(run).settings["data"]["source"], record)
     device = devices.device("cpu")
     model = _network(run, record)
-    other = grid.surrogate(run, name)
+    other = plans.of(run).evaluation(name).surrogate
     if other and material.finished(other, device) is None:
         raise _no_weights(other, record, "its attack is crafted on that network")
     of = record["sizes"]["test"]
@@ -231,7 +231,7 @@ def _measured(item: Measurement, record: dict) -> Check:
             f"{anew_command(item, record)}"
         )
     if "data" in record:
-        _check_data(item, grid.settings(item)["data"]["source"], record)
+        _check_data(item, plans.of(item).settings["data"]["source"], record)
     content, _ = measurements.measured(item)
     parts = ("metrics", "histogram", "table")
     was, now = ([*_numbers([held[part] for part in parts if part in held])] for held in (record, content))

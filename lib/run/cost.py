@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lib import attacks, models
-from lib.store import grid
+from lib.store import plans
 from lib.store.grid import Item, Run
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def image_shape(model: str, *, in_channels: int = 1, image_size: int = 28) -> tu
 
 def network(run: Run) -> dict:
     """The arguments of `per_image`."""
-    settings = dict(grid.settings(run)["model"])
+    settings = dict(plans.of(run).settings["model"])
     return {"model": settings.pop("name"), **settings}
 
 
@@ -108,7 +108,7 @@ def flops(item: Item) -> float:
 
 
 def _training_flops(run: Run) -> float:
-    image, settings = per_image(**network(run)), grid.settings(run)
+    image, settings = per_image(**network(run)), plans.of(run).settings
     step = image.training_step
     if "attack" in settings:
         step += settings["attack"]["num_steps"] * image.image_step
@@ -121,8 +121,9 @@ def _training_flops(run: Run) -> float:
 
 def _evaluation_flops(run: Run) -> float:
     image, total = per_image(**network(run)), 0
-    for name in grid.evaluations(run):
-        resolved = grid.evaluation_settings(run, name)
+    plan = plans.of(run)
+    for name in plan.evaluations():
+        resolved = plan.evaluation(name).settings
         threat = resolved.get("threat_model", {"num_steps": 0})
         # The clean prediction and the attacked one; the second attack, on misclassified images alone, is not counted, nor
         # what an early stop saves.
@@ -193,7 +194,7 @@ def steps(model: str, widen_factor: float, **shape: int) -> tuple[Step, Step]:
             x, y = image.expand(images, *image.shape[1:]).clone(), label.expand(images).clone()
             torch.autograd.grad(F.cross_entropy(network.train()(x), y), list(network.parameters()))
 
-    found = []
+    by_kind = []
     for function in (attack, train):
         counts = {}
         for images in (1, 2):
@@ -203,8 +204,8 @@ def steps(model: str, widen_factor: float, **shape: int) -> tuple[Step, Step]:
                 function(images, 0)
             counts[images] = with_step.launches - without.launches, with_step.moved - without.moved
         image_bytes = counts[2][1] - counts[1][1]
-        found.append(Step(counts[1][0], counts[1][1] - image_bytes, image_bytes))
-    return found[0], found[1]
+        by_kind.append(Step(counts[1][0], counts[1][1] - image_bytes, image_bytes))
+    return by_kind[0], by_kind[1]
 
 
 @cache
@@ -213,11 +214,11 @@ def numbers(model: str, widen_factor: float, **shape: int) -> tuple[int, int]:
     network, image, _ = _example(model, widen_factor, device="meta", **shape)
 
     def kept(images: int) -> int:
-        found: list[int] = []
-        pack, unpack = (lambda tensor: found.append(tensor.numel()) or tensor), (lambda tensor: tensor)
+        sizes: list[int] = []
+        pack, unpack = (lambda tensor: sizes.append(tensor.numel()) or tensor), (lambda tensor: tensor)
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
             network.train()(image.expand(images, *image.shape[1:]).clone())
-        return sum(found)
+        return sum(sizes)
 
     weights = sum(parameter.numel() for parameter in network.parameters())
     return weights, kept(2) - kept(1)  # of one image more: weights are kept too, but once
@@ -233,7 +234,7 @@ def makespan(costs: Iterable[float], workers: int) -> float:
 
 def training_seconds(run: Run, *, members: int = 1, speed: float = ASSUMED) -> float:
     """How long a GPU trains so many such runs together: an estimate, from the ceilings above."""
-    settings, image = grid.settings(run), per_image(**network(run))
+    settings, image = plans.of(run).settings, per_image(**network(run))
     if "certificate" in settings:
         return members * _training_flops(run) / speed
     attack, train = steps(**network(run))
@@ -250,7 +251,7 @@ def fused_gain(run: Run, *, members: int, speed: float = ASSUMED) -> float:
 
     Of a kernel that nothing but its operations limits, at the same `speed`. What it would save is launches and traffic.
     """
-    settings, image = grid.settings(run), per_image(**network(run))
+    settings, image = plans.of(run).settings, per_image(**network(run))
     batch, num_steps = settings["training"]["batch_size"], settings["attack"]["num_steps"]
     fused = max(LAUNCH, members * batch * num_steps * image.image_step / speed)
     rest = steps(**network(run))[1].seconds(image.training_step, batch, members=members, speed=speed)
@@ -308,12 +309,12 @@ def table(exhibits: Mapping[str, Iterable[Item]], device: torch.device, speed: f
             )
             row[f"hours, {precision}"] = sum(hours)
         rows.append(row)
-    found = pd.DataFrame(rows)
-    found.loc[len(found)] = {"exhibit": "all", **found.drop(columns="exhibit").sum()}
-    return found
+    costs = pd.DataFrame(rows)
+    costs.loc[len(costs)] = {"exhibit": "all", **costs.drop(columns="exhibit").sum()}
+    return costs
 
 
 def shares_a_gpu(run: Run) -> bool:
     """Whether several such runs should share a GPU; exact bounds, which need the memory, never do."""
-    exact = grid.settings(run).get("certificate", {"proj": 1})["proj"] is None
+    exact = plans.of(run).settings.get("certificate", {"proj": 1})["proj"] is None
     return not exact and per_image(**network(run)).forward < SMALL

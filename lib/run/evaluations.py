@@ -9,13 +9,13 @@ from torch import nn
 
 from lib import attacks, certified, evaluation, models
 from lib.run import material
-from lib.store import grid, records, weights
+from lib.store import plans, records, weights
 from lib.store.grid import Run
 
 
 def evaluate(run: Run, name: str, model: nn.Module, device: torch.device) -> None:
     """Take the evaluation `name` of the trained `model` of `run`, and record it. Raises what its attacks raise."""
-    resolved = grid.evaluation_settings(run, name)
+    resolved = plans.of(run).evaluation(name).settings
     began = time.monotonic()
     metrics, outcomes, sources = {}, {}, set()
     for split, size in resolved["sizes"].items():
@@ -25,7 +25,7 @@ def evaluate(run: Run, name: str, model: nn.Module, device: torch.device) -> Non
         outcomes[split] = {metric: records.pack(bits) for metric, bits in named.items()}
         sources.add(source)
     content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights.digest(model)}
-    content |= material.told(run, *resolved["sizes"])
+    content |= material.image_provenance(run, *resolved["sizes"])
     if not {"threat_model", "autoattack"}.isdisjoint(resolved):
         content["engine"] = attacks.engine_of(model, x[:1])
     seconds = time.monotonic() - began
@@ -51,24 +51,24 @@ def _attacked(resolved, model, x, y, description) -> tuple[evaluation.Evaluation
 
 def _named(name: str, outcomes: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Those of the outcomes that the evaluation records, by the names that it records them under."""
-    return {own: outcomes[metric] for metric, own in grid.metrics(name).items()}
+    return {own: outcomes[metric] for metric, own in plans.metrics(name).items()}
 
 
 def _evaluated(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
     """By metric, the outcome for each image of the paper's kind of evaluation."""
-    found, _ = _attacked(resolved, model, x, y, description)
-    return _named(name, found.outcomes())
+    evaluated, _ = _attacked(resolved, model, x, y, description)
+    return _named(name, evaluated.outcomes())
 
 
 def _certified(run, name, resolved, model, x, y, description) -> dict[str, torch.Tensor]:
     """As `_evaluated`, and whether each image is *not* certified. ArithmeticError where an attack broke a certificate."""
-    found, threat_model = _attacked(resolved, model, x, y, description)
-    outcomes = found.outcomes()
+    evaluated, threat_model = _attacked(resolved, model, x, y, description)
+    outcomes = evaluated.outcomes()
     for metric in resolved["certificate"]:
         box = None if metric == "certified_error_unboxed" else threat_model.bounds
         lower = certified.margins(model, x, y, eps=threat_model.eps, bounds=box, description=f"{run}, {metric}")
         outcomes[metric] = ~certified.certified(lower)
-        _check_certificates(run, metric, ~outcomes[metric], {"PGD": found.correct & found.robust})
+        _check_certificates(run, metric, ~outcomes[metric], {"PGD": evaluated.correct & evaluated.robust})
     return _named(name, outcomes)
 
 
@@ -86,7 +86,7 @@ def _behind_a_ramp(run, name, resolved, model, x, y, description) -> dict[str, t
 
     ArithmeticError where an attack broke a certificate.
     """
-    found, threat_model = _attacked(resolved, model, x, y, description)
+    evaluated, threat_model = _attacked(resolved, model, x, y, description)
     slope, queries, seed = resolved["ramp"]["slope"], resolved["ramp"]["queries"], resolved["seed"]
     bare, ramped = model, models.Ramped(model, slope)
     certain = certified.certified_by_ramp(model, x, y, eps=threat_model.eps, slope=slope)
@@ -107,7 +107,7 @@ def _behind_a_ramp(run, name, resolved, model, x, y, description) -> dict[str, t
         "clean_accuracy_ramp": pgd.correct,
         "certified_error_ramp": ~certain,
         **{f"robust_accuracy_ramp_{attack.lower()}": outcome for attack, outcome in robust.items()},
-        "robust_accuracy_bare_pgd": found.robust,
+        "robust_accuracy_bare_pgd": evaluated.robust,
         "robust_accuracy_bare_square": square["bare"],
         "moved_by_pgd_ramp": evaluation.moved_by_pgd(ramped, x, y, threat_model, generator=keywords("")["generator"]),
     }
@@ -119,11 +119,11 @@ def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch
 
     One metric each of the budgets of a curve, or of the changes that are made to the network's weights before the attack.
     """
-    (metric, *_) = metrics = grid.metrics(name).values()
+    (metric, *_) = metrics = plans.metrics(name).values()
     if "autoattack" in resolved:
         craft = partial(attacks.autoattack, model, seed=resolved["seed"], **resolved["autoattack"])
         return {metric: evaluation.survives(model, x, y, craft, eps=resolved["autoattack"]["eps"], description=description)}
-    surrogate, found = grid.surrogate(run, name), {}
+    surrogate, outcomes = plans.of(run).evaluation(name).surrogate, {}
     attacked = material.locked_model(surrogate, x.device) if surrogate else None
     cases = {metric: (model, resolved["threat_model"])}
     if "eps" in resolved:
@@ -136,10 +136,10 @@ def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch
         # Every attack begins with the same starts.
         generator = torch.Generator(x.device).manual_seed(resolved["seed"])
         craft = partial(attacks.pgd, network if attacked is None else attacked, generator=generator, **threat_model.attack())
-        found[own] = evaluation.survives(
+        outcomes[own] = evaluation.survives(
             network, x, y, craft, eps=threat_model.eps, bounds=threat_model.bounds, description=f"{description}, {own}"
         )
-    return found
+    return outcomes
 
 
 # By what tells an evaluation's kind from the paper's; the first that is there counts.

@@ -38,16 +38,16 @@ def pictures(
     names_at_hand = data.at_hand(*datasets)
     sets = (data.load(name, "test") for name in names_at_hand) if of else ()
     loaded = next((each for each in sets if each.source in of), None) or data.load(names_at_hand[0], "test")
-    said, stands_in = f"pictures: {loaded.source}", not data.DATASETS[names_at_hand[0]].label
+    origin, stands_in = f"pictures: {loaded.source}", not data.DATASETS[names_at_hand[0]].label
     if of and loaded.source not in of:
-        said += "; not of the data that the numbers are of, which is not at hand"
+        origin += "; not of the data that the numbers are of, which is not at hand"
     elif not of and stands_in and (wanted := data.DATASETS[datasets[0]].label):
-        said += f"; not {wanted}, which is not at hand"
+        origin += f"; not {wanted}, which is not at hand"
     x = loaded.batch()
     contrast = x.flatten(1).std(1)
     classes = loaded.labels.unique()[-count:]
     shown = x[[int(torch.where(loaded.labels == label, contrast, -1).argmax()) for label in classes]]
-    return {name: transforms.parse(name)(shown).permute(0, 2, 3, 1).numpy() for name in names}, said
+    return {name: transforms.parse(name)(shown).permute(0, 2, 3, 1).numpy() for name in names}, origin
 
 
 def _injected(namespace: Mapping[str, object]) -> set[str]:

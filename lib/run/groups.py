@@ -11,7 +11,7 @@ import torch
 
 from lib import data
 from lib.run import cost
-from lib.store import grid
+from lib.store import plans
 from lib.store.grid import Item, Run
 
 # Where runs are grouped; on a processor a run alone is faster.
@@ -25,12 +25,13 @@ def shape(run: Run) -> str | None:
 
     Alone goes what fills a card by itself, and what `training.train_together` does not take.
     """
-    settings = grid.settings(run)
+    plan = plans.of(run)
+    settings = plan.settings
     precision = settings.get("attack", {}).get("precision", "float32")
     if not cost.shares_a_gpu(run) or "certificate" in settings or precision != "float32":
         return None
     training = {name: value for name, value in settings["training"].items() if name != "seed"}
-    about = [grid.network(run), training, settings.get("attack"), run.train_size, grid.numerics(run)]
+    about = [plan.network, training, settings.get("attack"), run.train_size, plan.numerics]
     return json.dumps(about, sort_keys=True)
 
 
@@ -40,7 +41,7 @@ def memory(run: Run) -> float:
     Its images; weights, gradient and the optimizer's state, stacked and in the run's own network, and copies of them, some in
     float64, while a captured step is compared; what a training step keeps of a batch, and twice that for gradients and graph.
     """
-    settings = grid.settings(run)
+    settings = plans.of(run).settings
     channels, size, _ = data.DATASETS[settings["data"]["source"]].shape
     weights, kept = cost.numbers(**cost.network(run))
     images = run.train_size * (channels * size * size + 2)
@@ -60,7 +61,7 @@ def groups(items: Iterable[Item], memory_there: float, *, spread: bool = False) 
     `spread`, where there are GPUs for several groups: no more than keep the training within twice the time of one run, by the
     assumptions of `cost`, since beyond that several groups are done sooner.
     """
-    found: list[list[Item]] = []
+    formed: list[list[Item]] = []
     latest: dict[str, list[Item]] = {}
     for item in items:
         key = shape(item) if isinstance(item, Run) else None
@@ -68,10 +69,10 @@ def groups(items: Iterable[Item], memory_there: float, *, spread: bool = False) 
         more = len(group) + 1
         full = key is None or not group or more * memory(item) > memory_there
         if full or (spread and cost.training_seconds(item, members=more) > 2.001 * cost.training_seconds(item)):
-            found.append(group := [])
+            formed.append(group := [])
             latest[key] = group
         group.append(item)
-    return found
+    return formed
 
 
 def hours(group: list[Item], speed: float = cost.ASSUMED) -> float:

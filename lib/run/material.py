@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lib import attacks, certified, checkpoints, data, files, geometry, models, training, transforms
-from lib.store import grid, records, schema, weights
+from lib.store import plans, records, schema, weights
 from lib.store.grid import Run
 
 
@@ -20,7 +20,8 @@ def checkpoint_folder(run: Run) -> Path:
 
     The folder's name holds a digest of the settings: weights trained with other settings are never taken for these.
     """
-    identity = json.dumps([grid.settings(run), grid.numerics(run)], sort_keys=True)
+    plan = plans.of(run)
+    identity = json.dumps([plan.settings, plan.numerics], sort_keys=True)
     return files.checkpoints() / run.scale / run.key / hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
@@ -51,20 +52,20 @@ def _distance(source: str, transform: str, size: int, folder: str | None) -> flo
 
 def factor_of(run: Run) -> float | None:
     """The `scale_factor` of a run's transform."""
-    sizes = grid.evaluation_settings(run, "clean")["sizes"]
-    return scale_factor(grid.settings(run)["data"]["source"], run.transform, sizes["test"])
+    plan = plans.of(run)
+    return scale_factor(plan.settings["data"]["source"], run.transform, plan.evaluation("clean").settings["sizes"]["test"])
 
 
-def told(run: Run, *splits: str) -> dict:
+def image_provenance(run: Run, *splits: str) -> dict:
     """What a record says of a run's images: the digest of its data set by split, and a scale factor that was solved for."""
-    factor, source = factor_of(run), grid.settings(run)["data"]["source"]
+    factor, source = factor_of(run), plans.of(run).settings["data"]["source"]
     about = {"data": {split: data.load(source, split).digest for split in splits}}
     return about if factor is None else {**about, "scale_factor": factor}
 
 
 def images_of(run: Run, split: str, size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, str]:
     """(images in [0, 1] after the run's transform, labels, source) of a class-balanced part of the split, on `device`."""
-    resolved = grid.settings(run)["data"]
+    resolved = plans.of(run).settings["data"]
     factor = factor_of(run)
     # A smaller subset is a prefix of a larger one: the training images evaluated are among those trained on.
     seed = run.seed if split == "train" else 0
@@ -76,7 +77,7 @@ def new_model(run: Run, device: torch.device) -> nn.Module:
     """The run's network with its initial weights, which its seed decides."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        return models.build(**grid.network(run)).to(device)
+        return models.build(**plans.of(run).network).to(device)
 
 
 def finished(run: Run, device: torch.device) -> nn.Module | None:
@@ -112,12 +113,12 @@ def trained_model(run: Run, device: torch.device) -> nn.Module:
 
 def trained_models(runs: Sequence[Run], device: torch.device) -> list[nn.Module | training.TrainingFailedError]:
     """`trained_model` of runs that can be trained together, or the failure of each, in their order."""
-    found: dict[Run, nn.Module | training.TrainingFailedError] = {}
+    outcome_of: dict[Run, nn.Module | training.TrainingFailedError] = {}
     lacking, members, sources = [], [], []
     for run in runs:
         if (model := finished(run, device)) is not None:
             weights.keep(run, model)
-            found[run] = model
+            outcome_of[run] = model
             continue
         x, y, source = images_of(run, "train", run.train_size, device)
         checkpoint = checkpoint_folder(run) / "training.safetensors"
@@ -127,7 +128,7 @@ def trained_models(runs: Sequence[Run], device: torch.device) -> list[nn.Module 
     done = _train(lacking, members) if lacking else []
     for run, member, result, source in zip(lacking, members, done, sources, strict=True):
         failed = isinstance(result, training.TrainingFailedError)
-        content = {"metrics": {}, "curve": result.curve, **told(run, "train")}
+        content = {"metrics": {}, "curve": result.curve, **image_provenance(run, "train")}
         if len(lacking) > 1:
             content["together"] = len(lacking)
         if failed:
@@ -137,20 +138,20 @@ def trained_models(runs: Sequence[Run], device: torch.device) -> list[nn.Module 
             checkpoints.save_tensors(
                 checkpoint_folder(run) / "weights.safetensors", member.model.state_dict(), {"key": run.key}
             )
-            if grid.settings(run).get("attack", {}).get("precision") == "float32":
+            if plans.of(run).settings.get("attack", {}).get("precision") == "float32":
                 content["engine"] = "framework" if len(lacking) > 1 else attacks.engine_of(member.model, member.x[:1])
                 content["engine"] = "captured" if device.type == "cuda" else content["engine"]
         records.write(run, "training", content, seconds=result.seconds, device=device, source=source)
         if not failed:
             weights.keep(run, member.model)
         member.checkpoint.unlink(missing_ok=True)
-        found[run] = result if failed else member.model
-    return [found[run] for run in runs]
+        outcome_of[run] = result if failed else member.model
+    return [outcome_of[run] for run in runs]
 
 
 def _train(runs: list[Run], members: list[training.Member]) -> list[training.Training | training.TrainingFailedError]:
     """What becomes of the members, which are the runs': a run alone, or several together."""
-    settings = grid.settings(runs[0])
+    settings = plans.of(runs[0]).settings
     robust_loss = certified.training_loss(**settings["certificate"]) if "certificate" in settings else None
     keywords = {**settings["training"], "attack": settings.get("attack"), "robust_loss": robust_loss}
     if len(runs) > 1:

@@ -9,7 +9,7 @@ import torch
 
 from lib import data, geometry, theory
 from lib.run import material
-from lib.store import grid, records
+from lib.store import grid, plans, records
 from lib.store.grid import Measurement
 
 BINS = 64  # of a pixel histogram, over [0, 1]
@@ -24,7 +24,7 @@ def measure(item: Measurement) -> None:
 
 def measured(item: Measurement) -> tuple[dict, str]:
     """(what its record holds, where the images or the numbers come from)."""
-    settings = grid.settings(item)
+    settings = plans.of(item).settings
     if item.quantity in _OF_CLASSES:
         return {"metrics": {}, "sizes": {}, "table": _OF_CLASSES[item.quantity](settings)}, "simulated"
     if item.dataset in grid.spaces():
@@ -110,8 +110,8 @@ def _sphere_separation(settings: dict) -> list[dict]:
     rows = []
     for dimension, widths in settings["widths"].items():
         for width in widths:
-            found, at = _between_spheres(int(dimension), cases, width, settings)
-            shares = geometry.separation(found, at, eps, points=settings["points"], seed=settings["seed"] + 1)
+            networks, at = _between_spheres(int(dimension), cases, width, settings)
+            shares = geometry.separation(networks, at, eps, points=settings["points"], seed=settings["seed"] + 1)
             for (trained, gap), clean, robust in zip(cases, *(share.tolist() for share in shares), strict=True):
                 rows.append(
                     {"d": int(dimension), "width": width, "gap": gap, "training": trained, "eps": eps, "n": settings["points"],
@@ -132,11 +132,11 @@ def _sphere_boundary(settings: dict) -> list[dict]:
     """One row a (panel, angle): how far the boundary is there, in two dimensions."""
     rows = []
     for panel, case in enumerate(settings["panels"]):
-        found, gaps = _between_spheres(2, [(case["training"], case["gap"])], case["width"], settings)
-        shares = geometry.separation(found, gaps, settings["eps"], points=settings["points"], seed=settings["seed"] + 1)
+        networks, gaps = _between_spheres(2, [(case["training"], case["gap"])], case["width"], settings)
+        shares = geometry.separation(networks, gaps, settings["eps"], points=settings["points"], seed=settings["seed"] + 1)
         about = {"panel": panel, **case, "eps": settings["eps"], "n": settings["points"]}
         about |= dict(zip(("clean_accuracy", "robust_accuracy"), (share.item() for share in shares), strict=True))
-        radii = geometry.boundary(found, settings["angles"], farthest=1.5 + case["gap"])[0].tolist()
+        radii = geometry.boundary(networks, settings["angles"], farthest=1.5 + case["gap"])[0].tolist()
         rows += [{**about, "angle": 2 * math.pi * i / len(radii), "radius": radius} for i, radius in enumerate(radii)]
     return rows
 

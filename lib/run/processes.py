@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from lib import files, training
 from lib.run import checking, devices, evaluations, groups, material, measurements
-from lib.store import grid, records
+from lib.store import plans, records
 from lib.store.grid import Item, Measurement, Run
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def _complete_runs(runs: Sequence[Run], device: torch.device) -> int:
                     evaluations.evaluate(run, name, model, device)
                 except training.TrainingFailedError as failure:
                     log.warning("%s lacks %s: the model that its attack is crafted on failed: %s", run, name, failure)
-            if grid.keeps_weights(run):
+            if plans.of(run).keeps_weights:
                 checking.check_kept(run)
         return len(lacking)
 
@@ -115,7 +115,7 @@ def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs
         computed, begun = 0, 0
         for group in _groups(waiting, device, 1):
             begun += len(group)
-            log.info("%d of %d: %s", begun, len(waiting), _told(group))
+            log.info("%d of %d: %s", begun, len(waiting), _names(group))
             computed += complete_group(group, device)
         return computed
     jobs, threads = most, max(1, torch.get_num_threads() // most)
@@ -125,12 +125,12 @@ def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs
             try:
                 future.result()
             except BrokenProcessPool:
-                running = ", ".join(_told(group) for f, (group, _) in futures.items() if not f.done() or f.exception())
+                running = ", ".join(_names(group) for f, (group, _) in futures.items() if not f.done() or f.exception())
                 raise WorkerDiedError(
                     f"a process that computed one of these ended without an error message; the system may have killed it for "
                     f"lack of memory: {running}; the records are kept, and the same command continues from there"
                 ) from None
-            log.info("%d of %d done: %s", i + 1, len(futures), _told(futures[future][0]))
+            log.info("%d of %d done: %s", i + 1, len(futures), _names(futures[future][0]))
     return len(waiting)
 
 
@@ -172,7 +172,7 @@ def _groups(items: list[Item], device: torch.device, jobs: int) -> list[list[Ite
     return groups.groups(items, groups.free_memory(device) / jobs)
 
 
-def _told(group: Sequence[Item]) -> str:
+def _names(group: Sequence[Item]) -> str:
     return str(group[0]) if len(group) == 1 else f"{group[0]} and {len(group) - 1} trained together with it"
 
 

@@ -17,8 +17,8 @@ from scipy.stats import t as student
 @cache
 def interval(percent: float, n: int) -> tuple[float, float]:
     """Wilson's 95% interval, in percent, of an accuracy of `percent` on `n` examples."""
-    found = binomtest(round(percent * n / 100), n).proportion_ci(method="wilson")
-    return 100 * float(found.low), 100 * float(found.high)
+    interval = binomtest(round(percent * n / 100), n).proportion_ci(method="wilson")
+    return 100 * float(interval.low), 100 * float(interval.high)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def spread_of(spreads: Spreads, training: str, metric: str, split: str) -> Sprea
     """The spread of a quantity; of another attack's robust accuracy, for want of its own, that of the paper's attack."""
     bases = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")
     names = [metric, *(base for base in bases if metric.startswith(base))]
-    return next((found for name in names if (found := spreads.get((training, name, split)))), None)
+    return next((spread for name in names if (spread := spreads.get((training, name, split)))), None)
 
 
 @dataclass(frozen=True)

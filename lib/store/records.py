@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from lib import files
-from lib.store import grid, schema
+from lib.store import plans, schema
 from lib.store.grid import Item, Measurement
 
 ROOT = files.ROOT
@@ -105,8 +105,8 @@ def write(item: Item, name: str, content: dict, *, seconds: float, device: torch
         "key": item.key,
         "scale": item.scale,
         "evaluation": name,
-        "numerics": grid.numerics(item),
-        "settings": grid.record_settings(item, name),
+        "numerics": plans.of(item).numerics,
+        "settings": plans.of(item).settings_of(name),
         **content,
         "seconds": round(seconds, 2),
         "device": device_name(device),
@@ -167,14 +167,14 @@ def _checked(record: dict, item: Item, name: str) -> dict:
     schema.check(record)
     if (record["key"], record["scale"], record["evaluation"]) != (item.key, item.scale, name):
         raise ValueError(f"it is the record {record['evaluation']} of {record['scale']}: {record['key']}")
-    if name in ("training", "measured") or record["settings"] != grid.record_settings(item, name):
+    if name in ("training", "measured") or record["settings"] != plans.of(item).settings_of(name):
         return record
-    asked = grid.metrics(name).values()
+    expected = plans.metrics(name).values()
     if eps := record["settings"]["evaluation"].get("eps"):
-        asked = [f"{metric}_{budget:g}" for metric in asked for budget in eps]
+        expected = [f"{metric}_{budget:g}" for metric in expected for budget in eps]
     for split, metrics in record["metrics"].items():
-        if metrics.keys() != set(asked):
-            raise ValueError(f"the metrics of {split} must be {', '.join(asked)}, given {', '.join(metrics)}")
+        if metrics.keys() != set(expected):
+            raise ValueError(f"the metrics of {split} must be {', '.join(expected)}, given {', '.join(metrics)}")
     return record
 
 
@@ -201,8 +201,9 @@ def read(item: Item, name: str) -> dict:
 
 
 def _is_current(record: dict, item: Item, name: str) -> bool:
-    same_settings = record["settings"] == grid.record_settings(item, name)
-    return record["numerics"] == grid.numerics(item) and same_settings and _is_of_these_weights(record, item, name)
+    plan = plans.of(item)
+    same_code = record["numerics"] == plan.numerics
+    return same_code and record["settings"] == plan.settings_of(name) and _is_of_these_weights(record, item, name)
 
 
 def _is_of_these_weights(record: dict, item: Item, name: str) -> bool:
@@ -241,7 +242,7 @@ def missing(item: Item, shown_by: str | None = None) -> list[str]:
 
     A failed run lacks nothing: run again, it would fail again.
     """
-    return [name for name in grid.records(item, shown_by) if status(item, name) in ("missing", "stale")]
+    return [name for name in plans.of(item).records(shown_by) if status(item, name) in ("missing", "stale")]
 
 
 def pack(outcome: torch.Tensor) -> str:

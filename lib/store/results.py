@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 import numpy as np
 import pandas as pd
 
-from lib.store import grid, intervals, records, schema
+from lib.store import grid, intervals, plans, records, schema
 from lib.store.grid import Item, Measurement, Run
 from lib.store.records import RecordError
 
@@ -35,7 +35,8 @@ def _rows(item: Item, name: str, shown_by: str | None) -> list[dict]:
         if name != "training":
             return []  # taken of earlier weights
         # A failed training has no accuracy, and the exhibits say so in the place of each.
-        metrics = {metric for evaluation in grid.evaluations(item, shown_by) for metric in grid.metrics(evaluation).values()}
+        evaluations = plans.of(item).evaluations(shown_by)
+        metrics = {metric for evaluation in evaluations for metric in plans.metrics(evaluation).values()}
         return [{**base, "split": "test", "metric": metric, "value": np.nan, "n": 0} for metric in sorted(metrics)]
     rows = []
     for split, metrics in record.get("metrics", {}).items():
@@ -63,7 +64,7 @@ def frame(items: list[Item], shown_by: str | None = None) -> pd.DataFrame:
     `shown_by` an exhibit: without the evaluations that others ask for. Rows of a stale record have status `stale`, those of a
     failed run `failed`; neither has a value. RecordError for a record that is not whole.
     """
-    rows = [row for item in items for name in grid.records(item, shown_by) for row in _rows(item, name, shown_by)]
+    rows = [row for item in items for name in plans.of(item).records(shown_by) for row in _rows(item, name, shown_by)]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"train_size": "Int64", "seed": "Int64", "value": "float64"})
 
 
@@ -95,7 +96,7 @@ def _states(scale: str) -> tuple:
     """Which records of the runs of several seeds there are, and when each was written."""
     states = []
     for run in _of_several_seeds(scale):
-        for name in grid.records(run):
+        for name in plans.of(run).records():
             with suppress(OSError):
                 file = records.path(run, name)
                 states.append((file, file.stat().st_mtime_ns))
@@ -136,7 +137,7 @@ def _first_seeds(items: list[Item], seeds: int | str) -> list[Item]:
 
 
 def _completeness(items: list[Item], exhibit: str) -> float:
-    needed = [(item, name) for item in items for name in grid.records(item, exhibit)]
+    needed = [(item, name) for item in items for name in plans.of(item).records(exhibit)]
     return sum(records.status(item, name) == "recorded" for item, name in needed) / len(needed)
 
 
@@ -171,13 +172,13 @@ def more_seeds(items: list[Item]) -> dict[str, tuple[int, str]]:
     """
     shown = [item for item in items if isinstance(item, Run)]
     twins = {replace(item, seed=0) for item in shown}
-    found: dict[Run, list[Run]] = {}
+    by_twin: dict[Run, list[Run]] = {}
     for run in _of_several_seeds(shown[0].scale) if shown else ():
         if (twin := replace(run, seed=0)) in twins and records.status(run, "training") == "recorded":
-            found.setdefault(twin, []).append(run)
+            by_twin.setdefault(twin, []).append(run)
     return {
         twin.transform: (len(runs), grid.exhibits_of(beyond[0])[0])
-        for twin, runs in found.items()
+        for twin, runs in by_twin.items()
         if (beyond := [run for run in runs if run not in shown])
     }
 
@@ -218,9 +219,9 @@ def _measured(exhibit: str, scale: str, cifar10: str | None = None) -> Iterator[
 
 
 def _with_attrs(rows: list[dict], own: list[str], exhibit: str, scale: str) -> pd.DataFrame:
-    found = pd.DataFrame(rows, columns=None if rows else [*_ABOUT, *own])
-    found.attrs = select(exhibit, scale).attrs
-    return found
+    table = pd.DataFrame(rows, columns=None if rows else [*_ABOUT, *own])
+    table.attrs = select(exhibit, scale).attrs
+    return table
 
 
 def outcomes(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd.DataFrame:
@@ -232,8 +233,9 @@ def outcomes(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> 
     """
     rows = []
     for item in choose(exhibit, scale, seeds=seeds):
-        for name in grid.evaluations(item, exhibit):
-            if "against" not in grid.evaluation_settings(item, name) or records.status(item, name) != "recorded":
+        plan = plans.of(item)
+        for name in plan.evaluations(exhibit):
+            if "against" not in plan.evaluation(name).settings or records.status(item, name) != "recorded":
                 continue
             record = records.read(item, name)
             size = record["sizes"]["test"]
@@ -243,9 +245,9 @@ def outcomes(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> 
                 for metric, packed in record["outcomes"]["test"].items()
             ]
     columns = ["transform", "seed", "metric", "image", "held", "record"]
-    found = pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
-    found.attrs = select(exhibit, scale, seeds=seeds).attrs
-    return found
+    images = pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
+    images.attrs = select(exhibit, scale, seeds=seeds).attrs
+    return images
 
 
 def lucky(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd.DataFrame:
@@ -256,16 +258,16 @@ def lucky(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd.
     """
     rows = []
     for item in choose(exhibit, scale, seeds=seeds):
-        if isinstance(item, Run) and "pgd" in grid.records(item, exhibit) and records.status(item, "pgd") == "recorded":
+        if isinstance(item, Run) and "pgd" in plans.of(item).records(exhibit) and records.status(item, "pgd") == "recorded":
             record = records.read(item, "pgd")
             packed, size = record.get("outcomes", {}).get("test", {}), record["sizes"]["test"]
             if {"clean_accuracy", "robust_accuracy"} <= packed.keys():
                 clean, robust = (records.unpack(packed[name], size) for name in ("clean_accuracy", "robust_accuracy"))
                 shares = [100 * bits.double().mean().item() for bits in (robust, robust & clean, robust & ~clean)]
                 rows.append([item.dataset, item.transform, item.seed, *shares])
-    found = pd.DataFrame(rows, columns=["dataset", "transform", "seed", "robust_accuracy", "both", "lucky"])
-    found.attrs = select(exhibit, scale, seeds=seeds).attrs
-    return found
+    accuracies = pd.DataFrame(rows, columns=["dataset", "transform", "seed", "robust_accuracy", "both", "lucky"])
+    accuracies.attrs = select(exhibit, scale, seeds=seeds).attrs
+    return accuracies
 
 
 def benchmarks() -> list[str]:
@@ -291,9 +293,9 @@ def benchmark(name: str) -> pd.DataFrame:
         schema.check_benchmark(record)
     except ValueError as error:
         raise RecordError(f"{file} is not a valid benchmark ({schema.one_line(error)}); restore it, or delete it") from None
-    found = pd.DataFrame(record["rows"])
-    found.attrs = {field: record.get(field) for field in ("device", "date", "commit", "before")}
-    return found
+    timings = pd.DataFrame(record["rows"])
+    timings.attrs = {field: record.get(field) for field in ("device", "date", "commit", "before")}
+    return timings
 
 
 @cache

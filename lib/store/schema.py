@@ -152,7 +152,7 @@ _FOUND = {
 }  # fmt: skip
 _SPLITS, _EPS, _RATE = {"train": SIZE, "test": SIZE}, _number(1e-9, 1), _number(0, 1e6)
 STUDY = {
-    kind: {"anyOf": [_object({**_CHANGED, **own, **found}) for found in (_FOUND[kind], _FAILED)]}
+    kind: {"anyOf": [_object({**_CHANGED, **own, **outcome}) for outcome in (_FOUND[kind], _FAILED)]}
     for kind, own in (("training", _SEED), ("strong", {}), ("fixed", {}))
 } | {
     "measured": _object(
@@ -234,11 +234,11 @@ def parsed(text: str) -> dict:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"it has {_shown(next(name for name in names if names.count(name) > 1))} twice")
-    return found
+    return mapping
 
 
 def _refused(constant: str) -> None:
@@ -337,8 +337,8 @@ def _check_training(record: dict) -> None:
 def _check_outcomes(record: dict) -> None:
     sizes, metrics, outcomes = record["sizes"], record["metrics"], record["outcomes"]
     _agree("sizes", sizes, record["settings"].get("evaluation", {}).get("sizes"))
-    for name, found in (("metrics", metrics), ("outcomes", outcomes)):
-        _agree(f"the splits of its {name}", sorted(found), sorted(sizes))
+    for name, by_split in (("metrics", metrics), ("outcomes", outcomes)):
+        _agree(f"the splits of its {name}", sorted(by_split), sorted(sizes))
     for split, n in sizes.items():
         _agree(f"the outcomes of {split}", sorted(outcomes[split]), sorted(metrics[split]))
         if not metrics[split]:

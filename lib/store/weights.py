@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lib import checkpoints, models
-from lib.store import grid, records
+from lib.store import plans, records
 from lib.store.grid import Run
 
 
@@ -23,10 +23,10 @@ def path(run: Run) -> Path:
 
 def digest(model: nn.Module) -> str:
     """12 hexadecimal digits that tell these weights from others, bit for bit, on whatever device they lie."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name, tensor in model.state_dict().items():
-        found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:12]
+        sha256.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha256.hexdigest()[:12]
 
 
 def keep(run: Run, model: nn.Module) -> bool:
@@ -35,7 +35,7 @@ def keep(run: Run, model: nn.Module) -> bool:
     They are kept bit for bit. Half precision would do for predictions, not for attacks: it rounds weights below 3e-8 to 0, and
     of some networks those are all that most pixels' gradients have.
     """
-    if not grid.keeps_weights(run):
+    if not plans.of(run).keeps_weights:
         return False
     weights = digest(model)
     if _is_kept(run, weights):
@@ -69,10 +69,10 @@ def changed(model: nn.Module, change: str) -> nn.Module:
     """
     if change not in CHANGES:
         raise ValueError(f"unknown change {change!r}; allowed: {', '.join(CHANGES)}")
-    found = copy.deepcopy(model)
-    values = {name: CHANGES[change](w) if w.is_floating_point() else w for name, w in found.state_dict().items()}
-    found.load_state_dict(values)
-    return found
+    changed = copy.deepcopy(model)
+    values = {name: CHANGES[change](w) if w.is_floating_point() else w for name, w in changed.state_dict().items()}
+    changed.load_state_dict(values)
+    return changed
 
 
 def _is_kept(run: Run, weights: str) -> bool:
@@ -113,7 +113,7 @@ def load(run: Run) -> nn.Module:
     if about.get("weights") != records.read(run, "training").get("weights"):
         raise records.RecordError(f"{path(run)} is of another training than the record of {run}; delete it, or restore both")
     with torch.random.fork_rng(devices=[]):
-        model = models.build(**grid.network(run))
+        model = models.build(**plans.of(run).network)
     if what := _unlike(tensors, model.state_dict()):
         raise records.RecordError(f"{path(run)} does not hold the weights of {run} ({what}); delete it, or restore it")
     model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
@@ -127,10 +127,10 @@ def _unlike(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor])
     for name in sorted({*tensors, *expected}):
         if name not in tensors or name not in expected:
             return f"it lacks {name}" if name in expected else f"{name} is unknown"
-        found, own = tensors[name], expected[name]
+        stored, own = tensors[name], expected[name]
         allowed = (torch.float16, torch.float32) if own.is_floating_point() else (own.dtype,)
-        if found.shape != own.shape or found.dtype not in allowed:
-            return f"{name} is {found.dtype} of shape {tuple(found.shape)}"
-        if not found.isfinite().all():
+        if stored.shape != own.shape or stored.dtype not in allowed:
+            return f"{name} is {stored.dtype} of shape {tuple(stored.shape)}"
+        if not stored.isfinite().all():
             return f"{name} is not finite"
     return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib.store import grid
+from lib.store import grid, plans
 from lib.store.intervals import Estimate, Spreads, of_records
 
 COMPARABLE = 3.0  # points
@@ -194,7 +194,7 @@ class Records:
         """The mean log2 volume as a place in its valid range, from 0 (corners of the cube) to 1 (away from all faces)."""
         volume = self.measured(dataset, "log2_perturbable_volume", [variant], at_least=1)[variant]
         name = self._name(dataset)
-        eps = grid.settings(grid.Measurement("log2_perturbable_volume", name, "original", self._settings_of))["eps"]
+        eps = plans.of(grid.Measurement("log2_perturbable_volume", name, "original", self._settings_of)).settings["eps"]
         return volume / DIMENSION[dataset] - math.log2(eps)
 
     def paper_settings(self, *datasets: str) -> None:

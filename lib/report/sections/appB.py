@@ -16,7 +16,7 @@ from lib.report.table import Column, Table
 from lib.report.values import PALETTE, accuracy, listed, our_number, over_seeds, paper_values
 from lib.report.words import budget_label, to_compute, transform_label
 from lib.run import cost
-from lib.store import grid
+from lib.store import grid, plans
 
 # What the grid calls a thing, and what a reader does.
 _WORDS = {
@@ -43,7 +43,8 @@ def settings_table(exhibit: str, training: str) -> Table:
 
 def _described(run: grid.Run, exhibit: str) -> dict[str, str]:
     """A run's settings in words, by what they set; of its evaluations those that the exhibit shows."""
-    resolved = grid.settings(run)
+    plan = plans.of(run)
+    resolved = plan.settings
     training = resolved["training"]
     epochs = training["steps"] * training["batch_size"] / run.train_size
     found = {
@@ -66,8 +67,8 @@ def _described(run: grid.Run, exhibit: str) -> dict[str, str]:
         found["budget in training"] = f"ε={budget_label(certificate['eps'])}, {_box(certificate['bounds'])}"
         found["growth of this budget"] = _growth(budget_label(certificate["first_eps"]), certificate)
         found["bounds in training"] = "exact" if certificate["proj"] is None else f"{certificate['proj']} random projections"
-    for name in grid.evaluations(run, exhibit):
-        found[f"evaluation `{name}`"] = _evaluation(grid.evaluation_settings(run, name))
+    for name in plan.evaluations(exhibit):
+        found[f"evaluation `{name}`"] = _evaluation(plan.evaluation(name).settings)
     return found
 
 
@@ -262,7 +263,7 @@ def ramp_figure(settings: Mapping) -> Figure:
 
 
 _RAMP_SETTINGS = Source(
-    lambda page: grid.evaluation_settings(grid.runs("exact-certificate", "paper")[0], "ramp"),
+    lambda page: plans.of(grid.runs("exact-certificate", "paper")[0]).evaluation("ramp").settings,
     ("exact-certificate",),
     framed=False,
 )

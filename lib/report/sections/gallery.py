@@ -17,7 +17,7 @@ from lib.report.exhibit import Page, Source, exhibit
 from lib.report.sections.pictures import strip
 from lib.report.words import budget_label, set_name, transform_label
 from lib.run import material
-from lib.store import grid, results, weights
+from lib.store import plans, results, weights
 from lib.store.grid import Run
 
 _CPU = torch.device("cpu")
@@ -117,14 +117,14 @@ def attacked(
     if not runs:
         return f"Not shown: no weights of {name} are kept at this scale. Weights are kept at scale laptop."
     first = next(iter(runs.values()))["PGD"]
-    source = grid.settings(first)["data"]["source"]
+    source = plans.of(first).settings["data"]["source"]
     try:
         data.at_hand(source)
     except data.DataError:
         return f"Not shown: these networks are trained on {set_name(first.dataset)}, whose images are not on this machine."
     images = {variant: material.images_of(kinds["PGD"], "test", _LOOKED_AT, _CPU) for variant, kinds in runs.items()}
     networks = {variant: {kind: weights.load(run) for kind, run in kinds.items()} for variant, kinds in runs.items()}
-    threat_model = grid.evaluation_settings(first, "pgd")["threat_model"]
+    threat_model = plans.of(first).evaluation("pgd").settings["threat_model"]
     y = next(iter(images.values()))[1]
     chosen = _chosen(images, networks, y, threat_model)
     answers = {
@@ -143,7 +143,7 @@ def attacked(
     ]
     trained = [run for kinds in runs.values() for kind, run in kinds.items() if kind == "standard"]
     said += (
-        [f"standard: kept weights, recipe {trained[0].recipe}, {grid.settings(trained[0])['training']['steps']:,} steps"]
+        [f"standard: kept weights, recipe {trained[0].recipe}, {plans.of(trained[0]).settings['training']['steps']:,} steps"]
         if trained
         else ["standard: not shown, no weights of standard training are kept"]
     )

@@ -13,7 +13,7 @@ from lib.report.plot import STYLE, error_bar, looks_of, not_yet
 from lib.report.table import NOT_IN_PAPER, Column, Strong, Table
 from lib.report.values import BOXED, accuracy, listed, our_number, over_seeds, paper_values, printed, row_estimate
 from lib.report.words import budget_label, to_compute, transform_label
-from lib.store import grid
+from lib.store import grid, plans
 from lib.store.intervals import Estimate
 
 _CLEAN = ("pgd", "clean_accuracy")
@@ -23,7 +23,7 @@ _BY_WIDTH = ["transform", "widen_factor"]
 def _trainings(ours: pd.DataFrame) -> dict[tuple[str, str], dict]:
     """By scale and recipe, the settings of the exhibit's runs, those of few steps first."""
     scale = ours.attrs["scale"]
-    found = {(scale, run.recipe): grid.settings(run) for run in grid.runs(ours.attrs["exhibit"], scale)}
+    found = {(scale, run.recipe): plans.of(run).settings for run in grid.runs(ours.attrs["exhibit"], scale)}
     return dict(sorted(found.items(), key=lambda each: each[1]["training"]["steps"]))
 
 

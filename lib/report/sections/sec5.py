@@ -32,7 +32,7 @@ from lib.report.values import (
 )
 from lib.report.words import counted, from_to, to_compute, transform_label
 from lib.run import cost
-from lib.store import grid
+from lib.store import grid, plans
 
 
 def capacity_tables(ours: pd.DataFrame, paper: pd.DataFrame, own: pd.DataFrame | None = None) -> dict[str, Table]:
@@ -183,7 +183,7 @@ def passes_seen(sets: Mapping[str, pd.DataFrame]) -> str:
     said = []
     for name, ours in sets.items():
         runs = grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])
-        training = grid.settings(runs[0])["training"]
+        training = plans.of(runs[0]).settings["training"]
         seen = training["steps"] * training["batch_size"]
         each = [f"{seen / size:,.0f} times through {size:,}" for size in sorted({run.train_size for run in runs})]
         said.append(

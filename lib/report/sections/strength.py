@@ -13,7 +13,7 @@ from lib.report.plot import STYLE, looks_of, not_yet
 from lib.report.table import MISSING, Column, Number, Strong, Table
 from lib.report.values import extent, listed, paper_eps
 from lib.report.words import counted, to_compute, transform_label
-from lib.store import grid
+from lib.store import grid, plans
 from lib.store.intervals import interval
 
 # The attacks of the suite, by their metric's suffix, from the weakest in kind to the strongest: name, and what it is.
@@ -128,7 +128,7 @@ def eps_curve(ours: pd.DataFrame) -> pd.DataFrame:
     rows = ours[ours["metric"].str.startswith("robust_accuracy_eps_") & (ours["split"] == "test")]
     # A metric's name has six digits of its budget; the budgets themselves are the grid's.
     run = grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])[0]
-    exact = {f"{eps:g}": eps for eps in grid.evaluation_settings(run, "eps-curve")["eps"]}
+    exact = {f"{eps:g}": eps for eps in plans.of(run).evaluation("eps-curve").settings["eps"]}
     rows = rows.assign(eps=[exact[name.removeprefix("robust_accuracy_eps_")] for name in rows["metric"]])
     return rows[["dataset", "transform", "seed", "eps", "value", "n"]].dropna(subset="value")
 
