@@ -202,5 +202,5 @@ _gallery(
 _gallery(
     "table-3", tuple(n / 255 for n in (0, 2, 4, 8, 16)),
     ("original", "saturate-4", "saturate-8", "saturate-16", "saturate-inf"),
-    data.CIFAR10_CLASSES, 8 / 255,
+    data.CIFAR10_CLASSES, 8 / 255, standard="gallery-cifar10",
 )  # fmt: skip
