@@ -24,6 +24,16 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for subprocesses
 
 
+_OF_THE_BOOK = ("test_book.py", "test_browser.py")
+
+
+def pytest_collection_modifyitems(items):
+    """A test elsewhere that asks for the book would have it built a second time, in another process."""
+    elsewhere = [item.nodeid for item in items if "html" in item.fixturenames and item.path.name not in _OF_THE_BOOK]
+    if elsewhere:
+        raise pytest.UsageError(f"only {' and '.join(_OF_THE_BOOK)} may use the fixture html, given {', '.join(elsewhere)}")
+
+
 @pytest.hookimpl(optionalhook=True)  # where there is no pytest-xdist, there is nobody to call it
 def pytest_xdist_make_scheduler(config, log):
     """Each test goes to whichever process is free, but those of the book, or of another page, to one: it is built once."""
@@ -32,7 +42,7 @@ def pytest_xdist_make_scheduler(config, log):
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
-            if file.endswith(("test_book.py", "test_browser.py")):
+            if file.endswith(_OF_THE_BOOK):
                 return "book"
             return file if file.endswith("test_payloads.py") else nodeid
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from conftest import BOOK_OPTIONS
 
 from lib.store import results
@@ -214,3 +215,19 @@ def test_a_click_on_a_heading_sorts(tmp_path, clicks, column, expected):
     assert " ".join(cells[column::2]) == expected
     states = re.findall(r'aria-sort="(\w+)"', dom)
     assert states[column] == {1: "ascending", 2: "descending", 3: "none"}[clicks]
+
+
+def test_no_page_names_a_table_of_the_paper_bare(html):
+    """The paper's tables are told from ours wherever a page names one by number."""
+    named = 0
+    for page in sorted(html.rglob("*.html")):
+        article = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find("article")
+        if article is None or page.parent.name == "code":
+            continue
+        for other in article.select("pre, code, script, style, svg, a.reference span.std-numref, .caption-number, .citation"):
+            other.decompose()
+        text = re.sub(r"\s+", " ", article.get_text())
+        for found in re.finditer(r"\b(Table|Figure)s? \d[^.;]{0,40}", text):
+            assert "[paper]" in found[0], (page.name, found[0])
+            named += 1
+    assert named > 50

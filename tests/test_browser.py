@@ -95,7 +95,8 @@ _FORMULAS = """async () => {
     raw,
   };
 }"""
-# Each element that the tabulator key reaches, and whose look is the same with the focus and without it.
+# Each element that the tabulator key reaches, and whose look is the same with the focus and without it. The rows of a long
+# table are alike, and a page is laid out anew for each element that is looked at: the first twenty stand for the others.
 _UNFOCUSED = """() => {
   const look = (e) => {
     const of = (style) => [style.outlineStyle, style.outlineWidth, style.outlineColor, style.boxShadow, style.borderColor,
@@ -104,8 +105,8 @@ _UNFOCUSED = """() => {
   };
   document.activeElement.blur();
   const reached = [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex]")].filter(
-    (e) => e.tabIndex >= 0 && !e.disabled && e.checkVisibility({ visibilityProperty: true, opacityProperty: true }) &&
-      e.getBoundingClientRect().width > 1
+    (e) => e.tabIndex >= 0 && !e.disabled && !e.closest("tbody tr:nth-child(n+20)") &&
+      e.checkVisibility({ visibilityProperty: true, opacityProperty: true }) && e.getBoundingClientRect().width > 1
   );
   const before = reached.map(look);
   return reached.filter((e, i) => {
