@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)  # where there is no pytest-xdist, there is nobody to call it
 def pytest_xdist_make_scheduler(config, log):
-    """Each test goes to whichever process is free, but those of the book, or of another page, to one: it is built once."""
+    """Each test goes to whichever process is free, but those that share the book, a page or a cache go to one: it is made once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
@@ -44,7 +44,7 @@ def pytest_xdist_make_scheduler(config, log):
             file = nodeid.partition("::")[0]
             if file.endswith(_OF_THE_BOOK):
                 return "book"
-            return file if file.endswith("test_payloads.py") else nodeid
+            return file if file.endswith(("test_payloads.py", "test_cache.py")) else nodeid
 
     return Scheduling(config, log)
 

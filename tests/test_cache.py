@@ -1,6 +1,7 @@
 """numba's cache: what is damaged is compiled anew, and where there can be none the numbers are the same."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,12 +33,19 @@ def _run(**environment: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture
-def kept(tmp_path) -> Path:
-    folder = tmp_path / "cache"
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> Path:
+    """A cache with the kernel's functions, compiled once."""
+    folder = tmp_path_factory.mktemp("compiled")
     assert _run(NUMBA_CACHE_DIR=str(folder)) == "496.0 0"
     assert _run(NUMBA_CACHE_DIR=str(folder)) == "496.0 4"
     return folder
+
+
+@pytest.fixture
+def kept(compiled, tmp_path) -> Path:
+    """A copy of it, which a test may damage: a cache is good wherever it lies."""
+    return Path(shutil.copytree(compiled, tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["empty", "garbage", "a flipped bit"])
