@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)  # where there is no pytest-xdist, there is nobody to call it
 def pytest_xdist_make_scheduler(config, log):
-    """Each test goes to whichever process is free, but those that share the book, a page or a cache go to one: it is made once."""
+    """Each test goes to whichever process is free; those that share the book, a page or a cache go to one: it is made once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
