@@ -173,7 +173,7 @@ def test_distances_are_compared_as_printed_rounded(shift, state, store):
 
 
 def _verdicts(store) -> dict[str, tuple[str, str]]:
-    return {row.mark: (row.verdict, row.found) for row in marks.marks().itertuples()}
+    return {row.mark: (row.verdict, row.evidence) for row in marks.marks().itertuples()}
 
 
 def test_the_papers_own_numbers_meet_the_marks(store):

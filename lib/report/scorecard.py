@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib import theory
 from lib.report import claims
-from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, declared
+from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, is_declared
 from lib.report.claims.marks import MET, MISSED, SHOWN
 from lib.report.words import counted
 from lib.store import grid, plans, records, results
@@ -57,7 +57,7 @@ def numbers(scale: str = "auto") -> pd.DataFrame:
     """
     printed = results.published()
     blocks = dict.fromkeys(name for names in _BLOCKS.values() for name in names)
-    ours = {name: _Computed(results.select(name, scale)) for name in blocks if declared(name, scale)}
+    ours = {name: _Computed(results.select(name, scale)) for name in blocks if is_declared(name, scale)}
     rows = [_ours(row, [ours[name] for name in _BLOCKS.get(row.exhibit, ()) if name in ours]) for row in printed.itertuples()]
     return pd.concat([printed, pd.DataFrame(rows).reindex(columns=list(OURS))], axis=1)
 

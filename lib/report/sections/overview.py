@@ -137,7 +137,7 @@ def marks_table(marks: pd.DataFrame) -> Table:
     for row in marks.itertuples():
         verdict = Strong(row.verdict) if row.verdict == "missed" else row.verdict
         known = f"{row.before} of {row.trainings}" if row.trainings else ""
-        rows.append((row.exhibit, row.mark, row.found, verdict, row.scale, row.since, known))
+        rows.append((row.exhibit, row.mark, row.evidence, verdict, row.scale, row.since, known))
     return Table(columns, rows)
 
 
@@ -149,7 +149,7 @@ def marks_seen(marks: pd.DataFrame) -> str:
     lacking = f" ({of['not computed']} not computed)" if "not computed" in of else ""
     said = f"This section has {counted(len(marks), 'mark')}; **{counted(of.get('met', 0), 'is', 'are')} met**{lacking}."
     missed = marks[marks["verdict"] == "missed"]
-    shown = (f"**Missed** ({row.exhibit}): {row.mark}. The records show: {row.found}." for row in missed.itertuples())
+    shown = (f"**Missed** ({row.exhibit}): {row.mark}. The records show: {row.evidence}." for row in missed.itertuples())
     return " ".join([said, *shown])
 
 
