@@ -93,7 +93,7 @@ def test_some_of_the_sets_of_an_exhibit_are_read(asked, shown):
     exhibit.exhibit("a", lambda sets: ", ".join(sets), {"MNIST": exhibit.runs("table-2"), "CIFAR10": exhibit.runs("table-3")})
     assert report.Page().make("a") == "MNIST, CIFAR10"
     asked.clear()
-    assert report.Page().make("a", of=["CIFAR10"]) == "CIFAR10"
+    assert report.Page().make("a", only=["CIFAR10"]) == "CIFAR10"
     assert {name for _, name, _, _ in asked} == {"table-3"}
 
 

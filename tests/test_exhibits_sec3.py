@@ -35,14 +35,14 @@ def test_sensitivity_takes_both_ranges_over_the_same_variants():
 
 def test_seen_speaks_only_of_what_is_computed():
     clean = ("standard", "clean_accuracy")
-    assert sec3.seen(frame(), PAPER, TABLE_4).startswith("Not computed yet")
+    assert sec3.robustness_seen(frame(), PAPER, TABLE_4).startswith("Not computed yet")
     ours = frame(
         ("original", *ROBUST, 90.0, 0),
         ("binarize", *ROBUST, 97.5, 0),
         ("original", *clean, 99.0, 0),
         ("binarize", *clean, 98.6, 0),
     )
-    text = sec3.seen(ours, PAPER, TABLE_4)
+    text = sec3.robustness_seen(ours, PAPER, TABLE_4)
     assert "7.5 points" in text
     assert "0.4 points" in text
     assert "networks of the same width (w=0.25) is 6.6, that of the wider networks in its table 3.0." in text
@@ -52,15 +52,17 @@ def test_seen_speaks_only_of_what_is_computed():
 def test_seen_without_the_papers_numbers_of_our_width_takes_its_own_table():
     ours = frame(("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0)).assign(widen_factor=0.3)
     ours.attrs = frame().attrs
-    assert "a range of **7.5 points**. The paper's range over the same variants is 3.0." in sec3.seen(ours, PAPER, TABLE_4)
+    assert "a range of **7.5 points**. The paper's range over the same variants is 3.0." in sec3.robustness_seen(
+        ours, PAPER, TABLE_4
+    )
 
 
 def test_seen_says_which_half_of_the_claim_is_lacking():
     rows = [("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0), ("original", "standard", "clean_accuracy", 99.0, 0)]
-    assert "a range of **7.5 points**" in sec3.seen(frame(*rows), PAPER, TABLE_4)
-    assert "The clean accuracy of standard training is not computed yet;" in sec3.seen(frame(*rows), PAPER, TABLE_4)
+    assert "a range of **7.5 points**" in sec3.robustness_seen(frame(*rows), PAPER, TABLE_4)
+    assert "The clean accuracy of standard training is not computed yet;" in sec3.robustness_seen(frame(*rows), PAPER, TABLE_4)
     rows += [(name, "standard", "clean_accuracy", value, 0) for name, value in (("smooth-2", 98.9), ("smooth-3", 98.5))]
-    assert "moves, over 3 variants, by **0.5 points**" in sec3.seen(frame(*rows), PAPER, TABLE_4)
+    assert "moves, over 3 variants, by **0.5 points**" in sec3.robustness_seen(frame(*rows), PAPER, TABLE_4)
 
 
 def test_footprints_name_the_nearer_filter():
@@ -114,7 +116,7 @@ def test_a_transform_that_the_paper_lacks_is_shown():
     assert list(table.index)[-1] == "smooth 9"
     assert table.loc["smooth 9", "robust: paper"] == "n/a"
     assert table.loc["smooth 9", "robust: ours (Δ)"] == "80.0"
-    assert "**10.0 points**" in sec3.seen(ours, PAPER, TABLE_4)
+    assert "**10.0 points**" in sec3.robustness_seen(ours, PAPER, TABLE_4)
     (ax,) = sec3.robustness_figure(ours, PAPER, xlabel="x").axes
     assert [label.get_text() for label in ax.get_xticklabels()][-1] == "smooth 9"
     (ax,) = answer.claim_figure({"MNIST": (ours, PAPER, TABLE_4)}, {}).axes

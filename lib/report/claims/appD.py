@@ -30,8 +30,8 @@ def _saturation_shrinks(r: Records) -> Finding:
 
 
 def _little_volume_lost(r: Records) -> Finding:
-    lost = 1 - r.position("cifar10", "original")
-    return Finding(lost < 0.05, f"{lost * DIMENSION['cifar10']:.0f} bits, {100 * lost:.1f}% of the range")
+    loss = 1 - r.position("cifar10", "original")
+    return Finding(loss < 0.05, f"{loss * DIMENSION['cifar10']:.0f} bits, {100 * loss:.1f}% of the range")
 
 
 def _weaker_unboxed(r: Records) -> Finding:
@@ -83,15 +83,15 @@ def _gap_matters(r: Records) -> Finding:
     parts = {}
     for d, rows in _spheres(r).groupby("d"):
         narrow = rows[rows["width"] == rows["width"].min()]
-        trained = {training: dict(list(part.groupby("gap"))) for training, part in narrow.groupby("training")}
-        gaps = sorted(trained["pgd"])
-        lost = {}
+        by_training = {training: dict(list(part.groupby("gap"))) for training, part in narrow.groupby("training")}
+        gaps = sorted(by_training["pgd"])
+        losses_by_gap = {}
         for gap in gaps[:-1]:
-            robust = _robust_share(trained["pgd"][gap]) - _robust_share(trained["pgd"][gaps[-1]])
-            clean, wide = (_robust_share(trained["standard"][of_gap], "clean_accuracy") for of_gap in (gap, gaps[-1]))
-            lost[gap] = robust, clean - wide
-        gap = min(lost, key=lambda gap: (lost[gap][0] - lost[gap][1]).high)
-        robust, loss = lost[gap]
+            robust = _robust_share(by_training["pgd"][gap]) - _robust_share(by_training["pgd"][gaps[-1]])
+            clean, wide = (_robust_share(by_training["standard"][of_gap], "clean_accuracy") for of_gap in (gap, gaps[-1]))
+            losses_by_gap[gap] = robust, clean - wide
+        gap = min(losses_by_gap, key=lambda gap: (losses_by_gap[gap][0] - losses_by_gap[gap][1]).high)
+        robust, loss = losses_by_gap[gap]
         holds = robust.beyond(COMPARABLE) and robust.falls and (robust - loss).falls
         parts[f"{d:.0f} dimensions, gap {gap:g}"] = Finding(holds, f"robust {robust}, clean {loss}")
     return all_hold(parts)
@@ -100,10 +100,10 @@ def _gap_matters(r: Records) -> Finding:
 def _width_matters(r: Records) -> Finding:
     parts = {}
     for d, rows in _spheres(r).groupby("d"):
-        trained = rows[(rows["training"] == "pgd") & (rows["gap"] == rows["gap"].min())]
-        narrow, wide = (trained[trained["width"] == width] for width in (trained["width"].min(), trained["width"].max()))
-        more = _robust_share(wide) - _robust_share(narrow)
-        parts[f"{d:.0f} dimensions"] = Finding(more.beyond(COMPARABLE) and more.rises, f"{more}")
+        pgd = rows[(rows["training"] == "pgd") & (rows["gap"] == rows["gap"].min())]
+        narrow, wide = (pgd[pgd["width"] == width] for width in (pgd["width"].min(), pgd["width"].max()))
+        gain = _robust_share(wide) - _robust_share(narrow)
+        parts[f"{d:.0f} dimensions"] = Finding(gain.beyond(COMPARABLE) and gain.rises, f"{gain}")
     return all_hold(parts)
 
 

@@ -59,11 +59,11 @@ class ExhibitRecords:
         rows = frame[(frame["training"] == training) & (frame["metric"] == metric) & (frame["split"] == "test")]
         rows = rows[rows["value"].notna()]
         items = grid.runs(block, frame.attrs["scale"])
-        wanted = dict.fromkeys(only or (item.transform for item in items if item.training == training))
-        lacking = [name for name in wanted if name not in set(rows["transform"])]
-        if lacking:
-            raise AbsentError(f"{len(lacking)} of {len(wanted)} variants of {block} lack {metric} ({training} training)")
-        return self._read(rows, wanted, frame.attrs.get("spreads", {}))
+        variants = dict.fromkeys(only or (item.transform for item in items if item.training == training))
+        missing = [name for name in variants if name not in set(rows["transform"])]
+        if missing:
+            raise AbsentError(f"{len(missing)} of {len(variants)} variants of {block} lack {metric} ({training} training)")
+        return self._read(rows, variants, frame.attrs.get("spreads", {}))
 
     def column(self, block: str, scale: str, width: float, training: str, metric: str) -> dict[str, Estimate]:
         """By transform, of every variant of the block at one scale and width; AbsentError unless all are computed."""
@@ -72,17 +72,17 @@ class ExhibitRecords:
         runs = [run for run in grid.runs(block, scale) if (run.widen_factor, run.training) == (width, training)]
         rows = results.frame(runs, block)
         rows = rows[(rows["metric"] == metric) & (rows["split"] == "test") & rows["value"].notna()]
-        wanted = dict.fromkeys(run.transform for run in runs)
-        if lacking := [name for name in wanted if name not in set(rows["transform"])]:
+        variants = dict.fromkeys(run.transform for run in runs)
+        if missing := [name for name in variants if name not in set(rows["transform"])]:
             message = (
-                f"{len(lacking)} of {len(wanted)} variants of {block} lack {metric} ({training} training) at w = {width:g}"
+                f"{len(missing)} of {len(variants)} variants of {block} lack {metric} ({training} training) at w = {width:g}"
             )
             raise AbsentError(f"{message}, scale {scale}")
-        return self._read(rows, wanted, results.spreads(scale))
+        return self._read(rows, variants, results.spreads(scale))
 
-    def _read(self, rows: pd.DataFrame, wanted: Iterable[str], spreads: dict) -> dict[str, Estimate]:
+    def _read(self, rows: pd.DataFrame, variants: Iterable[str], spreads: dict) -> dict[str, Estimate]:
         self.scales |= set(rows["scale"])
-        by_variant = {name: rows[rows["transform"] == name] for name in wanted}
+        by_variant = {name: rows[rows["transform"] == name] for name in variants}
         if "date" in rows:
             names = [field.name for field in fields(grid.Run)]
             for row in pd.concat(by_variant.values()).to_dict("records"):

@@ -25,8 +25,8 @@ from PIL import Image
 from lib.report.exhibit import Page, Source, exhibit, histograms, pictures, published, runs
 from lib.report.plot import STYLE, not_yet, wrapped
 from lib.report.table import Column
-from lib.report.values import BOXED, PALETTE, QUANTITIES, at_our_width, listed, over_seeds, paper_values
-from lib.report.words import badge, plain, transform_label
+from lib.report.values import BOXED, PALETTE, QUANTITIES, at_our_width, over_seeds, paper_values, transforms_of
+from lib.report.words import as_plain_text, badge, transform_label
 
 CLEAN = ("standard", "clean_accuracy")
 # Of the chart, in units of its viewBox: its size, and the four margins of what is plotted.
@@ -41,7 +41,7 @@ class _Line(NamedTuple):
     """A line of a slider's chart, and a column of its table: `read` gives its percents by transform, for a quantity."""
 
     heading: str
-    where: str
+    phrase: str
     read: Callable[[tuple[str, str]], pd.Series]
     dashes: str = ""
     joined: bool = False  # over levels that have no number
@@ -61,31 +61,34 @@ def level_slider(
     pictures, source = drawn
     levels, frames, lines = list(pictures), [], []
     if paper is not None:
-        lines.append(_Line("paper, wider (dotted)", "in the paper", lambda each: paper_values(paper, *each), dashes="1 3"))
+        lines.append(
+            _Line("paper, wider (dotted)", "in the paper", lambda quantity: paper_values(paper, *quantity), dashes="1 3")
+        )
     if widths is not None:
-        own = partial(at_our_width, ours, widths)
-        lines.append(_Line("paper, our width (dashed)", "in its networks of our width", own, dashes="5 3", joined=True))
-    lines.append(_Line("ours (solid)", "here", lambda each: over_seeds(ours, *each)["mean"]))
+        at_width = partial(at_our_width, ours, widths)
+        lines.append(_Line("paper, our width (dashed)", "in its networks of our width", at_width, dashes="5 3", joined=True))
+    lines.append(_Line("ours (solid)", "here", lambda quantity: over_seeds(ours, *quantity)["mean"]))
     values = {quantity: [line.read(quantity).reindex(levels) for line in lines] for quantity in (CLEAN, BOXED)}
     headings = "".join(f'<th scope="col">{line.heading}</th>' for line in lines)
     tallest = int(histograms["count"].max()) if len(histograms) else 1
     for place, level in enumerate(levels):
-        shown = transform_label(level)
-        numbers = {quantity: [_percent(each[level]) for each in found] for quantity, found in values.items()}
+        level_label = transform_label(level)
+        numbers = {quantity: [_percent(curve[level]) for curve in curves] for quantity, curves in values.items()}
         rows = "".join(
             f'<tr><th scope="row">{_swatch(quantity)}{_SHORT[quantity]}</th><td>{"</td><td>".join(texts)}</td></tr>'
             for quantity, texts in numbers.items()
         )
-        images = strip(pictures[level], f"{len(pictures[level])} test images, {shown}")
-        where = ", ".join(f"{text} {line.where}" for text, line in zip(numbers[BOXED], lines, strict=True))
-        said = f"{shown}: robust accuracy {where}"
+        images = strip(pictures[level], f"{len(pictures[level])} test images, {level_label}")
+        accuracies = ", ".join(f"{text} {line.phrase}" for text, line in zip(numbers[BOXED], lines, strict=True))
+        caption = f"{level_label}: robust accuracy {accuracies}"
         frames.append(
-            f'<li data-x="{_across(place, len(levels)):.1f}" data-label="{html.escape(shown)}" data-said="{html.escape(said)}">'
-            f"<strong>{html.escape(shown)}</strong>{images}{_histogram(histograms, level, tallest)}"
+            f'<li data-x="{_across(place, len(levels)):.1f}" data-label="{html.escape(level_label)}" '
+            f'data-said="{html.escape(caption)}">'
+            f"<strong>{html.escape(level_label)}</strong>{images}{_histogram(histograms, level, tallest)}"
             f"<table><thead><tr><td></td>{headings}</tr></thead>"
             f"<tbody>{rows}</tbody></table></li>"
         )
-    note = " · ".join((source, plain(badge(ours))))
+    note = " · ".join((source, as_plain_text(badge(ours))))
     return HTML(
         f'<div class="levels" id="levels-{html.escape(name)}" data-name="{html.escape(label)}" '
         f'data-start="{levels.index("original") if "original" in levels else 0}">'
@@ -105,8 +108,8 @@ def _swatch(quantity: tuple[str, str]) -> str:
     return f'<span class="levels-swatch" style="background:{to_hex(QUANTITIES[quantity][2])}"></span>'
 
 
-def _across(place: int, of: int) -> float:
-    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (place / (of - 1) if of > 1 else 0.5)
+def _across(place: int, count: int) -> float:
+    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (place / (count - 1) if count > 1 else 0.5)
 
 
 def _up(percent: float) -> float:
@@ -124,25 +127,25 @@ def _chart(levels: Sequence[str], lines: Sequence[_Line], values: Mapping[tuple,
         x = _across(place, len(levels))
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{transform_label(levels[place])}</text>')
     parts.append(f'<line class="levels-marker" x1="-9" x2="-9" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-    for quantity, found in values.items():
+    for quantity, curves in values.items():
         colour = to_hex(QUANTITIES[quantity][2])
-        for line, series in zip(lines, found, strict=True):
+        for line, series in zip(lines, curves, strict=True):
             style = f'stroke-dasharray="{line.dashes}"' if line.dashes else 'stroke-width="2"'
             parts.append(f'<path d="{_path(series, line.joined)}" fill="none" stroke="{colour}" {style}/>')
-        for place, value in enumerate(found[-1]):
+        for place, value in enumerate(curves[-1]):
             if math.isfinite(value):
                 x = _across(place, len(levels))
                 parts.append(f'<circle cx="{x:.1f}" cy="{_up(value):.1f}" r="3" fill="{colour}"/>')
-    if not any(series.notna().any() for found in values.values() for series in found):
+    if not any(series.notna().any() for curves in values.values() for series in curves):
         parts.append(f'<text x="{_WIDTH - _RIGHT}" y="9" text-anchor="end">no accuracy is computed yet</text>')
-    there = int(values[BOXED][-1].notna().sum())
-    said = (
+    computed = int(values[BOXED][-1].notna().sum())
+    description = (
         f"{label}: clean accuracy of standard training and robust accuracy of PGD training over {len(levels)} levels, in "
-        f"percent of test images; {', '.join(line.heading for line in lines)}, computed at {there} of them. The numbers are "
+        f"percent of test images; {', '.join(line.heading for line in lines)}, computed at {computed} of them. The numbers are "
         f"below."
     )
     return (
-        f'<svg class="levels-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(said)}">'
+        f'<svg class="levels-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(description)}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -176,7 +179,7 @@ def strip(images: np.ndarray, alt: str) -> str:
 def _histogram(histograms: pd.DataFrame, level: str, tallest: int) -> str:
     """The pixel values of a level as bars, counts on a logarithmic scale that all levels share."""
     rows = histograms[histograms["transform"] == level] if len(histograms) else histograms
-    shown = transform_label(level)
+    level_label = transform_label(level)
     if rows.empty:
         return '<p class="levels-missing">pixel histogram: not computed yet</p>'
     heights = 40 * np.log10(1 + rows["count"]) / math.log10(1 + tallest)
@@ -186,10 +189,12 @@ def _histogram(histograms: pd.DataFrame, level: str, tallest: int) -> str:
         if height > 0
     )
     ends = rows["count"].iloc[[0, -1]].sum() / rows["count"].sum()
-    said = f"Pixel values of {shown}, counts on a logarithmic scale: {100 * ends:.0f}% of them in the outermost two bins."
+    description = (
+        f"Pixel values of {level_label}, counts on a logarithmic scale: {100 * ends:.0f}% of them in the outermost two bins."
+    )
     return (
-        f'<svg class="levels-histogram" viewBox="0 0 100 50" role="img" aria-label="{html.escape(said)}"><path d="{bars}"/>'
-        f'<path class="levels-axis" d="M0 40.5H100"/><text x="0" y="49">0</text>'
+        f'<svg class="levels-histogram" viewBox="0 0 100 50" role="img" aria-label="{html.escape(description)}">'
+        f'<path d="{bars}"/><path class="levels-axis" d="M0 40.5H100"/><text x="0" y="49">0</text>'
         f'<text x="50" y="49" text-anchor="middle">pixel value</text><text x="100" y="49" text-anchor="end">1</text></svg>'
     )
 
@@ -260,13 +265,13 @@ _CIFAR10 = ("cifar10", "cifar10-jpeg", "colour-patches")
 
 def _each_of(*reads: Source) -> Callable[[Page], list[str]]:
     """The transforms of some frames."""
-    return lambda page: listed(*map(page.value, reads))
+    return lambda page: transforms_of(*map(page.value, reads))
 
 
 def _slider(name: str, label: str, plate: tuple[str, ...], ours: Source, *paper: Source) -> None:
     names = _each_of(*paper[:1], ours)
-    six = pictures(*plate, names=names, count=6, beside=ours)
-    exhibit(f"slider-{name}", level_slider, six, histograms(f"slider-{name}"), ours, *paper, name=name, label=label)
+    drawn = pictures(*plate, names=names, count=6, beside=ours)
+    exhibit(f"slider-{name}", level_slider, drawn, histograms(f"slider-{name}"), ours, *paper, name=name, label=label)
 
 
 exhibit("figure-1a", histogram_figure, histograms("figure-1a"))
