@@ -71,7 +71,7 @@ def test_a_page_reads_what_exhibits_need_once_and_shows_them_with_their_badge(as
 
 
 def test_a_source_says_what_stands_below_its_table(shown):
-    exhibit.exhibit("a", table, exhibit.computed(lambda page: pd.DataFrame({"value": [1, 2]}), about=words))
+    exhibit.exhibit("a", table, exhibit.computed(lambda page: pd.DataFrame({"value": [1, 2]}), badge_line=words))
     report.Page().show("a")
     assert shown["a-badge"] == "2 rows"
 

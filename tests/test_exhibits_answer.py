@@ -104,7 +104,7 @@ def test_the_table_of_autoattack_shows_what_is_not_computed():
     made = autoattack.autoattack_table(BOTH)
     of = dict(zip(made["variant"], made["AutoAttack"], strict=True))
     assert of["smooth 8"].records == ("laptop/mnist/smooth_8/lenet5-w0.25/pgd/n60000/default/seed0/autoattack.json",)
-    seen = autoattack.autoattack_seen(BOTH)
+    seen = autoattack.autoattack_summary(BOTH)
     assert "ranges over 10.0 points under the paper's attack and over **30.0 points** under AutoAttack" in seen
     assert "by 10.0 points (original) to 30.0 points (smooth 8) more" in seen
 

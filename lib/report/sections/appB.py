@@ -174,7 +174,7 @@ def _complement(accuracies: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def certified_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+def certified_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """The two bounds of each robust error, and how far the two variants of Section 2.2 differ."""
     errors = {metric: _as_errors(ours, "lp", metric)["mean"].dropna() for metric in ("certified_error", "robust_accuracy")}
     certified, attacked = errors.values()
@@ -228,7 +228,7 @@ def ramp_table(ours: pd.DataFrame) -> Table:
     return Table(columns, rows)
 
 
-def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+def ramp_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """The results of the exact certificate in a few sentences, beside the paper's LP certificate."""
     errors = {metric: estimates["mean"].dropna() for metric, estimates in _ramp_errors(ours).items()}
     if not all({"binarize", "original"} <= set(values.index) for values in errors.values()):
@@ -276,8 +276,8 @@ exhibit("settings-mnist", settings_table, "table-2", "pgd")
 exhibit("settings-cifar10", settings_table, "table-3", "pgd")
 exhibit("settings-lp", settings_table, "section-2.2", "lp")
 exhibit("section-2.2", certified_table, runs("section-2.2"), published("section-2.2"))
-exhibit("section-2.2-seen", certified_seen, runs("section-2.2"), published("section-2.2"))
+exhibit("section-2.2-seen", certified_summary, runs("section-2.2"), published("section-2.2"))
 exhibit("section-2.2-cifar10", certified_table, runs("section-2.2-cifar10"), published("section-2.2"))
 exhibit("ramp", ramp_figure, _RAMP_SETTINGS)
 exhibit("exact-certificate", ramp_table, runs("exact-certificate"))
-exhibit("exact-certificate-seen", ramp_seen, runs("exact-certificate"), published("section-2.2"))
+exhibit("exact-certificate-seen", ramp_summary, runs("exact-certificate"), published("section-2.2"))

@@ -48,7 +48,7 @@ def correlation_label(x: pd.Series, y: pd.Series) -> str:
     return f"ρ = {rho:+z.2f} [{low:+z.2f}, {high:+z.2f}] over {n} variants"
 
 
-def distance_correlation_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> str:
+def distance_correlation_summary(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> str:
     """Spearman's correlation of inter-class distance and robust accuracy, with our accuracies and with the paper's.
 
     `sets`: from the paper's name of a data set to (measured distances, ours, the paper's). The distances are always ours.
@@ -84,7 +84,7 @@ def linf_table(sets: Sequence[pd.DataFrame]) -> Table:
     return Table([Column("data set"), Column("variant"), *quantities.values(), Column("images", "g")], rows)
 
 
-def linf_seen(sets: Sequence[pd.DataFrame]) -> str:
+def linf_summary(sets: Sequence[pd.DataFrame]) -> str:
     """How close to 1 the ℓ∞ distances are, set by set: the variant with the fewest above .9 and the one with the most."""
     sentences = []
     for measured in sets:
@@ -131,7 +131,7 @@ def facets_table(rows: pd.DataFrame, dimension: int) -> Table:
     return Table(columns, table_rows)
 
 
-def spheres_seen(rows: pd.DataFrame) -> str:
+def spheres_summary(rows: pd.DataFrame) -> str:
     """How many units a network needs to separate two spheres, clean and robustly, at the largest and at the smallest gap."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
@@ -159,7 +159,7 @@ def spheres_seen(rows: pd.DataFrame) -> str:
     )
 
 
-def linear_margin_seen(rows: pd.DataFrame) -> str:
+def linear_margin_summary(rows: pd.DataFrame) -> str:
     """How much of the largest margin a linear classifier reaches by standard training, and by adversarial training."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
@@ -339,13 +339,13 @@ _ROBUST = {
 _LINF = [measurements("linf-mnist"), measurements("linf-cifar10")]
 exhibit("figure-5-bars", distance_bars, [*_DISTANCES.values(), measurements("distances-fashion")])
 exhibit("figure-5-scatter", distance_scatter, _ROBUST)
-exhibit("figure-5-seen", distance_correlation_seen, _ROBUST)
+exhibit("figure-5-seen", distance_correlation_summary, _ROBUST)
 exhibit("linf", linf_table, _LINF)
-exhibit("linf-seen", linf_seen, _LINF)
+exhibit("linf-seen", linf_summary, _LINF)
 exhibit("figure-6", boundary_figure, tables("figure-6-boundaries"))
 exhibit("spheres", spheres_figure, tables("figure-6"))
 exhibit("facets-2", facets_table, tables("figure-6"), 2)
 exhibit("facets-8", facets_table, tables("figure-6"), 8)
-exhibit("spheres-seen", spheres_seen, tables("figure-6"))
+exhibit("spheres-seen", spheres_summary, tables("figure-6"))
 exhibit("linear", linear_margin_figure, tables("linear-margin"))
-exhibit("linear-seen", linear_margin_seen, tables("linear-margin"))
+exhibit("linear-seen", linear_margin_summary, tables("linear-margin"))

@@ -45,7 +45,7 @@ def autoattack_table(outcomes: pd.DataFrame) -> Table:
     return Table(columns, rows)
 
 
-def autoattack_seen(outcomes: pd.DataFrame) -> str:
+def autoattack_summary(outcomes: pd.DataFrame) -> str:
     """How far robust accuracy ranges over the variants under either attack, and whether their order stays."""
     robust = both_attacks(outcomes)
     if len(robust) < 2:
@@ -66,4 +66,4 @@ def autoattack_seen(outcomes: pd.DataFrame) -> str:
 
 for _name in ("mnist", "footprints", "narrow", "fashion", "cifar10", "gamma"):
     exhibit(f"autoattack-{_name}", autoattack_table, outcomes(f"autoattack-{_name}"))
-    exhibit(f"autoattack-{_name}-seen", autoattack_seen, outcomes(f"autoattack-{_name}"))
+    exhibit(f"autoattack-{_name}-seen", autoattack_summary, outcomes(f"autoattack-{_name}"))

@@ -70,7 +70,7 @@ def tuning_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Table
     return Table(columns, rows)
 
 
-def tuning_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
+def tuning_summary(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
     """How far the chosen training is from the paper, and what longer and shorter trainings give."""
     sentences = []
     for name, (ours, paper) in sets.items():
@@ -163,7 +163,7 @@ def _gap_verdict(short: Estimate, long: Estimate) -> str:
     return f"So short training exaggerates the gap. {at_longest}"
 
 
-def length_seen(ours: pd.DataFrame, at_paper_settings: pd.DataFrame, paper: pd.DataFrame) -> str:
+def length_summary(ours: pd.DataFrame, at_paper_settings: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How the gap between original and smoothed images moves with the length of training, and what the paper's own gives."""
     estimates = robust_by_length([ours, at_paper_settings])
     settings = estimates.attrs["settings"]
@@ -250,7 +250,7 @@ def length_figure(ours: pd.DataFrame, at_paper_settings: pd.DataFrame, paper: pd
 _TUNING = {"MNIST": (runs("tuning-mnist"), published("table-4")), "CIFAR10": (runs("tuning-cifar10"), published("table-5"))}
 _LENGTHS = runs("under-training"), runs("published-settings"), published("table-4")
 exhibit("tuning", tuning_table, _TUNING)
-exhibit("tuning-seen", tuning_seen, _TUNING)
+exhibit("tuning-seen", tuning_summary, _TUNING)
 exhibit("length", length_table, *_LENGTHS)
 exhibit("length-figure", length_figure, *_LENGTHS)
-exhibit("length-seen", length_seen, *_LENGTHS)
+exhibit("length-seen", length_summary, *_LENGTHS)

@@ -141,7 +141,7 @@ def marks_table(marks: pd.DataFrame) -> Table:
     return Table(columns, rows)
 
 
-def marks_seen(marks: pd.DataFrame) -> str:
+def marks_summary(marks: pd.DataFrame) -> str:
     """How many of some marks are met, and for each missed mark what the records show instead."""
     counts = marks["verdict"].value_counts()
     if set(counts.index) == {"not computed"}:
@@ -242,7 +242,7 @@ def claims_about(verdicts: pd.DataFrame) -> str:
     return " · ".join([f"Ours: {', '.join(common)} unless a cell says otherwise", *parts])
 
 
-def claims_seen(verdicts: pd.DataFrame) -> str:
+def claims_summary(verdicts: pd.DataFrame) -> str:
     """How many claims hold, fail and are not computed, on our records and on the paper's own numbers; which fail and why."""
     ours, theirs = (verdicts[name].value_counts() for name in ("verdict", "paper_verdict"))
     failing = verdicts[verdicts["verdict"] == "fails"]
@@ -286,9 +286,9 @@ JUDGED = {
 _MARKED = {"3": ("Table 2", "Table 3"), "4": ("Figure 3a", "Figure 3b"), "5": ("Table 1", "Table 7")}
 for _name, _sections in JUDGED.items():
     exhibit(f"claims-{_name}", claims_table, verdicts_of(*_sections))
-    exhibit(f"claims-{_name}-seen", claims_seen, verdicts_of(*_sections))
+    exhibit(f"claims-{_name}-seen", claims_summary, verdicts_of(*_sections))
 for _name, _exhibits in _MARKED.items():
-    exhibit(f"marks-{_name}-seen", marks_seen, _marks(*_exhibits))
+    exhibit(f"marks-{_name}-seen", marks_summary, _marks(*_exhibits))
 exhibit("scorecard-summary", scorecard.summary, _LIKE, _NUMBERS, _marks(), verdicts_of(""))
 exhibit("scorecard-like-summary", scorecard.like_summary, _LIKE)
 _TOTALS = (computed(lambda page, make=make: make(page.value(_LIKE))) for make in (scorecard.like_totals, scorecard.ranges))

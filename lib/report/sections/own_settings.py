@@ -54,7 +54,7 @@ def _value_only(number: Number) -> Number:
     return Number(number.value, records=number.records)
 
 
-def own_settings_seen(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> str:
+def own_settings_summary(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How far ours are from the paper's with its own settings, how large the gap to smooth 5 is, and which filter is nearer."""
     robust = over_seeds(ours, *BOXED)["mean"].dropna()
     if robust.empty:
@@ -130,6 +130,6 @@ def own_settings_attacked(image_outcomes: pd.DataFrame) -> str:
 
 _READS = (runs("paper-settings-mnist"), runs("figure-4-capacity-mnist"), published("table-4"))
 exhibit("own-settings", own_settings_table, *_READS)
-exhibit("own-settings-seen", own_settings_seen, *_READS)
+exhibit("own-settings-seen", own_settings_summary, *_READS)
 exhibit("answer-own", own_settings_answer, *_READS)
 exhibit("own-settings-attacked", own_settings_attacked, outcomes("autoattack-narrow", "paper"))

@@ -48,7 +48,7 @@ def _simulated(row: pd.Series, column: str) -> Number:
     return Number(percent, *interval(percent, int(row["n"])))
 
 
-def example_1_seen(rows: pd.DataFrame) -> str:
+def example_1_summary(rows: pd.DataFrame) -> str:
     """The simulation of Example 1 in a few sentences: Bayes error, agreement with the exact values, the largest dimension."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
@@ -76,7 +76,7 @@ def half_space_bound(row: pd.Series) -> float:
     return theory.ball_concentration(row["eps"], int(row["d"]), row["mass"])
 
 
-def concentration_seen(rows: pd.DataFrame) -> str:
+def concentration_summary(rows: pd.DataFrame) -> str:
     """What the simulated half-spaces show about Theorem 2.1: how many are above the first bound, and where it is tightest."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
@@ -240,7 +240,7 @@ def _bounds(ax: Axes, rows: pd.DataFrame, space: str, mass: float) -> None:
 exhibit("splits", split_figure, eps=0.1)
 exhibit("example-1", example_1_figure, tables("example-1"))
 exhibit("example-1-table", example_1_table, tables("example-1"))
-exhibit("example-1-seen", example_1_seen, tables("example-1"))
+exhibit("example-1-seen", example_1_summary, tables("example-1"))
 exhibit("theorem-2.1", concentration_figure, tables("theorem-2.1"))
-exhibit("theorem-2.1-seen", concentration_seen, tables("theorem-2.1"))
+exhibit("theorem-2.1-seen", concentration_summary, tables("theorem-2.1"))
 exhibit("example-2", example_2_table, published("example-2"))

@@ -64,7 +64,7 @@ def distance_spreads(uniform: pd.DataFrame, d: int) -> dict[str, float]:
     return {space: deviation / mean for space, (mean, deviation) in moments.items()}
 
 
-def example_2_seen(uniform: pd.DataFrame) -> str:
+def example_2_summary(uniform: pd.DataFrame) -> str:
     """Example 2 in one unit, the mean distance of two points, for the d that the paper has in the ball.
 
     `uniform`: `results.tables("distances-uniform")`.
@@ -113,7 +113,7 @@ def distance_table(uniform: pd.DataFrame, images: pd.DataFrame) -> Table:
     return Table(columns, rows)
 
 
-def distance_seen(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
+def distance_summary(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
     """The answer to the question at the end of Section 2: is CIFAR10 nearer to the ball than to the cube?"""
     distances = distances_apart(uniform, images)
     distances = distances[
@@ -221,6 +221,6 @@ def distance_figure(uniform: pd.DataFrame, images: pd.DataFrame) -> Figure:
 _BOTH = tables("distances-uniform"), tables("distances-images")
 exhibit("distances", distance_figure, *_BOTH)
 exhibit("distance-table", distance_table, *_BOTH)
-exhibit("distance-seen", distance_seen, *_BOTH)
-exhibit("example-2-seen", example_2_seen, tables("distances-uniform"))
+exhibit("distance-seen", distance_summary, *_BOTH)
+exhibit("example-2-seen", example_2_summary, tables("distances-uniform"))
 exhibit("distance-robustness", distance_and_robustness_table, tables("distances-images"), published())

@@ -33,7 +33,7 @@ from lib.report.words import counted, from_to, set_name, to_compute, transform_l
 from lib.store import grid
 
 
-def robustness_seen(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
+def robustness_summary(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
     """The paper's claim in numbers: the range of robust accuracy over the variants, and the range of clean accuracy.
 
     `paper`: its Table 2 or 3; `widths`: Table 4 or 5, of which the column of our width is compared.
@@ -63,7 +63,7 @@ def robustness_seen(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFram
     return f"{text} The clean accuracy of standard training moves{over} by **{extent(clean):.1f} points**."
 
 
-def jpeg_seen(ours: pd.DataFrame) -> str:
+def jpeg_note(ours: pd.DataFrame) -> str:
     """Which CIFAR10 images the records use, in one or two sentences."""
     if ours.empty:
         return f"Not computed yet; {to_compute(ours)}"
@@ -75,7 +75,7 @@ def jpeg_seen(ours: pd.DataFrame) -> str:
     return "These are CIFAR10's images as they were published."
 
 
-def lucky_seen(sets: Mapping[str, pd.DataFrame]) -> str:
+def lucky_summary(sets: Mapping[str, pd.DataFrame]) -> str:
     """How many images count as robust that are wrong without the attack, and the robust accuracy without such images.
 
     `sets`: from a data set's name to what `results.lucky` gives of it.
@@ -175,7 +175,7 @@ def footprint_robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table
     return Table(columns, rows)
 
 
-def footprints_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+def footprints_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How far robust accuracies on the two footprints are from each other and from the paper's Table 4 at the same width."""
     width, accuracies = _footprints(ours, paper)
     complete = accuracies.dropna()
@@ -288,13 +288,13 @@ SETS = {"MNIST": _MNIST, "CIFAR10": _CIFAR10}
 _PRINTED = published("table-6"), published("table-1")
 exhibit("footprints", footprint_table, measurements("footprint-volumes"), measurements("footprint-distances"), *_PRINTED)
 exhibit("footprints-robust", footprint_robustness_table, runs("footprints"), published("table-4"))
-exhibit("footprints-seen", footprints_seen, runs("footprints"), published("table-4"))
+exhibit("footprints-seen", footprints_summary, runs("footprints"), published("table-4"))
 exhibit("figure-2a", robustness_figure, *_MNIST, xlabel="MNIST variant")
 exhibit("figure-2b", robustness_figure, *_CIFAR10, xlabel="CIFAR10 variant")
 exhibit("table-2", robustness_table, *_MNIST[:2])
 exhibit("table-3", robustness_table, *_CIFAR10[:2])
-exhibit("table-2-seen", robustness_seen, *_MNIST)
-exhibit("table-3-seen", robustness_seen, *_CIFAR10)
-exhibit("table-3-jpeg", jpeg_seen, runs("table-3"))
+exhibit("table-2-seen", robustness_summary, *_MNIST)
+exhibit("table-3-seen", robustness_summary, *_CIFAR10)
+exhibit("table-3-jpeg", jpeg_note, runs("table-3"))
 exhibit("sensitivity", sensitivity_table, SETS)
-exhibit("lucky", lucky_seen, {"MNIST": lucky("table-2"), "CIFAR10": lucky("table-3")})
+exhibit("lucky", lucky_summary, {"MNIST": lucky("table-2"), "CIFAR10": lucky("table-3")})

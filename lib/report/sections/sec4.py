@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lib.report.exhibit import exhibit, published, runs
 from lib.report.plot import STYLE, error_bar
-from lib.report.sections.sec3 import jpeg_seen, robustness_figure
+from lib.report.sections.sec3 import jpeg_note, robustness_figure
 from lib.report.table import Column, Number, Table
 from lib.report.values import ACCURACIES, QUANTITIES, extent, our_number, over_seeds, paper_column, paper_values, transforms_of
 from lib.report.words import counted, to_compute, transform_label
@@ -35,7 +35,7 @@ def _without_seeds(number: Number) -> Number:
     return replace(number, half=math.nan)
 
 
-def variants_seen(ours: pd.DataFrame) -> str:
+def variants_summary(ours: pd.DataFrame) -> str:
     """One sentence: how far each accuracy moves over variants for which the paper prints no numbers."""
     by_quantity = {}
     variants = transforms_of(ours)
@@ -84,7 +84,7 @@ def fashion_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
     return Table(columns, rows)
 
 
-def fashion_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+def fashion_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How much PGD training and the attack lower accuracy on fashion-MNIST and on its edges, beside the paper's numbers."""
     sentences = []
     for transform in transforms_of(paper, ours):
@@ -101,7 +101,8 @@ def fashion_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
         )
         sentences.append(
             f"On {name}, PGD training costs **{our_accuracies[0] - our_accuracies[1]:.1f} points** of clean "
-            f"accuracy{clean_note}; robust accuracy is another **{our_accuracies[1] - our_accuracies[2]:.1f}** lower{robust_note}."
+            f"accuracy{clean_note}; robust accuracy is another **{our_accuracies[1] - our_accuracies[2]:.1f}** "
+            f"lower{robust_note}."
         )
     return f"At scale {ours.attrs['scale']}: {' '.join(sentences)}"
 
@@ -134,8 +135,8 @@ def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
 
 exhibit("figure-3a", robustness_figure, runs("figure-3a"), xlabel="CIFAR10 under a gamma mapping")
 exhibit("figure-3a-table", variants_table, runs("figure-3a"))
-exhibit("figure-3a-seen", variants_seen, runs("figure-3a"))
-exhibit("figure-3a-jpeg", jpeg_seen, runs("figure-3a"))
+exhibit("figure-3a-seen", variants_summary, runs("figure-3a"))
+exhibit("figure-3a-jpeg", jpeg_note, runs("figure-3a"))
 exhibit("figure-3b", fashion_figure, runs("figure-3b"), published("figure-3b"))
 exhibit("figure-3b-table", fashion_table, runs("figure-3b"), published("figure-3b"))
-exhibit("figure-3b-seen", fashion_seen, runs("figure-3b"), published("figure-3b"))
+exhibit("figure-3b-seen", fashion_summary, runs("figure-3b"), published("figure-3b"))

@@ -99,7 +99,7 @@ def equal_distance_table(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.
     return Table(columns, rows)
 
 
-def equal_distance_seen(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+def equal_distance_summary(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """For each target of Table 1, how much robust accuracy differs between sets of the same inter-class distance."""
     robust = over_seeds(ours, "pgd", "robust_accuracy")
     robust = robust.loc[robust["seeds"] > 0, "mean"]
@@ -122,7 +122,7 @@ def equal_distance_seen(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd.D
     return f"Scale {ours.attrs['scale']}. " + " ".join(sentences)
 
 
-def volume_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], paper: pd.DataFrame) -> str:
+def volume_summary(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], paper: pd.DataFrame) -> str:
     """Section 5.1 in numbers: how much leaving the box changes robust accuracy, and how far the volumes differ.
 
     `sets`: from the paper's name of a data set, as in Table 7 (`paper`), to (measured volumes, ours).
@@ -145,7 +145,7 @@ def volume_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], paper: pd
     return " ".join(sentences)
 
 
-def growth_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame | None]], axis: str) -> str:
+def growth_summary(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame | None]], axis: str) -> str:
     """Section 5.3 in numbers: how robust accuracy moves from the smallest to the largest computed value of `axis`.
 
     `sets`: from a data set's name to (ours, the paper's or None where it prints no number); `axis`: `widen_factor` or
@@ -175,7 +175,7 @@ def growth_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame | None]], ax
     return " ".join(sentences)
 
 
-def passes_seen(sets: Mapping[str, pd.DataFrame]) -> str:
+def passes_summary(sets: Mapping[str, pd.DataFrame]) -> str:
     """How often training goes through each training set of Section 5.3, by data set: the runs of all sizes take the same steps.
 
     A short training goes through a large set only a few times, so it cannot show what more images would give.
@@ -346,16 +346,16 @@ for _name, _word in {"mnist": "LeNet5", "cifar10": "WRN-28"}.items():
     _across = {"axis": "train_size", "xlabel": f"{_name.upper()} training images"}
     exhibit(f"figure-4-samples-{_name}", growth_figure, runs(f"figure-4-samples-{_name}"), None, **_across)
 _BOXES = {name: (measurements(f"volumes-{name}"), runs(f"table-7-{name}")) for name in ("mnist", "cifar10")}
-exhibit("volume-seen", volume_seen, _BOXES, published("table-7"))
+exhibit("volume-seen", volume_summary, _BOXES, published("table-7"))
 _EQUAL = measurements("table-1-distances"), runs("table-1"), published("table-1")
 exhibit("table-1", equal_distance_table, *_EQUAL)
-exhibit("table-1-seen", equal_distance_seen, *_EQUAL)
+exhibit("table-1-seen", equal_distance_summary, *_EQUAL)
 exhibit("table-1-figure", equal_distance_figure, *_EQUAL)
 _WIDTHS = {
     "MNIST": (runs("figure-4-capacity-mnist"), published("table-4")),
     "CIFAR10": (runs("figure-4-capacity-cifar10"), published("table-5")),
 }
 _SIZES = {"MNIST": runs("figure-4-samples-mnist"), "CIFAR10": runs("figure-4-samples-cifar10")}
-exhibit("capacity-seen", growth_seen, _WIDTHS, axis="widen_factor")
-exhibit("samples-seen", growth_seen, {name: (read, None) for name, read in _SIZES.items()}, axis="train_size")
-exhibit("samples-passes", passes_seen, _SIZES)
+exhibit("capacity-seen", growth_summary, _WIDTHS, axis="widen_factor")
+exhibit("samples-seen", growth_summary, {name: (read, None) for name, read in _SIZES.items()}, axis="train_size")
+exhibit("samples-passes", passes_summary, _SIZES)

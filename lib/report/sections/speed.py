@@ -46,7 +46,7 @@ def _speed(row: pd.Series) -> str:
     return f"{row['image_steps_per_second']:,.0f} (×{row['ratio_to_advertorch']:.1f})"
 
 
-def speed_seen(rows: pd.DataFrame) -> str:
+def speed_summary(rows: pd.DataFrame) -> str:
     """The speed on narrow networks, at the batch size that they train with, and on wide networks, from a benchmark's record."""
 
     def ratios(case: str, batch: int) -> str:
@@ -92,7 +92,7 @@ def gpu_table(rows: pd.DataFrame | None) -> Table:
     )
 
 
-def gpu_seen(rows: pd.DataFrame | None) -> str:
+def gpu_summary(rows: pd.DataFrame | None) -> str:
     """One sentence that names the card of the benchmark, or says that no card has been measured."""
     if rows is None:
         return (
@@ -194,7 +194,7 @@ def precision_seeds_table(ours: pd.DataFrame) -> Table:
     return Table([*columns, Column("difference", "+.2f")], rows)
 
 
-def precision_seen(ours: pd.DataFrame) -> str:
+def precision_summary(ours: pd.DataFrame) -> str:
     """The paired differences of robust accuracy in words, for each variant and averaged over them."""
     pairs = _pairs(*_by_precision(ours, "robust_accuracy"))
     phrases, significant = [], []
@@ -244,7 +244,7 @@ def _mean(estimates: pd.DataFrame, transform: str) -> Number:
     return replace(our_number(estimates, transform), half=math.nan)
 
 
-def worst_case_seen(sets: Mapping[str, pd.DataFrame]) -> str:
+def worst_case_summary(sets: Mapping[str, pd.DataFrame]) -> str:
     """How much the stronger attack lowers robust accuracy, and whether the variants keep their order, one sentence a set."""
     sentences = []
     for name, ours in sets.items():
@@ -297,7 +297,7 @@ def schedule_table(rows: pd.DataFrame) -> Table:
     return Table(list(columns.values()), [[row[name] for name in columns] for row in rows.to_dict("records")])
 
 
-def fused_seen(run: grid.Run) -> str:
+def fused_summary(run: grid.Run) -> str:
     """What one kernel for all steps of the attack is estimated to gain, and why there is none; `run`: any of LeNet5 by PGD."""
 
     def gains(width: float) -> str:
@@ -312,7 +312,7 @@ def fused_seen(run: grid.Run) -> str:
     )
 
 
-def schedule_seen(rows: pd.DataFrame) -> str:
+def schedule_summary(rows: pd.DataFrame) -> str:
     """The assumptions of a simulated schedule, its critical path, and the number of GPUs beyond which more do not help."""
     first = rows.iloc[0]
     enough = math.ceil(first["gpu_hours"] / first["critical_hours"])
@@ -357,18 +357,18 @@ _CPU, _WORST = benchmark("pgd-cpu"), {"MNIST": runs("worst-case-mnist"), "CIFAR1
 exhibit("speed-figure", speed_figure, _CPU)
 exhibit("speed-table", speed_table, _CPU)
 exhibit("speed-agreement", agreement_table, _CPU)
-exhibit("speed-seen", speed_seen, _CPU)
+exhibit("speed-seen", speed_summary, _CPU)
 exhibit("speed-stamp", benchmark_stamp, _CPU)
 _GPU = Source(lambda page: _gpu(), has_badge=False)
 exhibit("speed-gpu", gpu_table, _GPU)
-exhibit("speed-gpu-seen", gpu_seen, _GPU)
+exhibit("speed-gpu-seen", gpu_summary, _GPU)
 _LENET5 = Source(lambda page: next(run for run in grid.runs("table-2", "paper") if run.training == "pgd"), has_badge=False)
-exhibit("speed-fused-seen", fused_seen, _LENET5)
+exhibit("speed-fused-seen", fused_summary, _LENET5)
 exhibit("precision", precision_table, runs("precision"))
 exhibit("precision-seeds", precision_seeds_table, runs("precision"))
-exhibit("precision-seen", precision_seen, runs("precision"))
+exhibit("precision-seen", precision_summary, runs("precision"))
 exhibit("worst-case", worst_case_table, _WORST)
-exhibit("worst-case-seen", worst_case_seen, _WORST)
+exhibit("worst-case-seen", worst_case_summary, _WORST)
 _SCHEDULE = Source(lambda page: groups.schedule(grid.all_runs("paper"), gpus=(1, 8, 64)), has_badge=False)
 exhibit("schedule", schedule_table, _SCHEDULE)
-exhibit("schedule-seen", schedule_seen, _SCHEDULE)
+exhibit("schedule-seen", schedule_summary, _SCHEDULE)

@@ -93,7 +93,7 @@ class Check:
         return verdict + (f" ({' → '.join(f'{number:.1f}' for number in self.numbers)})" if self.numbers else "")
 
 
-def strength_seen(outcomes: pd.DataFrame) -> str:
+def strength_summary(outcomes: pd.DataFrame) -> str:
     """How much all attacks together lower robust accuracy, and whether the variants keep their order and range."""
     by_transform = {
         name: by_image
@@ -201,7 +201,7 @@ def masking_table(outcomes: pd.DataFrame, curve: pd.DataFrame) -> Table:
     return Table([Column("check"), *(Column(transform_label(name), write=str) for name in transforms)], rows)
 
 
-def masking_seen(outcomes: pd.DataFrame, curve: pd.DataFrame) -> str:
+def masking_summary(outcomes: pd.DataFrame, curve: pd.DataFrame) -> str:
     """How many of the checks of `masking_table` hold, and which fail."""
     table = masking_table(outcomes, curve)
     variants = [column.heading for column in table.columns[1:]]
@@ -252,7 +252,7 @@ def half_eps(means: pd.Series) -> float:
     return float(x0 + (y0 - 50) / (y0 - y1) * (x1 - x0))
 
 
-def curve_seen(ours: pd.DataFrame) -> str:
+def curve_summary(ours: pd.DataFrame) -> str:
     """At which budgets the variants differ most, and whether their order is the same as at the paper's budget."""
     curve = eps_curve(ours)
     dataset = grid.exhibit(ours.attrs["exhibit"])["dataset"]
@@ -319,7 +319,7 @@ def half_table(outcomes: pd.DataFrame) -> Table:
     return Table([*columns, Column("robust only as changed", "d"), Column("robust only as trained", "d")], rows)
 
 
-def half_seen(outcomes: pd.DataFrame) -> str:
+def half_summary(outcomes: pd.DataFrame) -> str:
     """How half precision changes robust accuracy, and which of the rounded weights cause this."""
     by_image = _stands(outcomes)
     if not {*_CHANGED} <= {*by_image.columns}:
@@ -362,11 +362,11 @@ def curve_figure(ours: pd.DataFrame) -> Figure:
 
 for _name in ("mnist", "cifar10"):
     exhibit(f"strength-{_name}", strength_table, outcomes(f"strength-{_name}"))
-    exhibit(f"strength-{_name}-seen", strength_seen, outcomes(f"strength-{_name}"))
+    exhibit(f"strength-{_name}-seen", strength_summary, outcomes(f"strength-{_name}"))
     exhibit(f"curve-{_name}", curve_figure, runs(f"curve-{_name}"))
     exhibit(f"curve-{_name}-table", curve_table, runs(f"curve-{_name}"))
-    exhibit(f"curve-{_name}-seen", curve_seen, runs(f"curve-{_name}"))
+    exhibit(f"curve-{_name}-seen", curve_summary, runs(f"curve-{_name}"))
     exhibit(f"masking-{_name}", masking_table, outcomes(f"strength-{_name}"), runs(f"curve-{_name}"))
-    exhibit(f"masking-{_name}-seen", masking_seen, outcomes(f"strength-{_name}"), runs(f"curve-{_name}"))
+    exhibit(f"masking-{_name}-seen", masking_summary, outcomes(f"strength-{_name}"), runs(f"curve-{_name}"))
 exhibit("half-precision", half_table, outcomes("half-precision"))
-exhibit("half-precision-seen", half_seen, outcomes("half-precision"))
+exhibit("half-precision-seen", half_summary, outcomes("half-precision"))
