@@ -197,7 +197,7 @@ class Page:
         return min(int(self.seeds), len(seeds))
 
     def value(self, source: object, only: Collection[str] | None = None) -> object:
-        """The value of a source for this page, or of a mapping or tuple of sources; of a mapping only the names `only`."""
+        """The value of a source for this page, or of a mapping or tuple of sources; of a mapping the names in `only`."""
         if isinstance(source, Mapping):
             return {name: self.value(part) for name, part in source.items() if only is None or name in only}
         if isinstance(source, (tuple, list)):
@@ -209,7 +209,7 @@ class Page:
         return self._read[source]
 
     def make(self, name: str, only: Collection[str] | None = None) -> Figure | Table | HTML | str:
-        """The exhibit of that name, `only` some of the data sets that it is of. ValueError for an unknown one."""
+        """The exhibit of that name, of all its data sets or of those in `only`. ValueError for an unknown exhibit."""
         if name not in EXHIBITS:
             raise ValueError(f"unknown exhibit {name!r}; allowed: {', '.join(EXHIBITS)}")
         declaration = EXHIBITS[name]
@@ -226,7 +226,7 @@ class Page:
     def show(self, *names: str, only: Collection[str] | None = None, compute: bool = True) -> None:
         """Display exhibits in the notebook, tables and figures with a badge below, and hand them to the page that shows them.
 
-        `only`: some of the data sets that they are of, all by default; `compute`: False reads the records there are.
+        `only`: the data sets to show, all by default; `compute`: False reads the records there are.
         """
         self._computes = self.compute and compute
         for name in names:

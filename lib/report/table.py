@@ -66,7 +66,7 @@ class Column:
 
     `form`: of numbers, a format specification such as ".1f"; without one it is a column of words, and stands to the left.
     `unit` follows a number. `absent` stands where no number is. `delta`, `interval`: Δ and the 95% interval stand in brackets
-    behind it; `quiet`: the heading does not say so. `write`: of cells that are more than a number, what they read.
+    behind it; `bare_heading`: the heading does not say so. `write`: of cells that are more than a number, what they read.
     """
 
     heading: str
@@ -181,10 +181,12 @@ def _plain(cell: object, column: Column) -> object:
 def as_csv(rows: pd.DataFrame) -> str:
     """The table as a CSV file. A spreadsheet takes none of its texts for a formula: one that begins like it gets a quote."""
     texts = [column for column in rows if not pd.api.types.is_numeric_dtype(rows[column])]
-    return rows.assign(**{str(column): rows[column].map(_inert) for column in texts}).rename(columns=_inert).to_csv(index=False)
+    return (
+        rows.assign(**{str(column): rows[column].map(_quoted) for column in texts}).rename(columns=_quoted).to_csv(index=False)
+    )
 
 
-def _inert(value: object) -> object:
+def _quoted(value: object) -> object:
     if not isinstance(value, str):
         return value
     line = schema.one_line(value)

@@ -67,7 +67,7 @@ def is_declared(block: str, scale: str) -> bool:
 
 
 class Records:
-    """The rows of one scale and one CIFAR10 set, as a check reads them; `read` is a note of those that it has read.
+    """The rows of one scale and one CIFAR10 set, as a check reads them; `rows_read` has those that it has read.
 
     `spreads`: how far trainings lie apart that differ in their seed alone.
     """

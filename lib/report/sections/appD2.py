@@ -124,9 +124,9 @@ def facets_table(rows: pd.DataFrame, dimension: int) -> Table:
         row = [gap]
         for label, (training, metric) in kinds.items():
             ratio = geometry.ratio_of_radii(gap, of_gap["eps"].iloc[0] if label == "robust" else 0.0)
-            enough = of_gap[(of_gap["training"] == training) & (of_gap[metric] >= SEPARATED)]["width"]
-            needed = geometry.polygon_sides(ratio) if dimension == 2 else geometry.facets_needed(dimension, ratio)
-            row += [ratio, needed, int(enough.min()) if len(enough) else f">{of_gap['width'].max()}"]
+            widths = of_gap[(of_gap["training"] == training) & (of_gap[metric] >= SEPARATED)]["width"]
+            units_needed = geometry.polygon_sides(ratio) if dimension == 2 else geometry.facets_needed(dimension, ratio)
+            row += [ratio, units_needed, int(widths.min()) if len(widths) else f">{of_gap['width'].max()}"]
         table_rows.append(row)
     return Table(columns, table_rows)
 
@@ -144,8 +144,8 @@ def spheres_summary(rows: pd.DataFrame) -> str:
                 of_gap[(of_gap["training"] == training) & (of_gap[metric] >= SEPARATED)]["width"].min()
                 for training, metric in (("standard", "clean_accuracy"), ("pgd", "robust_accuracy"))
             ]
-            more = f"more than {of_dimension['width'].max()} units"
-            clean, robust = (counted(round(width), "unit") if np.isfinite(width) else more for width in widths)
+            none_of_these = f"more than {of_dimension['width'].max()} units"
+            clean, robust = (counted(round(width), "unit") if np.isfinite(width) else none_of_these for width in widths)
             ends.append(f"at a gap of {gap:g} a network needs {clean} to separate clean points and {robust} to do so robustly")
         sentences.append(f"In {dimension} dimensions, {'; '.join(ends)}.")
     both = rows.pivot_table(index=["d", "width", "gap"], columns="training", values=["clean_accuracy", "robust_accuracy"])
@@ -214,7 +214,7 @@ def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Dat
                 measured, theirs, "o", markerfacecolor="none", color="grey",
                 label=f"the paper: {correlation_label(measured, theirs)}",
             )  # fmt: skip
-            for name in _apart(measured, theirs):
+            for name in _points_with_room(measured, theirs):
                 short_label = transform_label(name).replace("smooth ", "s").replace("saturate ", "")
                 point = (measured[name], theirs[name])
                 ax.annotate(short_label, point, (3, -8), textcoords="offset points", fontsize=8, color="dimgrey")
@@ -229,7 +229,7 @@ def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Dat
     return figure
 
 
-def _apart(x: pd.Series, y: pd.Series) -> list[str]:
+def _points_with_room(x: pd.Series, y: pd.Series) -> list[str]:
     """Those of the points, `original` first, that lie at least 6% of the panel from every one before: room for their labels."""
     points = pd.DataFrame({"x": x, "y": y}).dropna()
     points = (points - points.min()) / (points.max() - points.min())

@@ -117,7 +117,7 @@ def robust_by_length(frames: list[pd.DataFrame]) -> pd.DataFrame:
 def length_table(ours: pd.DataFrame, at_paper_settings: pd.DataFrame, paper: pd.DataFrame) -> Table:
     """Robust accuracy by length of training, and the gap between original and smoothed images, in percent and points.
 
-    `ours`: trained longer and longer; `own`: at the paper's own settings, with both footprints; `paper`: Table 4.
+    `ours`: trained longer and longer; `at_paper_settings`: trained as in the paper, with both footprints; `paper`: Table 4.
     """
     estimates = robust_by_length([ours, at_paper_settings])
     smoothed = [name for name in transforms_of(at_paper_settings, ours) if name != "original"]
@@ -213,8 +213,8 @@ def length_summary(ours: pd.DataFrame, at_paper_settings: pd.DataFrame, paper: p
 def length_figure(ours: pd.DataFrame, at_paper_settings: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     """Robust accuracy of original and of smoothed images over the steps of training; dashed, the paper's at this width.
 
-    `ours`: trained longer and longer, joined by a line; `own`: at the paper's own settings, which differ in more than steps.
-    `paper`: Table 4. The bars are those of Figure 2.
+    `ours`: trained longer and longer, joined by a line. `at_paper_settings`: trained as in the paper, which differs in
+    more than the number of steps. `paper`: Table 4. The bars are those of Figure 2.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 3.4), layout="constrained")

@@ -82,7 +82,7 @@ def level_slider(
         accuracies = ", ".join(f"{text} {line.phrase}" for text, line in zip(numbers[BOXED], lines, strict=True))
         caption = f"{level_label}: robust accuracy {accuracies}"
         frames.append(
-            f'<li data-x="{_across(place, len(levels)):.1f}" data-label="{html.escape(level_label)}" '
+            f'<li data-x="{_x_of(place, len(levels)):.1f}" data-label="{html.escape(level_label)}" '
             f'data-said="{html.escape(caption)}">'
             f"<strong>{html.escape(level_label)}</strong>{images}{_histogram(histograms, level, tallest)}"
             f"<table><thead><tr><td></td>{headings}</tr></thead>"
@@ -108,11 +108,11 @@ def _swatch(quantity: tuple[str, str]) -> str:
     return f'<span class="levels-swatch" style="background:{to_hex(QUANTITIES[quantity][2])}"></span>'
 
 
-def _across(place: int, count: int) -> float:
+def _x_of(place: int, count: int) -> float:
     return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (place / (count - 1) if count > 1 else 0.5)
 
 
-def _up(percent: float) -> float:
+def _y_of(percent: float) -> float:
     return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * percent / 100
 
 
@@ -120,11 +120,11 @@ def _chart(levels: Sequence[str], lines: Sequence[_Line], values: Mapping[tuple,
     """Both accuracies over the levels, by quantity a series for each line, the last of which is ours; and a marker."""
     parts = ['<text x="0" y="9">test images (%)</text>']
     for percent in (0, 25, 50, 75, 100):
-        y = _up(percent)
+        y = _y_of(percent)
         parts.append(f'<line class="levels-grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 4}" y="{y + 3:.1f}" text-anchor="end">{percent}</text>')
     for place, anchor in ((0, "start"), (len(levels) - 1, "end")):
-        x = _across(place, len(levels))
+        x = _x_of(place, len(levels))
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{transform_label(levels[place])}</text>')
     parts.append(f'<line class="levels-marker" x1="-9" x2="-9" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
     for quantity, curves in values.items():
@@ -134,8 +134,8 @@ def _chart(levels: Sequence[str], lines: Sequence[_Line], values: Mapping[tuple,
             parts.append(f'<path d="{_path(series, line.joined)}" fill="none" stroke="{colour}" {style}/>')
         for place, value in enumerate(curves[-1]):
             if math.isfinite(value):
-                x = _across(place, len(levels))
-                parts.append(f'<circle cx="{x:.1f}" cy="{_up(value):.1f}" r="3" fill="{colour}"/>')
+                x = _x_of(place, len(levels))
+                parts.append(f'<circle cx="{x:.1f}" cy="{_y_of(value):.1f}" r="3" fill="{colour}"/>')
     if not any(series.notna().any() for curves in values.values() for series in curves):
         parts.append(f'<text x="{_WIDTH - _RIGHT}" y="9" text-anchor="end">no accuracy is computed yet</text>')
     computed = int(values[BOXED][-1].notna().sum())
@@ -157,7 +157,7 @@ def _path(values: pd.Series, joined: bool) -> str:
         if not math.isfinite(value):
             pen = pen if joined else "M"
             continue
-        steps.append(f"{pen}{_across(place, len(values)):.1f} {_up(value):.1f}")
+        steps.append(f"{pen}{_x_of(place, len(values)):.1f} {_y_of(value):.1f}")
         pen = "L"
     return "".join(steps)
 
@@ -263,13 +263,13 @@ _LEVELS = ("original", "saturate-4", "saturate-8", "saturate-16", "saturate-64",
 _CIFAR10 = ("cifar10", "cifar10-jpeg", "colour-patches")
 
 
-def _each_of(*reads: Source) -> Callable[[Page], list[str]]:
+def _transforms_in(*reads: Source) -> Callable[[Page], list[str]]:
     """The transforms of some frames."""
     return lambda page: transforms_of(*map(page.value, reads))
 
 
 def _slider(name: str, label: str, plate: tuple[str, ...], ours: Source, *paper: Source) -> None:
-    names = _each_of(*paper[:1], ours)
+    names = _transforms_in(*paper[:1], ours)
     drawn = pictures(*plate, names=names, count=6, beside=ours)
     exhibit(f"slider-{name}", level_slider, drawn, histograms(f"slider-{name}"), ours, *paper, name=name, label=label)
 
@@ -279,8 +279,14 @@ exhibit("figure-1b", histogram_figure, histograms("figure-1b"))
 exhibit("figure-3b-pixels", histogram_figure, histograms("figure-3b-pixels"))
 exhibit("figure-1c", picture_plate, pictures("mnist", "mnist-5000", names=lambda page: _DIGITS))
 exhibit("figure-1d", picture_plate, pictures(*_CIFAR10, names=lambda page: _LEVELS))
-exhibit("figure-3a-pictures", picture_plate, pictures(*_CIFAR10, names=_each_of(runs("figure-3a")), beside=runs("figure-3a")))
-_CLOTHES = pictures("fashion_mnist", "grey-patches", names=_each_of(runs("figure-3b")), count=10, beside=runs("figure-3b"))
+exhibit(
+    "figure-3a-pictures",
+    picture_plate,
+    pictures(*_CIFAR10, names=_transforms_in(runs("figure-3a")), beside=runs("figure-3a")),
+)
+_CLOTHES = pictures(
+    "fashion_mnist", "grey-patches", names=_transforms_in(runs("figure-3b")), count=10, beside=runs("figure-3b")
+)
 exhibit("figure-3b-pictures", picture_plate, _CLOTHES, by_row=True)
 _slider("smooth", "Smoothing of MNIST", ("mnist", "mnist-5000"), runs("table-2"), published("table-2"), published("table-4"))
 _slider("saturate", "Saturation of CIFAR10", _CIFAR10, runs("table-3"), published("table-3"), published("table-5"))

@@ -31,10 +31,10 @@ def distance_moments(bins: pd.DataFrame) -> tuple[float, float]:
     return float(mean), float(np.sqrt(np.average((middle - mean) ** 2, weights=bins["count"])))
 
 
-def _apart(one: pd.DataFrame, other: pd.DataFrame, units: tuple[float, float]) -> float:
+def _distance(first: pd.DataFrame, second: pd.DataFrame, units: tuple[float, float]) -> float:
     """The earth mover's (Wasserstein-1) distance of two histograms, each in its unit."""
-    middles = [(bins["left"] + bins["right"]) / 2 / unit for bins, unit in zip((one, other), units, strict=True)]
-    return float(wasserstein_distance(*middles, one["count"], other["count"]))
+    middles = [(bins["left"] + bins["right"]) / 2 / unit for bins, unit in zip((first, second), units, strict=True)]
+    return float(wasserstein_distance(*middles, first["count"], second["count"]))
 
 
 def distances_apart(uniform: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
@@ -50,9 +50,11 @@ def distances_apart(uniform: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame
         mean, deviation = distance_moments(group)
         row = {"dataset": dataset, "transform": transform, "d": d, "mean": mean, "spread": deviation / mean}
         for space in theory.SPACES:
-            other = spaces.get((space, d))
-            row[space] = np.nan if other is None else _apart(group, other, (np.sqrt(d), np.sqrt(d)))
-            row[f"{space}_shape"] = np.nan if other is None else _apart(group, other, (mean, distance_moments(other)[0]))
+            of_space = spaces.get((space, d))
+            row[space] = np.nan if of_space is None else _distance(group, of_space, (np.sqrt(d), np.sqrt(d)))
+            row[f"{space}_shape"] = (
+                np.nan if of_space is None else _distance(group, of_space, (mean, distance_moments(of_space)[0]))
+            )
         rows.append(row)
     columns = ["dataset", "transform", "d", "mean", "spread", "cube", "ball", "cube_shape", "ball_shape"]
     return pd.DataFrame(rows, columns=columns)

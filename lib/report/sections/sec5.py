@@ -337,14 +337,14 @@ def _short(value: float) -> str:
     return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}".removeprefix("0")
 
 
-for _name, _word in {"mnist": "LeNet5", "cifar10": "WRN-28"}.items():
+for _name, _label in {"mnist": "LeNet5", "cifar10": "WRN-28"}.items():
     _read = measurements(f"volumes-{_name}"), runs(f"table-7-{_name}"), published("table-6"), published("table-7")
     exhibit(f"volume-{_name}", volume_figure, *_read, dataset=_name)
-    _widths = runs(f"figure-4-capacity-{_name}"), published("table-4" if _name == "mnist" else "table-5")
-    _across = {"axis": "widen_factor", "xlabel": f"widen factor of {_word}"}
-    exhibit(f"figure-4-capacity-{_name}", growth_figure, *_widths, **_across)
-    _across = {"axis": "train_size", "xlabel": f"{_name.upper()} training images"}
-    exhibit(f"figure-4-samples-{_name}", growth_figure, runs(f"figure-4-samples-{_name}"), None, **_across)
+    _capacity = runs(f"figure-4-capacity-{_name}"), published("table-4" if _name == "mnist" else "table-5")
+    _options = {"axis": "widen_factor", "xlabel": f"widen factor of {_label}"}
+    exhibit(f"figure-4-capacity-{_name}", growth_figure, *_capacity, **_options)
+    _options = {"axis": "train_size", "xlabel": f"{_name.upper()} training images"}
+    exhibit(f"figure-4-samples-{_name}", growth_figure, runs(f"figure-4-samples-{_name}"), None, **_options)
 _BOXES = {name: (measurements(f"volumes-{name}"), runs(f"table-7-{name}")) for name in ("mnist", "cifar10")}
 exhibit("volume-seen", volume_summary, _BOXES, published("table-7"))
 _EQUAL = measurements("table-1-distances"), runs("table-1"), published("table-1")

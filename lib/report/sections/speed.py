@@ -209,11 +209,11 @@ def precision_summary(ours: pd.DataFrame) -> str:
     verdict = f"The interval {' and '.join(significant)} excludes 0: there the precision **did change the result**."
     if not significant:
         verdict = "**Every interval contains 0**; the ends of the intervals say how large an effect could be."
-    changes, ahead = ", by ".join(phrases), int((pairs["other"] > pairs["one"]).sum())
+    changes, better = ", by ".join(phrases), int((pairs["other"] > pairs["one"]).sum())
     return (
         f"At scale {ours.attrs['scale']}, bfloat16 attacks in training moved robust accuracy by {changes}. {verdict} The model "
-        f"trained with bfloat16 attacks is the more robust one in {ahead} of {len(pairs)} pairs (two-sided sign test, if "
-        f"pairs were independent: p = {binomtest(ahead, len(pairs)).pvalue:.2g})."
+        f"trained with bfloat16 attacks is the more robust one in {better} of {len(pairs)} pairs (two-sided sign test, if "
+        f"pairs were independent: p = {binomtest(better, len(pairs)).pvalue:.2g})."
     )
 
 
@@ -315,7 +315,7 @@ def fused_summary(run: grid.Run) -> str:
 def schedule_summary(rows: pd.DataFrame) -> str:
     """The assumptions of a simulated schedule, its critical path, and the number of GPUs beyond which more do not help."""
     first = rows.iloc[0]
-    enough = math.ceil(first["gpu_hours"] / first["critical_hours"])
+    gpus = math.ceil(first["gpu_hours"] / first["critical_hours"])
     return (
         f"**All hours are estimates: no card has been timed yet.** Operations, launches and memory traffic are counted on the "
         f"networks; what a GPU reaches is assumed: {cost.ASSUMED / 1e12:g}·10¹² operations a second in float32, "
@@ -328,7 +328,7 @@ def schedule_summary(rows: pd.DataFrame) -> str:
         f"hours are those of wider networks, which compute for most of their time, alone or together. A group is split where "
         f"it would need more than 80 GB of memory (also an estimate) or more than twice the time of one of its runs. Groups do "
         f"not depend on one another, so the critical path is the longest group, that of "
-        f"`{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
+        f"`{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than about {gpus} GPUs "
         f"cannot shorten it. The pages and the book are built afterwards, in minutes on a processor."
     )
 

@@ -137,7 +137,7 @@ def eps_curve(ours: pd.DataFrame) -> pd.DataFrame:
     return rows[["dataset", "transform", "seed", "eps", "value", "n"]].dropna(subset="value")
 
 
-def _fallen(weaker: pd.Series, stronger: pd.Series) -> Check:
+def _leaves_no_more(weaker: pd.Series, stronger: pd.Series) -> Check:
     """Whether an attack that should be the stronger one leaves no more images: both outcomes on the same images.
 
     An excess of images counts against it only if chance would not explain it: an exact one-sided sign test at 5%.
@@ -159,7 +159,7 @@ _PAIRS = {
 }
 
 
-def _growing(means: pd.Series) -> Check:
+def _falls_with_eps(means: pd.Series) -> Check:
     """Whether robust accuracy falls with eps. A rise of up to 1 point is allowed: two attacks from random starts may differ."""
     rise = means.diff().max() if len(means) else np.nan
     return Check(bool(rise <= 1), rise=max(rise, 0.0)) if np.isfinite(rise) else Check(True if len(means) else None)
@@ -172,7 +172,7 @@ def _at_most(means: pd.Series, eps: float, allowed: float) -> Check:
 
 # What robust accuracy over eps has to do, from a curve's means by eps.
 _CURVES = {
-    "a larger ε leaves no more images": _growing,
+    "a larger ε leaves no more images": _falls_with_eps,
     "ε = ½, which can make all images grey, leaves at most chance": lambda means: _at_most(means, 0.5, 100 / 10),
     "ε = 1 leaves no image": lambda means: _at_most(means, 1.0, 0.0),
 }
@@ -192,7 +192,7 @@ def masking_table(outcomes: pd.DataFrame, curve: pd.DataFrame) -> Table:
             [
                 label,
                 *(
-                    _fallen(by_image[weaker], by_image[stronger]) if {weaker, stronger} <= {*by_image} else Check()
+                    _leaves_no_more(by_image[weaker], by_image[stronger]) if {weaker, stronger} <= {*by_image} else Check()
                     for by_image in frames
                 ),
             ]
@@ -229,10 +229,10 @@ def curve_table(ours: pd.DataFrame) -> Table:
         rows.append((transform_label(transform), *(mean.iloc[0] if len(mean) else np.nan for mean in nearest), half))
     budget_columns = [Column(f"ε = {eps_label(eps, dataset)}{'' if eps else ' (clean)'}", ".1f") for eps in budgets]
 
-    def fallen(eps: float) -> str:
+    def half_text(eps: float) -> str:
         return eps_label(eps, dataset) if np.isfinite(eps) else "beyond"
 
-    return Table([Column("variant"), *budget_columns, Column("half fall at ε =", write=fallen, left=False)], rows)
+    return Table([Column("variant"), *budget_columns, Column("half fall at ε =", write=half_text, left=False)], rows)
 
 
 def eps_label(eps: float, dataset: str) -> str:
@@ -294,7 +294,7 @@ _CHANGED = {
 }
 
 
-def _stands(outcomes: pd.DataFrame) -> pd.DataFrame:
+def _withstands(outcomes: pd.DataFrame) -> pd.DataFrame:
     """One row an image, one column a change that is computed: whether the image withstands the attack."""
     rows = outcomes.assign(change=outcomes["metric"].str.removeprefix("robust_accuracy_weights_"))
     rows = rows[rows["change"].isin(list(_CHANGED))]
@@ -306,7 +306,7 @@ def half_table(outcomes: pd.DataFrame) -> Table:
 
     `outcomes`: as `results.outcomes` gives them for `half-precision`.
     """
-    by_image = _stands(outcomes)
+    by_image = _withstands(outcomes)
     rows = []
     for change, label in _CHANGED.items():
         robust = 100 * by_image[change].mean() if change in by_image else np.nan
@@ -321,7 +321,7 @@ def half_table(outcomes: pd.DataFrame) -> Table:
 
 def half_summary(outcomes: pd.DataFrame) -> str:
     """How half precision changes robust accuracy, and which of the rounded weights cause this."""
-    by_image = _stands(outcomes)
+    by_image = _withstands(outcomes)
     if not {*_CHANGED} <= {*by_image.columns}:
         if outcomes.attrs["complete"] == outcomes.attrs["expected"]:  # a failed training lacks nothing
             return "The training failed at this scale: there is no network to attack."
