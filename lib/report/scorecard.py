@@ -58,9 +58,7 @@ def numbers(scale: str = "auto") -> pd.DataFrame:
     printed = results.published()
     blocks = dict.fromkeys(name for names in _BLOCKS.values() for name in names)
     ours = {name: _Computed(results.select(name, scale)) for name in blocks if is_declared(name, scale)}
-    rows = [
-        _our_side(row, [ours[name] for name in _BLOCKS.get(row.exhibit, ()) if name in ours]) for row in printed.itertuples()
-    ]
+    rows = [_ours(row, [ours[name] for name in _BLOCKS.get(row.exhibit, ()) if name in ours]) for row in printed.itertuples()]
     return pd.concat([printed, pd.DataFrame(rows).reindex(columns=list(OURS))], axis=1)
 
 
@@ -151,7 +149,7 @@ def _sets(dataset: str) -> tuple[str, ...]:
     return grid.CIFAR10_SETS if dataset == "cifar10" else (dataset,)
 
 
-def _our_side(row, blocks: list[_Computed]) -> dict:
+def _ours(row, blocks: list[_Computed]) -> dict:
     """Our side of one number."""
     if row.exhibit == _FORMULA:
         space = row.dataset.split("-")[1]

@@ -181,12 +181,10 @@ def _plain(cell: object, column: Column) -> object:
 def as_csv(rows: pd.DataFrame) -> str:
     """The table as a CSV file. A spreadsheet takes none of its texts for a formula: one that begins like it gets a quote."""
     texts = [column for column in rows if not pd.api.types.is_numeric_dtype(rows[column])]
-    return (
-        rows.assign(**{str(column): rows[column].map(_quoted) for column in texts}).rename(columns=_quoted).to_csv(index=False)
-    )
+    return rows.assign(**{str(column): rows[column].map(_safe) for column in texts}).rename(columns=_safe).to_csv(index=False)
 
 
-def _quoted(value: object) -> object:
+def _safe(value: object) -> object:
     if not isinstance(value, str):
         return value
     line = schema.one_line(value)

@@ -263,13 +263,13 @@ _LEVELS = ("original", "saturate-4", "saturate-8", "saturate-16", "saturate-64",
 _CIFAR10 = ("cifar10", "cifar10-jpeg", "colour-patches")
 
 
-def _transforms_in(*reads: Source) -> Callable[[Page], list[str]]:
+def _names_of(*reads: Source) -> Callable[[Page], list[str]]:
     """The transforms of some frames."""
     return lambda page: transforms_of(*map(page.value, reads))
 
 
 def _slider(name: str, label: str, plate: tuple[str, ...], ours: Source, *paper: Source) -> None:
-    names = _transforms_in(*paper[:1], ours)
+    names = _names_of(*paper[:1], ours)
     drawn = pictures(*plate, names=names, count=6, beside=ours)
     exhibit(f"slider-{name}", level_slider, drawn, histograms(f"slider-{name}"), ours, *paper, name=name, label=label)
 
@@ -279,14 +279,8 @@ exhibit("figure-1b", histogram_figure, histograms("figure-1b"))
 exhibit("figure-3b-pixels", histogram_figure, histograms("figure-3b-pixels"))
 exhibit("figure-1c", picture_plate, pictures("mnist", "mnist-5000", names=lambda page: _DIGITS))
 exhibit("figure-1d", picture_plate, pictures(*_CIFAR10, names=lambda page: _LEVELS))
-exhibit(
-    "figure-3a-pictures",
-    picture_plate,
-    pictures(*_CIFAR10, names=_transforms_in(runs("figure-3a")), beside=runs("figure-3a")),
-)
-_CLOTHES = pictures(
-    "fashion_mnist", "grey-patches", names=_transforms_in(runs("figure-3b")), count=10, beside=runs("figure-3b")
-)
+exhibit("figure-3a-pictures", picture_plate, pictures(*_CIFAR10, names=_names_of(runs("figure-3a")), beside=runs("figure-3a")))
+_CLOTHES = pictures("fashion_mnist", "grey-patches", names=_names_of(runs("figure-3b")), count=10, beside=runs("figure-3b"))
 exhibit("figure-3b-pictures", picture_plate, _CLOTHES, by_row=True)
 _slider("smooth", "Smoothing of MNIST", ("mnist", "mnist-5000"), runs("table-2"), published("table-2"), published("table-4"))
 _slider("saturate", "Saturation of CIFAR10", _CIFAR10, runs("table-3"), published("table-3"), published("table-5"))

@@ -50,11 +50,9 @@ def distances_apart(uniform: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame
         mean, deviation = distance_moments(group)
         row = {"dataset": dataset, "transform": transform, "d": d, "mean": mean, "spread": deviation / mean}
         for space in theory.SPACES:
-            of_space = spaces.get((space, d))
-            row[space] = np.nan if of_space is None else _distance(group, of_space, (np.sqrt(d), np.sqrt(d)))
-            row[f"{space}_shape"] = (
-                np.nan if of_space is None else _distance(group, of_space, (mean, distance_moments(of_space)[0]))
-            )
+            points = spaces.get((space, d))
+            row[space] = np.nan if points is None else _distance(group, points, (np.sqrt(d), np.sqrt(d)))
+            row[f"{space}_shape"] = np.nan if points is None else _distance(group, points, (mean, distance_moments(points)[0]))
         rows.append(row)
     columns = ["dataset", "transform", "d", "mean", "spread", "cube", "ball", "cube_shape", "ball_shape"]
     return pd.DataFrame(rows, columns=columns)
