@@ -69,5 +69,5 @@ def test_the_record_covers_peers_batches_and_networks():
     (narrow,) = rows[
         (rows["case"] == "wide_resnet28-w0.25") & (rows["batch"] == 128) & (rows["engine"] == "lib, float32")
     ].index
-    assert f"{rows['ratio_to_before'][narrow]:.1f} times the earlier engine" in speed.speed_seen(rows)
+    assert f"{rows['ratio_to_before'][narrow]:.1f} times the earlier engine" in speed.speed_summary(rows)
     assert rows.attrs["before"] in speed.benchmark_stamp(rows)

@@ -567,7 +567,7 @@ def test_a_claim_about_a_simulation(name, good, bad):
 
 def test_example_2_is_computed_from_the_formulas_and_judged_on_the_papers_numbers():
     verdict = claims.check(EXAMPLE_2, UNRELATED)
-    assert (verdict.verdict, verdict.scale, verdict.about) == ("certain", "", "")
+    assert (verdict.verdict, verdict.scale, verdict.basis) == ("certain", "", "")
     assert verdict.evidence.startswith("Theorem 2.1, evaluated; cube 94.38, ball 97.81")
     printed = claims.published()
     assert claims.check(EXAMPLE_2, printed).evidence == "Theorem 2.1, evaluated; cube 94, ball 97"
@@ -626,7 +626,7 @@ def test_the_papers_own_numbers_bear_out_its_claims_but_for_the_slips():
     assert found["verdict"].equals(found["paper_verdict"])
     # A frame of printed numbers is taken as it stands, too.
     verdict = claims.check("3.3-clean-accuracy-is-stable", results.published("table-2"))
-    assert (verdict.verdict, verdict.scale, verdict.about) == ("holds", claims.PUBLISHED, "the paper's own numbers")
+    assert (verdict.verdict, verdict.scale, verdict.basis) == ("holds", claims.PUBLISHED, "the paper's own numbers")
 
 
 def test_evidence_holds_the_numbers():

@@ -71,7 +71,7 @@ def test_a_page_reads_what_exhibits_need_once_and_shows_them_with_their_badge(as
 
 
 def test_a_source_says_what_stands_below_its_table(shown):
-    exhibit.exhibit("a", table, exhibit.computed(lambda page: pd.DataFrame({"value": [1, 2]}), about=words))
+    exhibit.exhibit("a", table, exhibit.computed(lambda page: pd.DataFrame({"value": [1, 2]}), badge_line=words))
     report.Page().show("a")
     assert shown["a-badge"] == "2 rows"
 
@@ -93,7 +93,7 @@ def test_some_of_the_sets_of_an_exhibit_are_read(asked, shown):
     exhibit.exhibit("a", lambda sets: ", ".join(sets), {"MNIST": exhibit.runs("table-2"), "CIFAR10": exhibit.runs("table-3")})
     assert report.Page().make("a") == "MNIST, CIFAR10"
     asked.clear()
-    assert report.Page().make("a", of=["CIFAR10"]) == "CIFAR10"
+    assert report.Page().make("a", only=["CIFAR10"]) == "CIFAR10"
     assert {name for _, name, _, _ in asked} == {"table-3"}
 
 

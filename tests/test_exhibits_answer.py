@@ -79,7 +79,7 @@ def test_both_attacks_are_read_where_both_are_recorded():
 
 
 def test_a_stronger_attack_and_the_range():
-    said = answer.beyond(BOTH)
+    said = answer.attack_answer(BOTH)
     assert "Over 2 MNIST variants" in said
     assert "moves by **30.0 points** under AutoAttack and by 10.0 under the paper's attack" in said
     assert "On smooth 8 AutoAttack leaves 50.0% where the paper's attack leaves 80.0%. (The same 10 test images" in said
@@ -104,7 +104,7 @@ def test_the_table_of_autoattack_shows_what_is_not_computed():
     made = autoattack.autoattack_table(BOTH)
     of = dict(zip(made["variant"], made["AutoAttack"], strict=True))
     assert of["smooth 8"].records == ("laptop/mnist/smooth_8/lenet5-w0.25/pgd/n60000/default/seed0/autoattack.json",)
-    seen = autoattack.autoattack_seen(BOTH)
+    seen = autoattack.autoattack_summary(BOTH)
     assert "ranges over 10.0 points under the paper's attack and over **30.0 points** under AutoAttack" in seen
     assert "by 10.0 points (original) to 30.0 points (smooth 8) more" in seen
 
@@ -113,7 +113,7 @@ def test_claims_that_fail_are_sorted_by_reason():
     verdicts = pd.DataFrame(
         {"verdict": ["holds", "fails", "fails", "fails"], "reason": ["", claims.THE_PAPER, claims.UNTOLD, claims.THE_PAPER]}
     )
-    said = answer.claims_sorted(verdicts)
+    said = answer.claims_answer(verdicts)
     assert "1 holds on our records, 3 fail" in said
     assert said.endswith(f"The reasons for the failures: {claims.THE_PAPER} (2 of 3); {claims.UNTOLD} (1 of 3).")
 
@@ -123,7 +123,7 @@ def test_the_filter_is_told_by_the_numbers_that_can_tell():
     volumes.attrs = {"scale": "paper"}
     printed = pd.DataFrame({"dataset": ["mnist"], "transform": ["smooth-2"], "value": [-100.0]})
     nothing = pd.DataFrame({"transform": [], "metric": [], "value": np.array([], dtype=float)})
-    said = answer.filter_found(volumes, measured("inter_class_distance", {}), printed, nothing.astype({"transform": str}))
+    said = answer.filter_answer(volumes, measured("inter_class_distance", {}), printed, nothing.astype({"transform": str}))
     assert "1 of its volumes and distances can tell the two apart, and 1 is nearer to a column of pixels." in said
     assert said.endswith("(Scale paper.)")
 

@@ -119,7 +119,7 @@ def test_certified_table_shows_both_sides_beside_the_papers():
 
 
 def test_certified_seen_tells_contrast_and_gap():
-    text = appB.certified_seen(of_exhibit("section-2.2", "lp", **LP), results.published("section-2.2"))
+    text = appB.certified_summary(of_exhibit("section-2.2", "lp", **LP), results.published("section-2.2"))
     for part in (
         "13.5% (PGD)",
         "**14.0%**",
@@ -131,7 +131,7 @@ def test_certified_seen_tells_contrast_and_gap():
     ):
         assert part in text
     one = of_exhibit("section-2.2", "lp", certified_error=(14.0, None), robust_accuracy=(86.5, None))
-    assert "Not computed yet" in appB.certified_seen(one, results.published("section-2.2"))
+    assert "Not computed yet" in appB.certified_summary(one, results.published("section-2.2"))
 
 
 def test_ramp_table_shows_errors():
@@ -144,7 +144,7 @@ def test_ramp_table_shows_errors():
 
 def test_ramp_seen_tells_what_hidden_gradients_hide():
     published = results.published("section-2.2")
-    text = appB.ramp_seen(of_exhibit("exact-certificate", "standard", **RAMP), published)
+    text = appB.ramp_summary(of_exhibit("exact-certificate", "standard", **RAMP), published)
     for part in (
         "**1.00%**",
         "clean error of 1.00%",
@@ -156,7 +156,7 @@ def test_ramp_seen_tells_what_hidden_gradients_hide():
         "**20.0%**",
     ):
         assert part in text
-    assert "Not computed yet" in appB.ramp_seen(of_exhibit("exact-certificate", "standard"), published)
+    assert "Not computed yet" in appB.ramp_summary(of_exhibit("exact-certificate", "standard"), published)
 
 
 def test_ramp_figure_is_flat_wherever_eps_leads():

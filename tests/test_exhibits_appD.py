@@ -23,14 +23,14 @@ def test_table_6_is_truncated_as_the_papers():
     assert list(table.loc["original"]) == ["MNIST", "-1297", "-1297.26", "-1297", "-1361.8 to -577.8"]
     assert list(table.loc["smooth 2", ["paper", "ours", "truncated"]]) == ["", "–", "–"]
     assert table.loc["smooth 5", "truncated"] == "-1233"
-    text = appD1.perturbable_volume_seen(sets, TABLE_6)
+    text = appD1.perturbable_volume_summary(sets, TABLE_6)
     assert (
         "MNIST (scale laptop): **3 of 4** values agree with the paper's to the last digit; the largest difference is 1 bit."
         in text
     )
     nothing = {"cifar10": of_measurement("volumes-cifar10", "log2_perturbable_volume", {})}
     assert (
-        appD1.perturbable_volume_seen(nothing, TABLE_6)
+        appD1.perturbable_volume_summary(nothing, TABLE_6)
         == "CIFAR10: not computed yet; compute it with `python -m lib run volumes-cifar10`."
     )
 
@@ -41,7 +41,7 @@ def test_table_7_has_both_attacks_and_their_difference():
     assert list(table.loc["MNIST, original"]) == ["95.1", "94.0 (-1.1)", "95.1", "93.5 (-1.6)", "+0.0", "-0.5"]
     assert list(table.loc["MNIST, binarized"]) == ["98.1", "97.0 (-1.1)", "96.1", "–", "-2.0", "–"]
     assert sum(table.index.str.startswith("CIFAR10, ")) == 6
-    text = appD1.unboxed_seen(sets, TABLE_7)
+    text = appD1.unboxed_summary(sets, TABLE_7)
     assert "MNIST (scale laptop, 1 variant): leaving the cube changes robust accuracy by **-0.5** (original)" in text
     assert "CIFAR10: not computed yet" in text
 
@@ -66,7 +66,7 @@ def test_distance_and_robustness_are_shown_together():
     distances = of_measurement("figure-5-mnist", "inter_class_distance", DISTANCES)
     ours = frame(*((name, *ROBUST, value, 0) for name, value in zip(DISTANCES, (98.0, 93.0, 91.0, 88.0), strict=True)))
     sets = {"mnist": (distances, ours, PAPER)}
-    text = appD2.distance_correlation_seen(sets)
+    text = appD2.distance_correlation_summary(sets)
     assert text.startswith("MNIST: with the paper's robust accuracies **ρ = +0.80 [")
     assert "with ours ρ = +0.80" in text
     (ax,) = appD2.distance_scatter(sets).axes
@@ -83,7 +83,7 @@ def test_distance_and_robustness_are_shown_together():
     (bars,) = appD2.distance_bars([distances, of_measurement("distances-fashion", "inter_class_distance", {})]).axes
     assert [bar.get_height() for bar in bars.patches][:4] == list(DISTANCES.values())
     empty = of_measurement("figure-5-mnist", "inter_class_distance", {})
-    assert appD2.distance_correlation_seen({"mnist": (empty, frame(), PAPER)}).startswith("MNIST: not computed yet; ")
+    assert appD2.distance_correlation_summary({"mnist": (empty, frame(), PAPER)}).startswith("MNIST: not computed yet; ")
     assert is_empty(appD2.distance_bars([empty]))
     assert is_empty(appD2.distance_scatter({"mnist": (empty, frame(), PAPER)}))
 
@@ -97,11 +97,12 @@ def test_linf_distances_are_told_by_their_ends():
     table = appD2.linf_table([found]).text.set_index("variant")
     assert list(table.loc["original"]) == ["MNIST", "0.700", "0.950", "1.000", "99.8%", "10000"]
     assert list(table.loc["binarized"]) == ["MNIST", *["–"] * 5]
-    assert "MNIST (scale laptop): 99.8% of the pairs have a distance above .9 on original (median 1.000)." in appD2.linf_seen(
-        [found]
+    assert (
+        "MNIST (scale laptop): 99.8% of the pairs have a distance above .9 on original (median 1.000)."
+        in appD2.linf_summary([found])
     )
     nothing = of_measurement("linf-mnist", "linf_distance_smallest", {})
-    assert appD2.linf_seen([nothing]) == "MNIST: not computed yet; compute it with `python -m lib run linf-mnist`."
+    assert appD2.linf_summary([nothing]) == "MNIST: not computed yet; compute it with `python -m lib run linf-mnist`."
 
 
 # Three units separate the larger gap, clean and robust; the smaller takes eight, and robustly more than there are.
@@ -138,7 +139,7 @@ def test_facets_stand_beside_the_units_that_sufficed():
     assert list(table.loc["1"]) == ["2.00", "3", "3", "1.73", "4", "3"]
     assert list(table.loc["0.4"]) == ["1.40", "5", "8", "1.18", "6", ">8"]
     assert set(appD2.facets_table(tables(exhibit="figure-6"), 8).text.iloc[0]) == {"–"}
-    text = appD2.spheres_seen(SPHERES)
+    text = appD2.spheres_summary(SPHERES)
     assert "at a gap of 1 a network needs 3 units to separate clean points and 3 units to do so robustly" in text
     assert "at a gap of 0.4 a network needs 8 units to separate clean points and more than 8 units to do so robustly" in text
     assert "**20.0 points** below the clean accuracy of standard training (width 3, gap 0.4, 2 dimensions)" in text
@@ -169,13 +170,13 @@ def test_the_linear_case_is_told_in_shares_of_the_largest_margin():
         {"eps": eps, "margin": margin, "largest_margin": 0.5, "d": 10, "n": 200} for eps, margin in ((0.0, 0.3), (0.45, 0.49))
     ]
     found = tables(*rows, exhibit="linear-margin")
-    assert appD2.linear_margin_seen(found) == (
+    assert appD2.linear_margin_summary(found) == (
         "Standard training reaches 60% of the largest possible margin (that of a support vector machine). Adversarial training "
         "with ε at 90% of that margin reaches **98%** (200 points, 10 dimensions)."
     )
     (ax,) = appD2.linear_margin_figure(found).axes
     assert list(ax.lines[0].get_ydata()) == pytest.approx([0.6, 0.98])
     assert (
-        appD2.linear_margin_seen(tables(exhibit="linear-margin"))
+        appD2.linear_margin_summary(tables(exhibit="linear-margin"))
         == "Not computed yet; compute it with `python -m lib run linear-margin`."
     )

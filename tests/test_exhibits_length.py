@@ -49,14 +49,14 @@ def test_the_gap_by_length_of_training():
 
 
 def test_what_is_said_of_the_gap():
-    said = length.length_seen(LONGER, OWN, TABLE_4)
+    said = length.length_summary(LONGER, OWN, TABLE_4)
     assert "from 5,628 to 22,512 steps the gap between original and smooth 5 goes **from 25.0 to 21.5 points**" in said
     assert "a change of -3.5 [-5.1, -1.9]. The paper's gap is 20.9." in said
     assert "exaggerates the gap. At the longest training the gap is +21.5 [+20.4, +22.6] points, which is beyond" in said
     assert "The longest training still gains +2.5 points on smooth 5 and +1.0 on the original" in said
     assert "At the paper's own settings the gap is 21.0." in said
     assert "66.5% as a column and 50.0% as a square. The paper prints 66.2%: the column is nearer" in said
-    assert "own settings" not in length.length_seen(LONGER, NOTHING["published-settings"], TABLE_4)
+    assert "own settings" not in length.length_summary(LONGER, NOTHING["published-settings"], TABLE_4)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_a_gap_comes_of(longest, told):
         *(("default", "original", 85.0), ("default", "smooth-5", 60.0)),
         *(("twice", "original", longest[0]), ("twice", "smooth-5", longest[1])),
     )
-    assert told in length.length_seen(ours, NOTHING["published-settings"], TABLE_4)
+    assert told in length.length_summary(ours, NOTHING["published-settings"], TABLE_4)
 
 
 def test_one_training_s_chance_is_in_the_gap_s_interval():
@@ -92,15 +92,15 @@ def test_one_training_s_chance_is_in_the_gap_s_interval():
         ("twice", "smooth-5", 64.0),
     )
     ours = trained("under-training", *rows)
-    said = length.length_seen(ours, NOTHING["published-settings"], TABLE_4)
+    said = length.length_summary(ours, NOTHING["published-settings"], TABLE_4)
     assert "So short training exaggerates the gap." in said
     ours.attrs = {**ours.attrs, "spreads": {("pgd", "robust_accuracy", "test"): Spread(0.05, 18)}}
-    assert "This change is not beyond the intervals." in length.length_seen(ours, NOTHING["published-settings"], TABLE_4)
+    assert "This change is not beyond the intervals." in length.length_summary(ours, NOTHING["published-settings"], TABLE_4)
 
 
 def test_one_length_is_no_comparison():
     ours = trained("under-training", ("default", "original", 85.0), ("default", "smooth-5", 60.0), ("twice", "original", 86.0))
-    assert length.length_seen(ours, OWN, TABLE_4).startswith("Not computed yet: at least two lengths are needed")
+    assert length.length_summary(ours, OWN, TABLE_4).startswith("Not computed yet: at least two lengths are needed")
 
 
 def test_runs_that_two_exhibits_share_count_once():
@@ -156,7 +156,7 @@ def test_the_tuning_is_beside_the_papers_column():
 
 
 def test_what_is_said_of_the_tuning():
-    said = length.tuning_seen({"MNIST": (SHORT, TABLE_4), "CIFAR10": (COLOUR, results.published("table-5"))})
+    said = length.tuning_summary({"MNIST": (SHORT, TABLE_4), "CIFAR10": (COLOUR, results.published("table-5"))})
     assert (
         "**90.5%** with 5,628 steps, +0.6 points from the paper at this width; 80.0% with 1,407 and 94.0% with 11,256" in said
     )
@@ -168,4 +168,4 @@ def test_a_paper_without_that_width_is_not_compared():
     paper = TABLE_4.assign(widen_factor=np.where(TABLE_4["widen_factor"] == 0.25, 16.0, TABLE_4["widen_factor"]))
     table = length.tuning_table({"MNIST": (SHORT, paper)}).text
     assert table["robust: ours (Δ)"].tolist()[0] == "80.0"
-    assert "from the paper" not in length.tuning_seen({"MNIST": (SHORT, paper)})
+    assert "from the paper" not in length.tuning_summary({"MNIST": (SHORT, paper)})

@@ -34,7 +34,7 @@ def test_the_papers_column_of_our_width_stands_beside_ours_and_the_shorter_train
 
 
 def test_what_is_seen_of_them():
-    said = own_settings.own_settings_seen(OURS, SHORT, PAPER)
+    said = own_settings.own_settings_summary(OURS, SHORT, PAPER)
     assert "is **1.0 points** from the paper's on average, over 2 of its 9 variants" in said
     assert (
         "falls by 26.0 points with our short training, by **22.9** with the paper's settings, and by 20.9 in the paper" in said
@@ -51,7 +51,7 @@ def test_the_first_screen_says_how_near_the_papers_settings_come():
 
 
 def test_without_a_record_it_says_what_computes_them():
-    assert own_settings.own_settings_seen(OURS[:0], SHORT, PAPER).startswith("Not computed yet")
+    assert own_settings.own_settings_summary(OURS[:0], SHORT, PAPER).startswith("Not computed yet")
 
 
 def test_autoattack_on_the_same_networks():

@@ -38,10 +38,10 @@ def test_figures_of_section_2_without_records_say_how_to_compute_them(draw):
 
 def test_sentences_of_section_2_without_records_say_how_to_compute_them():
     for text in (
-        sec2.example_1_seen(tables()),
-        sec2.concentration_seen(tables()),
-        sec2_distances.distance_seen(tables(), tables()),
-        sec2_distances.example_2_seen(tables()),
+        sec2.example_1_summary(tables()),
+        sec2.concentration_summary(tables()),
+        sec2_distances.distance_summary(tables(), tables()),
+        sec2_distances.example_2_summary(tables()),
     ):
         assert text.startswith("Not computed yet; compute it with `python -m lib run example-1`")
     for table in (sec2.example_1_table(tables()).text, sec2_distances.distance_table(tables(), tables()).text):
@@ -102,7 +102,7 @@ def test_cells_of_example_1(row, column, cell):
 
 
 def test_example_1_seen_counts():
-    text = sec2.example_1_seen(tables(example_1(), example_1(d=10, bayes=3, diagonal=500)))
+    text = sec2.example_1_summary(tables(example_1(), example_1(d=10, bayes=3, diagonal=500)))
     assert "3 of 2,000 simulated points" in text
     assert "contains the exact value for 3 of the 4 simulated robust errors" in text  # 500 of 1000, where 72% is right
     assert (
@@ -124,7 +124,7 @@ def test_half_spaces_are_drawn_beside_the_bounds():
 
 
 def test_a_half_space_below_its_bound_is_told():
-    text = sec2.concentration_seen(tables(half_space(), half_space(inside=600)))
+    text = sec2.concentration_summary(tables(half_space(), half_space(inside=600)))
     assert text.startswith(
         "Of 2 simulated half-spaces, 1 is on or above the first bound, 1 of them with the whole 95% interval; for the others"
     )
@@ -142,7 +142,7 @@ def test_example_2_stands_beside_the_paper():
 
 def test_example_2_in_one_unit():
     uniform = tables(*spike(20.0, 3072, "cube"), *spike(1.5, 3072, "ball"), *spike(10.0, 784, "cube"))
-    text = sec2_distances.example_2_seen(uniform)
+    text = sec2_distances.example_2_summary(uniform)
     assert "20.00 apart in the cube and 1.500 in the ball" in text
     assert "**2.5%** of a typical distance, and ε = 0.09 in the ball **6.0%**" in text
     assert "guarantee >99.99% for the cube, at ε = 1.2 and nothing for the ball, at ε = 0.0375." in text
@@ -155,12 +155,12 @@ def test_distances_apart_are_the_shift_and_the_shape():
     assert (row["mean"], row["spread"]) == pytest.approx((7.0, 0.1))
     assert (row["cube"], row["ball"]) == pytest.approx((0.3, 0.5))
     assert (row["cube_shape"], row["ball_shape"]) == pytest.approx((0.1, 0.1))
-    text = sec2_distances.distance_seen(uniform, images)
+    text = sec2_distances.distance_summary(uniform, images)
     assert "over √d, 0.300 from the cube's and 0.500 from the ball's: **nearer to the cube**" in text
     assert "0.100 from the cube's and 0.100 from the ball's: **about as far from both**" in text
     assert text.endswith("closer to the ball.")
     assert "So the distances give no reason to call" in text
-    near_the_ball = sec2_distances.distance_seen(uniform, tables(*spike(2.5, 100, "cifar10-jpeg")))
+    near_the_ball = sec2_distances.distance_summary(uniform, tables(*spike(2.5, 100, "cifar10-jpeg")))
     assert "CIFAR10 (JPEG)" in near_the_ball
     assert "**nearer to the ball**" in near_the_ball
     assert near_the_ball.endswith("So by at least one of these two comparisons CIFAR10 (JPEG) is closer to the ball.")

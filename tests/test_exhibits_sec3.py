@@ -35,14 +35,14 @@ def test_sensitivity_takes_both_ranges_over_the_same_variants():
 
 def test_seen_speaks_only_of_what_is_computed():
     clean = ("standard", "clean_accuracy")
-    assert sec3.seen(frame(), PAPER, TABLE_4).startswith("Not computed yet")
+    assert sec3.robustness_summary(frame(), PAPER, TABLE_4).startswith("Not computed yet")
     ours = frame(
         ("original", *ROBUST, 90.0, 0),
         ("binarize", *ROBUST, 97.5, 0),
         ("original", *clean, 99.0, 0),
         ("binarize", *clean, 98.6, 0),
     )
-    text = sec3.seen(ours, PAPER, TABLE_4)
+    text = sec3.robustness_summary(ours, PAPER, TABLE_4)
     assert "7.5 points" in text
     assert "0.4 points" in text
     assert "networks of the same width (w=0.25) is 6.6, that of the wider networks in its table 3.0." in text
@@ -52,15 +52,19 @@ def test_seen_speaks_only_of_what_is_computed():
 def test_seen_without_the_papers_numbers_of_our_width_takes_its_own_table():
     ours = frame(("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0)).assign(widen_factor=0.3)
     ours.attrs = frame().attrs
-    assert "a range of **7.5 points**. The paper's range over the same variants is 3.0." in sec3.seen(ours, PAPER, TABLE_4)
+    assert "a range of **7.5 points**. The paper's range over the same variants is 3.0." in sec3.robustness_summary(
+        ours, PAPER, TABLE_4
+    )
 
 
 def test_seen_says_which_half_of_the_claim_is_lacking():
     rows = [("original", *ROBUST, 90.0, 0), ("binarize", *ROBUST, 97.5, 0), ("original", "standard", "clean_accuracy", 99.0, 0)]
-    assert "a range of **7.5 points**" in sec3.seen(frame(*rows), PAPER, TABLE_4)
-    assert "The clean accuracy of standard training is not computed yet;" in sec3.seen(frame(*rows), PAPER, TABLE_4)
+    assert "a range of **7.5 points**" in sec3.robustness_summary(frame(*rows), PAPER, TABLE_4)
+    assert "The clean accuracy of standard training is not computed yet;" in sec3.robustness_summary(
+        frame(*rows), PAPER, TABLE_4
+    )
     rows += [(name, "standard", "clean_accuracy", value, 0) for name, value in (("smooth-2", 98.9), ("smooth-3", 98.5))]
-    assert "moves, over 3 variants, by **0.5 points**" in sec3.seen(frame(*rows), PAPER, TABLE_4)
+    assert "moves, over 3 variants, by **0.5 points**" in sec3.robustness_summary(frame(*rows), PAPER, TABLE_4)
 
 
 def test_footprints_name_the_nearer_filter():
@@ -76,21 +80,21 @@ def test_both_footprints_stand_beside_the_papers_numbers_at_the_same_width():
     table = sec3.footprint_robustness_table(ours, TABLE_4).text.set_index("variant")
     assert list(table.loc["smooth 5"]) == ["77.1", "77.0 (-0.1)", "78.2 (+1.1)", "column"]
     assert list(table.loc["smooth 8"]) == ["73.2", "76.0 (+2.8)", "–", "–"]
-    said = sec3.footprints_seen(ours, TABLE_4)
+    said = sec3.footprints_summary(ours, TABLE_4)
     assert "(scale laptop, w=0.25, sizes 5). With the square, robust accuracy differs" in said
     assert "differs from that with the column by +1.2 points." in said
     assert "is **0.1 points** with the column and **1.1** with the square." in said
     nothing = frame()
     nothing.attrs = ours.attrs
-    assert sec3.footprints_seen(nothing, TABLE_4).startswith("Not computed yet: no size of the filter")
+    assert sec3.footprints_summary(nothing, TABLE_4).startswith("Not computed yet: no size of the filter")
     assert set(sec3.footprint_robustness_table(nothing, TABLE_4).text["nearer"]) == {"–"}
 
 
 def test_cifar10_says_what_its_images_are():
     jpeg = frame(("original", *ROBUST, 28.0, 0)).assign(dataset="cifar10-jpeg")
-    assert "quality 75" in sec3.jpeg_seen(jpeg)
-    assert sec3.jpeg_seen(jpeg.assign(dataset="cifar10")) == "These are CIFAR10's images as they were published."
-    assert sec3.jpeg_seen(frame()).startswith("Not computed yet")
+    assert "quality 75" in sec3.jpeg_note(jpeg)
+    assert sec3.jpeg_note(jpeg.assign(dataset="cifar10")) == "These are CIFAR10's images as they were published."
+    assert sec3.jpeg_note(frame()).startswith("Not computed yet")
 
 
 def test_lucky_images_are_counted_apart():
@@ -100,12 +104,12 @@ def test_lucky_images_are_counted_apart():
         ("mnist", "smooth-3", 0, 80, 80, 0),
     ]
     found = pd.DataFrame(rows, columns=["dataset", "transform", "seed", "robust_accuracy", "both", "lucky"])
-    said = sec3.lucky_seen({"MNIST": found})
+    said = sec3.lucky_summary({"MNIST": found})
     assert said.startswith("On MNIST such images make up at most **0.20 points** (original).")
     assert said.endswith("robust accuracy in percent is: original 90.8, smooth 3 80.0.")
     nothing = found[:0]
     nothing.attrs = frame().attrs
-    assert sec3.lucky_seen({"MNIST": nothing}).startswith("Not computed yet")
+    assert sec3.lucky_summary({"MNIST": nothing}).startswith("Not computed yet")
 
 
 def test_a_transform_that_the_paper_lacks_is_shown():
@@ -114,7 +118,7 @@ def test_a_transform_that_the_paper_lacks_is_shown():
     assert list(table.index)[-1] == "smooth 9"
     assert table.loc["smooth 9", "robust: paper"] == "n/a"
     assert table.loc["smooth 9", "robust: ours (Δ)"] == "80.0"
-    assert "**10.0 points**" in sec3.seen(ours, PAPER, TABLE_4)
+    assert "**10.0 points**" in sec3.robustness_summary(ours, PAPER, TABLE_4)
     (ax,) = sec3.robustness_figure(ours, PAPER, xlabel="x").axes
     assert [label.get_text() for label in ax.get_xticklabels()][-1] == "smooth 9"
     (ax,) = answer.claim_figure({"MNIST": (ours, PAPER, TABLE_4)}, {}).axes

@@ -61,12 +61,12 @@ def test_variants_without_the_papers_numbers_have_intervals():
 
 
 def test_what_is_seen_of_variants_is_their_ranges():
-    assert sec4.seen_variants(gammas()).startswith("Not computed yet: clean accuracy, standard training needs two variants")
+    assert sec4.variants_summary(gammas()).startswith("Not computed yet: clean accuracy, standard training needs two variants")
     rows = [(name, *CLEAN, value, 0) for name, value in zip(THREE, (94.5, 95.0, 94.0), strict=True)]
     rows += [(name, *TRAINED, value, 0) for name, value in zip(THREE, (81.0, 85.0, 83.0), strict=True)]
-    assert "Not computed yet: robust accuracy" in sec4.seen_variants(gammas(*rows))
+    assert "Not computed yet: robust accuracy" in sec4.variants_summary(gammas(*rows))
     rows += [("gamma-0.6", *ROBUST, 38.0, 0), ("gamma-1.4", *ROBUST, 46.5, 0)]
-    text = sec4.seen_variants(gammas(*rows))
+    text = sec4.variants_summary(gammas(*rows))
     for part in ("2 of 5", "scale laptop", "**1.0 points**", "**4.0**", "**8.5**", "38.0% (gamma 0.6)", "46.5% (gamma 1.4)"):
         assert part in text
 
@@ -92,9 +92,9 @@ def test_fashion_figure_draws_bars_and_the_paper_dashed():
 
 
 def test_what_is_seen_of_fashion_is_cost_and_gap():
-    text = sec4.seen_fashion(clothes(*SIX), FASHION_PAPER)
+    text = sec4.fashion_summary(clothes(*SIX), FASHION_PAPER)
     assert "On fashion-MNIST, PGD training costs **10.0 points** of clean accuracy (the paper: 11.5)" in text
     assert "another **0.5** lower (the paper: 0.6)" in text
-    assert sec4.seen_fashion(clothes(*SIX[:5]), FASHION_PAPER).startswith("Not computed yet: edge-fashion-MNIST lacks")
+    assert sec4.fashion_summary(clothes(*SIX[:5]), FASHION_PAPER).startswith("Not computed yet: edge-fashion-MNIST lacks")
     stale = clothes(*SIX[:5], ("edges", *ROBUST, None, 0))
-    assert "accuracies (some are stale); compute it with `" in sec4.seen_fashion(stale, FASHION_PAPER)
+    assert "accuracies (some are stale); compute it with `" in sec4.fashion_summary(stale, FASHION_PAPER)

@@ -78,12 +78,12 @@ SAME_DISTANCE = [
 
 def test_distance_seen_needs_all_sets_of_a_distance():
     distances = measured("inter_class_distance", {"smooth-3": 7.085})
-    text = sec5.equal_distance_seen(distances, frame(*SAME_DISTANCE, exhibit="table-1"), TABLE_1)
+    text = sec5.equal_distance_summary(distances, frame(*SAME_DISTANCE, exhibit="table-1"), TABLE_1)
     assert "smooth 3 (7.08)" in text
     assert "**17.0 points**" in text
     assert "in the paper 7.3" in text
     assert "smooth 4" not in text
-    assert sec5.equal_distance_seen(distances, frame(*SAME_DISTANCE[:2]), TABLE_1).startswith("Not computed yet")
+    assert sec5.equal_distance_summary(distances, frame(*SAME_DISTANCE[:2]), TABLE_1).startswith("Not computed yet")
 
 
 def test_distance_figure_draws_the_three_families():
@@ -112,11 +112,11 @@ def test_volume_figure_puts_volumes_across_and_both_attacks_up():
 def test_volume_seen_compares_the_attacks_on_the_same_variants():
     volumes = measured("log2_perturbable_volume", {"original": -1297.26, "binarize": -1361.78})
     both = frame(*BOXES, ("binarize", *UNBOXED, 97.2, 0))
-    text = sec5.volume_seen({"mnist": (volumes, both), "cifar10": (volumes, frame())}, TABLE_7)
+    text = sec5.volume_summary({"mnist": (volumes, both), "cifar10": (volumes, frame())}, TABLE_7)
     assert "**-0.5 to +0.2 points** over 2 variants, whose perturbable volumes differ by up to 65 bits" in text
     assert "in the paper, over the same variants, by -2.0 to +0.0" in text
     assert "CIFAR10: not computed yet" in text
-    one = sec5.volume_seen({"mnist": (volumes, frame(*BOXES))}, TABLE_7)
+    one = sec5.volume_summary({"mnist": (volumes, frame(*BOXES))}, TABLE_7)
     assert "by **-0.5 points** over 1 variant; in the paper, over the same variants, by +0.0." in one
 
 
@@ -164,7 +164,7 @@ def test_growth_figure_without_numbers_says_how_to_compute_them():
 
 
 def test_growth_seen_takes_both_ends_from_what_is_computed():
-    text = sec5.growth_seen({"MNIST": (along("widen_factor", *CAPACITY), TABLE_4)}, "widen_factor")
+    text = sec5.growth_summary({"MNIST": (along("widen_factor", *CAPACITY), TABLE_4)}, "widen_factor")
     assert "from widen factor 0.125 to 0.5" in text
     assert "**+10.0 (original) to +25.0 points (smooth 5)**" in text
     assert "(in the paper, over the same variants, by +8.1 (original) to +18.9 points (smooth 5))" in text
@@ -175,14 +175,14 @@ def test_growth_seen_takes_both_ends_from_what_is_computed():
 def test_growth_seen_of_training_set_sizes():
     points = [("original", *ROBUST, value, "test", size) for size, value in ((1000, 70.0), (9000, None), (60000, 90.0))]
     ours = along("train_size", *points).astype({"train_size": "Int64"})
-    text = sec5.growth_seen({"MNIST": (ours, None), "CIFAR10": (along("train_size", *points[:1]), None)}, "train_size")
+    text = sec5.growth_summary({"MNIST": (ours, None), "CIFAR10": (along("train_size", *points[:1]), None)}, "train_size")
     assert "from train size 1,000 to 60,000" in text
     assert "**+20.0 points (original)**" in text
     assert "CIFAR10: not computed yet, at least two values are needed" in text
 
 
 def test_passes_seen_counts_steps_of_the_grid():
-    text = sec5.passes_seen({"MNIST": along("train_size")})
+    text = sec5.passes_summary({"MNIST": along("train_size")})
     assert text == (
         "MNIST (scale laptop): every run takes 1,876 steps of 128 images, that is 240 times through 1,000, 27 times through "
         "9,000, 4 times through 60,000 training images."

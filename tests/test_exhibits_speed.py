@@ -49,13 +49,13 @@ def test_what_is_seen_of_the_worst_case(worst, order):
     names = ("binarize", "original", "smooth-5")
     last = [(name, *ROBUST, value, 0) for name, value in zip(names, (97.0, 94.0, 80.0), strict=True)]
     found = [(name, *WORST, value, 0) for name, value in zip(names, worst, strict=True)]
-    text = speed.worst_case_seen({"MNIST": frame(*last, *found), "CIFAR10": NO_RECORDS})
+    text = speed.worst_case_summary({"MNIST": frame(*last, *found), "CIFAR10": NO_RECORDS})
     lost = [a - b for a, b in zip((97.0, 94.0, 80.0), worst, strict=True)]
     assert f"{min(lost):.1f} points on" in text
     assert f"**{max(lost):.1f} points** on" in text
     assert f"the order of the variants {order}" in text
     assert "CIFAR10: not computed yet; compute it with `python -m lib run" in text
-    single = speed.worst_case_seen({"MNIST": frame(last[1], found[1])})
+    single = speed.worst_case_summary({"MNIST": frame(last[1], found[1])})
     assert single == "MNIST (scale laptop): the stronger attack lowers robust accuracy by **4.0 points** on original."
 
 
@@ -113,17 +113,17 @@ def test_what_is_seen_of_the_precision():
     rows = [("original", FULL, seed, 88.0) for seed in range(3)]
     same = [("original", LOW, seed, 88.0 + change) for seed, change in enumerate((-0.1, 0.1, 0.2))]
     other = [("original", LOW, seed, 86.0 + change) for seed, change in enumerate((-0.1, 0.1, 0.2))]
-    text = speed.precision_seen(trained(*rows, *same))
+    text = speed.precision_summary(trained(*rows, *same))
     assert "+0.07 points on original (95% interval -0.31 to +0.45, 3 seeds)" in text
     assert "on average" not in text  # one variant is its own average
     assert "**Every interval contains 0**" in text
     assert "in 2 of 3 pairs (two-sided sign test, if pairs were independent: p = 1)" in text
-    text = speed.precision_seen(trained(*rows, *other))
+    text = speed.precision_summary(trained(*rows, *other))
     assert "-1.93 points on original" in text
     assert "The interval on original excludes 0: there the precision **did change the result**" in text
     assert "in 0 of 3 pairs (two-sided sign test, if pairs were independent: p = 0.25)" in text
     for few in (NO_RECORDS, trained(*rows), trained(*rows, same[0])):
-        assert speed.precision_seen(few).startswith("Not computed yet: at least two seeds are needed in both precisions")
+        assert speed.precision_summary(few).startswith("Not computed yet: at least two seeds are needed in both precisions")
 
 
 def test_variants_are_averaged_within_a_seed():
@@ -138,7 +138,7 @@ def test_variants_are_averaged_within_a_seed():
     assert (average["seeds"], average["difference"]) == ("3", "+2.00")
     assert average["95% interval"] == f"{2 - half:+.2f} to {2 + half:+.2f}"
     assert table.loc[("original", "robust accuracy"), "seeds"] == "4"
-    text = speed.precision_seen(trained(*rows))
+    text = speed.precision_summary(trained(*rows))
     assert f"+2.00 points on average (95% interval {2 - half:+.2f} to {2 + half:+.2f}, 3 seeds)" in text
 
 
@@ -166,7 +166,7 @@ def test_the_schedule_says_what_it_assumes():
     table = speed.schedule_table(rows).text
     assert table.iloc[0].tolist() == ["1", "73", "40", "1,950", "1,950.4", "100%", "110.8"]
     assert table.iloc[1].tolist() == ["64", "73", "40", "1,950", "110.8", "28%", "110.8"]
-    said = speed.schedule_seen(rows)
+    said = speed.schedule_summary(rows)
     assert "All hours are estimates: no card has been timed yet" in said
     assert "10·10¹² operations a second in float32, 1.5·10¹² bytes a second" in said
     assert "2.5 millionths of a second a launch" in said
@@ -177,7 +177,7 @@ def test_the_schedule_says_what_it_assumes():
 
 
 def test_a_card_that_was_never_measured_is_told(monkeypatch):
-    assert "No card has been measured yet" in speed.gpu_seen(None)
+    assert "No card has been measured yet" in speed.gpu_summary(None)
     assert set(speed.gpu_table(None).text.iloc[0]) == {"–"}
     monkeypatch.setattr(speed.results, "benchmarks", lambda: ["pgd-cpu"])
     assert speed._gpu() is None
@@ -188,7 +188,7 @@ def test_the_record_of_a_card_is_shown_with_its_share_of_the_ceiling():
     rows = pd.DataFrame([{**row, "image_steps_per_second": 123456.7, "ratio_to_advertorch": 8.04}])
     rows.attrs = {"device": "NVIDIA H100", "date": "2027-01-02T03:04:05+00:00", "commit": "abcdef123456"}
     assert speed.gpu_table(rows).text.iloc[0].tolist() == ["lenet5 w=0.25", "50", "lib, float32", "123,457 (×8.0)", "22"]
-    said = speed.gpu_seen(rows)
+    said = speed.gpu_summary(rows)
     assert said.startswith("Measured on NVIDIA H100")
     assert "8192×8192" in said
 
@@ -197,7 +197,7 @@ def test_the_attack_in_one_kernel_is_estimated_and_not_there():
     (source,) = report.EXHIBITS["speed-fused-seen"].sources()
     run = source.read(None)
     assert (run.model, run.training, run.scale) == ("lenet5", "pgd", "paper")
-    said = speed.fused_seen(run)
+    said = speed.fused_summary(run)
     narrow = replace(run, widen_factor=0.125)
     gains = [cost.fused_gain(narrow, members=members) for members in (1, 10)]
     assert f"{gains[0]:.1f} times as fast for a run alone and {gains[1]:.1f} times for ten together at w=0.125" in said

@@ -36,7 +36,7 @@ def test_the_suite_is_compared_image_by_image():
     assert table["AutoAttack"] == "62.5 (-12.5)"
     assert table["BIM: PGD from the image itself"] == "–"
     assert table["all of them together"] == "50.0 (-25.0)"  # images 4 and 5 each withstand one of the two
-    text = strength.strength_seen(outcomes)
+    text = strength.strength_summary(outcomes)
     for part in (
         "On 8 test images (scale laptop)",
         "**25.0 points**",
@@ -44,7 +44,7 @@ def test_the_suite_is_compared_image_by_image():
         "(the strongest alone: AutoAttack)",
     ):
         assert part in text
-    assert strength.strength_seen(held(reference="h.")) == "Not computed yet; compute it with `python -m lib run table-2`."
+    assert strength.strength_summary(held(reference="h.")) == "Not computed yet; compute it with `python -m lib run table-2`."
     assert strength.strength_table(held()).text["original"].eq("–").all()
 
 
@@ -55,7 +55,7 @@ def test_what_the_suite_does_to_the_range_over_variants():
     )
     both = pd.concat([original, smooth.assign(transform="smooth-8")])
     both.attrs = original.attrs
-    said = strength.strength_seen(both)
+    said = strength.strength_summary(both)
     assert "the computed attacks together lower robust accuracy by **10.0 to 30.0 points**" in said
     assert said.endswith("stays**. Their range is 10.0 points under the paper's attack and **30.0** under these together.")
     assert strength.strength_table(held(reference="hh")).text["original"].iloc[-1] == "–"
@@ -90,7 +90,7 @@ def test_a_stronger_attack_that_does_less_fails_the_check(weaker, stronger, verd
 def test_a_curve_that_stays_up_fails_the_check(values, verdicts):
     table = strength.masking_table(held(), curve(**values)).text
     assert tuple(table["original"].iloc[-3:]) == verdicts
-    text = strength.masking_seen(held(), curve(**values))
+    text = strength.masking_summary(held(), curve(**values))
     failing = sum("fails" in verdict for verdict in verdicts)
     computed = sum(verdict != "–" for verdict in verdicts)
     assert text.startswith(
@@ -128,13 +128,13 @@ def test_a_curve_reaches_twice_the_papers_budget():
     both.attrs = {**rows.attrs, "exhibit": "curve-cifar10"}
     (ax,) = strength.curve_figure(both).axes
     assert [len(line.get_xdata()) for line in ax.lines if not line.get_label().startswith("_")] == [3, 3]
-    assert "It is largest, **2.0**, at ε = 16/255" in strength.curve_seen(both)
+    assert "It is largest, **2.0**, at ε = 16/255" in strength.curve_summary(both)
 
 
 def test_curves_of_two_variants_are_compared_at_every_budget():
     both = pd.concat([curve(e_0=99.0, e_0_3=90.0, e_0_4=50.0), curve("smooth-8", e_0=98.0, e_0_3=70.0, e_0_4=60.0)])
     both.attrs = curve().attrs
-    text = strength.curve_seen(both)
+    text = strength.curve_summary(both)
     for part in (
         "2 variants",
         "on 10000 test images is at most ±1 points",
@@ -148,7 +148,7 @@ def test_curves_of_two_variants_are_compared_at_every_budget():
     (ax,) = strength.curve_figure(both).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in ax.lines if not line.get_label().startswith("_")}
     assert drawn == {"original": [99.0, 90.0, 50.0], "smooth 8": [98.0, 70.0, 60.0]}
-    assert strength.curve_seen(curve(e_0=99.0)).startswith("Not computed yet: two variants are needed, 1 is computed;")
+    assert strength.curve_summary(curve(e_0=99.0)).startswith("Not computed yet: two variants are needed, 1 is computed;")
     empty = strength.curve_figure(curve())
     assert is_empty(empty)
 
@@ -174,7 +174,7 @@ def test_what_half_precision_does_is_parted():
     assert list(table.loc["as trained (float32)"]) == ["50.0", "0", "0"]
     assert list(table.loc["all in half precision"]) == ["75.0", "1", "0"]
     assert list(table.loc["the weights that round to 0 with the other sign"]) == ["75.0", "2", "1"]
-    said = strength.half_seen(found)
+    said = strength.half_summary(found)
     assert "half precision changes robust accuracy by **+25.0 points**" in said
     assert (
         "rounding all others by +0.0. Shrinking those weights to a millionth of their size changes it by +0.0, "
@@ -183,10 +183,10 @@ def test_what_half_precision_does_is_parted():
 
 
 def test_half_precision_without_records():
-    assert strength.half_seen(_changed()).startswith("Not computed yet")
+    assert strength.half_summary(_changed()).startswith("Not computed yet")
     assert set(strength.half_table(_changed()).text["robust accuracy"]) == {"–"}
     failed = _changed()
     failed.attrs = {**failed.attrs, "complete": 1, "expected": 1}
-    assert strength.half_seen(failed) == "The training failed at this scale: there is no network to attack."
+    assert strength.half_summary(failed) == "The training failed at this scale: there is no network to attack."
     some = _changed(as_trained=[True], half=[True])
     assert strength.half_table(some).text["robust accuracy"].tolist() == ["100.0", "100.0", "–", "–", "–", "–"]

@@ -12,8 +12,8 @@ from lib.report.sections.gallery import Answer, Gallery
 THREAT = {"eps": 0.3, "step_size": 0.1, "num_steps": 5}
 
 
-def answer(said: int, sure: float) -> Answer:
-    return Answer(said, sure, np.full((4, 4, 1), 0.5), np.zeros((4, 4, 1)))
+def answer(predicted: int, probability: float) -> Answer:
+    return Answer(predicted, probability, np.full((4, 4, 1), 0.5), np.zeros((4, 4, 1)))
 
 
 def test_each_budget_says_what_the_networks_answer_and_marks_the_wrong_ones():
@@ -42,10 +42,10 @@ def test_what_is_missing_is_said_in_its_place(monkeypatch, tmp_path):
     assert "<img" not in shown
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     monkeypatch.setenv("RESULTS_DIR", str(files.ROOT / "results"))
-    found = gallery.attacked("table-2", "laptop", ["original"], (0.0, 0.3))
+    found = gallery.attacked_gallery("table-2", "laptop", ["original"], (0.0, 0.3))
     assert found.startswith("Not shown: these networks are trained on MNIST, whose images are not on this machine")
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    assert "no weights of table-2 are kept" in gallery.attacked("table-2", "laptop", ["original"], (0.0,))
+    assert "no weights of table-2 are kept" in gallery.attacked_gallery("table-2", "laptop", ["original"], (0.0,))
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.1, 0.3])
@@ -57,7 +57,8 @@ def test_an_answer_is_of_the_image_attacked_within_the_budget(digits, eps):
     assert np.abs(found.perturbation).max() == pytest.approx(eps, abs=1e-6)
     assert found.image == pytest.approx(x[0].permute(1, 2, 0).numpy() + found.perturbation, abs=1e-6)
     logits = model(torch.from_numpy(found.image).permute(2, 0, 1)[None]).detach()
-    assert (found.said, found.sure) == (int(logits.argmax()), pytest.approx(float(logits.softmax(1).max()), abs=1e-5))
+    assert found.predicted == int(logits.argmax())
+    assert found.probability == pytest.approx(float(logits.softmax(1).max()), abs=1e-5)
 
 
 class Brightness(nn.Module):

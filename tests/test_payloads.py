@@ -166,7 +166,7 @@ def test_the_book_has_no_substitutions():
 @pytest.mark.parametrize("kind", PAYLOADS)
 def test_words_are_one_line_that_reads_as_the_text(kind):
     text = PAYLOADS[kind]
-    shown = words.words(text)
+    shown = words.as_markdown(text)
     assert "\n" not in shown
     assert unescape(shown) == schema.one_line(" ".join(text.split()))
     assert not re.search(r"[{}<>\[\]`$|*_~\\!\"^]", shown)

@@ -173,7 +173,7 @@ def test_distances_are_compared_as_printed_rounded(shift, state, store):
 
 
 def _verdicts(store) -> dict[str, tuple[str, str]]:
-    return {row.mark: (row.verdict, row.found) for row in marks.marks().itertuples()}
+    return {row.mark: (row.verdict, row.evidence) for row in marks.marks().itertuples()}
 
 
 def test_the_papers_own_numbers_meet_the_marks(store):
@@ -346,15 +346,15 @@ def test_marks_of_some_exhibits(store):
     with pytest.raises(ValueError, match="no mark is set for Table 9; allowed: Figure 3a"):
         marks.marks(exhibits=["Table 9"])
     found = marks.marks(exhibits=["Table 2", "Figure 3a"])
-    said = overview.marks_seen(found)
+    said = overview.marks_summary(found)
     assert said.startswith("This section has 5 marks; **4 are met**. **Missed** (Figure 3a): ")
     rows = _records("figure-3b")
     store["figure-3b"] = rows[rows["transform"] != "edges"]
     store["figure-3b"].attrs = rows.attrs
-    assert overview.marks_seen(marks.marks(exhibits=["Figure 3b"])).startswith(
+    assert overview.marks_summary(marks.marks(exhibits=["Figure 3b"])).startswith(
         "Not computed yet: the records for the 1 mark of this section."
     )
-    assert "**1 is met** (1 not computed)." in overview.marks_seen(marks.marks(exhibits=["Figure 3b", "Table 1"]))
+    assert "**1 is met** (1 not computed)." in overview.marks_summary(marks.marks(exhibits=["Figure 3b", "Table 1"]))
 
 
 def test_a_mark_waits_for_all_its_numbers(store):
@@ -458,7 +458,7 @@ def test_what_claims_rest_on_stands_below_their_table_once():
 
 
 def test_claims_are_counted_and_the_failing_named():
-    text = overview.claims_seen(verdicts(("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds")))
+    text = overview.claims_summary(verdicts(("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds")))
     assert text == (
         "Verdicts on 3 claims. On our records: **holds: 1, fails: 1**, not computed: 1. On the paper's own printed numbers: "
         "holds: 2, fails: 1 (`a`), no printed number: 0. Fails (so it is): `b`."
@@ -475,7 +475,7 @@ def test_what_readme_and_section_3_say_in_words_is_what_the_records_show(monkeyp
     trained = sec3.footprint_robustness_table(results.select("footprints"), results.published("table-4"))
     assert set(trained["nearer"]) == {"column", "square"}, "they tell the footprints apart now: say so in the README"
     longer = results.select("under-training"), results.select("published-settings")
-    seen = length.length_seen(*longer, results.published("table-4"))
+    seen = length.length_summary(*longer, results.published("table-4"))
     assert "is beyond its interval. The longest training still gains" in seen
     assert "do not tell where the gap ends" in seen
     held = results.outcomes("strength-mnist")

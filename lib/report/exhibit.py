@@ -24,15 +24,15 @@ from lib.store import grid, results
 class Source:
     """An input of an exhibit: `read` gives it to a page. `records`: the exhibits of the grid and the benchmarks it comes from.
 
-    `everything`: it is read from all records there are. `framed`: what it reads has a badge, and goes into the page's stamp.
-    `about`: of what it gives, the line that stands below a table of it as its badge.
+    `everything`: it is read from all records there are. `has_badge`: what it reads has a badge, and goes into the page's stamp.
+    `badge_line`: a function from what it gives to the line that stands below a table of it as its badge.
     """
 
     read: Callable[["Page"], object]
     records: tuple[str, ...] = ()
     everything: bool = False
-    framed: bool = True
-    about: Callable[..., str] | None = None
+    has_badge: bool = True
+    badge_line: Callable[..., str] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Exhibit:
     def badged(self) -> bool:
         """Whether it is a table or figure of records, which a badge stands below."""
         return self.kind in (Table, Figure) and any(
-            source.about or (source.framed and source.records) for source in self.sources()
+            source.badge_line or (source.has_badge and source.records) for source in self.sources()
         )
 
 
@@ -81,13 +81,13 @@ def exhibit(name: str, make: Callable[..., object], /, *reads: object, **options
     EXHIBITS[name] = Exhibit(name, make, reads, options)
 
 
-def _sources(read: object) -> Iterator[Source]:
-    if isinstance(read, Source):
-        yield read
-    elif isinstance(read, Mapping):
-        yield from _sources(tuple(read.values()))
-    elif isinstance(read, (tuple, list)):
-        for each in read:
+def _sources(source: object) -> Iterator[Source]:
+    if isinstance(source, Source):
+        yield source
+    elif isinstance(source, Mapping):
+        yield from _sources(tuple(source.values()))
+    elif isinstance(source, (tuple, list)):
+        for each in source:
             yield from _sources(each)
 
 
@@ -124,8 +124,8 @@ def outcomes(name: str, auto: str = "auto") -> Source:
 
     def read(page: Page) -> pd.DataFrame:
         page.value(runs(name))
-        asked = page.scale_of(name)
-        return results.outcomes(name, auto if asked == "auto" else asked, seeds=page.seeds)
+        scale = page.scale_of(name)
+        return results.outcomes(name, auto if scale == "auto" else scale, seeds=page.seeds)
 
     return Source(read, (name,))
 
@@ -133,19 +133,19 @@ def outcomes(name: str, auto: str = "auto") -> Source:
 @cache
 def lucky(name: str) -> Source:
     """As `results.lucky` gives it."""
-    return Source(lambda page: results.lucky(name, page.scale_of(name), seeds=page.seeds), (name,), framed=False)
+    return Source(lambda page: results.lucky(name, page.scale_of(name), seeds=page.seeds), (name,), has_badge=False)
 
 
 @cache
 def benchmark(name: str) -> Source:
     """The record of a benchmark."""
-    return Source(lambda page: results.benchmark(name), (name,), framed=False)
+    return Source(lambda page: results.benchmark(name), (name,), has_badge=False)
 
 
 @cache
 def published(name: str = "") -> Source:
     """The paper's numbers of one of its exhibits; without a name all of them."""
-    return Source(lambda page: results.published(name) if name else results.published(), framed=False)
+    return Source(lambda page: results.published(name) if name else results.published(), has_badge=False)
 
 
 @cache
@@ -153,15 +153,15 @@ def pictures(*sets: str, names: Callable[["Page"], list[str]], count: int = 2, b
     """Test images under the transforms that `names` gives, and where they come from; `beside`: of the data of these records."""
 
     def read(page: Page) -> object:
-        of = set(page.value(beside)["source"].dropna()) if beside else set()
-        return experiments.pictures(*sets, names=names(page), count=count, of=of)
+        sources = set(page.value(beside)["source"].dropna()) if beside else set()
+        return experiments.pictures(*sets, names=names(page), count=count, of=sources)
 
-    return Source(read, framed=False)
+    return Source(read, has_badge=False)
 
 
-def computed(read: Callable[["Page"], object], about: Callable[..., str] | None = None) -> Source:
-    """A source that reads all existing records; `about` as a `Source` has it."""
-    return Source(read, everything=True, framed=False, about=about)
+def computed(read: Callable[["Page"], object], badge_line: Callable[..., str] | None = None) -> Source:
+    """A source that reads all existing records; `badge_line` as a `Source` has it."""
+    return Source(read, everything=True, has_badge=False, badge_line=badge_line)
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -182,58 +182,58 @@ class Page:
 
     def collected(self, name: str, read: Callable, *, trains: bool = False) -> pd.DataFrame:
         """The records of an exhibit of the grid, computed before unless the page only reads."""
-        scale, asked = self.scale_of(name), {"seeds": self.seeds_of(name)} if trains else {}
+        scale, seeds = self.scale_of(name), {"seeds": self.seeds_of(name)} if trains else {}
         if self._computes:
-            experiments.compute(name, scale, **asked, device=self.device)
-        found = read(name, scale, **asked)
-        self._frames.setdefault(name, found)
-        return found
+            experiments.compute(name, scale, **seeds, device=self.device)
+        frame = read(name, scale, **seeds)
+        self._frames.setdefault(name, frame)
+        return frame
 
     def seeds_of(self, name: str) -> int | str:
         """How many seeds are asked for, at most as many as the exhibit declares."""
         if self.seeds == "all" or self.scale_of(name) == "auto":
             return self.seeds
-        declared = {run.seed for run in grid.runs(name, self.scale) if isinstance(run, grid.Run)}
-        return min(int(self.seeds), len(declared))
+        seeds = {run.seed for run in grid.runs(name, self.scale) if isinstance(run, grid.Run)}
+        return min(int(self.seeds), len(seeds))
 
-    def value(self, read: object, of: Collection[str] | None = None) -> object:
-        """The value of a source for this page, or of a mapping or tuple of sources; of a mapping only the names `of`."""
-        if isinstance(read, Mapping):
-            return {name: self.value(each) for name, each in read.items() if of is None or name in of}
-        if isinstance(read, (tuple, list)):
-            return type(read)(self.value(each) for each in read)
-        if not isinstance(read, Source):
-            return read
-        if read not in self._read:
-            self._read[read] = read.read(self)
-        return self._read[read]
+    def value(self, source: object, only: Collection[str] | None = None) -> object:
+        """The value of a source for this page, or of a mapping or tuple of sources; of a mapping the names in `only`."""
+        if isinstance(source, Mapping):
+            return {name: self.value(part) for name, part in source.items() if only is None or name in only}
+        if isinstance(source, (tuple, list)):
+            return type(source)(self.value(part) for part in source)
+        if not isinstance(source, Source):
+            return source
+        if source not in self._read:
+            self._read[source] = source.read(self)
+        return self._read[source]
 
-    def make(self, name: str, of: Collection[str] | None = None) -> Figure | Table | HTML | str:
-        """The exhibit of that name, `of` some of the data sets that it is of. ValueError for an unknown one."""
+    def make(self, name: str, only: Collection[str] | None = None) -> Figure | Table | HTML | str:
+        """The exhibit of that name, of all its data sets or of those in `only`. ValueError for an unknown exhibit."""
         if name not in EXHIBITS:
             raise ValueError(f"unknown exhibit {name!r}; allowed: {', '.join(EXHIBITS)}")
-        declared = EXHIBITS[name]
-        return declared.make(*(self.value(read, of) for read in declared.reads), **declared.options)
+        declaration = EXHIBITS[name]
+        return declaration.make(*(self.value(read, only) for read in declaration.reads), **declaration.options)
 
     def badge(self, name: str) -> str:
         """The badge below an exhibit: a line for each of its frames, and what its sources say of themselves."""
         sources = EXHIBITS[name].sources()
-        named = dict.fromkeys(record for source in sources if source.framed for record in source.records)
-        lines = [badge(self._frames[record]) for record in named if record in self._frames]
-        lines += [source.about(self.value(source)) for source in sources if source.about]
+        names = dict.fromkeys(record for source in sources if source.has_badge for record in source.records)
+        lines = [badge(self._frames[record]) for record in names if record in self._frames]
+        lines += [source.badge_line(self.value(source)) for source in sources if source.badge_line]
         return "\n\n".join(dict.fromkeys(lines))
 
-    def show(self, *names: str, of: Collection[str] | None = None, compute: bool = True) -> None:
+    def show(self, *names: str, only: Collection[str] | None = None, compute: bool = True) -> None:
         """Display exhibits in the notebook, tables and figures with a badge below, and hand them to the page that shows them.
 
-        `of`: some of the data sets that they are of, all by default; `compute`: False reads the records there are.
+        `only`: the data sets to show, all by default; `compute`: False reads the records there are.
         """
         self._computes = self.compute and compute
         for name in names:
-            made = self.make(name, of)
-            show(name, made)
-            if EXHIBITS[name].badged() and (about := self.badge(name)):
-                show(f"{name}-badge", about)
+            content = self.make(name, only)
+            show(name, content)
+            if EXHIBITS[name].badged() and (badge_text := self.badge(name)):
+                show(f"{name}-badge", badge_text)
 
     def stamp(self) -> None:
         """Show the line at the end of a page: scale, data, device, commit and date of the records it has read."""
@@ -248,13 +248,13 @@ def page(namespace: Mapping[str, object] | None = None, *, compute: bool = True,
     return Page(namespace["scale"], namespace["seeds"], namespace["device"], compute=compute)
 
 
-def show(name: str, made: Figure | Table | HTML | str) -> None:
+def show(name: str, content: Figure | Table | HTML | str) -> None:
     """Display what an exhibit is in the notebook and hand it, under `name`, to the page that refers to it."""
     from matplotlib_inline.backend_inline import set_matplotlib_formats
     from myst_nb import glue
 
-    if isinstance(made, (Figure, HTML)):
+    if isinstance(content, (Figure, HTML)):
         set_matplotlib_formats("svg")
-        glue(name, made)
+        glue(name, content)
     else:
-        glue(name, Markdown(made.markdown() if isinstance(made, Table) else made))
+        glue(name, Markdown(content.markdown() if isinstance(content, Table) else content))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib import theory
 from lib.report import claims
-from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, declared
+from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, is_declared
 from lib.report.claims.marks import MET, MISSED, SHOWN
 from lib.report.words import counted
 from lib.store import grid, plans, records, results
@@ -57,7 +57,7 @@ def numbers(scale: str = "auto") -> pd.DataFrame:
     """
     printed = results.published()
     blocks = dict.fromkeys(name for names in _BLOCKS.values() for name in names)
-    ours = {name: _Computed(results.select(name, scale)) for name in blocks if declared(name, scale)}
+    ours = {name: _Computed(results.select(name, scale)) for name in blocks if is_declared(name, scale)}
     rows = [_ours(row, [ours[name] for name in _BLOCKS.get(row.exhibit, ()) if name in ours]) for row in printed.itertuples()]
     return pd.concat([printed, pd.DataFrame(rows).reindex(columns=list(OURS))], axis=1)
 
@@ -88,8 +88,11 @@ def like_with_like(scale: str = "auto") -> pd.DataFrame:
         by = ["transform", "model", "widen_factor", "training", "split", "metric"]
         for dataset, theirs in printed.groupby("dataset", sort=False):
             # Of the two CIFAR10 sets the one with more of the numbers; with as many of both, the exact one.
-            found = [_like(theirs, records[records["dataset"] == own], by, results.spreads(name)) for own in _sets(dataset)]
-            rows += max(found, key=len)
+            candidates = [
+                _like(theirs, records[records["dataset"] == our_dataset], by, results.spreads(name))
+                for our_dataset in _sets(dataset)
+            ]
+            rows += max(candidates, key=len)
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -97,10 +100,10 @@ def _like(printed: pd.DataFrame, records: pd.DataFrame, by: list[str], spreads: 
     groups = dict(list(records.groupby(by)))
     rows = []
     for row in printed.itertuples(index=False):
-        found = groups.get(tuple(getattr(row, name) for name in by))
-        if found is not None:
+        group = groups.get(tuple(getattr(row, name) for name in by))
+        if group is not None:
             spread = spread_of(spreads, row.training, row.metric, row.split)
-            rows.append({**row._asdict(), **_accuracy(row, found, spread), "seeds": found["seed"].nunique()})
+            rows.append({**row._asdict(), **_accuracy(row, group, spread), "seeds": group["seed"].nunique()})
     return rows
 
 
@@ -126,11 +129,11 @@ class _Computed:
     def rows(self, row, *, same_width: bool) -> pd.DataFrame | None:
         """The records of the printed number `row`; None without any."""
         for dataset in _sets(row.dataset):
-            found = self._rows.get((dataset, row.transform, row.training, row.split, row.metric))
-            if found is not None and same_width:
-                found = found[found["widen_factor"] == row.widen_factor]
-            if found is not None and len(found):
-                return found
+            rows = self._rows.get((dataset, row.transform, row.training, row.split, row.metric))
+            if rows is not None and same_width:
+                rows = rows[rows["widen_factor"] == row.widen_factor]
+            if rows is not None and len(rows):
+                return rows
         return None
 
     def plans(self, row, *, same_width: bool) -> bool:
@@ -146,7 +149,7 @@ def _sets(dataset: str) -> tuple[str, ...]:
     return grid.CIFAR10_SETS if dataset == "cifar10" else (dataset,)
 
 
-def _ours(row, computed: list[_Computed]) -> dict:
+def _ours(row, blocks: list[_Computed]) -> dict:
     """Our side of one number."""
     if row.exhibit == _FORMULA:
         space = row.dataset.split("-")[1]
@@ -158,32 +161,32 @@ def _ours(row, computed: list[_Computed]) -> dict:
         return {"state": "quoted"}
     # An exhibit of one width is compared at the width that the scale has; one that is about widths, like with like. It shows
     # one scale; of two trainings there the longer one.
-    same_width = any(len(block.widths) > 1 for block in computed[:1])
-    computed = [block for block in computed if block.scale == computed[0].scale]
-    for block in sorted(computed, key=lambda block: -block.steps):
+    same_width = any(len(block.widths) > 1 for block in blocks[:1])
+    blocks = [block for block in blocks if block.scale == blocks[0].scale]
+    for block in sorted(blocks, key=lambda block: -block.steps):
         rows = block.rows(row, same_width=same_width)
         if rows is not None:
             return {**_compared(row, rows, block.spreads), "recipe": block.recipe}
-    planning = [block.scale for block in computed if block.plans(row, same_width=same_width)]
+    planning = [block.scale for block in blocks if block.plans(row, same_width=same_width)]
     return {"state": "missing", "scale": planning[0]} if planning else {"state": "not in the grid"}
 
 
 def _compared(row, rows: pd.DataFrame, spreads: dict) -> dict:
     first = rows.iloc[0]
-    about = {"our_dataset": first["dataset"], "our_width": first["widen_factor"], "scale": first["scale"]}
-    about["records"] = tuple(results.records_of(rows))
+    origin = {"our_dataset": first["dataset"], "our_width": first["widen_factor"], "scale": first["scale"]}
+    origin["records"] = tuple(results.records_of(rows))
     valued = rows[rows["value"].notna()]
     if valued.empty:
-        return {**about, "state": min(rows["status"])}  # failed < stale
+        return {**origin, "state": min(rows["status"])}  # failed < stale
     if row.training:
-        found = _accuracy(row, valued, spread_of(spreads, row.training, row.metric, row.split))
-        return {**about, **found, "seeds": valued["seed"].nunique(), "source": first["source"]}
+        accuracy = _accuracy(row, valued, spread_of(spreads, row.training, row.metric, row.split))
+        return {**origin, **accuracy, "seeds": valued["seed"].nunique(), "source": first["source"]}
     # Of the data alone: no chance in it.
     ours, decimals = valued["value"].mean(), _decimals(row.value) if row.metric != _TRUNCATED else 0
     as_printed = np.trunc(ours) if row.metric == _TRUNCATED else np.round(ours, decimals)
     state = AGREES if np.isclose(as_printed, row.value, rtol=0, atol=1e-9) else DIFFERS
-    of = {"ours": ours, "seeds": valued["seed"].nunique(), "n": int(valued["n"].min()), "source": first["source"]}
-    return {**about, **of, "difference": ours - row.value, "state": state}
+    measured = {"ours": ours, "seeds": valued["seed"].nunique(), "n": int(valued["n"].min()), "source": first["source"]}
+    return {**origin, **measured, "difference": ours - row.value, "state": state}
 
 
 def _accuracy(row, rows: pd.DataFrame, spread: Spread | None) -> dict:
@@ -212,15 +215,15 @@ def _decimals(value: float) -> int:
     return 3 if value < 1 else max(2, len(text.partition(".")[2]))
 
 
-def totals(found: pd.DataFrame) -> pd.DataFrame:
+def totals(compared: pd.DataFrame) -> pd.DataFrame:
     """By exhibit, and `all`: how many numbers the paper prints, how many are computed here, and how these compare.
 
-    `found`: as `numbers` gives it. Columns `scale`, `numbers`, `computed`, each of `STATES`, and of the accuracies that are
+    `compared`: as `numbers` gives it. Columns `scale`, `numbers`, `computed`, each of `STATES`, and of the accuracies that are
     computed `close`, `mean_difference` and `mean_absolute_difference`, in points.
     """
     rows = []
-    for exhibit, part in [*found.groupby("exhibit", sort=False), ("all", found)]:
-        trained = part[part["training"] != ""]
+    for exhibit, part in [*compared.groupby("exhibit", sort=False), ("all", compared)]:
+        accuracies = part[part["training"] != ""]
         scales = sorted(set(part.loc[part["ours"].notna(), "scale"].dropna()), key=grid.SCALES.index)
         counts = part["state"].value_counts()
         rows.append(
@@ -230,7 +233,7 @@ def totals(found: pd.DataFrame) -> pd.DataFrame:
                 "numbers": len(part),
                 "computed": int(part["ours"].notna().sum()),
                 **{state: int(counts.get(state, 0)) for state in STATES},
-                **_differences(trained),
+                **_differences(accuracies),
             }
         )
     return pd.DataFrame(rows)
@@ -251,13 +254,13 @@ def like_totals(like: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (scale, dataset), part in like.groupby(["scale", "our_dataset"], sort=False):
         robust = part[(part["metric"] == "robust_accuracy") & (part["split"] == "test")]
-        for of, these in (("all", part), ("robust accuracy on test images", robust)):
-            counted = {
-                "numbers": len(these),
-                "agrees": int((these["state"] == AGREES).sum()),
-                "below": int((these["difference"] < 0).sum()),
+        for kind, subset in (("all", part), ("robust accuracy on test images", robust)):
+            counts = {
+                "numbers": len(subset),
+                "agrees": int((subset["state"] == AGREES).sum()),
+                "below": int((subset["difference"] < 0).sum()),
             }
-            rows.append({"scale": scale, "dataset": dataset, "of": of, **counted, **_differences(these)})
+            rows.append({"scale": scale, "dataset": dataset, "of": kind, **counts, **_differences(subset)})
     columns = ["scale", "dataset", "of", "numbers", "agrees", "close", "below", "mean_difference", "mean_absolute_difference"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -279,8 +282,8 @@ def ranges(like: pd.DataFrame) -> pd.DataFrame:
             printed = results.published(table).query("training == 'pgd' and metric == 'robust_accuracy'")
             printed = printed[printed["transform"].isin(part["transform"])]["value"]
             spans = {name: values.max() - values.min() for name, values in (("ours", part["ours"]), ("paper", part["value"]))}
-            about = {"scale": scale, "dataset": dataset, "widen_factor": width, "variants": len(part)}
-            rows.append({**about, **spans, "headline": printed.max() - printed.min()})
+            setting = {"scale": scale, "dataset": dataset, "widen_factor": width, "variants": len(part)}
+            rows.append({**setting, **spans, "headline": printed.max() - printed.min()})
     return pd.DataFrame(rows, columns=["scale", "dataset", "widen_factor", "variants", "ours", "paper", "headline"])
 
 
@@ -288,15 +291,15 @@ def like_summary(like: pd.DataFrame) -> str:
     """The accuracies that can be compared like with like, in a few sentences."""
     if like.empty:
         return "No accuracy can be compared with the paper's at the same width yet."
-    said = []
-    found, spans = like_totals(like), ranges(like).set_index(["scale", "dataset"])
-    for scale, part in found.groupby("scale", sort=False):
-        every = part[part["of"] == "all"]
-        said.append(
+    lines = []
+    by_set, spans = like_totals(like), ranges(like).set_index(["scale", "dataset"])
+    for scale, part in by_set.groupby("scale", sort=False):
+        all_numbers = part[part["of"] == "all"]
+        lines.append(
             f"\nLike with like (the same width, all training images, the whole training of scale {scale}), "
-            f"{counted(every['numbers'].sum(), 'number')} can be compared:\n"
+            f"{counted(all_numbers['numbers'].sum(), 'number')} can be compared:\n"
         )
-        for row, robust in zip(every.itertuples(), part[part["of"] != "all"].itertuples(), strict=True):
+        for row, robust in zip(all_numbers.itertuples(), part[part["of"] != "all"].itertuples(), strict=True):
             line = (
                 f"- {grid.SET_NAMES[row.dataset]}: {counted(row.numbers, 'number')}, with a mean absolute difference from the "
                 f"paper of {row.mean_absolute_difference:.2f} points. {counted(row.agrees, 'number agrees', 'numbers agree')} "
@@ -311,28 +314,29 @@ def like_summary(like: pd.DataFrame) -> str:
                     f" Over {span.variants:.0f} variants robust accuracy has a range of {span.ours:.1f} points; for the "
                     f"paper's networks of that width the range is {span.paper:.1f}, for its wider ones {span.headline:.1f}."
                 )
-            said.append(line)
-    return "\n".join(said).strip()
+            lines.append(line)
+    return "\n".join(lines).strip()
 
 
-def summary(like: pd.DataFrame, found: pd.DataFrame, marked: pd.DataFrame, verdicts: pd.DataFrame) -> str:
+def summary(like: pd.DataFrame, compared: pd.DataFrame, marked: pd.DataFrame, verdicts: pd.DataFrame) -> str:
     """The state of the reproduction in a few sentences: `like_with_like`, `numbers`, `marks`, and the verdicts of `claims`."""
-    counts = found["state"].value_counts()
-    scales = found.loc[found["ours"].notna(), "scale"].value_counts()
-    where = ", ".join(f"{scales[name]} at scale {name}" for name in grid.SCALES if name in scales)
-    of_marks, of_claims = marked["verdict"].value_counts(), verdicts["verdict"].value_counts()
+    counts = compared["state"].value_counts()
+    scales = compared.loc[compared["ours"].notna(), "scale"].value_counts()
+    by_scale = ", ".join(f"{scales[name]} at scale {name}" for name in grid.SCALES if name in scales)
+    mark_counts, claim_counts = marked["verdict"].value_counts(), verdicts["verdict"].value_counts()
     return (
         f"{like_summary(like)}\n\n"
-        f"In all, the paper prints {len(found)} numbers, {len(distinct(found))} of them distinct. "
-        f"{counted(found['ours'].notna().sum(), 'is', 'are')} computed here ({where or 'none by training'}), many on a "
+        f"In all, the paper prints {len(compared)} numbers, {len(distinct(compared))} of them distinct. "
+        f"{counted(compared['ours'].notna().sum(), 'is', 'are')} computed here ({by_scale or 'none by training'}), many on a "
         f"narrower network than the paper's. Of these, {counted(counts.get(AGREES, 0), 'agrees', 'agree')} with the paper "
         f"within the intervals and {counted(counts.get(DIFFERS, 0), 'differs', 'differ')}. "
-        f"Of {len(marked) - of_marks.get(SHOWN, 0)} marks, {counted(of_marks.get(MET, 0), 'is', 'are')} met, "
-        f"{counted(of_marks.get(MISSED, 0), 'is', 'are')} missed and {counted(of_marks.get(NOT_COMPUTED, 0), 'is', 'are')} not "
-        f"computed. Of {len(verdicts)} claims, {counted(of_claims.get(claims.HOLDS, 0), 'holds', 'hold')}, "
-        f"{counted(of_claims.get(claims.FAILS, 0), 'fails', 'fail')}, "
-        f"{counted(of_claims.get(claims.CERTAIN, 0), 'is', 'are')} certain by proof or definition and "
-        f"{counted(of_claims.get(claims.NOT_COMPUTED, 0), 'is', 'are')} not computed."
+        f"Of {len(marked) - mark_counts.get(SHOWN, 0)} marks, {counted(mark_counts.get(MET, 0), 'is', 'are')} met, "
+        f"{counted(mark_counts.get(MISSED, 0), 'is', 'are')} missed and "
+        f"{counted(mark_counts.get(NOT_COMPUTED, 0), 'is', 'are')} not computed. "
+        f"Of {len(verdicts)} claims, {counted(claim_counts.get(claims.HOLDS, 0), 'holds', 'hold')}, "
+        f"{counted(claim_counts.get(claims.FAILS, 0), 'fails', 'fail')}, "
+        f"{counted(claim_counts.get(claims.CERTAIN, 0), 'is', 'are')} certain by proof or definition and "
+        f"{counted(claim_counts.get(claims.NOT_COMPUTED, 0), 'is', 'are')} not computed."
     )
 
 
@@ -343,6 +347,6 @@ def compute_spent() -> pd.DataFrame:
         for record in records.every(scale):
             kind = {"training": "training", "measured": "measurement"}.get(record["evaluation"], "evaluation")
             rows.append({"scale": scale, "device": record["device"], "kind": kind, "hours": record["seconds"] / 3600})
-    found = pd.DataFrame(rows, columns=["scale", "device", "kind", "hours"])
-    grouped = found.groupby(["scale", "device", "kind"], sort=False)["hours"]
+    hours = pd.DataFrame(rows, columns=["scale", "device", "kind", "hours"])
+    grouped = hours.groupby(["scale", "device", "kind"], sort=False)["hours"]
     return grouped.agg(records="size", hours="sum").reset_index()

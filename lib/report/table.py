@@ -34,7 +34,7 @@ class Number:
     records: tuple[str, ...] = ()
 
     @property
-    def there(self) -> bool:
+    def exists(self) -> bool:
         """Whether there is a number."""
         return math.isfinite(self.value)
 
@@ -56,8 +56,8 @@ class Strong:
 
 def _written(value: float, form: str) -> str:
     """A number by a format specification; what rounds to zero is never "-0.0"."""
-    said = f"{value:{form}}"
-    return said if re.search("[1-9a-z]", said) else f"{abs(value):{form}}"
+    text = f"{value:{form}}"
+    return text if re.search("[1-9a-z]", text) else f"{abs(value):{form}}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Column:
 
     `form`: of numbers, a format specification such as ".1f"; without one it is a column of words, and stands to the left.
     `unit` follows a number. `absent` stands where no number is. `delta`, `interval`: Δ and the 95% interval stand in brackets
-    behind it; `quiet`: the heading does not say so. `write`: of cells that are more than a number, what they read.
+    behind it; `bare_heading`: the heading does not say so. `write`: of cells that are more than a number, what they read.
     """
 
     heading: str
@@ -74,7 +74,7 @@ class Column:
     unit: str = ""
     absent: str = MISSING
     delta: bool = False
-    quiet: bool = False
+    bare_heading: bool = False
     interval: bool = False
     write: Callable[..., str] | None = None
     left: bool | None = None
@@ -82,7 +82,7 @@ class Column:
     @property
     def title(self) -> str:
         """The heading as it is printed."""
-        return f"{self.heading} (Δ)" if self.delta and not self.quiet else self.heading
+        return f"{self.heading} (Δ)" if self.delta and not self.bare_heading else self.heading
 
     @property
     def align(self) -> str:
@@ -100,17 +100,17 @@ class Column:
         if self.write:
             return self.write(cell)
         number = cell if isinstance(cell, Number) else Number(cell.item() if isinstance(cell, np.generic) else cell)
-        if not number.there:
+        if not number.exists:
             return "**failed**" if number.status == "failed" else number.status or self.absent  # a failure stands out
         form = number.form or self.form
-        said = f"{_written(number.value, form)}{self.unit}"
+        text = f"{_written(number.value, form)}{self.unit}"
         if math.isfinite(number.half):
-            said += f" ± {number.half:{form}}"
+            text += f" ± {number.half:{form}}"
         if self.interval:
-            said += f" [{_written(number.low, form)}, {_written(number.high, form)}]"
+            text += f" [{_written(number.low, form)}, {_written(number.high, form)}]"
         if self.delta and math.isfinite(number.difference):
-            said += f" ({_written(number.difference, f'+{form}')})"
-        return said
+            text += f" ({_written(number.difference, f'+{form}')})"
+        return text
 
 
 class Table:
@@ -134,40 +134,40 @@ class Table:
 
     def markdown(self) -> str:
         """The table as Markdown, words to the left and numbers to the right; a number leads to the records that it is of."""
-        shown = self.text
+        text = self.text
         for place, column in enumerate(self.columns):
             for line, row in enumerate(self.rows):
-                if isinstance(row[place], Number) and row[place].there and not column.write:
-                    shown.iat[line, place] = linked(column.text(row[place]), row[place].records)
-        return shown.to_markdown(index=False, colalign=[column.align for column in self.columns], disable_numparse=True)
+                if isinstance(row[place], Number) and row[place].exists and not column.write:
+                    text.iat[line, place] = linked(column.text(row[place]), row[place].records)
+        return text.to_markdown(index=False, colalign=[column.align for column in self.columns], disable_numparse=True)
 
     def values(self) -> pd.DataFrame:
         """The values, one column a heading; what is known of a number besides has columns of its own."""
-        found: dict[str, list] = {}
+        values: dict[str, list] = {}
         for place, column in enumerate(self.columns):
             cells = [row[place] for row in self.rows]
             numbers = [cell for cell in cells if isinstance(cell, Number)]
-            found[column.heading] = [cell.value if isinstance(cell, Number) else _plain(cell, column) for cell in cells]
+            values[column.heading] = [cell.value if isinstance(cell, Number) else _plain(cell, column) for cell in cells]
             if any(number.records for number in numbers):
-                found[f"{column.heading}, records"] = ["; ".join(getattr(cell, "records", ())) for cell in cells]
+                values[f"{column.heading}, records"] = ["; ".join(getattr(cell, "records", ())) for cell in cells]
             for name in ("low", "high", "half", "paper", "status"):
                 if any(getattr(number, name) == getattr(number, name) and getattr(number, name) != "" for number in numbers):
-                    found[f"{column.heading}, {name}"] = [getattr(cell, name, None) for cell in cells]
-        return pd.DataFrame(found)
+                    values[f"{column.heading}, {name}"] = [getattr(cell, name, None) for cell in cells]
+        return pd.DataFrame(values)
 
     def csv(self) -> str:
         """The values as a CSV file."""
         return as_csv(self.values())
 
 
-def linked(text: str, of: Sequence[str]) -> str:
+def linked(text: str, records: Sequence[str]) -> str:
     """Text whose number leads to its record, or to the folder that holds those of all seeds.
 
     The address is the file's, from a notebook's folder; in the book it is made that of the record's page.
     """
-    if not of:
+    if not records:
         return text
-    folder = os.path.commonpath(of)
+    folder = os.path.commonpath(records)
     number, bracket, rest = text.partition(" (")
     return f'<a class="record" href="../results/{folder}">{number}</a>{bracket}{rest}'
 
@@ -181,10 +181,10 @@ def _plain(cell: object, column: Column) -> object:
 def as_csv(rows: pd.DataFrame) -> str:
     """The table as a CSV file. A spreadsheet takes none of its texts for a formula: one that begins like it gets a quote."""
     texts = [column for column in rows if not pd.api.types.is_numeric_dtype(rows[column])]
-    return rows.assign(**{str(column): rows[column].map(_inert) for column in texts}).rename(columns=_inert).to_csv(index=False)
+    return rows.assign(**{str(column): rows[column].map(_safe) for column in texts}).rename(columns=_safe).to_csv(index=False)
 
 
-def _inert(value: object) -> object:
+def _safe(value: object) -> object:
     if not isinstance(value, str):
         return value
     line = schema.one_line(value)

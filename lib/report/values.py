@@ -67,27 +67,27 @@ def paper_values(
     return rows.set_index(by)["value"]
 
 
-def listed(*frames: pd.DataFrame) -> list[str]:
+def transforms_of(*frames: pd.DataFrame) -> list[str]:
     """The transforms of all: those of the first in its order, then what each of the others has besides.
 
     Of ours these are the transforms that its exhibit declares, whether recorded or not, and those that are recorded.
     """
     names: list[str] = []
     for frame in frames:
-        names += _declared(frame.attrs["exhibit"]) if "exhibit" in frame.attrs else []
+        names += _declared_transforms(frame.attrs["exhibit"]) if "exhibit" in frame.attrs else []
         names += list(frame["transform"])
     return list(dict.fromkeys(names))
 
 
-def _declared(exhibit: str) -> list[str]:
+def _declared_transforms(exhibit: str) -> list[str]:
     names = grid.exhibit(exhibit)["transform"]
     return [names] if isinstance(names, str) else names
 
 
 def width_of(ours: pd.DataFrame) -> float:
     """The width of an exhibit of one width: that of its records, or, before there are any, that of the grid at its scale."""
-    recorded = {*ours["widen_factor"].dropna()}
-    (width,) = recorded or {run.widen_factor for run in grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])}
+    widths = {*ours["widen_factor"].dropna()}
+    (width,) = widths or {run.widen_factor for run in grid.runs(ours.attrs["exhibit"], ours.attrs["scale"])}
     return width
 
 
@@ -120,8 +120,8 @@ def row_estimate(row: pd.Series) -> Estimate:
 
 def span(row: pd.Series) -> tuple[float, float]:
     """The ends of the error bar of a row of `over_seeds`: its 95% interval, of images and trainings."""
-    found = row_estimate(row)
-    return found.low, found.high
+    with_interval = row_estimate(row)
+    return with_interval.low, with_interval.high
 
 
 def extent(values: pd.Series) -> float:
@@ -129,40 +129,43 @@ def extent(values: pd.Series) -> float:
     return values.max() - values.min()
 
 
-def square(name: str) -> str:
+def square_variant(name: str) -> str:
     """The variant of a square filter of the same size."""
     return name.replace("smooth-", "smooth-square-")
 
 
 def both_footprints(names: Iterable[str], ours: Mapping | pd.Series, theirs: Mapping | pd.Series) -> pd.DataFrame:
     """By variant of a column filter: robust accuracies `paper`, `column` and `square`; NaN for what is not there."""
-    rows = {name: [side.get(each, np.nan) for side, each in ((theirs, name), (ours, name), (ours, square(name)))]
-            for name in names if "square" not in name}  # fmt: skip
+    rows = {
+        name: [side.get(each, np.nan) for side, each in ((theirs, name), (ours, name), (ours, square_variant(name)))]
+        for name in names
+        if "square" not in name
+    }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["paper", "column", "square"], dtype=float)
 
 
-def out_of_the_box(boxed: pd.Series, unboxed: pd.Series) -> pd.Series:
+def unboxed_change(boxed: pd.Series, unboxed: pd.Series) -> pd.Series:
     """The change of robust accuracy when the attack may leave the box, by transform, where both are there."""
     return (unboxed - boxed).dropna()
 
 
-def our_number(found: pd.DataFrame, key: str | tuple, theirs: float = np.nan) -> Number:
-    """Ours at `key` of `over_seeds`, with its 95% interval, half the range over several seeds, and `theirs` beside it."""
-    if key not in found.index:
+def our_number(estimates: pd.DataFrame, key: str | tuple, paper: float = np.nan) -> Number:
+    """Ours at `key` of `over_seeds`, with its 95% interval, half the range over several seeds, and `paper` beside it."""
+    if key not in estimates.index:
         return Number()
-    row = found.loc[key]
+    row = estimates.loc[key]
     if not row["seeds"]:
         return Number(status=row["status"])
-    about = row_estimate(row)
-    half = (row["high"] - row["low"]) / 2 if row["seeds"] > 1 else np.nan
-    return Number(float(row["mean"]), about.low, about.high, half, float(theirs), records=row["records"])
+    with_interval = row_estimate(row)
+    half_range = (row["high"] - row["low"]) / 2 if row["seeds"] > 1 else np.nan
+    return Number(float(row["mean"]), with_interval.low, with_interval.high, half_range, float(paper), records=row["records"])
 
 
-def accuracy(heading: str, **how) -> Column:
+def our_column(heading: str, **options) -> Column:
     """A column of ours: a percentage, and Δ in brackets."""
-    return Column(heading, ".1f", **{"delta": True, **how})
+    return Column(heading, ".1f", **{"delta": True, **options})
 
 
-def printed(heading: str) -> Column:
+def paper_column(heading: str) -> Column:
     """A column of the paper's percentages or points, as it prints them; "n/a" where it prints none."""
     return Column(heading, ".1f", absent=NOT_IN_PAPER)

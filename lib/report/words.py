@@ -14,12 +14,12 @@ from lib.store import grid, schema
 
 def transform_label(name: str) -> str:
     """A transform's name as a reader reads it: `smooth-square-3` → "smooth 3 (square)", `saturate-inf` → "saturate ∞"."""
-    words = {"binarize": "binarized", "original": "original", "edges": "edges"}
-    if found := re.fullmatch(r"smooth-square-(\d+)", name):
-        return f"smooth {found[1]} (square)"
-    if found := re.fullmatch(r"(?:(.+)\+)?rescale-to-(.+)", name):
-        return f"{transform_label(found[1] or 'original')}, scaled to {transform_label(found[2])}"
-    return words.get(name, name.replace("-inf", "-∞").replace("-", " "))
+    labels = {"binarize": "binarized", "original": "original", "edges": "edges"}
+    if match := re.fullmatch(r"smooth-square-(\d+)", name):
+        return f"smooth {match[1]} (square)"
+    if match := re.fullmatch(r"(?:(.+)\+)?rescale-to-(.+)", name):
+        return f"{transform_label(match[1] or 'original')}, scaled to {transform_label(match[2])}"
+    return labels.get(name, name.replace("-inf", "-∞").replace("-", " "))
 
 
 def set_name(dataset: str) -> str:
@@ -29,8 +29,8 @@ def set_name(dataset: str) -> str:
 
 def budget_label(eps: float) -> str:
     """A budget as the paper writes it: 8/255, 0.3."""
-    whole = round(255 * eps)
-    return f"{whole}/255" if abs(255 * eps - whole) < 1e-9 and len(f"{eps:g}") > 5 else f"{eps:g}"
+    numerator = round(255 * eps)
+    return f"{numerator}/255" if abs(255 * eps - numerator) < 1e-9 and len(f"{eps:g}") > 5 else f"{eps:g}"
 
 
 def percent(value: float) -> str:
@@ -42,27 +42,27 @@ def percent(value: float) -> str:
 
 def from_to(changes: pd.Series) -> str:
     """The least and the largest of some changes, in points; one where they are written alike."""
-    ends = dict.fromkeys(f"{value:+z.1f}" for value in (changes.min(), changes.max()))
-    return " to ".join(ends)
+    texts = dict.fromkeys(f"{value:+z.1f}" for value in (changes.min(), changes.max()))
+    return " to ".join(texts)
 
 
-def words(text: object) -> str:
+def as_markdown(text: object) -> str:
     """The text of a record as Markdown that shows it as it stands, in one line.
 
     Whatever Markdown or HTML could take for more than a letter is written as its numeric entity.
     """
     line = schema.one_line(" ".join(str(text).split()))
-    shown = re.sub(r"[^\w\s.,:;/()@+%='×∞±·–—-]|_", lambda found: f"&#{ord(found[0])};", line)
-    return shown if shown[:1].isalnum() or not line[:1] or shown[0] == "&" else f"&#{ord(shown[0])};{shown[1:]}"
+    escaped = re.sub(r"[^\w\s.,:;/()@+%='×∞±·–—-]|_", lambda match: f"&#{ord(match[0])};", line)
+    return escaped if escaped[:1].isalnum() or not line[:1] or escaped[0] == "&" else f"&#{ord(escaped[0])};{escaped[1:]}"
 
 
-def code(text: object) -> str:
-    """As `words`, in the type of code where it is a plain name, such as a commit."""
-    return f"`{text}`" if re.fullmatch(r"[\w.+-]+", str(text)) else words(text)
+def as_code(text: object) -> str:
+    """As `as_markdown`, in the type of code where it is a plain name, such as a commit."""
+    return f"`{text}`" if re.fullmatch(r"[\w.+-]+", str(text)) else as_markdown(text)
 
 
-def plain(markdown: str) -> str:
-    """The text of `badge` and `words` without Markdown, for figures."""
+def as_plain_text(markdown: str) -> str:
+    """The text of `badge` and `as_markdown` without Markdown, for figures."""
     return html.unescape(markdown.replace("`", ""))
 
 
@@ -81,31 +81,31 @@ def badge(ours: pd.DataFrame) -> str:
 
     Without any record it says so, and names the command that computes them.
     """
-    of = f"{ours.attrs['complete']} of {ours.attrs['expected']}"
+    completed = f"{ours.attrs['complete']} of {ours.attrs['expected']}"
     if ours.empty:
         return f"not computed yet; compute it with: `{ours.attrs['command']}`"
-    parts = [f"scale {ours.attrs['scale']}", *map(words, sorted(set(ours["source"])))]
+    parts = [f"scale {ours.attrs['scale']}", *map(as_markdown, sorted(set(ours["source"])))]
     if ours["model"].any():
         parts += [f"{model} w={width:g}" for model, width in sorted(set(zip(ours["model"], ours["widen_factor"], strict=True)))]
         parts += [f"recipe {recipe}" for recipe in sorted(set(ours["recipe"])) if recipe != "default"]
         seeds = sorted(set(ours["seed"]))
-        parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", f"{of} runs are computed"]
+        parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", f"{completed} runs are computed"]
     else:
-        parts.append(f"{of} are computed")
-    parts += map(words, sorted(set(ours["device"])))
+        parts.append(f"{completed} are computed")
+    parts += map(as_markdown, sorted(set(ours["device"])))
     parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
-    for (count, where), names in _alike(ours.attrs.get("more_seeds", {})).items():
+    for (count, command), names in _names_by_value(ours.attrs.get("more_seeds", {})).items():
         parts.append(
-            f"{', '.join(map(transform_label, names))}: {count} seeds are recorded; `{where}` shows the mean over them, which "
-            f"differs from the numbers here"
+            f"{', '.join(map(transform_label, names))}: {count} seeds are recorded; `{command}` shows the mean over them, "
+            f"which differs from the numbers here"
         )
     if "commit" in ours and any(map(is_dirty, ours["commit"])):
         parts.append("some records come from code with uncommitted changes")
     return " · ".join(parts)
 
 
-def _alike(more: Mapping[str, tuple[int, str]]) -> dict[tuple[int, str], list[str]]:
-    return {value: [name for name, each in more.items() if each == value] for value in more.values()}
+def _names_by_value(more_seeds: Mapping[str, tuple[int, str]]) -> dict[tuple[int, str], list[str]]:
+    return {value: [name for name, each in more_seeds.items() if each == value] for value in more_seeds.values()}
 
 
 def is_dirty(commit: object) -> bool:
@@ -118,13 +118,13 @@ def stamp(frames: Sequence[pd.DataFrame]) -> str:
     rows = pd.concat([frame[["scale", "source", "device", "commit", "date"]] for frame in frames])
     if rows.empty:
         return "This page has no records yet."
-    commits = ", ".join(map(code, sorted(set(rows["commit"]))))
-    dates = sorted({words(date[:10]) for date in rows["date"]})
-    scales, sources, devices = ("; ".join(map(words, sorted(set(rows[name])))) for name in ("scale", "source", "device"))
+    commits = ", ".join(map(as_code, sorted(set(rows["commit"]))))
+    dates = sorted({as_markdown(date[:10]) for date in rows["date"]})
+    scales, sources, devices = ("; ".join(map(as_markdown, sorted(set(rows[name])))) for name in ("scale", "source", "device"))
     days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
-    dirty = " -dirty means that the code had changes that were not committed." if any(map(is_dirty, rows["commit"])) else ""
-    said = f"Records behind this page: scale {scales}. Data: {sources}. Device: {devices}. Commit {commits}."
-    return f"{said}{dirty} Computed {days}."
+    note = " -dirty means that the code had changes that were not committed." if any(map(is_dirty, rows["commit"])) else ""
+    origin = f"Records behind this page: scale {scales}. Data: {sources}. Device: {devices}. Commit {commits}."
+    return f"{origin}{note} Computed {days}."
 
 
 def downloads(name: str, tables: Table | Mapping[str, Table], ours: pd.DataFrame) -> str:
@@ -135,8 +135,8 @@ def downloads(name: str, tables: Table | Mapping[str, Table], ours: pd.DataFrame
     if isinstance(tables, Table):
         values = tables.values()
     else:
-        each = {heading: table.values() for heading, table in tables.items()}
-        values = pd.concat(each, names=["quantity"]).reset_index("quantity")
+        by_heading = {heading: table.values() for heading, table in tables.items()}
+        values = pd.concat(by_heading, names=["quantity"]).reset_index("quantity")
     return (
         f"Download: {_csv(f'{name}.csv', values)} (the table) · "
         f"{_csv(f'{name}-records.csv', ours)} (the records behind it, one row a number)"

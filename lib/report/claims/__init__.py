@@ -28,7 +28,7 @@ from importlib import import_module
 
 import pandas as pd
 
-from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, PUBLISHED, Finding, Records, asked
+from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, PUBLISHED, Finding, Records, finding_of
 from lib.report.claims.judging import CLAIMS, Claim
 from lib.store import grid, results
 from lib.store.intervals import Spreads, pooled
@@ -84,10 +84,10 @@ class Verdict:
     sources: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.verdict}: {self.evidence}{f' ({about})' if (about := self.about) else ''}"
+        return f"{self.verdict}: {self.evidence}{f' ({basis})' if (basis := self.basis) else ''}"
 
     @property
-    def about(self) -> str:
+    def basis(self) -> str:
         """Scale, data, number of images and seeds behind the verdict, in words; empty where it is not computed."""
         if not self.scale:
             return ""
@@ -104,15 +104,15 @@ def published() -> pd.DataFrame:
     return _as_records(results.published())
 
 
-def _as_records(printed: pd.DataFrame) -> pd.DataFrame:
+def _as_records(numbers: pd.DataFrame) -> pd.DataFrame:
     # A number printed twice counts as it stands in the table listed first.
-    rows = printed.drop_duplicates([name for name in printed.columns if name not in ("exhibit", "value")])
-    bare = (rows["model"] == "") & (rows["training"] == "pgd")  # footnote 1
+    rows = numbers.drop_duplicates([name for name in numbers.columns if name not in ("exhibit", "value")])
+    without_model = (rows["model"] == "") & (rows["training"] == "pgd")  # footnote 1
     size = rows["dataset"].map(_TRAIN_SIZE).astype("Int64")
     return rows.assign(
         scale=PUBLISHED,
-        model=rows["model"].mask(bare, rows["dataset"].map({"mnist": "lenet5", "cifar10": "wide_resnet28"})),
-        widen_factor=rows["widen_factor"].mask(bare, rows["dataset"].map({"mnist": 1.0, "cifar10": 4.0})),
+        model=rows["model"].mask(without_model, rows["dataset"].map({"mnist": "lenet5", "cifar10": "wide_resnet28"})),
+        widen_factor=rows["widen_factor"].mask(without_model, rows["dataset"].map({"mnist": 1.0, "cifar10": 4.0})),
         train_size=size,
         recipe="default",
         seed=0,
@@ -126,27 +126,27 @@ def recorded(scale: str = "auto") -> pd.DataFrame:
     """The records of `scale`, or, for `auto`, of every scale, as `check` takes them."""
     scales = grid.SCALES if scale == "auto" else [scale]
     frames = [results.load(name) for name in scales]
-    simulated = [
-        results.tables(name, each, cifar10=cifar10)
+    tables = [
+        results.tables(name, at_scale, cifar10=cifar10)
         for name in grid.exhibits()
-        for each in scales
-        if grid.exhibit(name).get("quantity") in _SIMULATED and each in grid.exhibit(name)["scales"]
+        for at_scale in scales
+        if grid.exhibit(name).get("quantity") in _SIMULATED and at_scale in grid.exhibit(name)["scales"]
         for cifar10 in (grid.CIFAR10_SETS if "cifar10" in grid.exhibit(name)["dataset"] else grid.CIFAR10_SETS[:1])
     ]
     # An exhibit of several sets gives those other than CIFAR10 twice.
-    if simulated := [found for found in simulated if len(found)]:
-        frames.append(_with_points(pd.concat(simulated, ignore_index=True).drop_duplicates()))
-    frames = [found for found in frames if len(found)]
+    if tables := [table for table in tables if len(table)]:
+        frames.append(_with_points(pd.concat(tables, ignore_index=True).drop_duplicates()))
+    frames = [frame for frame in frames if len(frame)]
     return pd.concat(frames, ignore_index=True) if frames else results.frame([])
 
 
-def _with_points(found: pd.DataFrame) -> pd.DataFrame:
+def _with_points(table: pd.DataFrame) -> pd.DataFrame:
     """A histogram of pairwise distances is of so many points as make up its pairs."""
-    if "count" not in found:
-        return found
-    pairs = found.groupby(["scale", "dataset", "transform", "d"])["count"].transform("sum")
+    if "count" not in table:
+        return table
+    pairs = table.groupby(["scale", "dataset", "transform", "d"])["count"].transform("sum")
     points = ((1 + (1 + 8 * pairs) ** 0.5) / 2).round()
-    return found.assign(n=points.where(found["count"].notna(), found.get("n")))
+    return table.assign(n=points.where(table["count"].notna(), table.get("n")))
 
 
 def check(name: str, records: pd.DataFrame) -> Verdict:
@@ -159,10 +159,10 @@ def check(name: str, records: pd.DataFrame) -> Verdict:
     """
     if name not in CLAIMS:
         raise ValueError(f"unknown claim {name!r}; allowed: {', '.join(CLAIMS)}")
-    return _judged(CLAIMS[name], _by_scale(records))
+    return _judged(CLAIMS[name], _readers(records))
 
 
-def _by_scale(records: pd.DataFrame, spreads: Spreads | None = None) -> list[Records]:
+def _readers(records: pd.DataFrame, spreads: Spreads | None = None) -> list[Records]:
     """The records of each scale, the highest first, and of each CIFAR10 set that is there.
 
     `spreads`: of trainings; by default those of the records of the scale, for the paper's settings else those of `laptop`.
@@ -172,40 +172,40 @@ def _by_scale(records: pd.DataFrame, spreads: Spreads | None = None) -> list[Rec
     records = records.reindex(columns=[*dict.fromkeys([*results.COLUMNS, *records.columns])])
     rows = records[(records["status"] == "recorded") & (records["value"].notna() | records["metric"].isna())]
     rows = rows.reset_index(drop=True)
-    found = []
+    readers = []
     for scale in (PUBLISHED, *grid.SCALES):
-        part = rows[rows["scale"] == scale]
-        sets = [name for name in grid.CIFAR10_SETS if (part["dataset"] == name).any()] or grid.CIFAR10_SETS[:1]
-        own = _spreads(rows, scale) if spreads is None else spreads
-        found += [Records(part, scale, name, own) for name in sets if len(part)]
-    return found
+        at_scale = rows[rows["scale"] == scale]
+        sets = [name for name in grid.CIFAR10_SETS if (at_scale["dataset"] == name).any()] or grid.CIFAR10_SETS[:1]
+        scale_spreads = _spreads(rows, scale) if spreads is None else spreads
+        readers += [Records(at_scale, scale, name, scale_spreads) for name in sets if len(at_scale)]
+    return readers
 
 
 def _spreads(rows: pd.DataFrame, scale: str) -> Spreads:
     """Of the records of `scale`; without several seeds of any, those of `laptop` stand in for the paper's own settings."""
     rows = rows.reindex(columns=list(results.COLUMNS))
     for name in ("paper", "laptop") if scale in (PUBLISHED, "paper") else (scale,):
-        if found := pooled(rows[rows["scale"] == name]):
-            return found
+        if spreads := pooled(rows[rows["scale"] == name]):
+            return spreads
     return {}
 
 
-def _judged(claim: Claim, by_scale: Iterable[Records]) -> Verdict:
-    best, most, lacking = None, (False, -1), "there is no record"
-    for reader in by_scale:
-        reader.read.clear()
-        finding = asked(claim.judge, reader)
+def _judged(claim: Claim, readers: Iterable[Records]) -> Verdict:
+    best, best_rank, missing = None, (False, -1), "there is no record"
+    for reader in readers:
+        reader.rows_read.clear()
+        finding = finding_of(claim.judge, reader)
         if finding.absent:
-            lacking = finding.evidence
+            missing = finding.evidence
             continue
-        weight = (reader.scale != "smoke", len(reader.read))
-        if weight > most:
-            best, most = _verdict(claim, finding, reader), weight
-    return best or Verdict(claim.name, claim.section, claim.sentence, NOT_COMPUTED, lacking)
+        rank = (reader.scale != "smoke", len(reader.rows_read))
+        if rank > best_rank:
+            best, best_rank = _verdict(claim, finding, reader), rank
+    return best or Verdict(claim.name, claim.section, claim.sentence, NOT_COMPUTED, missing)
 
 
 def _verdict(claim: Claim, finding: Finding, reader: Records) -> Verdict:
-    read = reader.read.values()
+    rows = reader.rows_read.values()
     evidence = f"{claim.certain}; {finding.evidence}" if finding.holds and claim.certain else finding.evidence
     return Verdict(
         claim.name,
@@ -213,38 +213,38 @@ def _verdict(claim: Claim, finding: Finding, reader: Records) -> Verdict:
         claim.sentence,
         (CERTAIN if claim.certain else HOLDS) if finding.holds else FAILS,
         evidence,
-        reader.scale if read else "",  # a formula is of no scale
-        tuple(sorted({int(row.n) for row in read})),
-        tuple(sorted({int(row.seed) for row in read if row.training})),
-        tuple(sorted({row.source for row in read})),
+        reader.scale if rows else "",  # a formula is of no scale
+        tuple(sorted({int(row.n) for row in rows})),
+        tuple(sorted({int(row.seed) for row in rows if row.training})),
+        tuple(sorted({row.source for row in rows})),
     )
 
 
-def _printed(records: pd.DataFrame) -> list[Records]:
+def _paper_readers(records: pd.DataFrame) -> list[Records]:
     """The paper's numbers, one training each: our trainings' spread stands for the paper's, which is not known."""
-    return _by_scale(published(), _spreads(records, PUBLISHED))
+    return _readers(published(), _spreads(records, PUBLISHED))
 
 
-def _narrow(records: pd.DataFrame) -> list[Records]:
+def _narrow_readers(records: pd.DataFrame) -> list[Records]:
     """The paper's numbers of networks as narrow as ours, in the place of those that its text speaks of."""
     rows = published()
     for dataset, exhibit in (("mnist", "table-2"), ("cifar10", "table-3")):
-        own, ours = (grid.runs(exhibit, scale)[0].widen_factor for scale in ("paper", "laptop"))
-        of = rows["dataset"] == dataset
-        rows = rows[~of | rows["widen_factor"].isna() | (rows["widen_factor"] == ours)]
+        paper_width, our_width = (grid.runs(exhibit, scale)[0].widen_factor for scale in ("paper", "laptop"))
+        is_dataset = rows["dataset"] == dataset
+        rows = rows[~is_dataset | rows["widen_factor"].isna() | (rows["widen_factor"] == our_width)]
         rows = rows.assign(
-            widen_factor=rows["widen_factor"].mask((rows["dataset"] == dataset) & rows["widen_factor"].notna(), own)
+            widen_factor=rows["widen_factor"].mask((rows["dataset"] == dataset) & rows["widen_factor"].notna(), paper_width)
         )
-    return _by_scale(rows[rows["dataset"] != "fashion_mnist"], _spreads(records, PUBLISHED))
+    return _readers(rows[rows["dataset"] != "fashion_mnist"], _spreads(records, PUBLISHED))
 
 
-def _reason(paper: str, narrow: str) -> str:
+def _reason(paper_verdict: str, narrow_verdict: str) -> str:
     """Why a claim fails on ours, by the verdicts on the paper's numbers and on its numbers of our width."""
-    if paper == FAILS:
+    if paper_verdict == FAILS:
         return THE_PAPER
-    if narrow == FAILS:
+    if narrow_verdict == FAILS:
         return THE_WIDTH
-    return THE_REST if HOLDS in (paper, narrow) else UNTOLD
+    return THE_REST if HOLDS in (paper_verdict, narrow_verdict) else UNTOLD
 
 
 def names(section: str = "") -> list[str]:
@@ -252,11 +252,11 @@ def names(section: str = "") -> list[str]:
 
     ValueError for a section without any.
     """
-    found = [name for name, claim in CLAIMS.items() if not section or f"{claim.section}.".startswith(f"{section}.")]
-    if not found:
+    claim_names = [name for name, claim in CLAIMS.items() if not section or f"{claim.section}.".startswith(f"{section}.")]
+    if not claim_names:
         sections = ", ".join(dict.fromkeys(claim.section for claim in CLAIMS.values()))
         raise ValueError(f"no claim belongs to section {section!r}; allowed: {sections}, or a section that contains them")
-    return found
+    return claim_names
 
 
 def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFrame:
@@ -266,9 +266,9 @@ def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFra
     `paper_evidence` are of the same check on the numbers that the paper prints, `narrow_verdict` on those that it prints of
     our width. `reason`: of a claim that fails, which of these fail too.
     """
-    by_scale, printed, narrow, rows = _by_scale(records), _printed(records), _narrow(records), []
+    our_readers, paper_readers, narrow_readers, rows = _readers(records), _paper_readers(records), _narrow_readers(records), []
     for name in [name for section in ([sections] if isinstance(sections, str) else sections) for name in names(section)]:
-        ours, theirs, narrower = (_judged(CLAIMS[name], seen) for seen in (by_scale, printed, narrow))
+        ours, theirs, narrower = (_judged(CLAIMS[name], readers) for readers in (our_readers, paper_readers, narrow_readers))
         rows.append(
             {
                 "claim": name,

@@ -15,7 +15,7 @@ from lib.report.claims.evidence import (
     Finding,
     Records,
 )
-from lib.report.claims.judging import STRONG_CORRELATION, claim, each, monotone, more, share
+from lib.report.claims.judging import STRONG_CORRELATION, all_hold, claim, monotone, more, share
 from lib.report.claims.sec3_4 import AT_2
 from lib.report.claims.sec5_6 import rank_correlations, unboxed_steps
 from lib.store.intervals import Estimate
@@ -30,8 +30,8 @@ def _saturation_shrinks(r: Records) -> Finding:
 
 
 def _little_volume_lost(r: Records) -> Finding:
-    lost = 1 - r.position("cifar10", "original")
-    return Finding(lost < 0.05, f"{lost * DIMENSION['cifar10']:.0f} bits, {100 * lost:.1f}% of the range")
+    loss = 1 - r.position("cifar10", "original")
+    return Finding(loss < 0.05, f"{loss * DIMENSION['cifar10']:.0f} bits, {100 * loss:.1f}% of the range")
 
 
 def _weaker_unboxed(r: Records) -> Finding:
@@ -41,27 +41,27 @@ def _weaker_unboxed(r: Records) -> Finding:
 
 
 def _farthest_apart(r: Records) -> Finding:
-    found = r.measured("mnist", "inter_class_distance", MNIST)
-    if not {"binarize", "original"} <= found.keys():
-        raise AbsentError(f"needs inter_class_distance of mnist binarize and original; recorded: {', '.join(found)}")
-    others = max(value for name, value in found.items() if name != "binarize")
-    said = f"binarized {found['binarize']:.3f}, the next {others:.3f}, original {found['original']:.3f}"
-    return Finding(found["binarize"] - others >= 0.1 * found["original"], said)
+    distances = r.measured("mnist", "inter_class_distance", MNIST)
+    if not {"binarize", "original"} <= distances.keys():
+        raise AbsentError(f"needs inter_class_distance of mnist binarize and original; recorded: {', '.join(distances)}")
+    others = max(value for name, value in distances.items() if name != "binarize")
+    evidence = f"binarized {distances['binarize']:.3f}, the next {others:.3f}, original {distances['original']:.3f}"
+    return Finding(distances["binarize"] - others >= 0.1 * distances["original"], evidence)
 
 
 def _brings_closer(r: Records) -> Finding:
-    found = r.measured("mnist", "inter_class_distance", SMOOTHING[1:])
-    falls = monotone(found, -1, "{:.3f}")
-    most = max(1 - after / before for before, after in pairwise(found.values()))
+    distances = r.measured("mnist", "inter_class_distance", SMOOTHING[1:])
+    falls = monotone(distances, -1, "{:.3f}")
+    most = max(1 - after / before for before, after in pairwise(distances.values()))
     return Finding(falls.holds and most <= 0.05, f"{falls.evidence}; the largest step {100 * most:.1f}%")
 
 
 def _nearly_1(r: Records) -> Finding:
     parts = {}
     for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION)):
-        found = r.measured(dataset, "linf_distance_share_above_0.9", variants, at_least=1)
-        parts |= {f"{dataset} {name}": Finding(share >= 0.99, f"{100 * share:.2f}%") for name, share in found.items()}
-    return each(parts)
+        shares = r.measured(dataset, "linf_distance_share_above_0.9", variants, at_least=1)
+        parts |= {f"{dataset} {name}": Finding(above >= 0.99, f"{100 * above:.2f}%") for name, above in shares.items()}
+    return all_hold(parts)
 
 
 def _exception(r: Records) -> Finding:
@@ -83,28 +83,28 @@ def _gap_matters(r: Records) -> Finding:
     parts = {}
     for d, rows in _spheres(r).groupby("d"):
         narrow = rows[rows["width"] == rows["width"].min()]
-        trained = {training: dict(list(part.groupby("gap"))) for training, part in narrow.groupby("training")}
-        gaps = sorted(trained["pgd"])
-        lost = {}
+        by_training = {training: dict(list(part.groupby("gap"))) for training, part in narrow.groupby("training")}
+        gaps = sorted(by_training["pgd"])
+        losses_by_gap = {}
         for gap in gaps[:-1]:
-            robust = _robust_share(trained["pgd"][gap]) - _robust_share(trained["pgd"][gaps[-1]])
-            clean, wide = (_robust_share(trained["standard"][each], "clean_accuracy") for each in (gap, gaps[-1]))
-            lost[gap] = robust, clean - wide
-        gap = min(lost, key=lambda gap: (lost[gap][0] - lost[gap][1]).high)
-        robust, loss = lost[gap]
+            robust = _robust_share(by_training["pgd"][gap]) - _robust_share(by_training["pgd"][gaps[-1]])
+            clean, wide = (_robust_share(by_training["standard"][of_gap], "clean_accuracy") for of_gap in (gap, gaps[-1]))
+            losses_by_gap[gap] = robust, clean - wide
+        gap = min(losses_by_gap, key=lambda gap: (losses_by_gap[gap][0] - losses_by_gap[gap][1]).high)
+        robust, loss = losses_by_gap[gap]
         holds = robust.beyond(COMPARABLE) and robust.falls and (robust - loss).falls
         parts[f"{d:.0f} dimensions, gap {gap:g}"] = Finding(holds, f"robust {robust}, clean {loss}")
-    return each(parts)
+    return all_hold(parts)
 
 
 def _width_matters(r: Records) -> Finding:
     parts = {}
     for d, rows in _spheres(r).groupby("d"):
-        trained = rows[(rows["training"] == "pgd") & (rows["gap"] == rows["gap"].min())]
-        narrow, wide = (trained[trained["width"] == width] for width in (trained["width"].min(), trained["width"].max()))
-        more = _robust_share(wide) - _robust_share(narrow)
-        parts[f"{d:.0f} dimensions"] = Finding(more.beyond(COMPARABLE) and more.rises, f"{more}")
-    return each(parts)
+        pgd = rows[(rows["training"] == "pgd") & (rows["gap"] == rows["gap"].min())]
+        narrow, wide = (pgd[pgd["width"] == width] for width in (pgd["width"].min(), pgd["width"].max()))
+        gain = _robust_share(wide) - _robust_share(narrow)
+        parts[f"{d:.0f} dimensions"] = Finding(gain.beyond(COMPARABLE) and gain.rises, f"{gain}")
+    return all_hold(parts)
 
 
 def _linear_margin(r: Records) -> Finding:
@@ -135,7 +135,7 @@ claim(
     "D.1-leaving-the-box-does-not-reduce-accuracy",
     "Allowing PGD to leave the box does not lower robust accuracy on any variant, beyond the interval. The mark of Table 7 is "
     "weaker: it allows 3 points.",
-    lambda r: each({name: Finding(not step.falls, f"{step}") for name, step in unboxed_steps(r).items()}),
+    lambda r: all_hold({name: Finding(not step.falls, f"{step}") for name, step in unboxed_steps(r).items()}),
 )
 claim(
     "D.1-leaving-the-box-can-weaken-the-attack",

@@ -53,21 +53,21 @@ class Finding:
         return Finding(self.holds and other.holds, f"{self.evidence}; {other.evidence}")
 
 
-def asked(judge: Callable[..., Finding], reader: object) -> Finding:
+def finding_of(judge: Callable[..., Finding], records: object) -> Finding:
     """The finding of a check on the numbers of a reader; if a number is absent, a finding that says so."""
     try:
-        return judge(reader)
-    except AbsentError as absent:
-        return Finding(None, str(absent), absent=True)
+        return judge(records)
+    except AbsentError as error:
+        return Finding(None, str(error), absent=True)
 
 
-def declared(block: str, scale: str) -> bool:
+def is_declared(block: str, scale: str) -> bool:
     """Whether an exhibit of the grid is declared at a scale; `auto` is one that it has."""
     return scale == "auto" or scale in grid.exhibit(block)["scales"]
 
 
 class Records:
-    """The rows of one scale and one CIFAR10 set, as a check reads them; `read` is a note of those that it has read.
+    """The rows of one scale and one CIFAR10 set, as a check reads them; `rows_read` has those that it has read.
 
     `spreads`: how far trainings lie apart that differ in their seed alone.
     """
@@ -75,35 +75,35 @@ class Records:
     def __init__(self, rows: pd.DataFrame, scale: str, cifar10: str, spreads: Spreads) -> None:
         self.scale, self.cifar10 = scale, cifar10
         self._spreads = spreads
-        self.read: dict[int, tuple] = {}
+        self.rows_read: dict[int, tuple] = {}
         self._rows: dict[tuple, list] = {}  # by data set, training, metric and split
-        tabled = rows["metric"].isna()
-        for row in rows.loc[~tabled, list(_COLUMNS)].itertuples():
+        is_table = rows["metric"].isna()
+        for row in rows.loc[~is_table, list(_COLUMNS)].itertuples():
             self._rows.setdefault((row.dataset, row.training, row.metric, row.split), []).append(row)
-        self._tables = rows[tabled]
+        self._tables = rows[is_table]
 
     def _name(self, dataset: str) -> str:
         return self.cifar10 if dataset == "cifar10" else dataset
 
     @property
-    def _settings_of(self) -> str:
+    def _settings_scale(self) -> str:
         return "paper" if self.scale == PUBLISHED else self.scale
 
     def _first_run(self, exhibit: str) -> grid.Run:
-        return grid.runs(exhibit, self._settings_of, cifar10=self.cifar10)[0]
+        return grid.runs(exhibit, self._settings_scale, cifar10=self.cifar10)[0]
 
     def _reference(self, dataset: str) -> grid.Run:
         return self._first_run(_REFERENCE[dataset])
 
-    def _trained(self, dataset: str, quantity: tuple[str, str], split: str, **held: object) -> list:
-        """Rows of the reference's network, each of what is `held` as given."""
-        held = {"model": self._reference(dataset).model, **held}
+    def _trained(self, dataset: str, quantity: tuple[str, str], split: str, **settings: object) -> list:
+        """Rows of the network of Sections 3 and 4 that were recorded with these settings."""
+        settings = {"model": self._reference(dataset).model, **settings}
         rows = self._rows.get((self._name(dataset), *quantity, split), [])
-        return [row for row in rows if all(getattr(row, name) == value for name, value in held.items())]
+        return [row for row in rows if all(getattr(row, name) == value for name, value in settings.items())]
 
     def _estimate(self, rows: Iterable) -> Estimate:
         by_seed = {row.seed: row for row in rows}
-        self.read.update({row.Index: row for row in by_seed.values()})
+        self.rows_read.update({row.Index: row for row in by_seed.values()})
         first = next(iter(by_seed.values()))
         values, sizes = zip(*((row.value, int(row.n)) for row in by_seed.values()), strict=True)
         return of_records(values, sizes, self._spreads, first.training, first.metric, first.split)
@@ -116,42 +116,42 @@ class Records:
         At least so many of them, else `AbsentError`.
         """
         run = self._reference(dataset)
-        held = {"widen_factor": run.widen_factor, "train_size": run.train_size, "recipe": "default"}
+        settings = {"widen_factor": run.widen_factor, "train_size": run.train_size, "recipe": "default"}
         by_variant: dict[str, list] = {}
-        for row in self._trained(dataset, quantity, "test", **held):
+        for row in self._trained(dataset, quantity, "test", **settings):
             by_variant.setdefault(row.transform, []).append(row)
-        found = {name: self._estimate(by_variant[name]) for name in variants if name in by_variant}
-        if len(found) < at_least:
-            said = f"needs {quantity[1]} of {quantity[0]} training on {at_least} variants of {dataset}"
-            raise AbsentError(f"{said}; recorded: {', '.join(found) or 'none'}")
-        return found
+        estimates = {name: self._estimate(by_variant[name]) for name in variants if name in by_variant}
+        if len(estimates) < at_least:
+            message = f"needs {quantity[1]} of {quantity[0]} training on {at_least} variants of {dataset}"
+            raise AbsentError(f"{message}; recorded: {', '.join(estimates) or 'none'}")
+        return estimates
 
     def accuracy(self, dataset: str, variant: str, quantity: tuple[str, str]) -> Estimate:
         """Of one variant; `AbsentError` without it."""
-        found = self.accuracies(dataset, quantity, [variant], at_least=0)
-        if variant not in found:
+        estimates = self.accuracies(dataset, quantity, [variant], at_least=0)
+        if variant not in estimates:
             raise AbsentError(f"needs {quantity[1]} of {quantity[0]} training on {dataset} {variant}")
-        return found[variant]
+        return estimates[variant]
 
     def over(self, axis: str, dataset: str, quantity: tuple[str, str], split: str) -> dict[str, dict[float, Estimate]]:
         """By variant, then by `widen_factor` or `train_size`, ascending; variants with at least two. Section 5.3's settings."""
         other = "train_size" if axis == "widen_factor" else "widen_factor"
         recipe = self._first_run(f"{_ALONG[axis]}-{dataset}").recipe
-        held = {other: getattr(self._reference(dataset), other), "recipe": recipe}
-        places: dict[str, dict[float, list]] = {}
-        for row in self._trained(dataset, quantity, split, **held):
+        settings = {other: getattr(self._reference(dataset), other), "recipe": recipe}
+        rows_by_place: dict[str, dict[float, list]] = {}
+        for row in self._trained(dataset, quantity, split, **settings):
             # A whole column of numbers is numpy's; a place is Python's.
             place = int(row.train_size) if axis == "train_size" else float(row.widen_factor)
-            places.setdefault(row.transform, {}).setdefault(place, []).append(row)
-        found = {
-            variant: {place: self._estimate(rows) for place, rows in sorted(places[variant].items())}
+            rows_by_place.setdefault(row.transform, {}).setdefault(place, []).append(row)
+        estimates = {
+            variant: {place: self._estimate(rows) for place, rows in sorted(rows_by_place[variant].items())}
             for variant in (MNIST if dataset == "mnist" else SATURATION)
-            if len(places.get(variant, {})) > 1
+            if len(rows_by_place.get(variant, {})) > 1
         }
-        if not found:
-            what = "widths" if axis == "widen_factor" else "training set sizes"
-            raise AbsentError(f"needs {quantity[1]} ({split}) of {quantity[0]} training on {dataset} at two {what}")
-        return found
+        if not estimates:
+            unit = "widths" if axis == "widen_factor" else "training set sizes"
+            raise AbsentError(f"needs {quantity[1]} ({split}) of {quantity[0]} training on {dataset} at two {unit}")
+        return estimates
 
     def certified(self, dataset: str, variant: str, metric: str = "certified_error") -> Estimate:
         """Of the LP-robust model of one variant; `AbsentError` without it."""
@@ -162,13 +162,13 @@ class Records:
 
     def attacks(self) -> dict[str, dict[str, Estimate]]:
         """Robust accuracy of each PGD-trained model (data set and variant), by metric: the paper's attack, and others."""
-        found: dict[str, dict[str, Estimate]] = {}
+        by_model: dict[str, dict[str, Estimate]] = {}
         for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION)):
             for name, training, metric, split in self._rows:
                 if (name, training, split) == (self._name(dataset), "pgd", "test") and metric.startswith("robust_accuracy"):
-                    for variant, value in self.accuracies(dataset, (training, metric), variants, at_least=0).items():
-                        found.setdefault(f"{dataset} {variant}", {})[metric] = value
-        return found
+                    for variant, estimate in self.accuracies(dataset, (training, metric), variants, at_least=0).items():
+                        by_model.setdefault(f"{dataset} {variant}", {})[metric] = estimate
+        return by_model
 
     def measured(self, dataset: str, quantity: str, variants: Iterable[str], *, at_least: int = 2) -> dict[str, float]:
         """A quantity of the data, by variant, in the order given. At least so many of them, else `AbsentError`."""
@@ -177,7 +177,7 @@ class Records:
         rows = {name: by_variant[name] for name in variants if name in by_variant}
         if len(rows) < at_least:
             raise AbsentError(f"needs {quantity} of {at_least} variants of {dataset}; recorded: {', '.join(rows) or 'none'}")
-        self.read.update({row.Index: row for row in rows.values()})
+        self.rows_read.update({row.Index: row for row in rows.values()})
         return {name: float(row.value) for name, row in rows.items()}
 
     def table(self, space: str, *columns: str) -> pd.DataFrame:
@@ -186,15 +186,15 @@ class Records:
         rows = rows.dropna(subset=columns) if {*columns} <= {*rows.columns} else rows[:0]
         if rows.empty:
             raise AbsentError(f"needs a simulation of the {space} with {', '.join(columns)}")
-        blank = rows.reindex(columns=list(_COLUMNS)).assign(training="")
-        self.read.update({row.Index: row for row in blank.assign(n=rows["n"]).itertuples()})
+        rows_with_columns = rows.reindex(columns=list(_COLUMNS)).assign(training="")
+        self.rows_read.update({row.Index: row for row in rows_with_columns.assign(n=rows["n"]).itertuples()})
         return rows
 
     def position(self, dataset: str, variant: str) -> float:
         """The mean log2 volume as a place in its valid range, from 0 (corners of the cube) to 1 (away from all faces)."""
         volume = self.measured(dataset, "log2_perturbable_volume", [variant], at_least=1)[variant]
         name = self._name(dataset)
-        eps = plans.of(grid.Measurement("log2_perturbable_volume", name, "original", self._settings_of)).settings["eps"]
+        eps = plans.of(grid.Measurement("log2_perturbable_volume", name, "original", self._settings_scale)).settings["eps"]
         return volume / DIMENSION[dataset] - math.log2(eps)
 
     def paper_settings(self, *datasets: str) -> None:

@@ -43,55 +43,55 @@ def claim(name: str, sentence: str, judge: Callable[[Records], Finding], *, cert
 def more(first: Estimate, second: Estimate, *, large: bool = False) -> Finding:
     """The first is above the second, beyond the interval; `large`: by more than is comparable."""
     gap = first - second
-    said = f"{first.value:.1f} against {second.value:.1f}, {gap}"
-    return Finding(gap.rises and (gap.beyond(COMPARABLE) or not large), said)
+    evidence = f"{first.value:.1f} against {second.value:.1f}, {gap}"
+    return Finding(gap.rises and (gap.beyond(COMPARABLE) or not large), evidence)
 
 
-def ends(found: Mapping[str | float, Estimate]) -> tuple[Estimate, str]:
+def range_of(estimates: Mapping[str | float, Estimate]) -> tuple[Estimate, str]:
     """The highest minus the lowest, and both in words."""
-    low, high = min(found, key=lambda name: found[name].value), max(found, key=lambda name: found[name].value)
-    said = f"{found[low].value:.1f} ({low}) to {found[high].value:.1f} ({high}) over {len(found)} variants"
-    return found[high] - found[low], said
+    low, high = min(estimates, key=lambda name: estimates[name].value), max(estimates, key=lambda name: estimates[name].value)
+    evidence = f"{estimates[low].value:.1f} ({low}) to {estimates[high].value:.1f} ({high}) over {len(estimates)} variants"
+    return estimates[high] - estimates[low], evidence
 
 
-def stable(found: Mapping[str, Estimate]) -> Finding:
+def stable(estimates: Mapping[str, Estimate]) -> Finding:
     """Comparable on all variants."""
-    spread, said = ends(found)
-    return Finding(spread.within(COMPARABLE), f"{said}, {spread}")
+    spread, evidence = range_of(estimates)
+    return Finding(spread.within(COMPARABLE), f"{evidence}, {spread}")
 
 
-def varies(found: Mapping[str, Estimate]) -> Finding:
+def varies(estimates: Mapping[str, Estimate]) -> Finding:
     """Not comparable on all variants, beyond the interval."""
-    spread, said = ends(found)
-    return Finding(spread.beyond(COMPARABLE), f"{said}, {spread}")
+    spread, evidence = range_of(estimates)
+    return Finding(spread.beyond(COMPARABLE), f"{evidence}, {spread}")
 
 
-def trend(found: Mapping, sign: int, *, large: bool = False, start: str | None = None) -> Finding:
+def trend(estimates: Mapping, sign: int, *, large: bool = False, start: str | None = None) -> Finding:
     """From the first to the last it rises (`sign` 1) or falls (-1), and between neighbours it never goes the other way.
 
     Both beyond the interval; `large`: by more than is comparable. `start`: the variant that has to be the first.
     """
-    names = list(found)
+    names = list(estimates)
     if start not in (None, names[0]):
         raise AbsentError(f"needs {start} as the first variant; recorded: {', '.join(names)}")
-    total = found[names[-1]] - found[names[0]]
+    total = estimates[names[-1]] - estimates[names[0]]
     moves = (total.rises if sign > 0 else total.falls) and (total.beyond(COMPARABLE) or not large)
-    steps = {f"{before} to {after}": found[after] - found[before] for before, after in pairwise(names)}
+    steps = {f"{before} to {after}": estimates[after] - estimates[before] for before, after in pairwise(names)}
     against = [f"{name} {step}" for name, step in steps.items() if (step.falls if sign > 0 else step.rises)]
-    said = f"{found[names[0]].value:.1f} ({names[0]}) to {found[names[-1]].value:.1f} ({names[-1]}), {total}"
-    return Finding(moves and not against, said + (f", but {', '.join(against)}" if against else ""))
+    evidence = f"{estimates[names[0]].value:.1f} ({names[0]}) to {estimates[names[-1]].value:.1f} ({names[-1]}), {total}"
+    return Finding(moves and not against, evidence + (f", but {', '.join(against)}" if against else ""))
 
 
-def each(parts: Mapping[str, Finding]) -> Finding:
+def all_hold(parts: Mapping[str, Finding]) -> Finding:
     """All of them hold; the evidence names those that do not, or the first and the last."""
     if not parts:
         raise AbsentError("needs variants on which all the numbers compared are recorded")
     failing = [f"{name}: {part.evidence}" for name, part in parts.items() if not part.holds]
     if failing:
         return Finding(False, f"fails on {len(failing)} of {len(parts)}; {'; '.join(failing)}")
-    ends = dict.fromkeys((next(iter(parts)), list(parts)[-1]))
-    said = "; ".join(f"{name}: {parts[name].evidence}" for name in ends)
-    return Finding(True, f"holds on {len(parts)} of {len(parts)}; {said}")
+    first_and_last = dict.fromkeys((next(iter(parts)), list(parts)[-1]))
+    evidence = "; ".join(f"{name}: {parts[name].evidence}" for name in first_and_last)
+    return Finding(True, f"holds on {len(parts)} of {len(parts)}; {evidence}")
 
 
 def share(count: SupportsFloat, n: SupportsFloat) -> Estimate:
@@ -100,21 +100,25 @@ def share(count: SupportsFloat, n: SupportsFloat) -> Estimate:
     return Estimate(percent, *interval(percent, int(n)))
 
 
-def pairs(first: Mapping[str, Estimate], second: Mapping[str, Estimate], *, one_training: bool = False) -> dict[str, Estimate]:
+def differences(
+    first: Mapping[str, Estimate], second: Mapping[str, Estimate], *, one_training: bool = False
+) -> dict[str, Estimate]:
     """The second minus the first, where both are; `one_training`: of the same models."""
     if one_training:
-        first, second = ({name: found.of_one_training() for name, found in side.items()} for side in (first, second))
+        first, second = ({name: estimate.of_one_training() for name, estimate in side.items()} for side in (first, second))
     return {name: second[name] - first[name] for name in first if name in second}
 
 
 def almost_the_same(r: Records, dataset: str, first: tuple, second: tuple, variants: Sequence[str]) -> Finding:
     """On each variant, of the same model."""
-    found = pairs(*(r.accuracies(dataset, quantity, variants, at_least=1) for quantity in (first, second)), one_training=True)
-    return each({name: Finding(pair.within(COMPARABLE), f"{pair}") for name, pair in found.items()})
+    changes = differences(
+        *(r.accuracies(dataset, quantity, variants, at_least=1) for quantity in (first, second)), one_training=True
+    )
+    return all_hold({name: Finding(change.within(COMPARABLE), f"{change}") for name, change in changes.items()})
 
 
 def monotone(values: Mapping[str, float], sign: int, pattern: str) -> Finding:
     """Of measured numbers, which have no interval: each is above (`sign` 1) or below (-1) the one before."""
-    listed = list(values.values())
-    holds = all(sign * (after - before) > 0 for before, after in pairwise(listed))
+    numbers = list(values.values())
+    holds = all(sign * (after - before) > 0 for before, after in pairwise(numbers))
     return Finding(holds, ", ".join(f"{name} {pattern.format(value)}" for name, value in values.items()))

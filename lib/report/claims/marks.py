@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from lib.report.claims.evidence import NOT_COMPUTED, AbsentError, Finding, asked, declared
+from lib.report.claims.evidence import NOT_COMPUTED, AbsentError, Finding, finding_of, is_declared
 from lib.report.values import both_footprints
 from lib.store import grid, results
 from lib.store.intervals import Estimate, of_records
@@ -34,11 +34,11 @@ class Mark:
 
     exhibit: str
     mark: str
-    judge: Callable[["Shown"], Finding]
+    judge: Callable[["ExhibitRecords"], Finding]
     since: datetime = FIRST
 
 
-class Shown:
+class ExhibitRecords:
     """The records of the exhibits at one scale, as estimates."""
 
     def __init__(self, scale: str) -> None:
@@ -48,7 +48,7 @@ class Shown:
 
     def _frame(self, block: str) -> pd.DataFrame:
         if block not in self._frames:
-            if not declared(block, self._scale):
+            if not is_declared(block, self._scale):
                 raise AbsentError(f"{block} is not computed at scale {self._scale}")
             self._frames[block] = results.select(block, self._scale)
         return self._frames[block]
@@ -59,11 +59,11 @@ class Shown:
         rows = frame[(frame["training"] == training) & (frame["metric"] == metric) & (frame["split"] == "test")]
         rows = rows[rows["value"].notna()]
         items = grid.runs(block, frame.attrs["scale"])
-        wanted = dict.fromkeys(only or (item.transform for item in items if item.training == training))
-        lacking = [name for name in wanted if name not in set(rows["transform"])]
-        if lacking:
-            raise AbsentError(f"{len(lacking)} of {len(wanted)} variants of {block} lack {metric} ({training} training)")
-        return self._read(rows, wanted, frame.attrs.get("spreads", {}))
+        variants = dict.fromkeys(only or (item.transform for item in items if item.training == training))
+        missing = [name for name in variants if name not in set(rows["transform"])]
+        if missing:
+            raise AbsentError(f"{len(missing)} of {len(variants)} variants of {block} lack {metric} ({training} training)")
+        return self._read(rows, variants, frame.attrs.get("spreads", {}))
 
     def column(self, block: str, scale: str, width: float, training: str, metric: str) -> dict[str, Estimate]:
         """By transform, of every variant of the block at one scale and width; AbsentError unless all are computed."""
@@ -72,17 +72,19 @@ class Shown:
         runs = [run for run in grid.runs(block, scale) if (run.widen_factor, run.training) == (width, training)]
         rows = results.frame(runs, block)
         rows = rows[(rows["metric"] == metric) & (rows["split"] == "test") & rows["value"].notna()]
-        wanted = dict.fromkeys(run.transform for run in runs)
-        if lacking := [name for name in wanted if name not in set(rows["transform"])]:
-            said = f"{len(lacking)} of {len(wanted)} variants of {block} lack {metric} ({training} training) at w = {width:g}"
-            raise AbsentError(f"{said}, scale {scale}")
-        return self._read(rows, wanted, results.spreads(scale))
+        variants = dict.fromkeys(run.transform for run in runs)
+        if missing := [name for name in variants if name not in set(rows["transform"])]:
+            message = (
+                f"{len(missing)} of {len(variants)} variants of {block} lack {metric} ({training} training) at w = {width:g}"
+            )
+            raise AbsentError(f"{message}, scale {scale}")
+        return self._read(rows, variants, results.spreads(scale))
 
-    def _read(self, rows: pd.DataFrame, wanted: Iterable[str], spreads: dict) -> dict[str, Estimate]:
+    def _read(self, rows: pd.DataFrame, variants: Iterable[str], spreads: dict) -> dict[str, Estimate]:
         self.scales |= set(rows["scale"])
-        by_variant = {name: rows[rows["transform"] == name] for name in wanted}
+        by_variant = {name: rows[rows["transform"] == name] for name in variants}
         if "date" in rows:
-            names = [each.name for each in fields(grid.Run)]
+            names = [field.name for field in fields(grid.Run)]
             for row in pd.concat(by_variant.values()).to_dict("records"):
                 self.trained[grid.Run(**{name: row[name] for name in names})] = row["date"]
         return {
@@ -104,156 +106,158 @@ def _printed(exhibit: str, training: str, metric: str, width: float) -> tuple[pd
     return rows.set_index("transform")["value"], nearest
 
 
-def _beside_the_paper(shown: Shown, block: str, exhibit: str) -> tuple[pd.Series, pd.Series, float]:
+def _beside_the_paper(records: ExhibitRecords, block: str, exhibit: str) -> tuple[pd.Series, pd.Series, float]:
     """Robust accuracies, ours and the paper's of the nearest width, on the variants that both have."""
-    ours = {name: found.value for name, found in shown.estimates(block, "pgd", "robust_accuracy").items()}
-    paper, width = _printed(exhibit, "pgd", "robust_accuracy", shown.width(block))
+    ours = {name: estimate.value for name, estimate in records.estimates(block, "pgd", "robust_accuracy").items()}
+    paper, width = _printed(exhibit, "pgd", "robust_accuracy", records.width(block))
     both = [name for name in ours if name in paper.index]
     return pd.Series(ours)[both], paper[both], width
 
 
-def _rank(shown: Shown, block: str, exhibit: str, least: float) -> Finding:
-    ours, paper, width = _beside_the_paper(shown, block, exhibit)
+def _rank(records: ExhibitRecords, block: str, exhibit: str, least: float) -> Finding:
+    ours, paper, width = _beside_the_paper(records, block, exhibit)
     if ours.nunique() < 2:
         return Finding(False, f"the same on all {len(ours)} variants")
     rho = float(spearmanr(ours, paper).statistic)
     return Finding(rho >= least, f"ρ = {rho:.3f} over {len(ours)} variants, with the paper's column of w = {width:g}")
 
 
-def _distance_to_the_paper(shown: Shown, block: str, exhibit: str, most: float) -> Finding:
-    ours, paper, width = _beside_the_paper(shown, block, exhibit)
+def _distance_to_the_paper(records: ExhibitRecords, block: str, exhibit: str, most: float) -> Finding:
+    ours, paper, width = _beside_the_paper(records, block, exhibit)
     mean = float((ours - paper).abs().mean())
     return Finding(mean <= most, f"{mean:.2f} points over {len(ours)} variants, from the paper's column of w = {width:g}")
 
 
-def _spread(found: dict[str, Estimate]) -> tuple[float, str]:
-    low, high = min(found, key=lambda name: found[name].value), max(found, key=lambda name: found[name].value)
-    gap = found[high].value - found[low].value
-    return gap, f"{gap:.2f} points, {found[low].value:.2f} ({low}) to {found[high].value:.2f} ({high})"
+def _spread(estimates: dict[str, Estimate]) -> tuple[float, str]:
+    low, high = min(estimates, key=lambda name: estimates[name].value), max(estimates, key=lambda name: estimates[name].value)
+    gap = estimates[high].value - estimates[low].value
+    return gap, f"{gap:.2f} points, {estimates[low].value:.2f} ({low}) to {estimates[high].value:.2f} ({high})"
 
 
-def _clean_spread(shown: Shown) -> Finding:
-    gap, said = _spread(shown.estimates("table-2", "standard", "clean_accuracy"))
-    return Finding(gap <= 1.5, said)
+def _clean_spread(records: ExhibitRecords) -> Finding:
+    gap, evidence = _spread(records.estimates("table-2", "standard", "clean_accuracy"))
+    return Finding(gap <= 1.5, evidence)
 
 
-def _clean_minus_robust(shown: Shown, block: str, transform: str) -> Estimate:
+def _clean_minus_robust(records: ExhibitRecords, block: str, transform: str) -> Estimate:
     metrics = "clean_accuracy", "robust_accuracy"
-    clean, robust = (shown.estimates(block, "pgd", metric, [transform])[transform] for metric in metrics)
+    clean, robust = (records.estimates(block, "pgd", metric, [transform])[transform] for metric in metrics)
     return clean.of_one_training() - robust.of_one_training()
 
 
-def _binarized(shown: Shown) -> Finding:
-    gap = _clean_minus_robust(shown, "table-2", "binarize")
+def _binarized(records: ExhibitRecords) -> Finding:
+    gap = _clean_minus_robust(records, "table-2", "binarize")
     return Finding(gap.value <= 3, f"{gap} points")
 
 
-def _rises(shown: Shown) -> Finding:
-    found = shown.estimates("table-3", "pgd", "robust_accuracy", ["saturate-1", "saturate-16"])
-    gap = found["saturate-16"] - found["saturate-1"]
+def _rises(records: ExhibitRecords) -> Finding:
+    estimates = records.estimates("table-3", "pgd", "robust_accuracy", ["saturate-1", "saturate-16"])
+    gap = estimates["saturate-16"] - estimates["saturate-1"]
     return Finding(gap.rises, f"{gap} points from level 1 to 16")
 
 
-def _gamma(shown: Shown) -> Finding:
+def _gamma(records: ExhibitRecords) -> Finding:
     ranges, orders = [], []
     for training, metric in (("pgd", "robust_accuracy"), ("standard", "clean_accuracy")):
-        found = shown.estimates("figure-3a", training, metric)
-        ends = sorted(found.values(), key=lambda each: each.value)
-        ranges.append(ends[-1] - ends[0])
-        gammas = [1.0 if name == "original" else float(name.removeprefix("gamma-")) for name in found]
-        values = [each.value for each in found.values()]
+        estimates = records.estimates("figure-3a", training, metric)
+        ascending = sorted(estimates.values(), key=lambda estimate: estimate.value)
+        ranges.append(ascending[-1] - ascending[0])
+        gammas = [1.0 if name == "original" else float(name.removeprefix("gamma-")) for name in estimates]
+        values = [estimate.value for estimate in estimates.values()]
         orders.append(float(spearmanr(gammas, values).statistic) if len(set(values)) > 1 else 0.0)
     robust, clean = ranges
-    said = f"robust {robust} points (ρ with gamma {orders[0]:+z.1f}), clean {clean} (ρ {orders[1]:+z.1f})"
+    evidence = f"robust {robust} points (ρ with gamma {orders[0]:+z.1f}), clean {clean} (ρ {orders[1]:+z.1f})"
     meets = robust.low > clean.high
     if not meets and abs(orders[0]) >= 0.9 > abs(orders[1]):
-        said += (
+        evidence += (
             "; a likely reason: robust accuracy changes steadily with gamma, while the clean accuracy of standard training "
             "goes up and down, so the range of clean accuracy is mostly the random difference between trainings"
         )
-    return Finding(meets, said)
+    return Finding(meets, evidence)
 
 
-def _edges(shown: Shown) -> Finding:
-    edges, plain = (_clean_minus_robust(shown, "figure-3b", name) for name in ("edges", "original"))
+def _edges(records: ExhibitRecords) -> Finding:
+    edges, plain = (_clean_minus_robust(records, "figure-3b", name) for name in ("edges", "original"))
     return Finding(edges.value <= 4 and plain.value >= 10, f"edges {edges}, the photographs {plain} points")
 
 
-def _equal_distance(shown: Shown) -> Finding:
-    found = shown.estimates("table-1", "pgd", "robust_accuracy")
-    said, ordered = [], True
-    for target in (name for name in found if "rescale-to-" not in name):
-        values = [found[name].value for name in (target, f"rescale-to-{target}", f"binarize+rescale-to-{target}")]
+def _equal_distance(records: ExhibitRecords) -> Finding:
+    estimates = records.estimates("table-1", "pgd", "robust_accuracy")
+    evidence, ordered = [], True
+    for target in (name for name in estimates if "rescale-to-" not in name):
+        values = [estimates[name].value for name in (target, f"rescale-to-{target}", f"binarize+rescale-to-{target}")]
         ordered &= values[0] < values[1] < values[2]
-        said.append(f"{target}: " + " < ".join(f"{value:.1f}" for value in values))
-    return Finding(ordered, "; ".join(said))
+        evidence.append(f"{target}: " + " < ".join(f"{value:.1f}" for value in values))
+    return Finding(ordered, "; ".join(evidence))
 
 
-def _out_of_the_box(shown: Shown) -> Finding:
+def _out_of_the_box(records: ExhibitRecords) -> Finding:
     gaps = {}
     for block in ("table-7-mnist", "table-7-cifar10"):
-        boxed, unboxed = (shown.estimates(block, "pgd", f"robust_accuracy{suffix}") for suffix in ("", "_unboxed"))
+        boxed, unboxed = (records.estimates(block, "pgd", f"robust_accuracy{suffix}") for suffix in ("", "_unboxed"))
         gaps |= {f"{block.rpartition('-')[2]} {name}": unboxed[name].value - boxed[name].value for name in boxed}
     worst = max(gaps, key=lambda name: abs(gaps[name]))
     return Finding(abs(gaps[worst]) <= 3, f"at most {gaps[worst]:+z.2f} points ({worst}), over {len(gaps)} sets")
 
 
-def _footprints(shown: Shown) -> Finding:
-    found = shown.estimates("footprints", "pgd", "robust_accuracy")
-    paper, width = _printed("table-4", "pgd", "robust_accuracy", shown.width("footprints"))
-    both = both_footprints(found, {name: each.value for name, each in found.items()}, paper)
+def _footprints(records: ExhibitRecords) -> Finding:
+    estimates = records.estimates("footprints", "pgd", "robust_accuracy")
+    paper, width = _printed("table-4", "pgd", "robust_accuracy", records.width("footprints"))
+    both = both_footprints(estimates, {name: estimate.value for name, estimate in estimates.items()}, paper)
     gaps = {kind: (both[kind] - both["paper"]).abs().mean() for kind in ("column", "square")}
-    said = "; ".join(f"{kind}: {gap:.2f} points from the paper" for kind, gap in gaps.items())
+    evidence = "; ".join(f"{kind}: {gap:.2f} points from the paper" for kind, gap in gaps.items())
     sizes = ", ".join(name.removeprefix("smooth-") for name in both.index)
-    return Finding(None, f"{said} (mean over sizes {sizes}; Table 4, w = {width:g})")
+    return Finding(None, f"{evidence} (mean over sizes {sizes}; Table 4, w = {width:g})")
 
 
-def _own_settings(shown: Shown) -> tuple[pd.Series, pd.Series]:
+def _own_settings(records: ExhibitRecords) -> tuple[pd.Series, pd.Series]:
     """Robust accuracies of Table 4's narrowest column, ours at the paper's own settings and the paper's, by variant."""
-    ours = {name: found.value for name, found in shown.column("table-4", "paper", 0.125, "pgd", "robust_accuracy").items()}
+    ours = {
+        name: estimate.value for name, estimate in records.column("table-4", "paper", 0.125, "pgd", "robust_accuracy").items()
+    }
     paper, _ = _printed("table-4", "pgd", "robust_accuracy", 0.125)
     both = [name for name in ours if name in paper.index]
     return pd.Series(ours)[both], paper[both]
 
 
-def _own_distance(shown: Shown) -> Finding:
-    ours, paper = _own_settings(shown)
+def _own_distance(records: ExhibitRecords) -> Finding:
+    ours, paper = _own_settings(records)
     mean = float((ours - paper).abs().mean())
     return Finding(mean <= 2, f"{mean:.2f} points over {len(ours)} variants")
 
 
-def _own_order(shown: Shown) -> Finding:
-    ours, paper = _own_settings(shown)
+def _own_order(records: ExhibitRecords) -> Finding:
+    ours, paper = _own_settings(records)
     rho = float(spearmanr(ours, paper).statistic)
     return Finding(rho >= 0.95, f"ρ = {rho:.3f} over {len(ours)} variants")
 
 
-def _own_gap(shown: Shown) -> Finding:
-    ours, paper = (each["original"] - each["smooth-5"] for each in _own_settings(shown))
+def _own_gap(records: ExhibitRecords) -> Finding:
+    ours, paper = (accuracies["original"] - accuracies["smooth-5"] for accuracies in _own_settings(records))
     return Finding(bool(abs(ours - paper) <= 3), f"{ours:.1f} points, the paper's {paper:.1f}")
 
 
-def _cifar10_distance(shown: Shown) -> Finding:
+def _cifar10_distance(records: ExhibitRecords) -> Finding:
     gaps = []
     for training, metric in (("standard", "clean_accuracy"), ("pgd", "clean_accuracy"), ("pgd", "robust_accuracy")):
-        found, (paper, width) = (
-            shown.estimates("table-3", training, metric),
-            _printed("table-5", training, metric, shown.width("table-3")),
+        estimates, (paper, width) = (
+            records.estimates("table-3", training, metric),
+            _printed("table-5", training, metric, records.width("table-3")),
         )
-        gaps += [found[name].value - paper[name] for name in found if name in paper.index]
+        gaps += [estimates[name].value - paper[name] for name in estimates if name in paper.index]
     mean = float(np.mean(np.abs(gaps)))
     return Finding(mean <= 5, f"{mean:.2f} points over {len(gaps)} numbers, from the paper's column of w = {width:g}")
 
 
 MARKS = (
     Mark("Table 2", "robust accuracy over the 9 variants: Spearman's ρ ≥ .9 with the paper's column of the same width",
-         lambda shown: _rank(shown, "table-2", "table-4", 0.9)),
+         lambda records: _rank(records, "table-2", "table-4", 0.9)),
     Mark("Table 2", "robust accuracy: mean absolute difference from the paper's column of the same width ≤ 5 points",
-         lambda shown: _distance_to_the_paper(shown, "table-2", "table-4", 5.0)),
+         lambda records: _distance_to_the_paper(records, "table-2", "table-4", 5.0)),
     Mark("Table 2", "clean accuracy of standard training: spread over variants ≤ 1.5 points", _clean_spread),
     Mark("Table 2", "binarized MNIST, PGD training: clean minus robust accuracy ≤ 3 points", _binarized),
     Mark("Table 3", "robust accuracy over levels: Spearman's ρ ≥ .95 with the paper's column of the nearest width",
-         lambda shown: _rank(shown, "table-3", "table-5", 0.95)),
+         lambda records: _rank(records, "table-3", "table-5", 0.95)),
     Mark("Table 3", "three accuracies: mean absolute difference from the paper's column of the nearest width ≤ 5 points",
          _cifar10_distance, SECOND),
     Mark("Table 3", "robust accuracy rises from level 1 to 16, beyond the intervals", _rises),
@@ -274,29 +278,36 @@ MET, MISSED, SHOWN = "met", "missed", "shown"
 
 
 def marks(scale: str = "auto", exhibits: Iterable[str] = ()) -> pd.DataFrame:
-    """The marks, one row each: `exhibit`, `mark`, `found`, `verdict` (`met`, `missed`, `shown`, `not computed`), `scale`,
+    """The marks, one row each: `exhibit`, `mark`, `evidence`, `verdict` (`met`, `missed`, `shown`, `not computed`), `scale`,
     `since` (the day it was set), `trainings` (how many it judges) and `before` (how many of them had a record when it was set).
 
     `exhibits`: only theirs, named as the marks do ("Table 2"); ValueError for one that has none.
 
     A mark that an honest run misses is a result, and stands. `shown`: a question without a mark.
     """
-    wanted, known = tuple(exhibits), {mark.exhibit for mark in MARKS}
-    if unknown := [name for name in wanted if name not in known]:
-        raise ValueError(f"no mark is set for {', '.join(unknown)}; allowed: {', '.join(sorted(known))}")
+    chosen, marked_exhibits = tuple(exhibits), {mark.exhibit for mark in MARKS}
+    if unknown := [name for name in chosen if name not in marked_exhibits]:
+        raise ValueError(f"no mark is set for {', '.join(unknown)}; allowed: {', '.join(sorted(marked_exhibits))}")
     rows = []
-    for mark in (mark for mark in MARKS if not wanted or mark.exhibit in wanted):
-        shown = Shown(scale)
-        finding = asked(mark.judge, shown)
+    for mark in (mark for mark in MARKS if not chosen or mark.exhibit in chosen):
+        records = ExhibitRecords(scale)
+        finding = finding_of(mark.judge, records)
         verdict = NOT_COMPUTED if finding.absent else SHOWN if finding.holds is None else MET if finding.holds else MISSED
-        used = ", ".join(sorted(shown.scales, key=grid.SCALES.index)) if verdict != NOT_COMPUTED else ""
-        trained = shown.trained if verdict != NOT_COMPUTED else {}
+        scales = ", ".join(sorted(records.scales, key=grid.SCALES.index)) if verdict != NOT_COMPUTED else ""
+        trained = records.trained if verdict != NOT_COMPUTED else {}
         # A text that is no date, which the schema refuses, was not before anything.
         dates = pd.to_datetime(pd.Series([*trained.values()], dtype=str), format="ISO8601", errors="coerce", utc=True)
         before = sum(date < mark.since or _was_known(run) for run, date in zip(trained, dates, strict=True))
-        about = {"since": f"{mark.since:%Y-%m-%d}", "trainings": len(trained), "before": before}
+        setting = {"since": f"{mark.since:%Y-%m-%d}", "trainings": len(trained), "before": before}
         rows.append(
-            {"exhibit": mark.exhibit, "mark": mark.mark, "found": finding.evidence, "verdict": verdict, "scale": used, **about}
+            {
+                "exhibit": mark.exhibit,
+                "mark": mark.mark,
+                "evidence": finding.evidence,
+                "verdict": verdict,
+                "scale": scales,
+                **setting,
+            }
         )
     return pd.DataFrame(rows)
 

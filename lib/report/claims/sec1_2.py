@@ -19,7 +19,7 @@ from lib.report.claims.evidence import (
     Finding,
     Records,
 )
-from lib.report.claims.judging import claim, each, ends, more, pairs, share, varies
+from lib.report.claims.judging import all_hold, claim, differences, more, range_of, share, varies
 
 
 def _under_the_strongest_attack(r: Records) -> Finding:
@@ -29,7 +29,7 @@ def _under_the_strongest_attack(r: Records) -> Finding:
 
 def _tradeoff(r: Records) -> Finding:
     trainings = (r.accuracies("cifar10", quantity, SATURATION) for quantity in (PGD_CLEAN, STANDARD_CLEAN))
-    cost = pairs(*trainings)
+    cost = differences(*trainings)
     if len(cost) < 2:
         raise AbsentError("needs the clean accuracy of both trainings on 2 variants of cifar10")
     return varies(cost)
@@ -37,7 +37,7 @@ def _tradeoff(r: Records) -> Finding:
 
 def _gradual(r: Records) -> Finding:
     robust = r.accuracies("cifar10", ROBUST, SATURATION, at_least=5)
-    (spread, _), names = ends(robust), list(robust)
+    (spread, _), names = range_of(robust), list(robust)
     steps = {f"{a} to {b}": robust[b] - robust[a] for a, b in pairwise(names)}
     largest = max(steps, key=lambda step: abs(steps[step].value))
     small = abs(steps[largest].value) < spread.value / 2
@@ -73,23 +73,23 @@ claim(
 def _axis_split(r: Records) -> Finding:
     parts = {}
     for row in r.table("cube", "axis", "bayes").itertuples():
-        found, expected = share(row.axis, row.n), 100 * 2 * row.eps
-        holds = row.bayes == 0 and (found.low <= expected <= found.high or abs(found.value - expected) <= PLATEAU)
-        parts[f"d = {row.d:.0f}, ε = {row.eps:.3g}"] = Finding(holds, f"{found.value:.1f}% for {expected:.1f}%")
-    return each(parts)
+        fooled, expected = share(row.axis, row.n), 100 * 2 * row.eps
+        holds = row.bayes == 0 and (fooled.low <= expected <= fooled.high or abs(fooled.value - expected) <= PLATEAU)
+        parts[f"d = {row.d:.0f}, ε = {row.eps:.3g}"] = Finding(holds, f"{fooled.value:.1f}% for {expected:.1f}%")
+    return all_hold(parts)
 
 
 def _diagonal_split(r: Records) -> Finding:
     rows, parts = r.table("cube", "diagonal", "bayes"), {}
     for row in rows.itertuples():
-        found, bound = share(row.diagonal, row.n), 100 * (1 - 1 / (4 * row.d * row.eps**2))
-        said = f"{found.value:.1f}%, the bound {max(bound, 0):.1f}%"
-        parts[f"d = {row.d:.0f}, ε = {row.eps:.3g}"] = Finding(row.bayes == 0 and found.high >= bound, said)
-    for eps, own in rows.groupby("eps"):
-        low, high = own.loc[own["d"].idxmin()], own.loc[own["d"].idxmax()]
+        fooled, bound = share(row.diagonal, row.n), 100 * (1 - 1 / (4 * row.d * row.eps**2))
+        evidence = f"{fooled.value:.1f}%, the bound {max(bound, 0):.1f}%"
+        parts[f"d = {row.d:.0f}, ε = {row.eps:.3g}"] = Finding(row.bayes == 0 and fooled.high >= bound, evidence)
+    for eps, of_budget in rows.groupby("eps"):
+        low, high = of_budget.loc[of_budget["d"].idxmin()], of_budget.loc[of_budget["d"].idxmax()]
         grows = share(high["diagonal"], high["n"]) - share(low["diagonal"], low["n"])
         parts[f"ε = {eps:.3g}, from {low['d']:.0f} to {high['d']:.0f} dimensions"] = Finding(grows.rises, f"{grows}")
-    return each(parts)
+    return all_hold(parts)
 
 
 def _certified_binarized(r: Records) -> Finding:
@@ -123,24 +123,24 @@ def _cube_and_ball(_: Records) -> Finding:
 
 
 def _nearer_to_the_ball(r: Records) -> Finding:
-    found = {}
+    histograms = {}
     for space in ("cifar10", "ball", "cube"):
         rows = r.table(space, "d", "left", "right", "count")
         rows = rows[(rows["transform"] == "original") & (rows["d"] == DIMENSION["cifar10"])]
         if rows.empty:
             raise AbsentError(f"needs pairwise distances of {space} in {DIMENSION['cifar10']} dimensions")
-        found[space] = (rows["left"] + rows["right"]) / 2, rows["count"]
+        histograms[space] = (rows["left"] + rows["right"]) / 2, rows["count"]
     parts = {}
     for unit, scaled in (("as they are", False), ("over their mean", True)):
-        values = {name: (x / (x @ n / n.sum()) if scaled else x) for name, (x, n) in found.items()}
-        counts = {name: n for name, (_, n) in found.items()}
-        apart = {
+        values = {name: (x / (x @ n / n.sum()) if scaled else x) for name, (x, n) in histograms.items()}
+        counts = {name: n for name, (_, n) in histograms.items()}
+        distances = {
             space: wasserstein_distance(values["cifar10"], values[space], counts["cifar10"], counts[space])
             for space in ("ball", "cube")
         }
-        said = f"{apart['ball']:.3g} from the ball's, {apart['cube']:.3g} from the cube's"
-        parts[unit] = Finding(bool(apart["ball"] < apart["cube"]), said)
-    return each(parts)
+        evidence = f"{distances['ball']:.3g} from the ball's, {distances['cube']:.3g} from the cube's"
+        parts[unit] = Finding(bool(distances["ball"] < distances["cube"]), evidence)
+    return all_hold(parts)
 
 
 claim(

@@ -22,12 +22,12 @@ from lib.report.claims.evidence import (
 from lib.report.claims.judging import (
     MUCH_MORE,
     PGD_ITSELF,
+    all_hold,
     almost_the_same,
     claim,
-    each,
-    ends,
+    differences,
     more,
-    pairs,
+    range_of,
     stable,
     trend,
     varies,
@@ -43,46 +43,46 @@ def _more_binary(r: Records) -> Finding:
 
 
 def _on_corners(r: Records) -> Finding:
-    found = {
+    bits_by_set = {
         f"{dataset} {variant}": DIMENSION[dataset] * r.position(dataset, variant)
         for dataset, variant in (("mnist", "binarize"), ("cifar10", "saturate-inf"))
     }
-    return each({name: Finding(abs(bits) < 1, f"{bits:+z.2f} bits") for name, bits in found.items()})
+    return all_hold({name: Finding(abs(bits) < 1, f"{bits:+z.2f} bits") for name, bits in bits_by_set.items()})
 
 
 def _keep_their_meaning(r: Records) -> Finding:
     parts = {}
     for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION[AT_2 : AT_16 + 1])):
-        found = r.accuracies(dataset, STANDARD_CLEAN, variants)
-        if "original" not in found:
+        estimates = r.accuracies(dataset, STANDARD_CLEAN, variants)
+        if "original" not in estimates:
             raise AbsentError(f"needs clean_accuracy of standard training on {dataset} original")
-        gaps = {name: each - found["original"] for name, each in found.items() if name != "original"}
+        gaps = {name: estimate - estimates["original"] for name, estimate in estimates.items() if name != "original"}
         parts |= {f"{dataset} {name}": Finding(gap.within(COMPARABLE) or gap.value > 0, f"{gap}") for name, gap in gaps.items()}
-    return each(parts)
+    return all_hold(parts)
 
 
 def _strongest(r: Records) -> Finding:
     parts = {}
-    for model, found in r.attacks().items():
-        suffixes = {name: name.removeprefix("robust_accuracy_") for name in found if name != "robust_accuracy"}
-        others = {suffix: found[name] for name, suffix in suffixes.items() if not suffix.startswith(PGD_ITSELF)}
+    for model, by_metric in r.attacks().items():
+        suffixes = {name: name.removeprefix("robust_accuracy_") for name in by_metric if name != "robust_accuracy"}
+        others = {suffix: by_metric[name] for name, suffix in suffixes.items() if not suffix.startswith(PGD_ITSELF)}
         # The paper's attack on the images that the other attacks were run on, where that is only a part of them.
-        pgd = found.get("robust_accuracy_reference", found.get("robust_accuracy"))
+        pgd = by_metric.get("robust_accuracy_reference", by_metric.get("robust_accuracy"))
         if others and pgd is not None:
             best = min(others, key=lambda suffix: others[suffix].value)
-            less = others[best].of_one_training() - pgd.of_one_training()
-            said = f"{best} {less}"
-            if (restarted := found.get("robust_accuracy_restarts")) is not None:
-                said += f", of which PGD itself, longer and with restarts, {restarted.value - pgd.value:+z.1f}"
-            parts[model] = Finding(not less.falls, said)
+            change = others[best].of_one_training() - pgd.of_one_training()
+            evidence = f"{best} {change}"
+            if (restarted := by_metric.get("robust_accuracy_restarts")) is not None:
+                evidence += f", of which PGD itself, longer and with restarts, {restarted.value - pgd.value:+z.1f}"
+            parts[model] = Finding(not change.falls, evidence)
     if not parts:
         raise AbsentError("needs the robust accuracy of a model under PGD and under another attack")
-    return each(parts)
+    return all_hold(parts)
 
 
 def _little_cost(r: Records) -> Finding:
-    change = pairs(*(r.accuracies("mnist", quantity, MNIST, at_least=1) for quantity in (STANDARD_CLEAN, PGD_CLEAN)))
-    return each({name: Finding(step.within(COMPARABLE) or step.value > 0, f"{step}") for name, step in change.items()})
+    change = differences(*(r.accuracies("mnist", quantity, MNIST, at_least=1) for quantity in (STANDARD_CLEAN, PGD_CLEAN)))
+    return all_hold({name: Finding(step.within(COMPARABLE) or step.value > 0, f"{step}") for name, step in change.items()})
 
 
 def _rises_to_16(r: Records) -> Finding:
@@ -97,14 +97,14 @@ def _rises_to_16(r: Records) -> Finding:
 def _numbers_before_16(r: Records) -> Finding:
     r.paper_settings("cifar10")
     parts = {}
-    for quantity, printed in ((ROBUST, (43.2, 79.7)), (PGD_CLEAN, (85.4, 80.0))):
-        for variant, said in zip(("original", "saturate-16"), printed, strict=True):
-            found = r.accuracy("cifar10", variant, quantity)
-            holds = abs(found.value - said) < 0.05 if r.scale == PUBLISHED else found.low <= said <= found.high
+    for quantity, numbers in ((ROBUST, (43.2, 79.7)), (PGD_CLEAN, (85.4, 80.0))):
+        for variant, number in zip(("original", "saturate-16"), numbers, strict=True):
+            estimate = r.accuracy("cifar10", variant, quantity)
+            holds = abs(estimate.value - number) < 0.05 if r.scale == PUBLISHED else estimate.low <= number <= estimate.high
             parts[f"{quantity[1]} of {variant}"] = Finding(
-                holds, f"{found.value:.1f}, not {said:.1f}" if not holds else f"{said}"
+                holds, f"{estimate.value:.1f}, not {number:.1f}" if not holds else f"{number}"
             )
-    return each(parts)
+    return all_hold(parts)
 
 
 def _below_level_2(r: Records, quantity: tuple[str, str]) -> dict[str, Estimate]:
@@ -114,14 +114,16 @@ def _below_level_2(r: Records, quantity: tuple[str, str]) -> dict[str, Estimate]
 
 def _saturated_losses(r: Records) -> Finding:
     quantities = (PGD_CLEAN, ROBUST, TO_PREDICTIONS)
-    clean, robust, stable = (r.accuracies("cifar10", quantity, SATURATION[_AT_64:], at_least=1) for quantity in quantities)
+    clean, robust, to_predictions = (
+        r.accuracies("cifar10", quantity, SATURATION[_AT_64:], at_least=1) for quantity in quantities
+    )
     parts = {}
-    for name, lacking in pairs(robust, stable).items():
+    for name, gap in differences(robust, to_predictions).items():
         if name in clean:
-            wrong = 100 - clean[name].value
-            holds = round(abs(lacking.value - wrong), 6) <= COMPARABLE
-            parts[name] = Finding(holds, f"gap {lacking.value:.1f}, misclassified {wrong:.1f}")
-    return each(parts)
+            misclassified = 100 - clean[name].value
+            holds = round(abs(gap.value - misclassified), 6) <= COMPARABLE
+            parts[name] = Finding(holds, f"gap {gap.value:.1f}, misclassified {misclassified:.1f}")
+    return all_hold(parts)
 
 
 def more_sensitive(r: Records, dataset: str, variants: Sequence[str], *, large: bool = False) -> Finding:
@@ -130,9 +132,15 @@ def more_sensitive(r: Records, dataset: str, variants: Sequence[str], *, large: 
     shared = [name for name in clean if name in robust]
     if len(shared) < 2:
         raise AbsentError(f"needs clean accuracy of standard and robust accuracy of PGD training on 2 variants of {dataset}")
-    (steady, said), (moved, told) = (ends({name: found[name] for name in shared}) for found in (clean, robust))
-    holds = (moved - steady).rises and moved.value >= MUCH_MORE * steady.value and (moved.beyond(COMPARABLE) or not large)
-    return Finding(holds, f"robust {told}, {moved}; clean {said}, {steady}")
+    (clean_range, clean_ends), (robust_range, robust_ends) = (
+        range_of({name: estimates[name] for name in shared}) for estimates in (clean, robust)
+    )
+    holds = (
+        (robust_range - clean_range).rises
+        and robust_range.value >= MUCH_MORE * clean_range.value
+        and (robust_range.beyond(COMPARABLE) or not large)
+    )
+    return Finding(holds, f"robust {robust_ends}, {robust_range}; clean {clean_ends}, {clean_range}")
 
 
 claim(
@@ -266,19 +274,19 @@ def _cost_and_gap(r: Records, variant: str) -> tuple[Estimate, Estimate, str]:
 
 
 def _like_cifar10(r: Records) -> Finding:
-    cost, gap, said = _cost_and_gap(r, "original")
-    return Finding(all(found.beyond(COMPARABLE) and found.rises for found in (cost, gap)), said)
+    cost, gap, evidence = _cost_and_gap(r, "original")
+    return Finding(all(estimate.beyond(COMPARABLE) and estimate.rises for estimate in (cost, gap)), evidence)
 
 
 def _like_binarized(r: Records) -> Finding:
-    cost, gap, said = _cost_and_gap(r, "edges")
-    return Finding(cost.within(COMPARABLE) and gap.within(COMPARABLE), said)
+    cost, gap, evidence = _cost_and_gap(r, "edges")
+    return Finding(cost.within(COMPARABLE) and gap.within(COMPARABLE), evidence)
 
 
 def _harder_than_mnist(r: Records) -> Finding:
     mnist = r.accuracy("mnist", "original", STANDARD_CLEAN)
-    found = r.accuracies("fashion_mnist", STANDARD_CLEAN, FASHION)
-    return each({name: more(mnist, accuracy) for name, accuracy in found.items()})
+    accuracies = r.accuracies("fashion_mnist", STANDARD_CLEAN, FASHION)
+    return all_hold({name: more(mnist, accuracy) for name, accuracy in accuracies.items()})
 
 
 claim(

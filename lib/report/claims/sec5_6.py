@@ -18,7 +18,7 @@ from lib.report.claims.evidence import (
     Finding,
     Records,
 )
-from lib.report.claims.judging import claim, each, ends, more, pairs, trend
+from lib.report.claims.judging import all_hold, claim, differences, more, range_of, trend
 from lib.report.claims.sec3_4 import AT_16, more_sensitive
 from lib.store.intervals import Estimate
 
@@ -32,36 +32,36 @@ def _volume_factor(r: Records) -> Finding:
 
 def _boxed_and_unboxed(r: Records) -> dict[str, tuple[dict[str, Estimate], dict[str, Estimate]]]:
     """By data set: robust accuracies within the box, and of the attack that may leave it, of the same variants."""
-    found = {}
+    by_dataset = {}
     for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION)):
         quantities = (ROBUST, ("pgd", "robust_accuracy_unboxed"))
         boxed, unboxed = (r.accuracies(dataset, quantity, variants, at_least=0) for quantity in quantities)
         shared = [name for name in boxed if name in unboxed]
         if shared:
-            found[dataset] = tuple({name: both[name] for name in shared} for both in (boxed, unboxed))
-    if sum(len(boxed) for boxed, _ in found.values()) < 2:
+            by_dataset[dataset] = tuple({name: estimates[name] for name in shared} for estimates in (boxed, unboxed))
+    if sum(len(boxed) for boxed, _ in by_dataset.values()) < 2:
         raise AbsentError("needs robust_accuracy and robust_accuracy_unboxed of 2 variants")
-    return found
+    return by_dataset
 
 
 def unboxed_steps(r: Records) -> dict[str, Estimate]:
     """The change of robust accuracy when the attack may leave the box, by data set and variant."""
     return {
         f"{dataset} {name}": step
-        for dataset, both in _boxed_and_unboxed(r).items()
-        for name, step in pairs(*both, one_training=True).items()
+        for dataset, boxed_and_unboxed in _boxed_and_unboxed(r).items()
+        for name, step in differences(*boxed_and_unboxed, one_training=True).items()
     }
 
 
 def _box_is_no_cause(r: Records) -> Finding:
     parts = {}
     for dataset, (boxed, unboxed) in _boxed_and_unboxed(r).items():
-        (before, _), (after, _), moves = ends(boxed), ends(unboxed), pairs(boxed, unboxed, one_training=True)
-        most = max(moves, key=lambda name: abs(moves[name].value))
-        holds = round(abs(after.value - before.value), 6) <= COMPARABLE and moves[most].within(COMPARABLE)
-        said = f"range {before.value:.1f}, unboxed {after.value:.1f}, moved most: {most} {moves[most]}"
-        parts[dataset] = Finding(holds, said)
-    return each(parts)
+        (before, _), (after, _), changes = range_of(boxed), range_of(unboxed), differences(boxed, unboxed, one_training=True)
+        largest = max(changes, key=lambda name: abs(changes[name].value))
+        holds = round(abs(after.value - before.value), 6) <= COMPARABLE and changes[largest].within(COMPARABLE)
+        evidence = f"range {before.value:.1f}, unboxed {after.value:.1f}, moved most: {largest} {changes[largest]}"
+        parts[dataset] = Finding(holds, evidence)
+    return all_hold(parts)
 
 
 def _same_distance(r: Records) -> Finding:
@@ -69,8 +69,8 @@ def _same_distance(r: Records) -> Finding:
     parts = {}
     for start in ("rescale-to-", "binarize+rescale-to-"):
         scaled = r.accuracies("mnist", ROBUST, [start + name for name in smoothed], at_least=1)
-        parts |= {name: more(found, smoothed[name.removeprefix(start)]) for name, found in scaled.items()}
-    return each(parts)
+        parts |= {name: more(estimate, smoothed[name.removeprefix(start)]) for name, estimate in scaled.items()}
+    return all_hold(parts)
 
 
 def rank_correlations(r: Records, judge: Callable[[float, float], bool]) -> Finding:
@@ -79,16 +79,16 @@ def rank_correlations(r: Records, judge: Callable[[float, float], bool]) -> Find
     for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION)):
         distances = r.measured(dataset, "inter_class_distance", variants, at_least=5)
         robust = r.accuracies(dataset, ROBUST, distances, at_least=5)
-        pairs = [(distances[name], found.value) for name, found in robust.items()]
-        found = spearmanr(*zip(*pairs, strict=True), alternative="greater")
-        said = f"ρ = {found.statistic:.2f} over {len(pairs)} variants, one-sided p = {found.pvalue:.2g}"
-        parts[dataset] = Finding(bool(judge(found.statistic, found.pvalue)), said)
-    return each(parts)
+        points = [(distances[name], estimate.value) for name, estimate in robust.items()]
+        correlation = spearmanr(*zip(*points, strict=True), alternative="greater")
+        evidence = f"ρ = {correlation.statistic:.2f} over {len(points)} variants, one-sided p = {correlation.pvalue:.2g}"
+        parts[dataset] = Finding(bool(judge(correlation.statistic, correlation.pvalue)), evidence)
+    return all_hold(parts)
 
 
 def _beyond_width_1(by_width: Mapping[float, Estimate]) -> Finding:
     """No wider network is better by more than 1 point, beyond the interval."""
-    gains = {width: found - by_width[1.0] for width, found in by_width.items() if width > 1}
+    gains = {width: estimate - by_width[1.0] for width, estimate in by_width.items() if width > 1}
     best = max(gains, key=lambda width: gains[width].value)
     grows = gains[best].rises and not gains[best].within(PLATEAU)
     return Finding(not grows, f"{gains[best]} at {best:g}")
@@ -96,46 +96,54 @@ def _beyond_width_1(by_width: Mapping[float, Estimate]) -> Finding:
 
 def _around_width_1(r: Records, dataset: str, quantity: tuple, split: str, *, below: bool = False) -> dict[str, dict]:
     """The variants that have width 1 and a wider one (and, if asked, a narrower one)."""
-    found = r.over("widen_factor", dataset, quantity, split)
-    kept = {name: by for name, by in found.items() if 1.0 in by and max(by) > 1 and (min(by) < 1 or not below)}
-    if not kept:
+    by_variant = r.over("widen_factor", dataset, quantity, split)
+    around_1 = {
+        name: by_width
+        for name, by_width in by_variant.items()
+        if 1.0 in by_width and max(by_width) > 1 and (min(by_width) < 1 or not below)
+    }
+    if not around_1:
         raise AbsentError(f"needs widen factor 1{', a smaller' if below else ''} and a larger one on {dataset}")
-    return kept
+    return around_1
 
 
 def _width_ignored(r: Records) -> Finding:
     parts = {}
     for split in ("train", "test"):
-        for variant, found in r.over("widen_factor", "mnist", STANDARD_CLEAN, split).items():
-            spread, _ = ends(found)
+        for variant, by_width in r.over("widen_factor", "mnist", STANDARD_CLEAN, split).items():
+            spread, _ = range_of(by_width)
             parts[f"{variant} ({split})"] = Finding(spread.within(PLATEAU), f"{spread.value:.1f} apart")
-    return each(parts)
+    return all_hold(parts)
 
 
 def _clean_plateau(r: Records) -> Finding:
     parts = {}
     for split in ("train", "test"):
-        for variant, found in _around_width_1(r, "mnist", PGD_CLEAN, split, below=True).items():
-            gain, beyond, reached = found[1.0] - found[min(found)], _beyond_width_1(found), found[max(found)].value
-            said = f"{gain} up to width 1, then {beyond.evidence}, {reached:.1f} at {max(found):g}"
-            parts[f"{variant} ({split})"] = Finding(gain.rises and beyond.holds and reached >= 100 - COMPARABLE, said)
-    return each(parts)
+        for variant, by_width in _around_width_1(r, "mnist", PGD_CLEAN, split, below=True).items():
+            gain, plateau, at_widest = (
+                by_width[1.0] - by_width[min(by_width)],
+                _beyond_width_1(by_width),
+                by_width[max(by_width)].value,
+            )
+            evidence = f"{gain} up to width 1, then {plateau.evidence}, {at_widest:.1f} at {max(by_width):g}"
+            parts[f"{variant} ({split})"] = Finding(gain.rises and plateau.holds and at_widest >= 100 - COMPARABLE, evidence)
+    return all_hold(parts)
 
 
 def _training_robustness(r: Records, dataset: str, *, enough: float) -> Finding:
     """On the training images each widening adds, beyond the interval, unless `enough` is reached."""
     parts = {}
-    for variant, found in r.over("widen_factor", dataset, ROBUST, "train").items():
-        widths = list(found)
-        steps = {after: found[after] - found[before] for before, after in pairwise(widths)}
-        stuck = [w for w, step in steps.items() if not step.rises and found[w].value < enough]
-        said = [f"{found[w].value:.1f} at {w:g}, {steps[w]}" for w in stuck or widths[-1:]]
-        parts[variant] = Finding(not stuck, ", ".join(said))
-    return each(parts)
+    for variant, by_width in r.over("widen_factor", dataset, ROBUST, "train").items():
+        widths = list(by_width)
+        steps = {after: by_width[after] - by_width[before] for before, after in pairwise(widths)}
+        failing = [w for w, step in steps.items() if not step.rises and by_width[w].value < enough]
+        evidence = [f"{by_width[w].value:.1f} at {w:g}, {steps[w]}" for w in failing or widths[-1:]]
+        parts[variant] = Finding(not failing, ", ".join(evidence))
+    return all_hold(parts)
 
 
 def _test_plateau(r: Records, dataset: str) -> Finding:
-    return each({name: _beyond_width_1(found) for name, found in _around_width_1(r, dataset, ROBUST, "test").items()})
+    return all_hold({name: _beyond_width_1(by_width) for name, by_width in _around_width_1(r, dataset, ROBUST, "test").items()})
 
 
 def _robust_gap(r: Records) -> Finding:
@@ -145,74 +153,76 @@ def _robust_gap(r: Records) -> Finding:
         widest = max(train[variant].keys() & test[variant].keys())
         narrow, wide = (train[variant][width].value - test[variant][width].value for width in (1.0, widest))
         growth[variant] = wide - narrow
-    shrinks = each({name: Finding(step >= -PLATEAU, f"{step:+z.1f}") for name, step in growth.items()})
+    shrinks = all_hold({name: Finding(step >= -PLATEAU, f"{step:+z.1f}") for name, step in growth.items()})
     mean = sum(growth.values()) / len(growth)
     return Finding(mean > 0 and shrinks.holds, f"{mean:+z.1f} on average; {shrinks.evidence}")
 
 
-def _gain(found: Mapping[float, Estimate]) -> Estimate:
+def _gain(estimates: Mapping[float, Estimate]) -> Estimate:
     """From the smallest to the largest."""
-    return found[max(found)] - found[min(found)]
+    return estimates[max(estimates)] - estimates[min(estimates)]
 
 
 def _any_sample_fitted(r: Records) -> Finding:
-    found = r.over("train_size", "mnist", STANDARD_CLEAN, "train")
-    lowest = {name: min(estimate.value for estimate in by_size.values()) for name, by_size in found.items()}
-    return each({name: Finding(value >= 100 - COMPARABLE, f"at least {value:.1f}") for name, value in lowest.items()})
+    by_variant = r.over("train_size", "mnist", STANDARD_CLEAN, "train")
+    lowest = {name: min(estimate.value for estimate in by_size.values()) for name, by_size in by_variant.items()}
+    return all_hold({name: Finding(value >= 100 - COMPARABLE, f"at least {value:.1f}") for name, value in lowest.items()})
 
 
 def _clean_grows_with_sample(r: Records) -> Finding:
-    return each({name: trend(found, 1) for name, found in r.over("train_size", "mnist", STANDARD_CLEAN, "test").items()})
+    return all_hold(
+        {name: trend(by_size, 1) for name, by_size in r.over("train_size", "mnist", STANDARD_CLEAN, "test").items()}
+    )
 
 
 def _sample_matters_more(r: Records) -> Finding:
     clean, robust = (r.over("train_size", "mnist", quantity, "test") for quantity in (STANDARD_CLEAN, ROBUST))
-    more = {name: _gain(robust[name]) - _gain(clean[name]) for name in clean if name in robust}
-    return each({name: Finding(gain.rises, f"{gain}") for name, gain in more.items()})
+    extra_gains = {name: _gain(robust[name]) - _gain(clean[name]) for name in clean if name in robust}
+    return all_hold({name: Finding(gain.rises, f"{gain}") for name, gain in extra_gains.items()})
 
 
-def _overfitting_shrinks(r: Records, dataset: str, but: str = "") -> Finding:
+def _overfitting_shrinks(r: Records, dataset: str, exception: str = "") -> Finding:
     train, test = (r.over("train_size", dataset, ROBUST, split) for split in ("train", "test"))
     parts = {}
-    for variant in (name for name in train if name in test and name != but):
+    for variant in (name for name in train if name in test and name != exception):
         fall, rise = _gain(train[variant]), _gain(test[variant])
         parts[variant] = Finding(fall.falls and rise.rises, f"train {fall}, test {rise}")
-    return each(parts)
+    return all_hold(parts)
 
 
 def _plateau_at_27000(r: Records) -> Finding:
     parts = {}
     for split in ("train", "test"):
-        for variant, found in r.over("train_size", "mnist", ROBUST, split).items():
-            if 27000 in found and max(found) > 27000:
-                step = found[max(found)] - found[27000]
+        for variant, by_size in r.over("train_size", "mnist", ROBUST, split).items():
+            if 27000 in by_size and max(by_size) > 27000:
+                step = by_size[max(by_size)] - by_size[27000]
                 parts[f"{variant} ({split})"] = Finding(step.within(PLATEAU), f"{step}")
-    return each(parts)
+    return all_hold(parts)
 
 
 def _no_plateau(r: Records) -> Finding:
     parts = {}
-    for variant, found in r.over("train_size", "cifar10", ROBUST, "test").items():
-        before, last = sorted(found)[-2:]
-        step = found[last] - found[before]
+    for variant, by_size in r.over("train_size", "cifar10", ROBUST, "test").items():
+        before, last = sorted(by_size)[-2:]
+        step = by_size[last] - by_size[before]
         parts[variant] = Finding(step.rises, f"{step} from {before} to {last}")
-    return _overfitting_shrinks(r, "cifar10") & each(parts)
+    return _overfitting_shrinks(r, "cifar10") & all_hold(parts)
 
 
 def _cornered_sets_differ(r: Records) -> Finding:
     gains = {}
     for quantity in (ROBUST, STANDARD_CLEAN):
         for dataset, variant in (("cifar10", "saturate-inf"), ("mnist", "binarize")):
-            found = r.over("train_size", dataset, quantity, "test")
-            if variant not in found:
+            by_variant = r.over("train_size", dataset, quantity, "test")
+            if variant not in by_variant:
                 raise AbsentError(
                     f"needs {quantity[1]} of {quantity[0]} training on {dataset} {variant} at two training set sizes"
                 )
-            gains.setdefault(quantity, []).append(_gain(found[variant]))
+            gains.setdefault(quantity, []).append(_gain(by_variant[variant]))
     (cifar10, mnist), (harder, easier) = gains[ROBUST], gains[STANDARD_CLEAN]
-    differ, task = cifar10 - mnist, harder - easier
-    said = f"robust: CIFAR10 {cifar10}, MNIST {mnist}, {differ}; clean, standard training: {task}"
-    return Finding(differ.beyond(COMPARABLE) and (differ - task).beyond(COMPARABLE), said)
+    robust_difference, clean_difference = cifar10 - mnist, harder - easier
+    evidence = f"robust: CIFAR10 {cifar10}, MNIST {mnist}, {robust_difference}; clean, standard training: {clean_difference}"
+    return Finding(robust_difference.beyond(COMPARABLE) and (robust_difference - clean_difference).beyond(COMPARABLE), evidence)
 
 
 def _binarized_is_the_exception(r: Records) -> Finding:
@@ -311,7 +321,7 @@ claim(
     "5.3-mnist-robust-overfitting-shrinks-with-the-sample",
     "On all MNIST variants except the binarized one, robust accuracy falls on the training images and rises on the test images "
     "from the fewest to the most training images, beyond the intervals.",
-    lambda r: _overfitting_shrinks(r, "mnist", but="binarize"),
+    lambda r: _overfitting_shrinks(r, "mnist", exception="binarize"),
 )
 claim(
     "5.3-binarized-mnist-is-the-exception",
@@ -343,7 +353,9 @@ claim(
 
 def _sensitive(r: Records) -> Finding:
     up_to_16 = SATURATION[: AT_16 + 1]
-    return each({name: more_sensitive(r, name, found, large=True) for name, found in (("mnist", MNIST), ("cifar10", up_to_16))})
+    return all_hold(
+        {name: more_sensitive(r, name, variants, large=True) for name, variants in (("mnist", MNIST), ("cifar10", up_to_16))}
+    )
 
 
 claim(

@@ -29,29 +29,29 @@ def answer(ours: pd.DataFrame, widths: pd.DataFrame) -> str:
     """
     clean, robust = (over_seeds(ours, *quantity)["mean"].dropna() for quantity in (_CLEAN, BOXED))
     theirs = at_our_width(ours, widths, BOXED).dropna()
-    both = [name for name in theirs.index if name in robust.index and name in clean.index]
-    if len(both) < 2:
+    shared = [name for name in theirs.index if name in robust.index and name in clean.index]
+    if len(shared) < 2:
         return f"Not computed yet: fewer than two variants are recorded; {to_compute(ours)}"
-    own, paper, still = (extent(values[both]) for values in (robust, theirs, clean))
-    if own - still <= COMPARABLE:
+    our_range, paper_range, clean_range = (extent(values[shared]) for values in (robust, theirs, clean))
+    if our_range - clean_range <= COMPARABLE:
         verdict = "the effect does not reproduce"
     else:
-        verdict = f"the effect reproduces, {'in size too' if abs(own - paper) <= COMPARABLE else 'but not in size'}"
-    apart, scale = (robust - theirs)[both].mean(), ours.attrs["scale"]
-    shorter = ": shorter training than the paper's" if scale == "laptop" else ""
+        verdict = f"the effect reproduces, {'in size too' if abs(our_range - paper_range) <= COMPARABLE else 'but not in size'}"
+    mean_gap, scale = (robust - theirs)[shared].mean(), ours.attrs["scale"]
+    training_note = ": shorter training than the paper's" if scale == "laptop" else ""
     return (
-        f"**{set_name(ours['dataset'].iloc[0])}: {verdict}.** Over {len(both)} variants robust accuracy "
-        f"moves by **{own:.1f} points** (the paper's networks of the same width: {paper:.1f}), and the clean accuracy of "
-        f"standard training by {still:.1f}. On average our robust accuracy is {abs(apart):.1f} points "
-        f"{'below' if apart < 0 else 'above'} theirs. (Scale {scale}{shorter}.)"
+        f"**{set_name(ours['dataset'].iloc[0])}: {verdict}.** Over {len(shared)} variants robust accuracy "
+        f"moves by **{our_range:.1f} points** (the paper's networks of the same width: {paper_range:.1f}), and the clean "
+        f"accuracy of standard training by {clean_range:.1f}. On average our robust accuracy is {abs(mean_gap):.1f} points "
+        f"{'below' if mean_gap < 0 else 'above'} theirs. (Scale {scale}{training_note}.)"
     )
 
 
-def beyond(found: pd.DataFrame) -> str:
-    """How a stronger attack changes the range over the variants. `found`: outcomes of `autoattack-mnist`."""
-    robust = both_attacks(found)
+def attack_answer(image_outcomes: pd.DataFrame) -> str:
+    """How a stronger attack changes the range over the variants. `image_outcomes`: outcomes of `autoattack-mnist`."""
+    robust = both_attacks(image_outcomes)
     if len(robust) < 2:
-        return f"Not computed yet: fewer than two variants are under both attacks; {to_compute(found)}"
+        return f"Not computed yet: fewer than two variants are under both attacks; {to_compute(image_outcomes)}"
     hardest = (robust["reference"] - robust["autoattack"]).idxmax()
     before, after = robust.loc[hardest, ["reference", "autoattack"]]
     variant, images = transform_label(hardest), int(robust.loc[hardest, "n"])
@@ -61,11 +61,11 @@ def beyond(found: pd.DataFrame) -> str:
         f"**New: a stronger attack makes the effect {change}.** Over {len(robust)} MNIST variants robust accuracy moves by "
         f"**{strong:.1f} points** under AutoAttack and by {weak:.1f} under the paper's attack. On {variant} AutoAttack leaves "
         f"{after:.1f}% where the paper's attack leaves {before:.1f}%. (The same {images} test images, scale "
-        f"{found.attrs['scale']}.)"
+        f"{image_outcomes.attrs['scale']}.)"
     )
 
 
-def filter_found(
+def filter_answer(
     volumes: pd.DataFrame, distances: pd.DataFrame, paper_volumes: pd.DataFrame, paper_distances: pd.DataFrame
 ) -> str:
     """Which smoothing filter made the paper's data, and how many of its numbers can tell."""
@@ -80,11 +80,11 @@ def filter_found(
     )
 
 
-def claims_sorted(verdicts: pd.DataFrame) -> str:
+def claims_answer(verdicts: pd.DataFrame) -> str:
     """How many claims hold and fail on our records, and the likely reasons for the failures."""
     counts = verdicts["verdict"].value_counts()
-    failing = verdicts.loc[verdicts["verdict"] == claims.FAILS, "reason"].value_counts(sort=False)
-    reasons = "; ".join(f"{reason} ({count} of {failing.sum()})" for reason, count in failing.items())
+    reason_counts = verdicts.loc[verdicts["verdict"] == claims.FAILS, "reason"].value_counts(sort=False)
+    reasons = "; ".join(f"{reason} ({count} of {reason_counts.sum()})" for reason, count in reason_counts.items())
     return (
         f"Of the {len(verdicts)} claims of the paper that the book checks, "
         f"{counted(counts.get(claims.HOLDS, 0), 'holds', 'hold')} on our records, "
@@ -108,13 +108,15 @@ def claim_figure(
         handles = {}
         for ax, (name, tables) in zip(axes, sets.items(), strict=True):
             transforms = draw_accuracies(ax, *tables, (_CLEAN, BOXED), joined=True)
-            left = both_attacks(strong[name]) if name in strong else pd.DataFrame()
-            left = left.reindex([each for each in transforms if each in left.index])
-            if len(left):
-                ends = np.array([interval(row.autoattack, int(row.n)) for row in left.itertuples()]).T
-                spans = np.abs(ends - left["autoattack"].to_numpy())
+            attacked = both_attacks(strong[name]) if name in strong else pd.DataFrame()
+            attacked = attacked.reindex([transform for transform in transforms if transform in attacked.index])
+            if len(attacked):
+                ends = np.array([interval(row.autoattack, int(row.n)) for row in attacked.itertuples()]).T
+                spans = np.abs(ends - attacked["autoattack"].to_numpy())
                 style = {"fmt": "s", "color": PALETTE[4], "markersize": 4, "capsize": 2, "label": "the same, AutoAttack"}
-                ax.errorbar([transforms.index(each) for each in left.index], left["autoattack"], yerr=spans, **style)
+                ax.errorbar(
+                    [transforms.index(transform) for transform in attacked.index], attacked["autoattack"], yerr=spans, **style
+                )
             handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
             ax.set_xticks(range(len(transforms)), map(transform_label, transforms), rotation=60, ha="right", fontsize=8)
             ax.set(title=name, ylim=(0, 101))
@@ -125,10 +127,10 @@ def claim_figure(
 
 exhibit("answer-mnist", answer, runs("table-2"), published("table-4"))
 exhibit("answer-cifar10", answer, runs("table-3"), published("table-5"))
-exhibit("answer-attack", beyond, outcomes("autoattack-mnist"))
+exhibit("answer-attack", attack_answer, outcomes("autoattack-mnist"))
 exhibit(
-    "answer-filter", filter_found, measurements("footprint-volumes"), measurements("footprint-distances"),
+    "answer-filter", filter_answer, measurements("footprint-volumes"), measurements("footprint-distances"),
     published("table-6"), published("table-1"),
 )  # fmt: skip
-exhibit("answer-claims", claims_sorted, verdicts_of(""))
+exhibit("answer-claims", claims_answer, verdicts_of(""))
 exhibit("claim", claim_figure, SETS, {"MNIST": outcomes("autoattack-mnist"), "CIFAR10": outcomes("autoattack-cifar10")})

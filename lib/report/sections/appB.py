@@ -13,7 +13,7 @@ from lib import models
 from lib.report.exhibit import Source, exhibit, published, runs
 from lib.report.plot import STYLE
 from lib.report.table import Column, Table
-from lib.report.values import PALETTE, accuracy, listed, our_number, over_seeds, paper_values
+from lib.report.values import PALETTE, our_column, our_number, over_seeds, paper_values, transforms_of
 from lib.report.words import budget_label, to_compute, transform_label
 from lib.run import cost
 from lib.store import grid, plans
@@ -30,15 +30,15 @@ def settings_table(exhibit: str, training: str) -> Table:
 
     A row a setting, a column a scale. ValueError for an unknown exhibit, KeyError for a training that it has not.
     """
-    described = {}
+    by_scale = {}
     for scale in grid.SCALES:
         if scale in grid.exhibit(exhibit)["scales"]:
             runs = grid.runs(exhibit, scale)
             first = {run.training: run for run in reversed(runs)}[training]
-            described[scale] = {**_described(first, exhibit), "seeds": str(len({run.seed for run in runs}))}
-    settings = list(dict.fromkeys(name for found in described.values() for name in found))
-    rows = [(name, *(found.get(name) for found in described.values())) for name in settings]
-    return Table([Column("setting"), *map(Column, described)], rows)
+            by_scale[scale] = {**_described(first, exhibit), "seeds": str(len({run.seed for run in runs}))}
+    settings = list(dict.fromkeys(name for described in by_scale.values() for name in described))
+    rows = [(name, *(described.get(name) for described in by_scale.values())) for name in settings]
+    return Table([Column("setting"), *map(Column, by_scale)], rows)
 
 
 def _described(run: grid.Run, exhibit: str) -> dict[str, str]:
@@ -47,7 +47,7 @@ def _described(run: grid.Run, exhibit: str) -> dict[str, str]:
     resolved = plan.settings
     training = resolved["training"]
     epochs = training["steps"] * training["batch_size"] / run.train_size
-    found = {
+    described = {
         "data set": resolved["data"]["source"],
         "network": f"{_WORDS[run.model]}, w={run.widen_factor:g}",
         "training images": f"{run.train_size:,}",
@@ -60,16 +60,18 @@ def _described(run: grid.Run, exhibit: str) -> dict[str, str]:
     }
     if "attack" in resolved:
         attack = resolved["attack"]
-        found["attack in training"] = f"{_attack(attack)}, {attack['precision']}"
-        found["growth of its budget"] = _growth("0", attack)
+        described["attack in training"] = f"{_attack(attack)}, {attack['precision']}"
+        described["growth of its budget"] = _growth("0", attack)
     if "certificate" in resolved:
         certificate = resolved["certificate"]
-        found["budget in training"] = f"ε={budget_label(certificate['eps'])}, {_box(certificate['bounds'])}"
-        found["growth of this budget"] = _growth(budget_label(certificate["first_eps"]), certificate)
-        found["bounds in training"] = "exact" if certificate["proj"] is None else f"{certificate['proj']} random projections"
+        described["budget in training"] = f"ε={budget_label(certificate['eps'])}, {_box(certificate['bounds'])}"
+        described["growth of this budget"] = _growth(budget_label(certificate["first_eps"]), certificate)
+        described["bounds in training"] = (
+            "exact" if certificate["proj"] is None else f"{certificate['proj']} random projections"
+        )
     for name in plan.evaluations(exhibit):
-        found[f"evaluation `{name}`"] = _evaluation(plan.evaluation(name).settings)
-    return found
+        described[f"evaluation `{name}`"] = _evaluation(plan.evaluation(name).settings)
+    return described
 
 
 def _evaluation(resolved: dict) -> str:
@@ -145,10 +147,10 @@ def certified_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
     columns = [Column("variant")]
     for heading, (_, is_printed) in quantities.items():
         columns += [Column(f"{heading}: paper", ".2f")] if is_printed else []
-        columns.append(accuracy(f"{heading}: ours", delta=is_printed))
+        columns.append(our_column(f"{heading}: ours", delta=is_printed))
     paper = paper[paper["dataset"] == grid.exhibit(ours.attrs["exhibit"])["dataset"]]
     rows = []
-    for transform in listed(ours, paper):
+    for transform in transforms_of(ours, paper):
         row = [transform_label(transform)]
         for metric, is_printed in quantities.values():
             theirs = paper_values(paper, "lp", metric).get(transform, np.nan)
@@ -160,20 +162,22 @@ def certified_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
 
 def _as_errors(ours: pd.DataFrame, training: str, metric: str) -> pd.DataFrame:
     """What `over_seeds` gives; of a robust accuracy the error."""
-    found = over_seeds(ours, training, metric)
-    return _complement(found) if metric.startswith("robust_accuracy") else found
+    accuracies = over_seeds(ours, training, metric)
+    return _complement(accuracies) if metric.startswith("robust_accuracy") else accuracies
 
 
-def _complement(found: pd.DataFrame) -> pd.DataFrame:
+def _complement(accuracies: pd.DataFrame) -> pd.DataFrame:
     """Errors from accuracies: the frame of `over_seeds` with each value subtracted from 100."""
-    values = found["values"].map(lambda values: [100 - value for value in values])
-    return found.assign(values=values, mean=100 - found["mean"], low=100 - found["high"], high=100 - found["low"])
+    values = accuracies["values"].map(lambda values: [100 - value for value in values])
+    return accuracies.assign(
+        values=values, mean=100 - accuracies["mean"], low=100 - accuracies["high"], high=100 - accuracies["low"]
+    )
 
 
-def certified_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+def certified_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """The two bounds of each robust error, and how far the two variants of Section 2.2 differ."""
-    found = {metric: _as_errors(ours, "lp", metric)["mean"].dropna() for metric in ("certified_error", "robust_accuracy")}
-    certified, attacked = found.values()
+    errors = {metric: _as_errors(ours, "lp", metric)["mean"].dropna() for metric in ("certified_error", "robust_accuracy")}
+    certified, attacked = errors.values()
     if not {"binarize", "original"} <= {*certified.index} & {*attacked.index}:
         return f"Not computed yet: both variants are needed; {to_compute(ours)}"
     theirs = paper_values(paper, "lp", "certified_error")
@@ -205,8 +209,8 @@ _RAMP = {
 
 def _ramp_errors(ours: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Every error with a ramp and without, by metric, as `over_seeds` gives it."""
-    found = {metric: _as_errors(ours, "standard", metric) for metric in _RAMP}
-    return {**found, "clean_accuracy_ramp": _complement(found["clean_accuracy_ramp"])}
+    errors = {metric: _as_errors(ours, "standard", metric) for metric in _RAMP}
+    return {**errors, "clean_accuracy_ramp": _complement(errors["clean_accuracy_ramp"])}
 
 
 def ramp_table(ours: pd.DataFrame) -> Table:
@@ -219,17 +223,17 @@ def ramp_table(ours: pd.DataFrame) -> Table:
     columns = [Column("variant"), *(Column(heading, ".2f") for heading in _RAMP.values()), Column("moved by PGD", ".1f")]
     rows = [
         (transform_label(name), *(our_number(errors[metric], name) for metric in _RAMP), our_number(moved, name))
-        for name in listed(ours)
+        for name in transforms_of(ours)
     ]
     return Table(columns, rows)
 
 
-def ramp_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+def ramp_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """The results of the exact certificate in a few sentences, beside the paper's LP certificate."""
-    errors = {metric: found["mean"].dropna() for metric, found in _ramp_errors(ours).items()}
+    errors = {metric: estimates["mean"].dropna() for metric, estimates in _ramp_errors(ours).items()}
     if not all({"binarize", "original"} <= set(values.index) for values in errors.values()):
         return f"Not computed yet: both variants are needed; {to_compute(ours)}"
-    binary, original = ({_RAMP[metric]: found[name] for metric, found in errors.items()} for name in ("binarize", "original"))
+    binary, original = ({_RAMP[metric]: means[name] for metric, means in errors.items()} for name in ("binarize", "original"))
     theirs = paper_values(paper, "lp", "certified_error")["binarize"]
     return (
         f"Binarized images, scale {ours.attrs['scale']}: with the ramp, a classifier trained without any attack has a "
@@ -265,15 +269,15 @@ def ramp_figure(settings: Mapping) -> Figure:
 _RAMP_SETTINGS = Source(
     lambda page: plans.of(grid.runs("exact-certificate", "paper")[0]).evaluation("ramp").settings,
     ("exact-certificate",),
-    framed=False,
+    has_badge=False,
 )
 exhibit("networks", network_table, [("lenet5", 1.0), ("small_convnet", 1.0)])
 exhibit("settings-mnist", settings_table, "table-2", "pgd")
 exhibit("settings-cifar10", settings_table, "table-3", "pgd")
 exhibit("settings-lp", settings_table, "section-2.2", "lp")
 exhibit("section-2.2", certified_table, runs("section-2.2"), published("section-2.2"))
-exhibit("section-2.2-seen", certified_seen, runs("section-2.2"), published("section-2.2"))
+exhibit("section-2.2-seen", certified_summary, runs("section-2.2"), published("section-2.2"))
 exhibit("section-2.2-cifar10", certified_table, runs("section-2.2-cifar10"), published("section-2.2"))
 exhibit("ramp", ramp_figure, _RAMP_SETTINGS)
 exhibit("exact-certificate", ramp_table, runs("exact-certificate"))
-exhibit("exact-certificate-seen", ramp_seen, runs("exact-certificate"), published("section-2.2"))
+exhibit("exact-certificate-seen", ramp_summary, runs("exact-certificate"), published("section-2.2"))

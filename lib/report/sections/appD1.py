@@ -10,16 +10,16 @@ from lib.report.table import NOT_IN_PAPER, Column, Number, Table
 from lib.report.values import (
     BOXED,
     UNBOXED,
-    accuracy,
-    listed,
     measured_numbers,
     measured_values,
+    our_column,
     our_number,
-    out_of_the_box,
     over_seeds,
+    paper_column,
     paper_eps,
     paper_values,
-    printed,
+    transforms_of,
+    unboxed_change,
 )
 from lib.report.words import counted, from_to, set_name, to_compute, transform_label
 
@@ -38,37 +38,37 @@ def perturbable_volume_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFra
     rows = []
     for name, measured in sets.items():
         theirs = paper[paper["dataset"] == name]
-        printed = theirs.set_index("transform")["value"]
+        paper_volumes = theirs.set_index("transform")["value"]
         values = measured_numbers(measured, "log2_perturbable_volume")
         label = set_name(measured["dataset"].iloc[0] if len(measured) else name)
         eps = paper_eps(name)
         pixels = 3 * 32 * 32 if name == "cifar10" else 28 * 28
         possible = pixels * np.log2(eps), pixels * np.log2(2 * eps)
-        for transform in listed(measured, theirs):
+        for transform in transforms_of(measured, theirs):
             value = values.get(transform, Number())
-            theirs_here = printed.get(transform, np.nan)
-            rows.append((label, transform_label(transform), theirs_here, value, np.trunc(value.value), possible))
+            paper_volume = paper_volumes.get(transform, np.nan)
+            rows.append((label, transform_label(transform), paper_volume, value, np.trunc(value.value), possible))
     return Table(columns, rows)
 
 
-def perturbable_volume_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
+def perturbable_volume_summary(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
     """How many of Table 6's values ours give when truncated as the paper's are, and by how much the others miss."""
-    said = []
+    sentences = []
     for name, measured in sets.items():
-        printed = paper[paper["dataset"] == name].set_index("transform")["value"]
-        both = pd.DataFrame({"theirs": printed, "ours": measured_values(measured, "log2_perturbable_volume")}).dropna()
+        paper_volumes = paper[paper["dataset"] == name].set_index("transform")["value"]
+        both = pd.DataFrame({"theirs": paper_volumes, "ours": measured_values(measured, "log2_perturbable_volume")}).dropna()
         if both.empty:
-            if len(printed):
-                said.append(f"{set_name(name)}: not computed yet; {to_compute(measured)}")
+            if len(paper_volumes):
+                sentences.append(f"{set_name(name)}: not computed yet; {to_compute(measured)}")
             continue
-        same = int((np.trunc(both["ours"]) == both["theirs"]).sum())
-        most = (np.trunc(both["ours"]) - both["theirs"]).abs().max()
-        rest = "" if same == len(both) else f"; the largest difference is {counted(round(most), 'bit')}"
-        said.append(
-            f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): **{same} of {len(both)}** values "
+        agreeing = int((np.trunc(both["ours"]) == both["theirs"]).sum())
+        largest = (np.trunc(both["ours"]) - both["theirs"]).abs().max()
+        rest = "" if agreeing == len(both) else f"; the largest difference is {counted(round(largest), 'bit')}"
+        sentences.append(
+            f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): **{agreeing} of {len(both)}** values "
             f"agree with the paper's to the last digit{rest}."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def unboxed_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> Table:
@@ -77,19 +77,21 @@ def unboxed_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> Tabl
     `sets`: from the paper's name of a data set to ours. The change is that from within to without, on either side.
     """
     columns = [
-        Column("variant"), printed("in the cube: paper"), accuracy("in the cube: ours"), printed("out of the cube: paper"),
-        accuracy("out of the cube: ours"), Column("change: paper", "+.1f", absent=NOT_IN_PAPER), Column("change: ours", "+.1f"),
+        Column("variant"), paper_column("in the cube: paper"), our_column("in the cube: ours"),
+        paper_column("out of the cube: paper"), our_column("out of the cube: ours"),
+        Column("change: paper", "+.1f", absent=NOT_IN_PAPER), Column("change: ours", "+.1f"),
     ]  # fmt: skip
     rows = []
     for name, ours in sets.items():
         theirs = paper[paper["dataset"] == name]
         boxed, unboxed = (paper_values(theirs, *quantity) for quantity in (BOXED, UNBOXED))
-        mine = [over_seeds(ours, *quantity) for quantity in (BOXED, UNBOXED)]
+        our_estimates = [over_seeds(ours, *quantity) for quantity in (BOXED, UNBOXED)]
         label = set_name(ours["dataset"].iloc[0] if len(ours) else name)
-        for transform in listed(theirs, ours):
+        for transform in transforms_of(theirs, ours):
             within, without = (values.get(transform, np.nan) for values in (boxed, unboxed))
             ours_within, ours_without = (
-                our_number(found, transform, value) for found, value in zip(mine, (within, without), strict=True)
+                our_number(estimates, transform, value)
+                for estimates, value in zip(our_estimates, (within, without), strict=True)
             )
             rows.append(
                 (
@@ -100,31 +102,31 @@ def unboxed_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> Tabl
     return Table(columns, rows)
 
 
-def unboxed_seen(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
+def unboxed_summary(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> str:
     """By how much robust accuracy moves when the attack may leave the cube, ours and the paper's over the same variants."""
-    said = []
+    sentences = []
     for name, ours in sets.items():
-        change = out_of_the_box(over_seeds(ours, *BOXED)["mean"], over_seeds(ours, *UNBOXED)["mean"])
+        change = unboxed_change(over_seeds(ours, *BOXED)["mean"], over_seeds(ours, *UNBOXED)["mean"])
         if change.empty:
-            said.append(f"{set_name(name)}: not computed yet; {to_compute(ours)}")
+            sentences.append(f"{set_name(name)}: not computed yet; {to_compute(ours)}")
             continue
         rows = paper[paper["dataset"] == name]
-        theirs = out_of_the_box(paper_values(rows, *BOXED), paper_values(rows, *UNBOXED))[change.index]
-        of = counted(len(change), "variant")
+        theirs = unboxed_change(paper_values(rows, *BOXED), paper_values(rows, *UNBOXED))[change.index]
+        variants = counted(len(change), "variant")
         span = f"**{change.min():+z.1f}** ({transform_label(change.idxmin())})"
         if len(change) > 1:
             span += f" to **{change.max():+z.1f} points** ({transform_label(change.idxmax())})"
-        said.append(
-            f"{set_name(ours['dataset'].iloc[0])} (scale {ours.attrs['scale']}, {of}): "
+        sentences.append(
+            f"{set_name(ours['dataset'].iloc[0])} (scale {ours.attrs['scale']}, {variants}): "
             f"leaving the cube changes robust accuracy by {span}; in the paper, over the same variants, by {from_to(theirs)}."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 _VOLUMES = {"mnist": "volumes-mnist", "cifar10": "volumes-cifar10", "fashion_mnist": "volumes-fashion"}
 _MEASURED = {name: measurements(each) for name, each in _VOLUMES.items()}
 _BOXES = {name: runs(f"table-7-{name}") for name in ("mnist", "cifar10")}
 exhibit("table-6", perturbable_volume_table, _MEASURED, published("table-6"))
-exhibit("table-6-seen", perturbable_volume_seen, _MEASURED, published("table-6"))
+exhibit("table-6-seen", perturbable_volume_summary, _MEASURED, published("table-6"))
 exhibit("table-7", unboxed_table, _BOXES, published("table-7"))
-exhibit("table-7-seen", unboxed_seen, _BOXES, published("table-7"))
+exhibit("table-7-seen", unboxed_summary, _BOXES, published("table-7"))

@@ -14,7 +14,7 @@ from lib import geometry
 from lib.report.exhibit import exhibit, measurements, published, runs, tables
 from lib.report.plot import STYLE, error_bar, not_yet
 from lib.report.table import Column, Number, Table
-from lib.report.values import PALETTE, listed, measured_numbers, measured_values, over_seeds, paper_values
+from lib.report.values import PALETTE, measured_numbers, measured_values, over_seeds, paper_values, transforms_of
 from lib.report.words import counted, set_name, to_compute, transform_label
 from lib.store import grid
 
@@ -33,8 +33,8 @@ def rank_correlation(x: pd.Series, y: pd.Series, *, resamples: int = 10_000) -> 
     ranks = [rankdata(both[column].to_numpy()[chosen], axis=1) for column in ("x", "y")]
     centred = [rank - rank.mean(1, keepdims=True) for rank in ranks]
     sizes = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
-    found = (centred[0] * centred[1]).sum(1)[sizes > 0] / sizes[sizes > 0]
-    low, high = np.quantile(found, (0.025, 0.975))
+    correlations = (centred[0] * centred[1]).sum(1)[sizes > 0] / sizes[sizes > 0]
+    low, high = np.quantile(correlations, (0.025, 0.975))
     return float(spearmanr(both["x"], both["y"]).statistic), float(low), float(high), len(both)
 
 
@@ -48,22 +48,22 @@ def correlation_label(x: pd.Series, y: pd.Series) -> str:
     return f"ρ = {rho:+z.2f} [{low:+z.2f}, {high:+z.2f}] over {n} variants"
 
 
-def distance_correlation_seen(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> str:
+def distance_correlation_summary(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> str:
     """Spearman's correlation of inter-class distance and robust accuracy, with our accuracies and with the paper's.
 
     `sets`: from the paper's name of a data set to (measured distances, ours, the paper's). The distances are always ours.
     """
-    said = []
+    sentences = []
     for name, (distances, ours, paper) in sets.items():
         measured = measured_values(distances, "inter_class_distance")
         if measured.dropna().empty:
-            said.append(f"{set_name(name)}: not computed yet; {to_compute(distances)}")
+            sentences.append(f"{set_name(name)}: not computed yet; {to_compute(distances)}")
             continue
-        theirs = correlation_label(measured, paper_values(paper, "pgd", "robust_accuracy"))
-        mine = correlation_label(measured, over_seeds(ours, "pgd", "robust_accuracy")["mean"])
+        with_the_paper = correlation_label(measured, paper_values(paper, "pgd", "robust_accuracy"))
+        with_ours = correlation_label(measured, over_seeds(ours, "pgd", "robust_accuracy")["mean"])
         label = set_name(distances["dataset"].iloc[0])
-        said.append(f"{label}: with the paper's robust accuracies **{theirs}**; with ours {mine}.")
-    return " ".join(said)
+        sentences.append(f"{label}: with the paper's robust accuracies **{with_the_paper}**; with ours {with_ours}.")
+    return " ".join(sentences)
 
 
 def linf_table(sets: Sequence[pd.DataFrame]) -> Table:
@@ -78,28 +78,28 @@ def linf_table(sets: Sequence[pd.DataFrame]) -> Table:
     for measured in sets:
         label = set_name(measured["dataset"].iloc[0] if len(measured) else grid.exhibit(measured.attrs["exhibit"])["dataset"])
         images = measured.groupby("transform")["n"].first()
-        for transform in listed(measured):
-            found = [measured_numbers(measured, metric).get(transform, Number()) for metric in quantities]
-            rows.append((label, transform_label(transform), *found, images.get(transform, np.nan)))
+        for transform in transforms_of(measured):
+            numbers = [measured_numbers(measured, metric).get(transform, Number()) for metric in quantities]
+            rows.append((label, transform_label(transform), *numbers, images.get(transform, np.nan)))
     return Table([Column("data set"), Column("variant"), *quantities.values(), Column("images", "g")], rows)
 
 
-def linf_seen(sets: Sequence[pd.DataFrame]) -> str:
+def linf_summary(sets: Sequence[pd.DataFrame]) -> str:
     """How close to 1 the ℓ∞ distances are, set by set: the variant with the fewest above .9 and the one with the most."""
-    said = []
+    sentences = []
     for measured in sets:
         shares = 100 * measured_values(measured, "linf_distance_share_above_0.9").dropna()
         if shares.empty:
             name = set_name(grid.exhibit(measured.attrs["exhibit"])["dataset"])
-            said.append(f"{name}: not computed yet; {to_compute(measured)}")
+            sentences.append(f"{name}: not computed yet; {to_compute(measured)}")
             continue
         middle = measured_values(measured, "linf_distance_median")
         ends = [
             f"{shares[name]:.1f}% of the pairs have a distance above .9 on {transform_label(name)} (median {middle[name]:.3f})"
             for name in dict.fromkeys((shares.idxmin(), shares.idxmax()))
         ]
-        said.append(f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): {' and '.join(ends)}.")
-    return " ".join(said)
+        sentences.append(f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): {' and '.join(ends)}.")
+    return " ".join(sentences)
 
 
 SEPARATED = 0.99  # of the points: what counts as separating two spheres
@@ -118,56 +118,56 @@ def facets_table(rows: pd.DataFrame, dimension: int) -> Table:
         columns.append(Column(f"{label}: ratio of radii", ".2f"))
         columns.append(Column(f"{label}: sides needed", "d") if dimension == 2 else Column(f"{label}: facets, at least", ".1f"))
         columns.append(Column(f"{label}: fewest units that suffice", "d"))
-    shown = []
-    here = rows[rows["d"] == dimension] if len(rows) else rows
-    for gap, at in here.groupby("gap") if len(here) else ():
+    table_rows = []
+    of_dimension = rows[rows["d"] == dimension] if len(rows) else rows
+    for gap, of_gap in of_dimension.groupby("gap") if len(of_dimension) else ():
         row = [gap]
-        for label, (trained, metric) in kinds.items():
-            ratio = geometry.ratio_of_radii(gap, at["eps"].iloc[0] if label == "robust" else 0.0)
-            enough = at[(at["training"] == trained) & (at[metric] >= SEPARATED)]["width"]
-            needed = geometry.polygon_sides(ratio) if dimension == 2 else geometry.facets_needed(dimension, ratio)
-            row += [ratio, needed, int(enough.min()) if len(enough) else f">{at['width'].max()}"]
-        shown.append(row)
-    return Table(columns, shown)
+        for label, (training, metric) in kinds.items():
+            ratio = geometry.ratio_of_radii(gap, of_gap["eps"].iloc[0] if label == "robust" else 0.0)
+            widths = of_gap[(of_gap["training"] == training) & (of_gap[metric] >= SEPARATED)]["width"]
+            units_needed = geometry.polygon_sides(ratio) if dimension == 2 else geometry.facets_needed(dimension, ratio)
+            row += [ratio, units_needed, int(widths.min()) if len(widths) else f">{of_gap['width'].max()}"]
+        table_rows.append(row)
+    return Table(columns, table_rows)
 
 
-def spheres_seen(rows: pd.DataFrame) -> str:
+def spheres_summary(rows: pd.DataFrame) -> str:
     """How many units a network needs to separate two spheres, clean and robustly, at the largest and at the smallest gap."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
-    said = []
-    for dimension, here in rows.groupby("d"):
+    sentences = []
+    for dimension, of_dimension in rows.groupby("d"):
         ends = []
-        for gap in (here["gap"].max(), here["gap"].min()):
-            at = here[here["gap"] == gap]
+        for gap in (of_dimension["gap"].max(), of_dimension["gap"].min()):
+            of_gap = of_dimension[of_dimension["gap"] == gap]
             widths = [
-                at[(at["training"] == trained) & (at[metric] >= SEPARATED)]["width"].min()
-                for trained, metric in (("standard", "clean_accuracy"), ("pgd", "robust_accuracy"))
+                of_gap[(of_gap["training"] == training) & (of_gap[metric] >= SEPARATED)]["width"].min()
+                for training, metric in (("standard", "clean_accuracy"), ("pgd", "robust_accuracy"))
             ]
-            more = f"more than {here['width'].max()} units"
-            clean, robust = (counted(round(width), "unit") if np.isfinite(width) else more for width in widths)
+            none_of_these = f"more than {of_dimension['width'].max()} units"
+            clean, robust = (counted(round(width), "unit") if np.isfinite(width) else none_of_these for width in widths)
             ends.append(f"at a gap of {gap:g} a network needs {clean} to separate clean points and {robust} to do so robustly")
-        said.append(f"In {dimension} dimensions, {'; '.join(ends)}.")
+        sentences.append(f"In {dimension} dimensions, {'; '.join(ends)}.")
     both = rows.pivot_table(index=["d", "width", "gap"], columns="training", values=["clean_accuracy", "robust_accuracy"])
-    gained = 100 * (both["robust_accuracy", "pgd"] - both["robust_accuracy", "standard"])
-    lost = 100 * (both["clean_accuracy", "standard"] - both["robust_accuracy", "pgd"])
-    where = dict(zip(("d", "width", "gap"), lost.idxmax(), strict=True))
+    gains = 100 * (both["robust_accuracy", "pgd"] - both["robust_accuracy", "standard"])
+    losses = 100 * (both["clean_accuracy", "standard"] - both["robust_accuracy", "pgd"])
+    place = dict(zip(("d", "width", "gap"), losses.idxmax(), strict=True))
     return (
-        f"{' '.join(said)} Adversarial training changes robust accuracy by {gained.min():+z.1f} to {gained.max():+z.1f} "
-        f"points. Its robust accuracy is at most **{lost.max():.1f} points** below the clean accuracy of standard training "
-        f"(width {where['width']}, gap {where['gap']:g}, {where['d']} dimensions)."
+        f"{' '.join(sentences)} Adversarial training changes robust accuracy by {gains.min():+z.1f} to {gains.max():+z.1f} "
+        f"points. Its robust accuracy is at most **{losses.max():.1f} points** below the clean accuracy of standard training "
+        f"(width {place['width']}, gap {place['gap']:g}, {place['d']} dimensions)."
     )
 
 
-def linear_margin_seen(rows: pd.DataFrame) -> str:
+def linear_margin_summary(rows: pd.DataFrame) -> str:
     """How much of the largest margin a linear classifier reaches by standard training, and by adversarial training."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
-    reached, budgets = (100 * rows[name] / rows["largest_margin"] for name in ("margin", "eps"))
-    best = reached.idxmax()
+    shares, budgets = (100 * rows[name] / rows["largest_margin"] for name in ("margin", "eps"))
+    best = shares.idxmax()
     return (
-        f"Standard training reaches {reached[budgets.idxmin()]:.0f}% of the largest possible margin (that of a support vector "
-        f"machine). Adversarial training with ε at {budgets[best]:.0f}% of that margin reaches **{reached[best]:.0f}%** "
+        f"Standard training reaches {shares[budgets.idxmin()]:.0f}% of the largest possible margin (that of a support vector "
+        f"machine). Adversarial training with ε at {budgets[best]:.0f}% of that margin reaches **{shares[best]:.0f}%** "
         f"({rows['n'].iloc[0]} points, {rows['d'].iloc[0]} dimensions)."
     )
 
@@ -179,7 +179,7 @@ def distance_bars(sets: Sequence[pd.DataFrame]) -> Figure:
         present = [rows for rows in sets if len(rows)]
         if not present:
             return not_yet(figure, sets[0])
-        blocks = [listed(rows) for rows in present]
+        blocks = [transforms_of(rows) for rows in present]
         axes = np.atleast_1d(figure.subplots(1, len(present), width_ratios=[len(names) + 3 for names in blocks]))
         for ax, rows, names in zip(axes, present, blocks, strict=True):
             values = measured_values(rows, "inter_class_distance").reindex(names)
@@ -207,21 +207,21 @@ def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Dat
         for ax, (distances, ours, paper) in zip(axes, present.values(), strict=True):
             measured = measured_values(distances, "inter_class_distance").dropna()
             theirs = paper_values(paper, "pgd", "robust_accuracy").reindex(measured.index)
-            mine = over_seeds(ours, "pgd", "robust_accuracy")
-            mine = mine[mine["seeds"] > 0]
-            mine = mine[mine.index.isin(measured.index)]
+            estimates = over_seeds(ours, "pgd", "robust_accuracy")
+            estimates = estimates[estimates["seeds"] > 0]
+            estimates = estimates[estimates.index.isin(measured.index)]
             ax.plot(
                 measured, theirs, "o", markerfacecolor="none", color="grey",
                 label=f"the paper: {correlation_label(measured, theirs)}",
             )  # fmt: skip
-            for name in _apart(measured, theirs):
-                short = transform_label(name).replace("smooth ", "s").replace("saturate ", "")
-                at = (measured[name], theirs[name])
-                ax.annotate(short, at, (3, -8), textcoords="offset points", fontsize=8, color="dimgrey")
-            spans = np.transpose([error_bar(row) for _, row in mine.iterrows()]) if len(mine) else None
+            for name in _points_with_room(measured, theirs):
+                short_label = transform_label(name).replace("smooth ", "s").replace("saturate ", "")
+                point = (measured[name], theirs[name])
+                ax.annotate(short_label, point, (3, -8), textcoords="offset points", fontsize=8, color="dimgrey")
+            spans = np.transpose([error_bar(row) for _, row in estimates.iterrows()]) if len(estimates) else None
             ax.errorbar(
-                measured[mine.index], mine["mean"], yerr=spans, fmt="o", color=PALETTE[3], markersize=4, capsize=2,
-                label=f"ours: {correlation_label(measured, mine['mean'])}",
+                measured[estimates.index], estimates["mean"], yerr=spans, fmt="o", color=PALETTE[3], markersize=4, capsize=2,
+                label=f"ours: {correlation_label(measured, estimates['mean'])}",
             )  # fmt: skip
             ax.set(title=set_name(distances["dataset"].iloc[0]), xlabel="inter-class distance of test images (ℓ2)")
             ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.08), frameon=False)
@@ -229,7 +229,7 @@ def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Dat
     return figure
 
 
-def _apart(x: pd.Series, y: pd.Series) -> list[str]:
+def _points_with_room(x: pd.Series, y: pd.Series) -> list[str]:
     """Those of the points, `original` first, that lie at least 6% of the panel from every one before: room for their labels."""
     points = pd.DataFrame({"x": x, "y": y}).dropna()
     points = (points - points.min()) / (points.max() - points.min())
@@ -254,18 +254,18 @@ def boundary_figure(rows: pd.DataFrame) -> Figure:
             return not_yet(figure, rows)
         panels = list(rows.groupby("panel"))
         turn = np.linspace(0, 2 * np.pi, 181)
-        for ax, (_, at) in zip(figure.subplots(1, len(panels), sharex=True, sharey=True), panels, strict=True):
-            about = at.iloc[0]
-            for radius, colour in ((1.0, PALETTE[0]), (1 + about["gap"], PALETTE[1])):
+        for ax, (_, boundary) in zip(figure.subplots(1, len(panels), sharex=True, sharey=True), panels, strict=True):
+            setting = boundary.iloc[0]
+            for radius, colour in ((1.0, PALETTE[0]), (1 + setting["gap"], PALETTE[1])):
                 ax.plot(radius * np.cos(turn), radius * np.sin(turn), color=colour, linewidth=1.2)
-                inner, outer = radius - about["eps"], radius + about["eps"]
+                inner, outer = radius - setting["eps"], radius + setting["eps"]
                 ring = [np.concatenate([outer * f(turn), inner * f(turn[::-1])]) for f in (np.cos, np.sin)]
                 ax.fill(*ring, color=colour, alpha=0.25, linewidth=0)
-            closed = pd.concat([at, at.iloc[:1]])
+            closed = pd.concat([boundary, boundary.iloc[:1]])
             ax.plot(closed["radius"] * np.cos(closed["angle"]), closed["radius"] * np.sin(closed["angle"]), "k", linewidth=1.4)
-            ax.set_title(f"gap {about['gap']:g}, {about['width']} units,\n{_TRAININGS[about['training']]}", fontsize=8)
-            right = " · ".join(f"{kind} {100 * about[f'{kind}_accuracy']:.1f}%" for kind in ("clean", "robust"))
-            ax.set_xlabel(right, fontsize=8)
+            ax.set_title(f"gap {setting['gap']:g}, {setting['width']} units,\n{_TRAININGS[setting['training']]}", fontsize=8)
+            accuracies = " · ".join(f"{kind} {100 * setting[f'{kind}_accuracy']:.1f}%" for kind in ("clean", "robust"))
+            ax.set_xlabel(accuracies, fontsize=8)
             ax.set(aspect="equal", xticks=[], yticks=[])
             for side in ax.spines.values():
                 side.set_visible(False)
@@ -286,15 +286,19 @@ def spheres_figure(rows: pd.DataFrame) -> Figure:
         dimensions = sorted(rows["d"].unique())
         grid_of_axes = figure.subplots(2, len(dimensions), squeeze=False, sharey=True, sharex=True)
         for column, dimension in zip(grid_of_axes.T, dimensions, strict=True):
-            here = rows[rows["d"] == dimension]
-            widths = sorted(here["width"].unique())
+            of_dimension = rows[rows["d"] == dimension]
+            widths = sorted(of_dimension["width"].unique())
             for width, colour in zip(widths, sns.color_palette("viridis", len(widths)), strict=True):
-                for trained, metric, style in (("standard", "clean_accuracy", "-"), ("pgd", "robust_accuracy", "--")):
-                    at = here[(here["width"] == width) & (here["training"] == trained)].sort_values("gap")
-                    eps = at["eps"] if trained == "pgd" else 0 * at["eps"]
-                    left = [geometry.ratio_of_radii(gap, by) - 1 for gap, by in zip(at["gap"], eps, strict=True)]
-                    for ax, x in zip(column, (at["gap"], left), strict=True):
-                        ax.plot(x, 100 * at[metric], f"o{style}", color=colour, markersize=3, linewidth=1.3)
+                for training, metric, style in (("standard", "clean_accuracy", "-"), ("pgd", "robust_accuracy", "--")):
+                    of_width = of_dimension[
+                        (of_dimension["width"] == width) & (of_dimension["training"] == training)
+                    ].sort_values("gap")
+                    eps = of_width["eps"] if training == "pgd" else 0 * of_width["eps"]
+                    gaps_left = [
+                        geometry.ratio_of_radii(gap, budget) - 1 for gap, budget in zip(of_width["gap"], eps, strict=True)
+                    ]
+                    for ax, x in zip(column, (of_width["gap"], gaps_left), strict=True):
+                        ax.plot(x, 100 * of_width[metric], f"o{style}", color=colour, markersize=3, linewidth=1.3)
                 column[0].plot([], [], color=colour, label=f"{width} units")
             column[0].set_title(f"{dimension} dimensions", pad=22)
             column[0].set_xlabel("gap between the spheres")
@@ -317,8 +321,10 @@ def linear_margin_figure(rows: pd.DataFrame) -> Figure:
         if rows.empty:
             return not_yet(figure, rows)
         ax = figure.subplots()
-        at = rows.sort_values("eps")
-        ax.plot(at["eps"] / at["largest_margin"], at["margin"] / at["largest_margin"], "o-", color=PALETTE[0], markersize=4)
+        rows = rows.sort_values("eps")
+        ax.plot(
+            rows["eps"] / rows["largest_margin"], rows["margin"] / rows["largest_margin"], "o-", color=PALETTE[0], markersize=4
+        )
         ax.axhline(1, color="grey", linewidth=0.8, linestyle="--", label="the largest margin (support vector machine)")
         ax.set(xlabel="budget ε of adversarial training / largest margin", ylabel="margin / largest margin")
         ax.legend(fontsize=8, loc="center right")
@@ -333,13 +339,13 @@ _ROBUST = {
 _LINF = [measurements("linf-mnist"), measurements("linf-cifar10")]
 exhibit("figure-5-bars", distance_bars, [*_DISTANCES.values(), measurements("distances-fashion")])
 exhibit("figure-5-scatter", distance_scatter, _ROBUST)
-exhibit("figure-5-seen", distance_correlation_seen, _ROBUST)
+exhibit("figure-5-seen", distance_correlation_summary, _ROBUST)
 exhibit("linf", linf_table, _LINF)
-exhibit("linf-seen", linf_seen, _LINF)
+exhibit("linf-seen", linf_summary, _LINF)
 exhibit("figure-6", boundary_figure, tables("figure-6-boundaries"))
 exhibit("spheres", spheres_figure, tables("figure-6"))
 exhibit("facets-2", facets_table, tables("figure-6"), 2)
 exhibit("facets-8", facets_table, tables("figure-6"), 8)
-exhibit("spheres-seen", spheres_seen, tables("figure-6"))
+exhibit("spheres-seen", spheres_summary, tables("figure-6"))
 exhibit("linear", linear_margin_figure, tables("linear-margin"))
-exhibit("linear-seen", linear_margin_seen, tables("linear-margin"))
+exhibit("linear-seen", linear_margin_summary, tables("linear-margin"))

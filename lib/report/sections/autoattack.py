@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 from lib.report.exhibit import exhibit, outcomes
 from lib.report.sections.strength import by_attack, records_by_attack
 from lib.report.table import Column, Number, Table
-from lib.report.values import extent, listed
+from lib.report.values import extent, transforms_of
 from lib.report.words import counted, to_compute, transform_label
 from lib.store.intervals import interval
 
@@ -19,48 +19,51 @@ def both_attacks(outcomes: pd.DataFrame) -> pd.DataFrame:
     `outcomes`: as `results.outcomes` gives them. Only transforms that were attacked with both, on the same images.
     """
     rows = {
-        name: {**{attack: 100 * found[attack].mean() for attack in _BOTH}, "n": len(found)}
-        for name, found in by_attack(outcomes).items()
-        if {*_BOTH} <= {*found.columns}
+        name: {**{attack: 100 * by_image[attack].mean() for attack in _BOTH}, "n": len(by_image)}
+        for name, by_image in by_attack(outcomes).items()
+        if {*_BOTH} <= {*by_image.columns}
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*_BOTH, "n"])
 
 
 def autoattack_table(outcomes: pd.DataFrame) -> Table:
     """Robust accuracy in percent under the paper's attack and under AutoAttack, with 95% intervals of the images."""
-    found, of = both_attacks(outcomes), records_by_attack(outcomes)
+    accuracies, records = both_attacks(outcomes), records_by_attack(outcomes)
     columns = [Column("variant"), *(Column(name, ".1f", interval=True) for name in ("the paper's PGD", "AutoAttack"))]
     columns += [Column("difference", "+.1f"), Column("images", "g")]
     rows = []
-    for name in listed(outcomes):
-        if name not in found.index:
+    for name in transforms_of(outcomes):
+        if name not in accuracies.index:
             rows.append((transform_label(name), Number(), Number(), Number(), Number()))
             continue
-        row = found.loc[name]
+        row = accuracies.loc[name]
         numbers = [
-            Number(row[attack], *interval(row[attack], int(row["n"])), records=of.get((name, attack), ())) for attack in _BOTH
+            Number(row[attack], *interval(row[attack], int(row["n"])), records=records.get((name, attack), ()))
+            for attack in _BOTH
         ]
         rows.append((transform_label(name), *numbers, Number(row["autoattack"] - row["reference"]), Number(row["n"])))
     return Table(columns, rows)
 
 
-def autoattack_seen(outcomes: pd.DataFrame) -> str:
+def autoattack_summary(outcomes: pd.DataFrame) -> str:
     """How far robust accuracy ranges over the variants under either attack, and whether their order stays."""
-    found = both_attacks(outcomes)
-    if len(found) < 2:
-        return f"Not computed yet: two variants are needed, {counted(len(found), 'is', 'are')} computed; {to_compute(outcomes)}"
-    lost = found["reference"] - found["autoattack"]
-    ranked = all(found[attack].nunique() > 1 for attack in _BOTH)
-    order = f"{spearmanr(found['reference'], found['autoattack']).statistic:+z.2f}" if ranked else "not defined"
-    weak, strong = (extent(found[attack]) for attack in _BOTH)
+    robust = both_attacks(outcomes)
+    if len(robust) < 2:
+        return (
+            f"Not computed yet: two variants are needed, {counted(len(robust), 'is', 'are')} computed; {to_compute(outcomes)}"
+        )
+    losses = robust["reference"] - robust["autoattack"]
+    has_order = all(robust[attack].nunique() > 1 for attack in _BOTH)
+    order = f"{spearmanr(robust['reference'], robust['autoattack']).statistic:+z.2f}" if has_order else "not defined"
+    weak, strong = (extent(robust[attack]) for attack in _BOTH)
     return (
-        f"Over {len(found)} of {len(listed(outcomes))} variants (scale {outcomes.attrs['scale']}) robust accuracy ranges over "
-        f"{weak:.1f} points under the paper's attack and over **{strong:.1f} points** under AutoAttack. AutoAttack lowers it "
-        f"by {lost.min():.1f} points ({transform_label(lost.idxmin())}) to {lost.max():.1f} points "
-        f"({transform_label(lost.idxmax())}) more than the paper's attack. The rank correlation of the two is {order}."
+        f"Over {len(robust)} of {len(transforms_of(outcomes))} variants (scale {outcomes.attrs['scale']}) robust accuracy "
+        f"ranges over {weak:.1f} points under the paper's attack and over **{strong:.1f} points** under AutoAttack. AutoAttack "
+        f"lowers it by {losses.min():.1f} points ({transform_label(losses.idxmin())}) to {losses.max():.1f} points "
+        f"({transform_label(losses.idxmax())}) more than the paper's attack. The rank correlation of the two is {order}."
     )
 
 
 for _name in ("mnist", "footprints", "narrow", "fashion", "cifar10", "gamma"):
     exhibit(f"autoattack-{_name}", autoattack_table, outcomes(f"autoattack-{_name}"))
-    exhibit(f"autoattack-{_name}-seen", autoattack_seen, outcomes(f"autoattack-{_name}"))
+    exhibit(f"autoattack-{_name}-seen", autoattack_summary, outcomes(f"autoattack-{_name}"))

@@ -21,15 +21,15 @@ from lib.store import plans, results, weights
 from lib.store.grid import Run
 
 _CPU = torch.device("cpu")
-_LOOKED_AT = 50  # test images, of which one is shown
+_CANDIDATES = 50  # test images, of which one is shown
 
 
 @dataclass(frozen=True)
 class Answer:
     """A network's answer to an image: the class and its probability; `image` and `perturbation` H×W×C."""
 
-    said: int
-    sure: float
+    predicted: int
+    probability: float
     image: np.ndarray
     perturbation: np.ndarray
 
@@ -43,51 +43,51 @@ class Gallery:
     note: str
 
 
-def adversarial_gallery(found: Gallery | str, classes: Sequence[str], start: float, *, name: str) -> HTML:
+def adversarial_gallery(gallery: Gallery | str, classes: Sequence[str], start: float, *, name: str) -> HTML:
     """For each variant the image, the perturbation, the attacked image and the networks' answers; one frame a budget.
 
-    `found`: what was attacked, or a sentence that says why nothing is shown; `classes`: their names; `start`: the budget
+    `gallery`: what was attacked, or a sentence that says why nothing is shown; `classes`: their names; `start`: the budget
     that is shown first; `name`: an identifier, unique on the page.
     """
-    if isinstance(found, str):
-        return HTML(f'<p class="levels-missing">{html.escape(found)}</p>')
-    frames = [_frame(found, eps, classes) for eps in found.answers]
-    place = list(found.answers).index(start)
+    if isinstance(gallery, str):
+        return HTML(f'<p class="levels-missing">{html.escape(gallery)}</p>')
+    frames = [_frame(gallery, eps, classes) for eps in gallery.answers]
+    place = list(gallery.answers).index(start)
     return HTML(
         f'<div class="levels gallery" id="levels-{html.escape(name)}" data-name="Budget of the attack, ε" data-start="{place}">'
-        f'<ul class="levels-frames">{"".join(frames)}</ul><p class="levels-note">{html.escape(found.note)}</p></div>'
+        f'<ul class="levels-frames">{"".join(frames)}</ul><p class="levels-note">{html.escape(gallery.note)}</p></div>'
     )
 
 
-def _frame(found: Gallery, eps: float, classes: Sequence[str]) -> str:
-    cards, wrong, of = [], 0, 0
-    clean = next(iter(found.answers.values()))
-    for variant, answers in found.answers[eps].items():
-        shown = transform_label(variant)
+def _frame(gallery: Gallery, eps: float, classes: Sequence[str]) -> str:
+    cards, wrong, total = [], 0, 0
+    clean = next(iter(gallery.answers.values()))
+    for variant, answers in gallery.answers[eps].items():
+        heading = transform_label(variant)
         rows = ""
         for kind, answer in answers.items():
             before = clean[variant][kind]
-            fooled = answer.said != found.label
-            wrong, of = wrong + fooled, of + 1
+            fooled = answer.predicted != gallery.label
+            wrong, total = wrong + fooled, total + 1
             tiles = np.stack([before.image, _visible(answer.perturbation, eps), answer.image])
-            alt = f"{shown}, {kind} training: the image, the perturbation at ε = {budget_label(eps)}, and the attacked image"
+            alt = f"{heading}, {kind} training: the image, the perturbation at ε = {budget_label(eps)}, and the attacked image"
             rows += (
-                f"{strip(tiles, alt)}<p><b>{kind}</b>: {_said(before, classes)} → "
+                f"{strip(tiles, alt)}<p><b>{kind}</b>: {_answer_text(before, classes)} → "
                 f'<span class="{"gallery-wrong" if fooled else "gallery-right"}">{"✗" if fooled else "✓"} '
-                f"{_said(answer, classes)}</span></p>"
+                f"{_answer_text(answer, classes)}</span></p>"
             )
-        cards.append(f'<div class="gallery-card"><b>{html.escape(shown)}</b>{rows}</div>')
+        cards.append(f'<div class="gallery-card"><b>{html.escape(heading)}</b>{rows}</div>')
     budget = f"ε = {budget_label(eps)}"
-    said = f"{budget}: {wrong} of {of} networks are wrong on the attacked image"
+    caption = f"{budget}: {wrong} of {total} networks are wrong on the attacked image"
     return (
-        f'<li data-x="0" data-label="{budget}" data-said="{html.escape(said)}"><strong>{html.escape(said)}</strong>'
+        f'<li data-x="0" data-label="{budget}" data-said="{html.escape(caption)}"><strong>{html.escape(caption)}</strong>'
         f'<div class="gallery-cards">{"".join(cards)}</div></li>'
     )
 
 
-def _said(answer: Answer, classes: Sequence[str]) -> str:
-    percent = 100 * answer.sure
-    return f"{html.escape(classes[answer.said])} ({'>99.9' if percent > 99.9 else f'{percent:.1f}'}%)"
+def _answer_text(answer: Answer, classes: Sequence[str]) -> str:
+    percent = 100 * answer.probability
+    return f"{html.escape(classes[answer.predicted])} ({'>99.9' if percent > 99.9 else f'{percent:.1f}'}%)"
 
 
 def _visible(perturbation: np.ndarray, eps: float) -> np.ndarray:
@@ -95,13 +95,13 @@ def _visible(perturbation: np.ndarray, eps: float) -> np.ndarray:
     return np.clip(0.5 + perturbation / (2 * eps), 0, 1) if eps else np.full_like(perturbation, 0.5)
 
 
-def _kept(name: str, scale: str, training: str) -> dict[str, Run]:
+def _runs_with_weights(name: str, scale: str, training: str) -> dict[str, Run]:
     """Of an exhibit's runs those of a training whose weights are kept, by variant."""
-    listed = [run for run in results.choose(name, scale) if isinstance(run, Run) and run.training == training]
-    return {run.transform: run for run in listed if weights.path(run).exists()}
+    runs = [run for run in results.choose(name, scale) if isinstance(run, Run) and run.training == training]
+    return {run.transform: run for run in runs if weights.path(run).exists()}
 
 
-def attacked(
+def attacked_gallery(
     name: str, scale: str, variants: Sequence[str], budgets: Sequence[float], *, standard: str | None = None
 ) -> Gallery | str:
     """The gallery of an exhibit's variants at the budgets, the first of which is 0; or a sentence that says what is missing.
@@ -110,9 +110,9 @@ def attacked(
     paper's attack while others stand; where there is none, the first that every network classifies right. `standard`: the
     exhibit of the standardly trained networks.
     """
-    runs = _kept(name, scale, "pgd")
+    runs = _runs_with_weights(name, scale, "pgd")
     runs = {variant: {"PGD": runs[variant]} for variant in variants if variant in runs}
-    clean = _kept(standard, scale, "standard") if standard and runs else {}
+    clean = _runs_with_weights(standard, scale, "standard") if standard and runs else {}
     runs = {variant: {"standard": clean[variant], **kinds} if variant in clean else kinds for variant, kinds in runs.items()}
     if not runs:
         return f"Not shown: no weights of {name} are kept at this scale. Weights are kept at scale laptop."
@@ -122,7 +122,7 @@ def attacked(
         data.at_hand(source)
     except data.DataError:
         return f"Not shown: these networks are trained on {set_name(first.dataset)}, whose images are not on this machine."
-    images = {variant: material.images_of(kinds["PGD"], "test", _LOOKED_AT, _CPU) for variant, kinds in runs.items()}
+    images = {variant: material.images_of(kinds["PGD"], "test", _CANDIDATES, _CPU) for variant, kinds in runs.items()}
     networks = {variant: {kind: weights.load(run) for kind, run in kinds.items()} for variant, kinds in runs.items()}
     threat_model = plans.of(first).evaluation("pgd").settings["threat_model"]
     y = next(iter(images.values()))[1]
@@ -137,18 +137,21 @@ def attacked(
         }
         for eps in budgets
     }
-    said = [
+    notes = [
         f"Images: {images[first.transform][2]}, test split",
         f"PGD-trained: kept weights of scale {first.scale}, seed {first.seed}",
     ]
-    trained = [run for kinds in runs.values() for kind, run in kinds.items() if kind == "standard"]
-    said += (
-        [f"standard: kept weights, recipe {trained[0].recipe}, {plans.of(trained[0]).settings['training']['steps']:,} steps"]
-        if trained
+    clean_runs = [run for kinds in runs.values() for kind, run in kinds.items() if kind == "standard"]
+    notes += (
+        [
+            f"standard: kept weights, recipe {clean_runs[0].recipe}, "
+            f"{plans.of(clean_runs[0]).settings['training']['steps']:,} steps"
+        ]
+        if clean_runs
         else ["standard: not shown, no weights of standard training are kept"]
     )
-    said.append(f"attack: PGD, {threat_model['num_steps']} steps against the label, the step in proportion to ε")
-    return Gallery(int(y[chosen]), answers, " · ".join(said))
+    notes.append(f"attack: PGD, {threat_model['num_steps']} steps against the label, the step in proportion to ε")
+    return Gallery(int(y[chosen]), answers, " · ".join(notes))
 
 
 def _attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, threat_model: dict) -> Tensor:
@@ -163,9 +166,9 @@ def _attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, threat_model: di
 def _answer(model: nn.Module, x: Tensor, y: Tensor, eps: float, threat_model: dict) -> Answer:
     after = _attack(model, x, y, eps, threat_model)
     with torch.no_grad():
-        sure, said = model(after).softmax(1).max(1)
+        probability, predicted = model(after).softmax(1).max(1)
     image, perturbation = (tensor[0].permute(1, 2, 0).numpy() for tensor in (after, after - x))
-    return Answer(int(said), float(sure), image, perturbation)
+    return Answer(int(predicted), float(probability), image, perturbation)
 
 
 @torch.no_grad()
@@ -174,24 +177,24 @@ def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _chosen(images: dict, networks: dict, y: Tensor, threat_model: dict) -> int:
-    """The place of the image that is shown, see `attacked`."""
+    """The place of the image that is shown, see `attacked_gallery`."""
     right = torch.stack([_right(model, images[v][0], y) for v, kinds in networks.items() for model in kinds.values()]).all(0)
     stands = torch.stack([
         _right(kinds["PGD"], _attack(kinds["PGD"], images[v][0], y, threat_model["eps"], threat_model), y)
         for v, kinds in networks.items()
     ])  # fmt: skip
-    parted = right & stands.any(0) & ~stands.all(0)
-    return int((2 * parted.int() + right.int()).argmax())
+    divides = right & stands.any(0) & ~stands.all(0)
+    return int((2 * divides.int() + right.int()).argmax())
 
 
 def _gallery(
     name: str, budgets: Sequence[float], variants: Sequence[str], classes: Sequence[str], start: float, *,
     standard: str | None = None,
 ) -> None:  # fmt: skip
-    read: Callable[[Page], object] = lambda page: attacked(  # noqa: E731
+    read: Callable[[Page], object] = lambda page: attacked_gallery(  # noqa: E731
         name, page.scale_of(name), variants, budgets, standard=standard
     )
-    source = Source(read, (name, *[standard] * bool(standard)), framed=False)
+    source = Source(read, (name, *[standard] * bool(standard)), has_badge=False)
     exhibit(f"gallery-{name}", adversarial_gallery, source, classes, start, name=f"gallery-{name}")
 
 

@@ -15,7 +15,7 @@ from lib.report.plot import STYLE
 from lib.report.sections.sec5 import capacity_table, capacity_tables
 from lib.report.table import Column, Number, Strong, Table
 from lib.report.values import QUANTITIES
-from lib.report.words import counted, downloads, set_name, transform_label, words
+from lib.report.words import as_markdown, counted, downloads, set_name, transform_label
 
 _EXHIBITS = {
     "section-2.2": "Section 2.2", "example-2": "Example 2", "footnote-1": "Footnote 1", "figure-3b": "Figure 3b",
@@ -37,10 +37,10 @@ _DECIMALS = {
 }
 
 
-def numbers_table(found: pd.DataFrame) -> Table:
+def numbers_table(numbers: pd.DataFrame) -> Table:
     """Each of the paper's numbers and ours, in its unit: percent, bits, ℓ2 distance or a factor.
 
-    `found`: as `scorecard.numbers` gives it. "–" marks what is not computed.
+    `numbers`: as `scorecard.numbers` gives it. "–" marks what is not computed.
     """
     columns = [
         Column("exhibit"), Column("data"), Column("variant"), Column("training"), Column("w", "g", absent=""), Column("split"),
@@ -49,7 +49,7 @@ def numbers_table(found: pd.DataFrame) -> Table:
         Column("our recipe"), Column("seeds", "g", absent=""), Column("scale"),
     ]  # fmt: skip
     rows = []
-    for row in found.itertuples():
+    for row in numbers.itertuples():
         form = f".{_OURS_DECIMALS.get(row.metric, 2)}f"
         ours = Number(row.ours, row.low, row.high, form=form, records=row.records if isinstance(row.records, tuple) else ())
         rows.append(
@@ -136,31 +136,33 @@ def marks_table(marks: pd.DataFrame) -> Table:
     rows = []
     for row in marks.itertuples():
         verdict = Strong(row.verdict) if row.verdict == "missed" else row.verdict
-        known = f"{row.before} of {row.trainings}" if row.trainings else ""
-        rows.append((row.exhibit, row.mark, row.found, verdict, row.scale, row.since, known))
+        known_before = f"{row.before} of {row.trainings}" if row.trainings else ""
+        rows.append((row.exhibit, row.mark, row.evidence, verdict, row.scale, row.since, known_before))
     return Table(columns, rows)
 
 
-def marks_seen(marks: pd.DataFrame) -> str:
+def marks_summary(marks: pd.DataFrame) -> str:
     """How many of some marks are met, and for each missed mark what the records show instead."""
-    of = marks["verdict"].value_counts()
-    if set(of.index) == {"not computed"}:
+    counts = marks["verdict"].value_counts()
+    if set(counts.index) == {"not computed"}:
         return f"Not computed yet: the records for the {counted(len(marks), 'mark')} of this section."
-    lacking = f" ({of['not computed']} not computed)" if "not computed" in of else ""
-    said = f"This section has {counted(len(marks), 'mark')}; **{counted(of.get('met', 0), 'is', 'are')} met**{lacking}."
+    not_computed = f" ({counts['not computed']} not computed)" if "not computed" in counts else ""
+    opening = (
+        f"This section has {counted(len(marks), 'mark')}; **{counted(counts.get('met', 0), 'is', 'are')} met**{not_computed}."
+    )
     missed = marks[marks["verdict"] == "missed"]
-    shown = (f"**Missed** ({row.exhibit}): {row.mark}. The records show: {row.found}." for row in missed.itertuples())
-    return " ".join([said, *shown])
+    misses = (f"**Missed** ({row.exhibit}): {row.mark}. The records show: {row.evidence}." for row in missed.itertuples())
+    return " ".join([opening, *misses])
 
 
 def compute_table(spent: pd.DataFrame) -> Table:
     """How many hours the committed records took, by scale, device and kind."""
     columns = [Column("scale"), Column("device"), Column("kind"), Column("records", "d"), Column("hours", ".2f")]
-    rows = [(row.scale, words(row.device), row.kind, row.records, row.hours) for row in spent.itertuples()]
+    rows = [(row.scale, as_markdown(row.device), row.kind, row.records, row.hours) for row in spent.itertuples()]
     return Table(columns, rows)
 
 
-def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
+def agreement_figure(numbers: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
     """Every accuracy that is computed, ours over the paper's; on the dashed line the two are equal.
 
     `frames`: records whose badges go below.
@@ -169,7 +171,7 @@ def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
         figure = Figure(figsize=(5.4, 5.2), layout="constrained")
         ax = figure.subplots()
         for quantity, (label, _, colour) in QUANTITIES.items():
-            rows = found[(found["training"] == quantity[0]) & (found["metric"] == quantity[1]) & found["ours"].notna()]
+            rows = numbers[(numbers["training"] == quantity[0]) & (numbers["metric"] == quantity[1]) & numbers["ours"].notna()]
             # An accuracy of Table 2 or 3 stands again in Table 4 or 5, at another width.
             for split, filled in (("test", colour), ("train", "none")):
                 part = rows[rows["split"] == split]
@@ -178,7 +180,9 @@ def agreement_figure(found: pd.DataFrame, frames: list[pd.DataFrame]) -> Figure:
                     part["value"], part["ours"], yerr=errors, fmt="o", color=colour, markerfacecolor=filled, markersize=4,
                     linewidth=0.8, capsize=0, label=label if split == "test" else None,
                 )  # fmt: skip
-        low = found.loc[found["training"].isin(["standard", "pgd"]) & found["ours"].notna(), ["value", "ours"]].min().min()
+        low = (
+            numbers.loc[numbers["training"].isin(["standard", "pgd"]) & numbers["ours"].notna(), ["value", "ours"]].min().min()
+        )
         ends = [np.floor((low if np.isfinite(low) else 0) / 10) * 10, 101]
         ax.plot(ends, ends, "--", color="grey", linewidth=1, label="equal")
         ax.plot([], [], "o", color="grey", markerfacecolor="none", label="training images")
@@ -203,24 +207,24 @@ def claims_table(verdicts: pd.DataFrame) -> Table:
 
 def _verdict(verdict: str, evidence: str, absent: str = "not computed") -> str:
     word = f"**{verdict}**" if verdict == "fails" else absent if verdict == "not computed" else verdict
-    return f"{word}: {words(evidence)}"
+    return f"{word}: {as_markdown(evidence)}"
 
 
 def _judged(row: dict, usual: Mapping[str, object]) -> str:
     """Our verdict, its evidence, what it rests on where that is not as usual, and why a claim fails."""
-    other = [text for name, text in _rests_on(row).items() if row[name] and row[name] != usual[name]]
-    said = _verdict(row["verdict"], row["evidence"]) + (f" ({words(', '.join(other))})" if other else "")
-    return said + (f" **Why**: {row['reason']}." if row["reason"] else "")
+    unusual = [text for name, text in _rests_on(row).items() if row[name] and row[name] != usual[name]]
+    cell = _verdict(row["verdict"], row["evidence"]) + (f" ({as_markdown(', '.join(unusual))})" if unusual else "")
+    return cell + (f" **Why**: {row['reason']}." if row["reason"] else "")
 
 
-def _rests_on(of: Mapping[str, object]) -> dict[str, str]:
-    return {"scale": f"scale {of['scale']}", "n": f"n = {', '.join(map(str, of['n'] or ()))}"}
+def _rests_on(row: Mapping[str, object]) -> dict[str, str]:
+    return {"scale": f"scale {row['scale']}", "n": f"n = {', '.join(map(str, row['n'] or ()))}"}
 
 
 def _usual(verdicts: pd.DataFrame) -> dict[str, object]:
     """The scale and the numbers of images that the most verdicts rest on."""
-    counted = {name: verdicts.loc[verdicts[name].map(bool), name].value_counts() for name in ("scale", "n")}
-    return {name: counts.index[0] if len(counts) else None for name, counts in counted.items()}
+    tallies = {name: verdicts.loc[verdicts[name].map(bool), name].value_counts() for name in ("scale", "n")}
+    return {name: counts.index[0] if len(counts) else None for name, counts in tallies.items()}
 
 
 def claims_about(verdicts: pd.DataFrame) -> str:
@@ -228,34 +232,34 @@ def claims_about(verdicts: pd.DataFrame) -> str:
     usual = _usual(verdicts)
     if not usual["scale"]:
         return "Ours: no record is behind these verdicts."
-    said = []
+    parts = []
     for name in sorted({*verdicts["sources"].explode().dropna()}):
-        of = verdicts[verdicts["sources"].map(lambda sources, name=name: name in sources)]
-        alone = of[of["sources"].map(len) == 1]  # a claim about several sets has the seeds of all
-        seeds = sorted({*(of if alone.empty else alone)["seeds"].explode().dropna()})
-        said.append(words(f"{name}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else name))
+        rows = verdicts[verdicts["sources"].map(lambda sources, name=name: name in sources)]
+        single = rows[rows["sources"].map(len) == 1]  # a claim about several sets has the seeds of all
+        seeds = sorted({*(rows if single.empty else single)["seeds"].explode().dropna()})
+        parts.append(as_markdown(f"{name}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else name))
     common = [text for name, text in _rests_on(usual).items() if usual[name]]
-    return " · ".join([f"Ours: {', '.join(common)} unless a cell says otherwise", *said])
+    return " · ".join([f"Ours: {', '.join(common)} unless a cell says otherwise", *parts])
 
 
-def claims_seen(verdicts: pd.DataFrame) -> str:
+def claims_summary(verdicts: pd.DataFrame) -> str:
     """How many claims hold, fail and are not computed, on our records and on the paper's own numbers; which fail and why."""
     ours, theirs = (verdicts[name].value_counts() for name in ("verdict", "paper_verdict"))
     failing = verdicts[verdicts["verdict"] == "fails"]
-    sorted_out = "".join(
+    failures = "".join(
         f" Fails ({reason}): {', '.join(f'`{name}`' for name in part['claim'])}."
         for reason, part in failing.groupby("reason", sort=False)
     )
-    slips = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["paper_verdict"] == "fails", "claim"])
+    paper_failures = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["paper_verdict"] == "fails", "claim"])
     tallies = [
-        f"holds: {found.get('holds', 0)}, fails: {found.get('fails', 0)}{f' ({named})' if named else ''}"
-        for found, named in ((ours, ""), (theirs, slips))
+        f"holds: {counts.get('holds', 0)}, fails: {counts.get('fails', 0)}{f' ({names})' if names else ''}"
+        for counts, names in ((ours, ""), (theirs, paper_failures))
     ]
-    absent = [found.get("not computed", 0) for found in (ours, theirs)]
+    absent = [counts.get("not computed", 0) for counts in (ours, theirs)]
     certain = f", certain by proof or definition: {ours['certain']}" if "certain" in ours else ""
     return (
         f"Verdicts on {counted(len(verdicts), 'claim')}. On our records: **{tallies[0]}**{certain}, not computed: {absent[0]}. "
-        f"On the paper's own printed numbers: {tallies[1]}, no printed number: {absent[1]}.{sorted_out}"
+        f"On the paper's own printed numbers: {tallies[1]}, no printed number: {absent[1]}.{failures}"
     )
 
 
@@ -267,7 +271,7 @@ _LIKE = computed(lambda page: scorecard.like_with_like(page.scale))
 @cache
 def verdicts_of(*sections: str) -> Source:
     """The verdicts on the claims of some sections, `""` for all, from what is recorded at the page's scale."""
-    return computed(lambda page: claims.verdicts(sections, page.value(_RECORDED)), about=claims_about)
+    return computed(lambda page: claims.verdicts(sections, page.value(_RECORDED)), badge_line=claims_about)
 
 
 @cache
@@ -282,9 +286,9 @@ JUDGED = {
 _MARKED = {"3": ("Table 2", "Table 3"), "4": ("Figure 3a", "Figure 3b"), "5": ("Table 1", "Table 7")}
 for _name, _sections in JUDGED.items():
     exhibit(f"claims-{_name}", claims_table, verdicts_of(*_sections))
-    exhibit(f"claims-{_name}-seen", claims_seen, verdicts_of(*_sections))
+    exhibit(f"claims-{_name}-seen", claims_summary, verdicts_of(*_sections))
 for _name, _exhibits in _MARKED.items():
-    exhibit(f"marks-{_name}-seen", marks_seen, _marks(*_exhibits))
+    exhibit(f"marks-{_name}-seen", marks_summary, _marks(*_exhibits))
 exhibit("scorecard-summary", scorecard.summary, _LIKE, _NUMBERS, _marks(), verdicts_of(""))
 exhibit("scorecard-like-summary", scorecard.like_summary, _LIKE)
 _TOTALS = (computed(lambda page, make=make: make(page.value(_LIKE))) for make in (scorecard.like_totals, scorecard.ranges))
@@ -298,10 +302,10 @@ exhibit("scorecard-spent", compute_table, computed(lambda page: scorecard.comput
 
 # Files to take away, of tables that are declared elsewhere.
 def _downloads(name: str, values: Callable[[Page], Table | Mapping[str, Table]], records: Source) -> None:
-    exhibit(f"{name}-downloads", said, computed(lambda page: downloads(name, values(page), page.value(records))))
+    exhibit(f"{name}-downloads", unchanged, computed(lambda page: downloads(name, values(page), page.value(records))))
 
 
-def said(text: str) -> str:
+def unchanged(text: str) -> str:
     """The text itself."""
     return text
 

@@ -7,7 +7,18 @@ from lib.report.claims.evidence import COMPARABLE
 from lib.report.exhibit import exhibit, outcomes, published, runs
 from lib.report.sections.autoattack import both_attacks
 from lib.report.table import Column, Number, Table
-from lib.report.values import BOXED, accuracy, at_our_width, extent, listed, our_number, over_seeds, printed, square, width_of
+from lib.report.values import (
+    BOXED,
+    at_our_width,
+    extent,
+    our_column,
+    our_number,
+    over_seeds,
+    paper_column,
+    square_variant,
+    transforms_of,
+    width_of,
+)
 from lib.report.words import to_compute, transform_label
 
 _QUANTITIES = {"robust": BOXED, "clean, PGD": ("pgd", "clean_accuracy"), "clean, standard": ("standard", "clean_accuracy")}
@@ -21,101 +32,104 @@ def own_settings_table(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFr
     narrow, scale = short[short["widen_factor"] == width_of(ours)], short.attrs["scale"]
     columns = [Column("variant")]
     for heading in _QUANTITIES:
-        columns += [printed(f"{heading}: paper"), accuracy(f"{heading}: ours, its settings", interval=heading == "robust")]
+        columns += [
+            paper_column(f"{heading}: paper"),
+            our_column(f"{heading}: ours, its settings", interval=heading == "robust"),
+        ]
         columns += [Column(f"{heading}: ours, scale {scale}", ".1f")]
-    found = [
+    quantities = [
         (at_our_width(ours, paper, each), over_seeds(ours, *each), over_seeds(narrow, *each)) for each in _QUANTITIES.values()
     ]
     rows = []
-    for name in listed(paper, ours):
+    for name in transforms_of(paper, ours):
         row: list[object] = [transform_label(name)]
-        for theirs, mine, less in found:
+        for theirs, estimates, shorter in quantities:
             value = theirs.get(name, np.nan)
-            row += [value, our_number(mine, name, value), _alone(our_number(less, name))]
+            row += [value, our_number(estimates, name, value), _value_only(our_number(shorter, name))]
         rows.append(row)
     return Table(columns, rows)
 
 
-def _alone(number: Number) -> Number:
+def _value_only(number: Number) -> Number:
     return Number(number.value, records=number.records)
 
 
-def own_settings_seen(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> str:
+def own_settings_summary(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How far ours are from the paper's with its own settings, how large the gap to smooth 5 is, and which filter is nearer."""
     robust = over_seeds(ours, *BOXED)["mean"].dropna()
     if robust.empty:
         return f"Not computed yet; {to_compute(ours)}"
     theirs = at_our_width(ours, paper, BOXED)
-    both = [name for name in theirs.index if name in robust.index]
-    said = ""
-    if both:
-        apart = (robust[both] - theirs[both]).abs()
-        said = (
-            f"With the paper's own settings (scale {ours.attrs['scale']}) robust accuracy is **{apart.mean():.1f} points** "
-            f"from the paper's on average, over {len(both)} of its {len(theirs)} variants."
+    shared = [name for name in theirs.index if name in robust.index]
+    text = ""
+    if shared:
+        differences = (robust[shared] - theirs[shared]).abs()
+        text = (
+            f"With the paper's own settings (scale {ours.attrs['scale']}) robust accuracy is **{differences.mean():.1f} "
+            f"points** from the paper's on average, over {len(shared)} of its {len(theirs)} variants."
         )
-    if len(both) > 1:
-        said += f" Its range is {extent(robust[both]):.1f} points; the paper's is {extent(theirs[both]):.1f}."
-    less = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
+    if len(shared) > 1:
+        text += f" Its range is {extent(robust[shared]):.1f} points; the paper's is {extent(theirs[shared]):.1f}."
+    shorter = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
     pair = ["original", "smooth-5"]
-    if {*pair} <= {*both} & {*less.index}:
-        gaps = [f"{each['original'] - each['smooth-5']:.1f}" for each in (less, robust, theirs)]
-        said += (
+    if {*pair} <= {*shared} & {*shorter.index}:
+        gaps = [f"{means['original'] - means['smooth-5']:.1f}" for means in (shorter, robust, theirs)]
+        text += (
             f" From original to smooth 5 robust accuracy falls by {gaps[0]} points with our short training, by **{gaps[1]}** "
             f"with the paper's settings, and by {gaps[2]} in the paper."
         )
-    other = square("smooth-5")
+    other = square_variant("smooth-5")
     if {"smooth-5", other} <= {*robust.index} and "smooth-5" in theirs.index:
         distances = {name: abs(robust[name] - theirs["smooth-5"]) for name in ("smooth-5", other)}
         nearer = min(distances, key=distances.get)
-        said += (
+        text += (
             f" For smooth 5 the paper's {theirs['smooth-5']:.1f} is nearer to our **{transform_label(nearer)}**: "
             f"{robust['smooth-5']:.1f} with a column filter, {robust[other]:.1f} with a square one."
         )
-    return said.strip()
+    return text.strip()
 
 
 def own_settings_answer(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> str:
     """For the first screen: how far robust accuracy is from the paper's, with its settings and with short training."""
     robust = over_seeds(ours, *BOXED)["mean"].dropna()
-    less = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
+    shorter = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
     theirs = at_our_width(ours, paper, BOXED)
-    both = [name for name in theirs.index if name in robust.index and name in less.index]
-    if not both:
+    shared = [name for name in theirs.index if name in robust.index and name in shorter.index]
+    if not shared:
         return f"**The paper's own settings.** Not computed yet; {to_compute(ours)}"
-    own, shorter = ((found[both] - theirs[both]).abs().mean() for found in (robust, less))
-    numbers = "; ".join(f"{transform_label(name)} {robust[name]:.1f}% (the paper {theirs[name]:.1f}%)" for name in both)
+    distance, shorter_distance = ((means[shared] - theirs[shared]).abs().mean() for means in (robust, shorter))
+    numbers = "; ".join(f"{transform_label(name)} {robust[name]:.1f}% (the paper {theirs[name]:.1f}%)" for name in shared)
     return (
-        f"**With the paper's own settings, robust accuracy on MNIST is {own:.1f} points from the paper's on average.** With as "
-        f"many steps as the paper's, the narrowest LeNet5 has a robust accuracy of: {numbers}. These are {len(both)} of the "
-        f"paper's {len(theirs)} variants. With our short training the mean distance is {shorter:.1f} points on the "
-        f"same variants. (Scales {ours.attrs['scale']} and {short.attrs['scale']}.)"
+        f"**With the paper's own settings, robust accuracy on MNIST is {distance:.1f} points from the paper's on average.** "
+        f"With as many steps as the paper's, the narrowest LeNet5 has a robust accuracy of: {numbers}. These are {len(shared)} "
+        f"of the paper's {len(theirs)} variants. With our short training the mean distance is {shorter_distance:.1f} points on "
+        f"the same variants. (Scales {ours.attrs['scale']} and {short.attrs['scale']}.)"
     )
 
 
-def own_settings_attacked(found: pd.DataFrame) -> str:
-    """Robust accuracy of the narrowest networks under AutoAttack and under the paper's attack. `found`: outcomes of both."""
-    robust = both_attacks(found).dropna()
+def own_settings_attacked(image_outcomes: pd.DataFrame) -> str:
+    """Robust accuracy of the narrowest networks under AutoAttack and under the paper's attack, from the outcomes of both."""
+    robust = both_attacks(image_outcomes).dropna()
     if robust.empty:
-        return f"Not computed yet under AutoAttack; {to_compute(found)}"
-    each = "; ".join(
+        return f"Not computed yet under AutoAttack; {to_compute(image_outcomes)}"
+    accuracies = "; ".join(
         f"{transform_label(name)} {row.autoattack:.1f}% (the paper's attack: {row.reference:.1f}%)"
         for name, row in robust.iterrows()
     )
     fall = (robust["reference"] - robust["autoattack"]).max()
-    so = "the paper's attack overstates robustness here as well" if fall > COMPARABLE else "the two attacks agree here"
+    conclusion = "the paper's attack overstates robustness here as well" if fall > COMPARABLE else "the two attacks agree here"
     weak, strong = (extent(robust[attack]) for attack in ("reference", "autoattack"))
     ranges = f" Their range is {weak:.1f} points under the paper's attack and {strong:.1f} under AutoAttack."
     wide = ranges if len(robust) > 1 else ""
     return (
-        f"Under AutoAttack the robust accuracy of these networks is: {each}. Both attacks use the same "
-        f"{int(robust['n'].iloc[0]):,} test images. The largest fall is **{fall:.1f} points**: {so}.{wide} "
-        f"(Scale {found.attrs['scale']}.)"
+        f"Under AutoAttack the robust accuracy of these networks is: {accuracies}. Both attacks use the same "
+        f"{int(robust['n'].iloc[0]):,} test images. The largest fall is **{fall:.1f} points**: {conclusion}.{wide} "
+        f"(Scale {image_outcomes.attrs['scale']}.)"
     )
 
 
 _READS = (runs("paper-settings-mnist"), runs("figure-4-capacity-mnist"), published("table-4"))
 exhibit("own-settings", own_settings_table, *_READS)
-exhibit("own-settings-seen", own_settings_seen, *_READS)
+exhibit("own-settings-seen", own_settings_summary, *_READS)
 exhibit("answer-own", own_settings_answer, *_READS)
 exhibit("own-settings-attacked", own_settings_attacked, outcomes("autoattack-narrow", "paper"))

@@ -25,8 +25,8 @@ from PIL import Image
 from lib.report.exhibit import Page, Source, exhibit, histograms, pictures, published, runs
 from lib.report.plot import STYLE, not_yet, wrapped
 from lib.report.table import Column
-from lib.report.values import BOXED, PALETTE, QUANTITIES, at_our_width, listed, over_seeds, paper_values
-from lib.report.words import badge, plain, transform_label
+from lib.report.values import BOXED, PALETTE, QUANTITIES, at_our_width, over_seeds, paper_values, transforms_of
+from lib.report.words import as_plain_text, badge, transform_label
 
 CLEAN = ("standard", "clean_accuracy")
 # Of the chart, in units of its viewBox: its size, and the four margins of what is plotted.
@@ -41,7 +41,7 @@ class _Line(NamedTuple):
     """A line of a slider's chart, and a column of its table: `read` gives its percents by transform, for a quantity."""
 
     heading: str
-    where: str
+    phrase: str
     read: Callable[[tuple[str, str]], pd.Series]
     dashes: str = ""
     joined: bool = False  # over levels that have no number
@@ -61,31 +61,34 @@ def level_slider(
     pictures, source = drawn
     levels, frames, lines = list(pictures), [], []
     if paper is not None:
-        lines.append(_Line("paper, wider (dotted)", "in the paper", lambda each: paper_values(paper, *each), dashes="1 3"))
+        lines.append(
+            _Line("paper, wider (dotted)", "in the paper", lambda quantity: paper_values(paper, *quantity), dashes="1 3")
+        )
     if widths is not None:
-        own = partial(at_our_width, ours, widths)
-        lines.append(_Line("paper, our width (dashed)", "in its networks of our width", own, dashes="5 3", joined=True))
-    lines.append(_Line("ours (solid)", "here", lambda each: over_seeds(ours, *each)["mean"]))
+        at_width = partial(at_our_width, ours, widths)
+        lines.append(_Line("paper, our width (dashed)", "in its networks of our width", at_width, dashes="5 3", joined=True))
+    lines.append(_Line("ours (solid)", "here", lambda quantity: over_seeds(ours, *quantity)["mean"]))
     values = {quantity: [line.read(quantity).reindex(levels) for line in lines] for quantity in (CLEAN, BOXED)}
     headings = "".join(f'<th scope="col">{line.heading}</th>' for line in lines)
     tallest = int(histograms["count"].max()) if len(histograms) else 1
     for place, level in enumerate(levels):
-        shown = transform_label(level)
-        numbers = {quantity: [_percent(each[level]) for each in found] for quantity, found in values.items()}
+        level_label = transform_label(level)
+        numbers = {quantity: [_percent(curve[level]) for curve in curves] for quantity, curves in values.items()}
         rows = "".join(
             f'<tr><th scope="row">{_swatch(quantity)}{_SHORT[quantity]}</th><td>{"</td><td>".join(texts)}</td></tr>'
             for quantity, texts in numbers.items()
         )
-        images = strip(pictures[level], f"{len(pictures[level])} test images, {shown}")
-        where = ", ".join(f"{text} {line.where}" for text, line in zip(numbers[BOXED], lines, strict=True))
-        said = f"{shown}: robust accuracy {where}"
+        images = strip(pictures[level], f"{len(pictures[level])} test images, {level_label}")
+        accuracies = ", ".join(f"{text} {line.phrase}" for text, line in zip(numbers[BOXED], lines, strict=True))
+        caption = f"{level_label}: robust accuracy {accuracies}"
         frames.append(
-            f'<li data-x="{_across(place, len(levels)):.1f}" data-label="{html.escape(shown)}" data-said="{html.escape(said)}">'
-            f"<strong>{html.escape(shown)}</strong>{images}{_histogram(histograms, level, tallest)}"
+            f'<li data-x="{_x_of(place, len(levels)):.1f}" data-label="{html.escape(level_label)}" '
+            f'data-said="{html.escape(caption)}">'
+            f"<strong>{html.escape(level_label)}</strong>{images}{_histogram(histograms, level, tallest)}"
             f"<table><thead><tr><td></td>{headings}</tr></thead>"
             f"<tbody>{rows}</tbody></table></li>"
         )
-    note = " · ".join((source, plain(badge(ours))))
+    note = " · ".join((source, as_plain_text(badge(ours))))
     return HTML(
         f'<div class="levels" id="levels-{html.escape(name)}" data-name="{html.escape(label)}" '
         f'data-start="{levels.index("original") if "original" in levels else 0}">'
@@ -105,11 +108,11 @@ def _swatch(quantity: tuple[str, str]) -> str:
     return f'<span class="levels-swatch" style="background:{to_hex(QUANTITIES[quantity][2])}"></span>'
 
 
-def _across(place: int, of: int) -> float:
-    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (place / (of - 1) if of > 1 else 0.5)
+def _x_of(place: int, count: int) -> float:
+    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (place / (count - 1) if count > 1 else 0.5)
 
 
-def _up(percent: float) -> float:
+def _y_of(percent: float) -> float:
     return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * percent / 100
 
 
@@ -117,32 +120,32 @@ def _chart(levels: Sequence[str], lines: Sequence[_Line], values: Mapping[tuple,
     """Both accuracies over the levels, by quantity a series for each line, the last of which is ours; and a marker."""
     parts = ['<text x="0" y="9">test images (%)</text>']
     for percent in (0, 25, 50, 75, 100):
-        y = _up(percent)
+        y = _y_of(percent)
         parts.append(f'<line class="levels-grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 4}" y="{y + 3:.1f}" text-anchor="end">{percent}</text>')
     for place, anchor in ((0, "start"), (len(levels) - 1, "end")):
-        x = _across(place, len(levels))
+        x = _x_of(place, len(levels))
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{transform_label(levels[place])}</text>')
     parts.append(f'<line class="levels-marker" x1="-9" x2="-9" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-    for quantity, found in values.items():
+    for quantity, curves in values.items():
         colour = to_hex(QUANTITIES[quantity][2])
-        for line, series in zip(lines, found, strict=True):
+        for line, series in zip(lines, curves, strict=True):
             style = f'stroke-dasharray="{line.dashes}"' if line.dashes else 'stroke-width="2"'
             parts.append(f'<path d="{_path(series, line.joined)}" fill="none" stroke="{colour}" {style}/>')
-        for place, value in enumerate(found[-1]):
+        for place, value in enumerate(curves[-1]):
             if math.isfinite(value):
-                x = _across(place, len(levels))
-                parts.append(f'<circle cx="{x:.1f}" cy="{_up(value):.1f}" r="3" fill="{colour}"/>')
-    if not any(series.notna().any() for found in values.values() for series in found):
+                x = _x_of(place, len(levels))
+                parts.append(f'<circle cx="{x:.1f}" cy="{_y_of(value):.1f}" r="3" fill="{colour}"/>')
+    if not any(series.notna().any() for curves in values.values() for series in curves):
         parts.append(f'<text x="{_WIDTH - _RIGHT}" y="9" text-anchor="end">no accuracy is computed yet</text>')
-    there = int(values[BOXED][-1].notna().sum())
-    said = (
+    computed = int(values[BOXED][-1].notna().sum())
+    description = (
         f"{label}: clean accuracy of standard training and robust accuracy of PGD training over {len(levels)} levels, in "
-        f"percent of test images; {', '.join(line.heading for line in lines)}, computed at {there} of them. The numbers are "
+        f"percent of test images; {', '.join(line.heading for line in lines)}, computed at {computed} of them. The numbers are "
         f"below."
     )
     return (
-        f'<svg class="levels-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(said)}">'
+        f'<svg class="levels-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(description)}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -154,7 +157,7 @@ def _path(values: pd.Series, joined: bool) -> str:
         if not math.isfinite(value):
             pen = pen if joined else "M"
             continue
-        steps.append(f"{pen}{_across(place, len(values)):.1f} {_up(value):.1f}")
+        steps.append(f"{pen}{_x_of(place, len(values)):.1f} {_y_of(value):.1f}")
         pen = "L"
     return "".join(steps)
 
@@ -176,7 +179,7 @@ def strip(images: np.ndarray, alt: str) -> str:
 def _histogram(histograms: pd.DataFrame, level: str, tallest: int) -> str:
     """The pixel values of a level as bars, counts on a logarithmic scale that all levels share."""
     rows = histograms[histograms["transform"] == level] if len(histograms) else histograms
-    shown = transform_label(level)
+    level_label = transform_label(level)
     if rows.empty:
         return '<p class="levels-missing">pixel histogram: not computed yet</p>'
     heights = 40 * np.log10(1 + rows["count"]) / math.log10(1 + tallest)
@@ -186,10 +189,12 @@ def _histogram(histograms: pd.DataFrame, level: str, tallest: int) -> str:
         if height > 0
     )
     ends = rows["count"].iloc[[0, -1]].sum() / rows["count"].sum()
-    said = f"Pixel values of {shown}, counts on a logarithmic scale: {100 * ends:.0f}% of them in the outermost two bins."
+    description = (
+        f"Pixel values of {level_label}, counts on a logarithmic scale: {100 * ends:.0f}% of them in the outermost two bins."
+    )
     return (
-        f'<svg class="levels-histogram" viewBox="0 0 100 50" role="img" aria-label="{html.escape(said)}"><path d="{bars}"/>'
-        f'<path class="levels-axis" d="M0 40.5H100"/><text x="0" y="49">0</text>'
+        f'<svg class="levels-histogram" viewBox="0 0 100 50" role="img" aria-label="{html.escape(description)}">'
+        f'<path d="{bars}"/><path class="levels-axis" d="M0 40.5H100"/><text x="0" y="49">0</text>'
         f'<text x="50" y="49" text-anchor="middle">pixel value</text><text x="100" y="49" text-anchor="end">1</text></svg>'
     )
 
@@ -258,15 +263,15 @@ _LEVELS = ("original", "saturate-4", "saturate-8", "saturate-16", "saturate-64",
 _CIFAR10 = ("cifar10", "cifar10-jpeg", "colour-patches")
 
 
-def _each_of(*reads: Source) -> Callable[[Page], list[str]]:
+def _names_of(*reads: Source) -> Callable[[Page], list[str]]:
     """The transforms of some frames."""
-    return lambda page: listed(*map(page.value, reads))
+    return lambda page: transforms_of(*map(page.value, reads))
 
 
 def _slider(name: str, label: str, plate: tuple[str, ...], ours: Source, *paper: Source) -> None:
-    names = _each_of(*paper[:1], ours)
-    six = pictures(*plate, names=names, count=6, beside=ours)
-    exhibit(f"slider-{name}", level_slider, six, histograms(f"slider-{name}"), ours, *paper, name=name, label=label)
+    names = _names_of(*paper[:1], ours)
+    drawn = pictures(*plate, names=names, count=6, beside=ours)
+    exhibit(f"slider-{name}", level_slider, drawn, histograms(f"slider-{name}"), ours, *paper, name=name, label=label)
 
 
 exhibit("figure-1a", histogram_figure, histograms("figure-1a"))
@@ -274,8 +279,8 @@ exhibit("figure-1b", histogram_figure, histograms("figure-1b"))
 exhibit("figure-3b-pixels", histogram_figure, histograms("figure-3b-pixels"))
 exhibit("figure-1c", picture_plate, pictures("mnist", "mnist-5000", names=lambda page: _DIGITS))
 exhibit("figure-1d", picture_plate, pictures(*_CIFAR10, names=lambda page: _LEVELS))
-exhibit("figure-3a-pictures", picture_plate, pictures(*_CIFAR10, names=_each_of(runs("figure-3a")), beside=runs("figure-3a")))
-_CLOTHES = pictures("fashion_mnist", "grey-patches", names=_each_of(runs("figure-3b")), count=10, beside=runs("figure-3b"))
+exhibit("figure-3a-pictures", picture_plate, pictures(*_CIFAR10, names=_names_of(runs("figure-3a")), beside=runs("figure-3a")))
+_CLOTHES = pictures("fashion_mnist", "grey-patches", names=_names_of(runs("figure-3b")), count=10, beside=runs("figure-3b"))
 exhibit("figure-3b-pictures", picture_plate, _CLOTHES, by_row=True)
 _slider("smooth", "Smoothing of MNIST", ("mnist", "mnist-5000"), runs("table-2"), published("table-2"), published("table-4"))
 _slider("saturate", "Saturation of CIFAR10", _CIFAR10, runs("table-3"), published("table-3"), published("table-5"))

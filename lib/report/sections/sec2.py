@@ -26,7 +26,7 @@ def example_1_table(rows: pd.DataFrame) -> Table:
         *(Column(heading, ".2f", write=percent) for heading in ("paper's bound", "sharper bound", "normal limit")),
         Column("diagonal, exact", ".2f", write=percent), _simulation("diagonal, simulated"), _simulation("within the cube"),
     ]  # fmt: skip
-    shown = []
+    table_rows = []
     rows = rows[rows["d"].isin((2, 10, 100, 784, 3072))].sort_values(["eps", "d"]) if len(rows) else rows
     for _, row in rows.iterrows():
         d, eps = int(row["d"]), row["eps"]
@@ -35,8 +35,8 @@ def example_1_table(rows: pd.DataFrame) -> Table:
             theory.diagonal_robust_error(d, eps),
         )  # fmt: skip
         axis, diagonal, within = (_simulated(row, column) for column in ("axis", "diagonal", "diagonal_in_cube"))
-        shown.append((eps, d, 100 * theory.axis_robust_error(eps), axis, *exact, diagonal, within))
-    return Table(columns, shown)
+        table_rows.append((eps, d, 100 * theory.axis_robust_error(eps), axis, *exact, diagonal, within))
+    return Table(columns, table_rows)
 
 
 def _simulation(heading: str) -> Column:
@@ -48,21 +48,21 @@ def _simulated(row: pd.Series, column: str) -> Number:
     return Number(percent, *interval(percent, int(row["n"])))
 
 
-def example_1_seen(rows: pd.DataFrame) -> str:
+def example_1_summary(rows: pd.DataFrame) -> str:
     """The simulation of Example 1 in a few sentences: Bayes error, agreement with the exact values, the largest dimension."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
     exact = [100 * theory.diagonal_robust_error(int(d), eps) for d, eps in zip(rows["d"], rows["eps"], strict=True)]
     exact += [100 * theory.axis_robust_error(eps) for eps in rows["eps"]]
     intervals = share_intervals(rows, "diagonal") + share_intervals(rows, "axis")
-    held = sum(low - 1e-9 <= value <= high + 1e-9 for value, (low, high) in zip(exact, intervals, strict=True))
+    covered = sum(low - 1e-9 <= value <= high + 1e-9 for value, (low, high) in zip(exact, intervals, strict=True))
     last = rows[rows["d"] == rows["d"].max()].sort_values("eps").iloc[0]
     drawn, budgets = rows.drop_duplicates("d"), rows["eps"].nunique()  # the points of a dimension serve for every ε
     again = f" Each point is attacked with {budgets} budgets." if budgets > 1 else ""
     wrong = drawn["bayes"].sum()
     return (
         f"After the map T, {wrong} of {drawn['n'].sum():,} simulated points {'is' if wrong == 1 else 'are'} on the wrong side "
-        f"of the boundary: the Bayes error stays 0.{again} The 95% interval contains the exact value for {held} of the "
+        f"of the boundary: the Bayes error stays 0.{again} The 95% interval contains the exact value for {covered} of the "
         f"{len(exact)} simulated robust errors. At d = {last['d']} and ε = {budget_label(last['eps'])}, the attack fools "
         f"{100 * last['axis'] / last['n']:.1f}% of the points before T and **{100 * last['diagonal'] / last['n']:.1f}%** of "
         f"the same points after it, or {100 * last['diagonal_in_cube'] / last['n']:.1f}% if it may not leave the cube."
@@ -76,7 +76,7 @@ def half_space_bound(row: pd.Series) -> float:
     return theory.ball_concentration(row["eps"], int(row["d"]), row["mass"])
 
 
-def concentration_seen(rows: pd.DataFrame) -> str:
+def concentration_summary(rows: pd.DataFrame) -> str:
     """What the simulated half-spaces show about Theorem 2.1: how many are above the first bound, and where it is tightest."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
@@ -84,19 +84,19 @@ def concentration_seen(rows: pd.DataFrame) -> str:
     shares = (rows["inside"] / rows["n"]).to_numpy()
     lows = np.array([low for low, _ in share_intervals(rows, "inside")]) / 100
     # Where all points are inside, the simulation resolves nothing.
-    told = shares < 1
-    gaps = pd.Series(shares - bounds, index=rows.index)[told]
+    resolved = shares < 1
+    gaps = pd.Series(shares - bounds, index=rows.index)[resolved]
     text = (
         f"Of {len(rows)} simulated half-spaces, {counted((shares >= bounds).sum(), 'is', 'are')} on or above the first bound, "
         f"{(lows > bounds).sum()} of them with the whole 95% interval"
         f"{'' if (lows > bounds).all() else '; for the others the sample is too small to tell'}."
     )
     for space in theory.SPACES:
-        here = gaps[rows.loc[gaps.index, "dataset"] == space]
-        if len(here):
-            row = rows.loc[here.idxmin()]
+        of_space = gaps[rows.loc[gaps.index, "dataset"] == space]
+        if len(of_space):
+            row = rows.loc[of_space.idxmin()]
             text += (
-                f" In the {space} the smallest margin is {100 * here.min():.3f} points "
+                f" In the {space} the smallest margin is {100 * of_space.min():.3f} points "
                 f"(d = {row['d']}, along the {row['direction']}, P(A) = {row['mass']:g}, ε = {row['eps']:g})."
             )
     return text
@@ -139,9 +139,9 @@ def split_figure(eps: float, *, squares: int = 10, pixels: int = 400) -> Figure:
         figure = Figure(figsize=(7.2, 2.9), layout="constrained")
         middle = (np.arange(pixels) + 0.5) / pixels
         points = np.stack(np.meshgrid(middle, middle), -1).reshape(-1, 2)
-        for ax, (title, back) in zip(figure.subplots(1, len(_MAPS)), _MAPS.items(), strict=True):
+        for ax, (title, inverse) in zip(figure.subplots(1, len(_MAPS)), _MAPS.items(), strict=True):
             axis = title == next(iter(_MAPS))
-            before = back(points)
+            before = inverse(points)
             # Lighter downwards, so that a field that was turned shows.
             shade = 0.35 + 0.45 * before[:, 1] + 0.2 * ((before * squares).astype(int).sum(1) % 2)
             label = theory.axis_label(before)
@@ -149,8 +149,8 @@ def split_figure(eps: float, *, squares: int = 10, pixels: int = 400) -> Figure:
             colours = np.where(label[:, None], PALETTE[1], PALETTE[0])
             colours = 1 - (1 - colours) * shade[:, None]
             colours = np.where((slack < eps)[:, None], colours * 0.55, colours)
-            shown = colours.reshape(pixels, pixels, 3)
-            ax.imshow(shown, origin="lower", extent=(0, 1, 0, 1), interpolation="nearest")
+            picture = colours.reshape(pixels, pixels, 3)
+            ax.imshow(picture, origin="lower", extent=(0, 1, 0, 1), interpolation="nearest")
             share = theory.axis_robust_error(eps) if axis else theory.diagonal_robust_error(2, eps)
             ax.set(title=title, xlabel=f"fooled within ε = {eps:g}: {100 * share:.0f}%", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
             ax.plot(*((0.5, 0.5), (0, 1)) if axis else ((0, 1), (1, 0)), color="black", linewidth=1)
@@ -182,11 +182,11 @@ def example_1_figure(rows: pd.DataFrame) -> Figure:
             for label, value, colour, style in _DIAGONAL_CURVES:
                 values = [100 * value(d, eps) for d in dimensions]
                 ax.plot(dimensions, values, style, color=colour, label=label, linewidth=1.4)
-            here = rows[rows["eps"] == eps].sort_values("d")
-            share_bars(ax, here, "axis", "d", color=PALETTE[0], marker="o", label="axis split, simulated")
-            share_bars(ax, here, "diagonal", "d", color=PALETTE[3], marker="o", label="diagonal split, simulated")
+            of_budget = rows[rows["eps"] == eps].sort_values("d")
+            share_bars(ax, of_budget, "axis", "d", color=PALETTE[0], marker="o", label="axis split, simulated")
+            share_bars(ax, of_budget, "diagonal", "d", color=PALETTE[3], marker="o", label="diagonal split, simulated")
             share_bars(
-                ax, here, "diagonal_in_cube", "d", color=PALETTE[3], marker="s", markersize=6, markerfacecolor="none",
+                ax, of_budget, "diagonal_in_cube", "d", color=PALETTE[3], marker="s", markersize=6, markerfacecolor="none",
                 label="the same, attacked within the cube",
             )  # fmt: skip
             ax.set(xscale="log", xlabel="dimension d", title=f"ε = {budget_label(eps)}", ylim=(-3, 103))
@@ -210,9 +210,9 @@ def concentration_figure(rows: pd.DataFrame) -> Figure:
         grid = figure.subplots(len(spaces), len(masses), squeeze=False)
         for axes, space in zip(grid, spaces, strict=True):
             for ax, mass in zip(axes, masses, strict=True):
-                here = rows[(rows["dataset"] == space) & (rows["mass"] == mass)]
-                _bounds(ax, here, space, mass)
-                groups = here.groupby("direction" if space == "cube" else "d", sort=False)
+                half_spaces = rows[(rows["dataset"] == space) & (rows["mass"] == mass)]
+                _bounds(ax, half_spaces, space, mass)
+                groups = half_spaces.groupby("direction" if space == "cube" else "d", sort=False)
                 for (name, group), marker, colour in zip(groups, "os", (PALETTE[0], PALETTE[2]), strict=False):
                     label = f"half-space along the {name}" if space == "cube" else f"half-ball, d = {name}"
                     share_bars(ax, group, "inside", "eps", color=colour, marker=marker, label=label, linestyle="none")
@@ -240,7 +240,7 @@ def _bounds(ax: Axes, rows: pd.DataFrame, space: str, mass: float) -> None:
 exhibit("splits", split_figure, eps=0.1)
 exhibit("example-1", example_1_figure, tables("example-1"))
 exhibit("example-1-table", example_1_table, tables("example-1"))
-exhibit("example-1-seen", example_1_seen, tables("example-1"))
+exhibit("example-1-seen", example_1_summary, tables("example-1"))
 exhibit("theorem-2.1", concentration_figure, tables("theorem-2.1"))
-exhibit("theorem-2.1-seen", concentration_seen, tables("theorem-2.1"))
+exhibit("theorem-2.1-seen", concentration_summary, tables("theorem-2.1"))
 exhibit("example-2", example_2_table, published("example-2"))

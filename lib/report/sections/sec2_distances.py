@@ -13,7 +13,7 @@ from lib import theory
 from lib.report.exhibit import exhibit, published, tables
 from lib.report.plot import STYLE, not_yet
 from lib.report.table import Column, Table
-from lib.report.values import PALETTE, paper_values, printed
+from lib.report.values import PALETTE, paper_column, paper_values
 from lib.report.words import percent, set_name, to_compute, transform_label
 
 
@@ -31,10 +31,10 @@ def distance_moments(bins: pd.DataFrame) -> tuple[float, float]:
     return float(mean), float(np.sqrt(np.average((middle - mean) ** 2, weights=bins["count"])))
 
 
-def _apart(one: pd.DataFrame, other: pd.DataFrame, units: tuple[float, float]) -> float:
+def _distance(first: pd.DataFrame, second: pd.DataFrame, units: tuple[float, float]) -> float:
     """The earth mover's (Wasserstein-1) distance of two histograms, each in its unit."""
-    middles = [(bins["left"] + bins["right"]) / 2 / unit for bins, unit in zip((one, other), units, strict=True)]
-    return float(wasserstein_distance(*middles, one["count"], other["count"]))
+    middles = [(bins["left"] + bins["right"]) / 2 / unit for bins, unit in zip((first, second), units, strict=True)]
+    return float(wasserstein_distance(*middles, first["count"], second["count"]))
 
 
 def distances_apart(uniform: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
@@ -50,9 +50,9 @@ def distances_apart(uniform: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame
         mean, deviation = distance_moments(group)
         row = {"dataset": dataset, "transform": transform, "d": d, "mean": mean, "spread": deviation / mean}
         for space in theory.SPACES:
-            other = spaces.get((space, d))
-            row[space] = np.nan if other is None else _apart(group, other, (np.sqrt(d), np.sqrt(d)))
-            row[f"{space}_shape"] = np.nan if other is None else _apart(group, other, (mean, distance_moments(other)[0]))
+            points = spaces.get((space, d))
+            row[space] = np.nan if points is None else _distance(group, points, (np.sqrt(d), np.sqrt(d)))
+            row[f"{space}_shape"] = np.nan if points is None else _distance(group, points, (mean, distance_moments(points)[0]))
         rows.append(row)
     columns = ["dataset", "transform", "d", "mean", "spread", "cube", "ball", "cube_shape", "ball_shape"]
     return pd.DataFrame(rows, columns=columns)
@@ -64,15 +64,15 @@ def distance_spreads(uniform: pd.DataFrame, d: int) -> dict[str, float]:
     return {space: deviation / mean for space, (mean, deviation) in moments.items()}
 
 
-def example_2_seen(uniform: pd.DataFrame) -> str:
+def example_2_summary(uniform: pd.DataFrame) -> str:
     """Example 2 in one unit, the mean distance of two points, for the d that the paper has in the ball.
 
     `uniform`: `results.tables("distances-uniform")`.
     """
     cube, ball = theory.EXAMPLE_2["cube"]["eps"], theory.EXAMPLE_2["ball"]["eps"]
     d = theory.EXAMPLE_2["ball"]["d"]
-    here = uniform[uniform["d"] == d] if len(uniform) else uniform
-    means = {space: distance_moments(group)[0] for space, group in here.groupby("dataset")}
+    of_dimension = uniform[uniform["d"] == d] if len(uniform) else uniform
+    means = {space: distance_moments(group)[0] for space, group in of_dimension.groupby("dataset")}
     if means.keys() != set(theory.SPACES):
         return f"Not computed yet; {to_compute(uniform)}"
     ratio = means["cube"] / means["ball"]
@@ -80,7 +80,7 @@ def example_2_seen(uniform: pd.DataFrame) -> str:
         "cube": (ball * ratio, theory.cube_vulnerable_fraction(ball * ratio)),
         "ball": (cube / ratio, theory.ball_vulnerable_fraction(cube / ratio, d)),
     }
-    said = (
+    guarantees = (
         f"{f'{percent(value)}%' if value > 0 else 'nothing'} for the {space}, at ε = {eps:.3g}"
         for space, (eps, value) in exchanged.items()
     )
@@ -88,7 +88,7 @@ def example_2_seen(uniform: pd.DataFrame) -> str:
         f"With d = {d} (scale {uniform.attrs['scale']}), two points are {means['cube']:.2f} apart in the cube and "
         f"{means['ball']:.3f} in the ball, on average. So ε = {cube:g} in the cube is **{100 * cube / means['cube']:.1f}%** of "
         f"a typical distance, and ε = {ball:g} in the ball **{100 * ball / means['ball']:.1f}%**. With these two shares "
-        f"exchanged, the first inequalities guarantee {' and '.join(said)}."
+        f"exchanged, the first inequalities guarantee {' and '.join(guarantees)}."
     )
 
 
@@ -97,10 +97,10 @@ def distance_table(uniform: pd.DataFrame, images: pd.DataFrame) -> Table:
 
     First the uniform spaces, then the images. The last four columns are `distances_apart`.
     """
-    apart = ("to the cube, / √d", "to the ball, / √d", "to the cube, shape", "to the ball, shape")
+    headings = ("to the cube, / √d", "to the ball, / √d", "to the cube, shape", "to the ball, shape")
     columns = [
         Column("points"), Column("d", "d"), Column("mean distance", ".2f"), Column("mean / √d", ".3f"), Column("spread", ".1%"),
-        *(Column(heading, ".3f", absent="") for heading in apart),
+        *(Column(heading, ".3f", absent="") for heading in headings),
     ]  # fmt: skip
     rows = []
     for (space, d), group in uniform.groupby(["dataset", "d"], sort=False) if len(uniform) else ():
@@ -108,29 +108,31 @@ def distance_table(uniform: pd.DataFrame, images: pd.DataFrame) -> Table:
         rows.append((set_label(space, "original", d), int(d), mean, mean / np.sqrt(d), deviation / mean, *[np.nan] * 4))
     for _, row in distances_apart(uniform, images).iterrows():
         label, d = set_label(row["dataset"], row["transform"], int(row["d"])), int(row["d"])
-        apart = [row[name] for name in ("cube", "ball", "cube_shape", "ball_shape")]
-        rows.append((label, d, row["mean"], row["mean"] / np.sqrt(d), row["spread"], *apart))
+        distances = [row[name] for name in ("cube", "ball", "cube_shape", "ball_shape")]
+        rows.append((label, d, row["mean"], row["mean"] / np.sqrt(d), row["spread"], *distances))
     return Table(columns, rows)
 
 
-def distance_seen(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
+def distance_summary(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
     """The answer to the question at the end of Section 2: is CIFAR10 nearer to the ball than to the cube?"""
-    apart = distances_apart(uniform, images)
-    apart = apart[apart["dataset"].str.startswith("cifar10") & (apart["transform"] == "original") & apart["cube"].notna()]
-    if apart.empty:
+    distances = distances_apart(uniform, images)
+    distances = distances[
+        distances["dataset"].str.startswith("cifar10") & (distances["transform"] == "original") & distances["cube"].notna()
+    ]
+    if distances.empty:
         return f"Not computed yet; compute it with `{images.attrs['command']}` and `{uniform.attrs['command']}`."
-    row = apart.iloc[0]
+    row = distances.iloc[0]
     name, spreads = set_label(row["dataset"], "original", int(row["d"])), distance_spreads(uniform, int(row["d"]))
     readings = {"over √d": (row["cube"], row["ball"]), "each over its own mean": (row["cube_shape"], row["ball_shape"])}
     verdicts = {unit: nearer(*both) for unit, both in readings.items()}
-    said = "; ".join(
+    comparisons = "; ".join(
         f"{unit}, {cube:.3f} from the cube's and {ball:.3f} from the ball's: "
         f"**{f'nearer to the {verdicts[unit]}' if verdicts[unit] else 'about as far from both'}**"
         for unit, (cube, ball) in readings.items()
     )
     return (
-        f"How far the distances within {name} are from those of uniform points (earth mover's distance): {said}. The spread is "
-        f"**{100 * row['spread']:.1f}%** of the mean distance; for uniform points in as many dimensions it is "
+        f"How far the distances within {name} are from those of uniform points (earth mover's distance): {comparisons}. The "
+        f"spread is **{100 * row['spread']:.1f}%** of the mean distance; for uniform points in as many dimensions it is "
         f"{100 * spreads['cube']:.1f}% (cube) and {100 * spreads['ball']:.1f}% (ball). "
         + (
             f"So by at least one of these two comparisons {name} is closer to the ball."
@@ -168,7 +170,7 @@ def distance_and_robustness_table(images: pd.DataFrame, paper: pd.DataFrame) -> 
         robust = paper_values(paper[paper["exhibit"] == table], "pgd", "robust_accuracy").get(variant, np.nan)
         label = set_label(row["dataset"], row["transform"], int(row["d"]))
         rows.append((label, row["mean"] / np.sqrt(row["d"]), row["spread"], robust))
-    columns = [Column("points"), Column("mean / √d", ".3f"), Column("spread", ".1%"), printed("paper's robust accuracy")]
+    columns = [Column("points"), Column("mean / √d", ".3f"), Column("spread", ".1%"), paper_column("paper's robust accuracy")]
     return Table(columns, sorted(rows, key=lambda row: row[1]))
 
 
@@ -219,6 +221,6 @@ def distance_figure(uniform: pd.DataFrame, images: pd.DataFrame) -> Figure:
 _BOTH = tables("distances-uniform"), tables("distances-images")
 exhibit("distances", distance_figure, *_BOTH)
 exhibit("distance-table", distance_table, *_BOTH)
-exhibit("distance-seen", distance_seen, *_BOTH)
-exhibit("example-2-seen", example_2_seen, tables("distances-uniform"))
+exhibit("distance-seen", distance_summary, *_BOTH)
+exhibit("example-2-seen", example_2_summary, tables("distances-uniform"))
 exhibit("distance-robustness", distance_and_robustness_table, tables("distances-images"), published())

@@ -16,24 +16,24 @@ from lib.report.table import MISSING, NOT_IN_PAPER, Column, Number, Table
 from lib.report.values import (
     BOXED,
     QUANTITIES,
-    accuracy,
     at_our_width,
     both_footprints,
     extent,
-    listed,
     measured_numbers,
+    our_column,
     our_number,
     over_seeds,
+    paper_column,
     paper_values,
-    printed,
-    square,
+    square_variant,
+    transforms_of,
     width_of,
 )
 from lib.report.words import counted, from_to, set_name, to_compute, transform_label
 from lib.store import grid
 
 
-def seen(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
+def robustness_summary(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
     """The paper's claim in numbers: the range of robust accuracy over the variants, and the range of clean accuracy.
 
     `paper`: its Table 2 or 3; `widths`: Table 4 or 5, of which the column of our width is compared.
@@ -43,27 +43,27 @@ def seen(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataFrame) -> str:
     if len(robust) < 2:
         return f"Not computed yet: two variants are needed, {counted(len(robust), 'is', 'are')} computed; {to_compute(ours)}"
     theirs = paper_values(paper, *BOXED).reindex(robust.index).dropna()
-    which = " and ".join(map(transform_label, robust.index)) if len(robust) == 2 else f"the {len(robust)} variants computed"
-    said = (
-        f"Over {which} (scale {ours.attrs['scale']}), robust accuracy goes from {robust.min():.1f}% "
+    variants = " and ".join(map(transform_label, robust.index)) if len(robust) == 2 else f"the {len(robust)} variants computed"
+    text = (
+        f"Over {variants} (scale {ours.attrs['scale']}), robust accuracy goes from {robust.min():.1f}% "
         f"({transform_label(robust.idxmin())}) to {robust.max():.1f}% ({transform_label(robust.idxmax())}), a range of "
         f"**{extent(robust):.1f} points**. "
     )
     narrow = at_our_width(ours, widths, BOXED).reindex(robust.index).dropna()
     if len(narrow) == len(robust):
-        said += (
+        text += (
             f"Over the same variants the range of the paper's networks of the same width (w={width_of(ours):g}) is "
             f"{extent(narrow):.1f}, that of the wider networks in its table {extent(theirs):.1f}."
         )
     else:
-        said += f"The paper's range over the same variants is {extent(theirs):.1f}."
+        text += f"The paper's range over the same variants is {extent(theirs):.1f}."
     if len(clean) < 2:
-        return f"{said} The clean accuracy of standard training is not computed yet; {to_compute(ours)}"
+        return f"{text} The clean accuracy of standard training is not computed yet; {to_compute(ours)}"
     over = "" if set(clean.index) == set(robust.index) else f", over {len(clean)} variants,"
-    return f"{said} The clean accuracy of standard training moves{over} by **{extent(clean):.1f} points**."
+    return f"{text} The clean accuracy of standard training moves{over} by **{extent(clean):.1f} points**."
 
 
-def jpeg_seen(ours: pd.DataFrame) -> str:
+def jpeg_note(ours: pd.DataFrame) -> str:
     """Which CIFAR10 images the records use, in one or two sentences."""
     if ours.empty:
         return f"Not computed yet; {to_compute(ours)}"
@@ -75,25 +75,27 @@ def jpeg_seen(ours: pd.DataFrame) -> str:
     return "These are CIFAR10's images as they were published."
 
 
-def lucky_seen(sets: Mapping[str, pd.DataFrame]) -> str:
+def lucky_summary(sets: Mapping[str, pd.DataFrame]) -> str:
     """How many images count as robust that are wrong without the attack, and the robust accuracy without such images.
 
     `sets`: from a data set's name to what `results.lucky` gives of it.
     """
-    said = []
-    for found in sets.values():
-        if found.empty:
-            said.append(f"Not computed yet; {to_compute(found)}")
+    sentences = []
+    for shares in sets.values():
+        if shares.empty:
+            sentences.append(f"Not computed yet; {to_compute(shares)}")
             continue
-        means = found.groupby("transform", sort=False)[["both", "lucky"]].mean()
-        listed = ", ".join(f"{transform_label(name)} {value:.1f}" for name, value in means["both"].items())
-        name, most = set_name(found["dataset"].iloc[0]), means["lucky"].max()
-        at_most = f"On {name} such images make up at most **{most:.2f} points** ({transform_label(means['lucky'].idxmax())})."
-        said.append(
-            f"{at_most if most else f'{name} has no such image.'} If only images count that are right before and after the "
-            f"attack, robust accuracy in percent is: {listed}."
+        means = shares.groupby("transform", sort=False)[["both", "lucky"]].mean()
+        accuracies = ", ".join(f"{transform_label(name)} {value:.1f}" for name, value in means["both"].items())
+        name, largest = set_name(shares["dataset"].iloc[0]), means["lucky"].max()
+        at_most = (
+            f"On {name} such images make up at most **{largest:.2f} points** ({transform_label(means['lucky'].idxmax())})."
         )
-    return " ".join(said)
+        sentences.append(
+            f"{at_most if largest else f'{name} has no such image.'} If only images count that are right before and after the "
+            f"attack, robust accuracy in percent is: {accuracies}."
+        )
+    return " ".join(sentences)
 
 
 def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
@@ -106,14 +108,14 @@ def robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
     """
     columns = [Column("variant")]
     for _, heading, _ in QUANTITIES.values():
-        columns += [printed(f"{heading}: paper"), accuracy(f"{heading}: ours")]
-    found = {quantity: (over_seeds(ours, *quantity), paper_values(paper, *quantity)) for quantity in QUANTITIES}
+        columns += [paper_column(f"{heading}: paper"), our_column(f"{heading}: ours")]
+    by_quantity = {quantity: (over_seeds(ours, *quantity), paper_values(paper, *quantity)) for quantity in QUANTITIES}
     rows = []
-    for transform in listed(paper, ours):
+    for transform in transforms_of(paper, ours):
         row = [transform_label(transform)]
-        for mine, theirs in found.values():
+        for estimates, theirs in by_quantity.values():
             value = theirs.get(transform, np.nan)
-            row += [value, our_number(mine, transform, value)]
+            row += [value, our_number(estimates, transform, value)]
         rows.append(row)
     return Table(columns, rows)
 
@@ -127,11 +129,11 @@ def footprint_table(
     toward zero. Distances are ratios to the original's inter-class distance: the scale factors of Table 1.
     """
     theirs = paper_volumes[paper_volumes["dataset"] == "mnist"].set_index("transform")["value"]
-    mine = measured_numbers(volumes, "log2_perturbable_volume")
-    rows = _footprint_rows("log2 perturbable volume", mine, theirs, (".0f", ".2f"))
+    numbers = measured_numbers(volumes, "log2_perturbable_volume")
+    rows = _footprint_rows("log2 perturbable volume", numbers, theirs, (".0f", ".2f"))
     factors = paper_distances[paper_distances["metric"] == "scale_factor"].set_index("transform")["value"]
-    mine = measured_numbers(distances, "inter_class_distance")
-    ratios = {name: _ratio(number, mine["original"]) for name, number in mine.items() if "original" in mine}
+    numbers = measured_numbers(distances, "inter_class_distance")
+    ratios = {name: _ratio(number, numbers["original"]) for name, number in numbers.items() if "original" in numbers}
     factors = factors[factors.index.str.startswith("rescale-to-")].rename(lambda name: name.removeprefix("rescale-to-"))
     rows += _footprint_rows("inter-class distance over the original's", ratios, factors, (".3f", ".4f"))
     columns = [Column("quantity"), Column("paper", ".1f", absent=NOT_IN_PAPER)]
@@ -159,33 +161,33 @@ def _footprint_rows(label: str, ours: Mapping[str, Number], theirs: pd.Series, f
 
 def footprint_robustness_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
     """Robust accuracy of PGD training on both footprints, beside the paper's Table 4 at the same width: which one is nearer."""
-    width, found = _footprints(ours, paper)
-    mine = over_seeds(ours, *BOXED)
-    columns = [Column("variant"), printed(f"paper, w={width:g}")]
-    columns += [accuracy("column s×1"), accuracy("square s×s"), Column("nearer")]
+    width, accuracies = _footprints(ours, paper)
+    estimates = over_seeds(ours, *BOXED)
+    columns = [Column("variant"), paper_column(f"paper, w={width:g}")]
+    columns += [our_column("column s×1"), our_column("square s×s"), Column("nearer")]
     rows = [
         (
-            transform_label(name), theirs, our_number(mine, name, theirs), our_number(mine, square(name), theirs),
-            _nearer(theirs, column, other),
+            transform_label(name), theirs, our_number(estimates, name, theirs),
+            our_number(estimates, square_variant(name), theirs), _nearer(theirs, column, other),
         )
-        for name, theirs, column, other in found.itertuples()
+        for name, theirs, column, other in accuracies.itertuples()
     ]  # fmt: skip
     return Table(columns, rows)
 
 
-def footprints_seen(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+def footprints_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How far robust accuracies on the two footprints are from each other and from the paper's Table 4 at the same width."""
-    width, found = _footprints(ours, paper)
-    both = found.dropna()
-    if both.empty:
+    width, accuracies = _footprints(ours, paper)
+    complete = accuracies.dropna()
+    if complete.empty:
         return f"Not computed yet: no size of the filter is trained with both footprints; {to_compute(ours)}"
-    sizes = ", ".join(name.removeprefix("smooth-") for name in both.index)
-    column, square_ = ((both[kind] - both["paper"]).abs().mean() for kind in ("column", "square"))
+    sizes = ", ".join(name.removeprefix("smooth-") for name in complete.index)
+    column, square = ((complete[kind] - complete["paper"]).abs().mean() for kind in ("column", "square"))
     return (
         f"We trained with both filters (scale {ours.attrs['scale']}, w={width:g}, sizes {sizes}). With the square, robust "
-        f"accuracy differs from that with the column by {from_to(both['square'] - both['column'])} points. The mean distance "
-        f"from the paper's numbers at this width is **{column:.1f} points** with the column and **{square_:.1f}** with the "
-        f"square."
+        f"accuracy differs from that with the column by {from_to(complete['square'] - complete['column'])} points. The mean "
+        f"distance from the paper's numbers at this width is **{column:.1f} points** with the column and **{square:.1f}** with "
+        f"the square."
     )
 
 
@@ -212,17 +214,17 @@ def sensitivity_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Da
     rows = []
     for name, (ours, paper, widths) in sets.items():
         for quantity, (label, _, _) in QUANTITIES.items():
-            mine = over_seeds(ours, *quantity)
-            mine = mine.loc[mine["seeds"] > 0, "mean"]
+            means = over_seeds(ours, *quantity)
+            means = means.loc[means["seeds"] > 0, "mean"]
             theirs = paper_values(paper, *quantity)
-            shared = [variant for variant in theirs.index if variant in mine.index]
-            beyond = [variant for variant in mine.index if variant not in theirs.index]
+            shared = [variant for variant in theirs.index if variant in means.index]
+            extra = [variant for variant in means.index if variant not in theirs.index]
             narrow = at_our_width(ours, widths, quantity).reindex(shared).dropna()
-            ranges = [extent(theirs[shared]), extent(narrow) if len(narrow) == len(shared) else np.nan, extent(mine[shared])]
+            ranges = [extent(theirs[shared]), extent(narrow) if len(narrow) == len(shared) else np.nan, extent(means[shared])]
             ranges = ranges if len(shared) > 1 else [np.nan] * 3
             variants = ", ".join(map(transform_label, shared)) or MISSING
-            if beyond:
-                variants += f"; not in the paper: {', '.join(f'{transform_label(each)} {mine[each]:.1f}%' for each in beyond)}"
+            if extra:
+                variants += f"; not in the paper: {', '.join(f'{transform_label(each)} {means[each]:.1f}%' for each in extra)}"
             rows.append((name, label, extent(theirs), *ranges, variants))
     return Table(columns, rows)
 
@@ -237,7 +239,7 @@ def draw_accuracies(
     variants that it lacks. The variants stand in the order of the paper's table, or, where it prints no numbers, of the grid.
     The error bars are 95% intervals, of images and trainings. `joined`: our line does not break where nothing is computed.
     """
-    transforms = listed(ours) if paper is None else listed(paper, ours)
+    transforms = transforms_of(ours) if paper is None else transforms_of(paper, ours)
     for quantity in quantities:
         label, _, colour = QUANTITIES[quantity]
         if paper is not None:
@@ -246,14 +248,14 @@ def draw_accuracies(
         if widths is not None:
             narrow = at_our_width(ours, widths, quantity).reindex(transforms).dropna()
             ax.plot([transforms.index(name) for name in narrow.index], narrow, "--", color=colour, linewidth=1.4)
-        mine = over_seeds(ours, *quantity)
-        mine = mine[mine["seeds"] > 0].reindex(transforms)
-        mine = mine.dropna(subset="mean") if joined else mine
-        spans = np.reshape([error_bar(row) for _, row in mine.iterrows()], (-1, 2)).T
+        estimates = over_seeds(ours, *quantity)
+        estimates = estimates[estimates["seeds"] > 0].reindex(transforms)
+        estimates = estimates.dropna(subset="mean") if joined else estimates
+        spans = np.reshape([error_bar(row) for _, row in estimates.iterrows()], (-1, 2)).T
         # Robustness w.r.t. predictions often lies on robust accuracy: hollow squares leave the circles visible.
         hollow = quantity[1] == "robustness_wrt_predictions"
         ax.errorbar(
-            [transforms.index(name) for name in mine.index], mine["mean"], yerr=spans, fmt="s-" if hollow else "o-",
+            [transforms.index(name) for name in estimates.index], estimates["mean"], yerr=spans, fmt="s-" if hollow else "o-",
             color=colour, markersize=6 if hollow else 4, linewidth=1.6, capsize=2, label=label,
             markerfacecolor="none" if hollow else colour,
         )  # fmt: skip
@@ -286,13 +288,13 @@ SETS = {"MNIST": _MNIST, "CIFAR10": _CIFAR10}
 _PRINTED = published("table-6"), published("table-1")
 exhibit("footprints", footprint_table, measurements("footprint-volumes"), measurements("footprint-distances"), *_PRINTED)
 exhibit("footprints-robust", footprint_robustness_table, runs("footprints"), published("table-4"))
-exhibit("footprints-seen", footprints_seen, runs("footprints"), published("table-4"))
+exhibit("footprints-seen", footprints_summary, runs("footprints"), published("table-4"))
 exhibit("figure-2a", robustness_figure, *_MNIST, xlabel="MNIST variant")
 exhibit("figure-2b", robustness_figure, *_CIFAR10, xlabel="CIFAR10 variant")
 exhibit("table-2", robustness_table, *_MNIST[:2])
 exhibit("table-3", robustness_table, *_CIFAR10[:2])
-exhibit("table-2-seen", seen, *_MNIST)
-exhibit("table-3-seen", seen, *_CIFAR10)
-exhibit("table-3-jpeg", jpeg_seen, runs("table-3"))
+exhibit("table-2-seen", robustness_summary, *_MNIST)
+exhibit("table-3-seen", robustness_summary, *_CIFAR10)
+exhibit("table-3-jpeg", jpeg_note, runs("table-3"))
 exhibit("sensitivity", sensitivity_table, SETS)
-exhibit("lucky", lucky_seen, {"MNIST": lucky("table-2"), "CIFAR10": lucky("table-3")})
+exhibit("lucky", lucky_summary, {"MNIST": lucky("table-2"), "CIFAR10": lucky("table-3")})

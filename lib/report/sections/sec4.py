@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from lib.report.exhibit import exhibit, published, runs
 from lib.report.plot import STYLE, error_bar
-from lib.report.sections.sec3 import jpeg_seen, robustness_figure
+from lib.report.sections.sec3 import jpeg_note, robustness_figure
 from lib.report.table import Column, Number, Table
-from lib.report.values import ACCURACIES, QUANTITIES, extent, listed, our_number, over_seeds, paper_values, printed
+from lib.report.values import ACCURACIES, QUANTITIES, extent, our_number, over_seeds, paper_column, paper_values, transforms_of
 from lib.report.words import counted, to_compute, transform_label
 
 
@@ -22,8 +22,11 @@ def variants_table(ours: pd.DataFrame) -> Table:
     In brackets the 95% interval, of images and trainings.
     """
     columns = [Column(heading, ".1f", interval=True) for _, heading, _ in QUANTITIES.values()]
-    found = [over_seeds(ours, *quantity) for quantity in QUANTITIES]
-    rows = [(transform_label(name), *(_without_seeds(our_number(each, name)) for each in found)) for name in listed(ours)]
+    frames = [over_seeds(ours, *quantity) for quantity in QUANTITIES]
+    rows = [
+        (transform_label(name), *(_without_seeds(our_number(estimates, name)) for estimates in frames))
+        for name in transforms_of(ours)
+    ]
     return Table([Column("variant"), *columns], rows)
 
 
@@ -32,19 +35,19 @@ def _without_seeds(number: Number) -> Number:
     return replace(number, half=math.nan)
 
 
-def seen_variants(ours: pd.DataFrame) -> str:
+def variants_summary(ours: pd.DataFrame) -> str:
     """One sentence: how far each accuracy moves over variants for which the paper prints no numbers."""
-    moved = {}
-    variants = listed(ours)
+    by_quantity = {}
+    variants = transforms_of(ours)
     for quantity in ACCURACIES:
-        found = over_seeds(ours, *quantity)["mean"].reindex(variants).dropna()
-        if len(found) < 2:
+        means = over_seeds(ours, *quantity)["mean"].reindex(variants).dropna()
+        if len(means) < 2:
             label = QUANTITIES[quantity][0]
-            there = counted(len(found), "is", "are")
-            return f"Not computed yet: {label} needs two variants, {there} computed; {to_compute(ours)}"
-        moved[quantity] = found
-    clean, trained, robust = moved.values()
-    ranges = [extent(found) for found in (clean, trained, robust)]
+            computed = counted(len(means), "is", "are")
+            return f"Not computed yet: {label} needs two variants, {computed} computed; {to_compute(ours)}"
+        by_quantity[quantity] = means
+    clean, pgd_clean, robust = by_quantity.values()
+    ranges = [extent(means) for means in (clean, pgd_clean, robust)]
     return (
         f"Over {len(robust)} of {len(variants)} variants (scale {ours.attrs['scale']}) the clean accuracy of standard training "
         f"moves by **{ranges[0]:.1f} points**, that of PGD training by **{ranges[1]:.1f}**, and robust accuracy by "
@@ -68,36 +71,40 @@ def fashion_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
     columns = [
         Column("data set"),
         Column("quantity"),
-        printed("paper"),
+        paper_column("paper"),
         Column("ours", ".1f", interval=True),
         Column("Δ", "+.1f"),
     ]
     rows = []
-    for transform in listed(paper, ours):
+    for transform in transforms_of(paper, ours):
         for quantity in ACCURACIES:
             theirs = paper_values(paper, *quantity).get(transform, np.nan)
-            mine = _without_seeds(our_number(over_seeds(ours, *quantity), transform, theirs))
-            rows.append((fashion_name(transform), QUANTITIES[quantity][0], theirs, mine, mine.difference))
+            number = _without_seeds(our_number(over_seeds(ours, *quantity), transform, theirs))
+            rows.append((fashion_name(transform), QUANTITIES[quantity][0], theirs, number, number.difference))
     return Table(columns, rows)
 
 
-def seen_fashion(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+def fashion_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How much PGD training and the attack lower accuracy on fashion-MNIST and on its edges, beside the paper's numbers."""
-    said = []
-    for transform in listed(paper, ours):
+    sentences = []
+    for transform in transforms_of(paper, ours):
         name = fashion_name(transform)
-        mine = [over_seeds(ours, *quantity)["mean"].get(transform, np.nan) for quantity in ACCURACIES]
-        theirs = [paper_values(paper, *quantity).get(transform, np.nan) for quantity in ACCURACIES]
-        if not np.isfinite(mine).all():
-            bad = ours[ours["value"].isna() & (ours["transform"] == transform)]["status"]
-            why = f" (some are {', '.join(sorted(set(bad)))})" if len(bad) else ""
+        our_accuracies = [over_seeds(ours, *quantity)["mean"].get(transform, np.nan) for quantity in ACCURACIES]
+        paper_accuracies = [paper_values(paper, *quantity).get(transform, np.nan) for quantity in ACCURACIES]
+        if not np.isfinite(our_accuracies).all():
+            statuses = ours[ours["value"].isna() & (ours["transform"] == transform)]["status"]
+            why = f" (some are {', '.join(sorted(set(statuses)))})" if len(statuses) else ""
             return f"Not computed yet: {name} lacks some of its three accuracies{why}; {to_compute(ours)}"
-        cost, taken = (f" (the paper: {theirs[i] - theirs[i + 1]:.1f})" if np.isfinite(theirs).all() else "" for i in (0, 1))
-        said.append(
-            f"On {name}, PGD training costs **{mine[0] - mine[1]:.1f} points** of clean accuracy{cost}; robust accuracy is "
-            f"another **{mine[1] - mine[2]:.1f}** lower{taken}."
+        clean_note, robust_note = (
+            f" (the paper: {paper_accuracies[i] - paper_accuracies[i + 1]:.1f})" if np.isfinite(paper_accuracies).all() else ""
+            for i in (0, 1)
         )
-    return f"At scale {ours.attrs['scale']}: {' '.join(said)}"
+        sentences.append(
+            f"On {name}, PGD training costs **{our_accuracies[0] - our_accuracies[1]:.1f} points** of clean "
+            f"accuracy{clean_note}; robust accuracy is another **{our_accuracies[1] - our_accuracies[2]:.1f}** "
+            f"lower{robust_note}."
+        )
+    return f"At scale {ours.attrs['scale']}: {' '.join(sentences)}"
 
 
 def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
@@ -108,14 +115,14 @@ def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         ax = figure.subplots()
-        variants, quantities, width = listed(paper, ours), list(QUANTITIES)[:3], 0.26
+        variants, quantities, width = transforms_of(paper, ours), list(QUANTITIES)[:3], 0.26
         for i, quantity in enumerate(quantities):
             label, _, colour = QUANTITIES[quantity]
             places = [group + (i - 1) * width for group in range(len(variants))]
-            mine = over_seeds(ours, *quantity).reindex(variants)
-            spans = [error_bar(row) for _, row in mine.iterrows()]
-            ax.bar(places, mine["mean"], width * 0.9, color=colour, label=label)
-            ax.errorbar(places, mine["mean"], yerr=np.transpose(spans), fmt="none", color="black", capsize=2)
+            estimates = over_seeds(ours, *quantity).reindex(variants)
+            spans = [error_bar(row) for _, row in estimates.iterrows()]
+            ax.bar(places, estimates["mean"], width * 0.9, color=colour, label=label)
+            ax.errorbar(places, estimates["mean"], yerr=np.transpose(spans), fmt="none", color="black", capsize=2)
             theirs = paper_values(paper, *quantity).reindex(variants)
             ends = [place - width / 2 for place in places], [place + width / 2 for place in places]
             ax.hlines(theirs, *ends, linestyles="dashed", colors="black", linewidth=1.2)
@@ -128,8 +135,8 @@ def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
 
 exhibit("figure-3a", robustness_figure, runs("figure-3a"), xlabel="CIFAR10 under a gamma mapping")
 exhibit("figure-3a-table", variants_table, runs("figure-3a"))
-exhibit("figure-3a-seen", seen_variants, runs("figure-3a"))
-exhibit("figure-3a-jpeg", jpeg_seen, runs("figure-3a"))
+exhibit("figure-3a-seen", variants_summary, runs("figure-3a"))
+exhibit("figure-3a-jpeg", jpeg_note, runs("figure-3a"))
 exhibit("figure-3b", fashion_figure, runs("figure-3b"), published("figure-3b"))
 exhibit("figure-3b-table", fashion_table, runs("figure-3b"), published("figure-3b"))
-exhibit("figure-3b-seen", seen_fashion, runs("figure-3b"), published("figure-3b"))
+exhibit("figure-3b-seen", fashion_summary, runs("figure-3b"), published("figure-3b"))

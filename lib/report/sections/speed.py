@@ -13,8 +13,8 @@ from scipy.stats import binomtest, t
 from lib.report.exhibit import Source, benchmark, exhibit, runs
 from lib.report.plot import STYLE, wrapped
 from lib.report.table import MISSING, Column, Number, Table
-from lib.report.values import PALETTE, listed, our_number, over_seeds
-from lib.report.words import code, to_compute, transform_label, words
+from lib.report.values import PALETTE, our_number, over_seeds, transforms_of
+from lib.report.words import as_code, as_markdown, to_compute, transform_label
 from lib.run import cost, groups
 from lib.store import grid, results
 
@@ -24,9 +24,11 @@ def speed_table(rows: pd.DataFrame) -> Table:
     engines = list(rows["engine"].unique())
     speeds = {(row["case"], row["batch"], row["engine"]): row for _, row in rows.iterrows()}
     cases = sorted({(row["case"], row["batch"]) for _, row in rows.iterrows()}, key=lambda case: (*_network(case[0]), case[1]))
-    columns = [Column("network"), Column("batch", "d"), *(Column(words(name), ",.0f", write=_speed) for name in engines)]
-    shown = [(_case(case), batch, *(speeds.get((case, batch, name), MISSING) for name in engines)) for case, batch in cases]
-    return Table(columns, shown)
+    columns = [Column("network"), Column("batch", "d"), *(Column(as_markdown(name), ",.0f", write=_speed) for name in engines)]
+    table_rows = [
+        (_case(case), batch, *(speeds.get((case, batch, name), MISSING) for name in engines)) for case, batch in cases
+    ]
+    return Table(columns, table_rows)
 
 
 def _network(case: str) -> tuple[str, float]:
@@ -37,14 +39,14 @@ def _network(case: str) -> tuple[str, float]:
 
 def _case(case: str) -> str:
     name, width = _network(case)
-    return words(f"{name} w={width:g}")
+    return as_markdown(f"{name} w={width:g}")
 
 
 def _speed(row: pd.Series) -> str:
     return f"{row['image_steps_per_second']:,.0f} (×{row['ratio_to_advertorch']:.1f})"
 
 
-def speed_seen(rows: pd.DataFrame) -> str:
+def speed_summary(rows: pd.DataFrame) -> str:
     """The speed on narrow networks, at the batch size that they train with, and on wide networks, from a benchmark's record."""
 
     def ratios(case: str, batch: int) -> str:
@@ -64,9 +66,12 @@ def speed_seen(rows: pd.DataFrame) -> str:
 def benchmark_stamp(rows: pd.DataFrame) -> str:
     """The line below a benchmark: machine, date, commit and number of rounds."""
     device, date, commit = (rows.attrs[name] for name in ("device", "date", "commit"))
-    before = f"; *before*: the engine of commit {code(rows.attrs['before'])}" if rows.attrs.get("before") else ""
+    before = f"; *before*: the engine of commit {as_code(rows.attrs['before'])}" if rows.attrs.get("before") else ""
     rounds = rows["rounds"].min()
-    return f"Measured on {words(device)}, {words(date[:10])}, commit {code(commit)}; medians of {rounds} rounds{before}."
+    return (
+        f"Measured on {as_markdown(device)}, {as_markdown(date[:10])}, commit {as_code(commit)}; medians of {rounds} rounds"
+        f"{before}."
+    )
 
 
 def _gpu() -> pd.DataFrame | None:
@@ -81,13 +86,13 @@ def gpu_table(rows: pd.DataFrame | None) -> Table:
     return Table(
         columns,
         [
-            (_case(row["case"]), row["batch"], words(row["engine"]), row, 100 * row["share_of_ceiling"])
+            (_case(row["case"]), row["batch"], as_markdown(row["engine"]), row, 100 * row["share_of_ceiling"])
             for _, row in ([] if rows is None else rows.iterrows())
         ],
     )
 
 
-def gpu_seen(rows: pd.DataFrame | None) -> str:
+def gpu_summary(rows: pd.DataFrame | None) -> str:
     """One sentence that names the card of the benchmark, or says that no card has been measured."""
     if rows is None:
         return (
@@ -103,14 +108,14 @@ def agreement_table(rows: pd.DataFrame) -> Table:
         Column("network"), Column("engine"), Column("robust accuracy (%)", ".1f"), Column("largest perturbation", ".6f"),
         Column("share of ceiling (%)", ".0f"),
     ]  # fmt: skip
-    shown = [
+    table_rows = [
         (
-            _case(row["case"]), words(row["engine"]), 100 * row["robust_accuracy"], row["max_delta"],
+            _case(row["case"]), as_markdown(row["engine"]), 100 * row["robust_accuracy"], row["max_delta"],
             100 * row["share_of_ceiling"],
         )
         for _, row in rows[rows["batch"] == rows["batch"].max()].iterrows()
     ]  # fmt: skip
-    return Table(columns, shown)
+    return Table(columns, table_rows)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -139,21 +144,21 @@ def precision_table(ours: pd.DataFrame) -> Table:
     columns = [Column("variant"), Column("quantity"), Column("seeds", left=False)]
     columns += [Column(f"{kind}: mean (s.d.)", ".2f", write=_with_deviation) for kind in ("float32", "bfloat16")]
     columns += [Column("difference", "+.2f"), Column("95% interval", "+.2f", write=_ends)]
-    variants = listed(ours) if len(ours) else []
+    variants = transforms_of(ours) if len(ours) else []
     rows = []
     for transform in [*variants, ALL_VARIANTS] if len(variants) > 1 else variants or [MISSING]:
         for metric, label in metrics.items():
             both = _by_precision(ours, metric)
-            pairs, told = _averaged(_pairs(*both)), ""
+            pairs, note = _averaged(_pairs(*both)), ""
             if transform != ALL_VARIANTS:
                 both = [rows[rows["transform"] == transform] for rows in both]
-                without = pd.concat(both)["status"].loc[lambda status: status != "recorded"].value_counts()
-                pairs, told = _pairs(*both), "".join(f" ({count} {status})" for status, count in without.items())
+                statuses = pd.concat(both)["status"].loc[lambda status: status != "recorded"].value_counts()
+                pairs, note = _pairs(*both), "".join(f" ({count} {status})" for status, count in statuses.items())
             sides = [(pairs[side].mean(), pairs[side].std()) for side in ("one", "other")]
             difference = Number()
             if len(pairs) > 1:
                 difference = Number(*mean_interval(list(pairs["other"] - pairs["one"])))
-            rows.append((transform_label(transform), label, f"{len(pairs)}{told}", *sides, difference, difference))
+            rows.append((transform_label(transform), label, f"{len(pairs)}{note}", *sides, difference, difference))
     return Table(columns, rows)
 
 
@@ -164,15 +169,15 @@ _UNDER_PGD = {
 }
 
 
-def _with_deviation(found: tuple[float, float]) -> str:
-    mean, deviation = found
+def _with_deviation(mean_and_deviation: tuple[float, float]) -> str:
+    mean, deviation = mean_and_deviation
     if not math.isfinite(mean):
         return MISSING
     return f"{mean:.2f} ({deviation:.2f})" if math.isfinite(deviation) else f"{mean:.2f}"
 
 
 def _ends(number: Number) -> str:
-    return f"{number.low:+z.2f} to {number.high:+z.2f}" if number.there else MISSING
+    return f"{number.low:+z.2f} to {number.high:+z.2f}" if number.exists else MISSING
 
 
 def precision_seeds_table(ours: pd.DataFrame) -> Table:
@@ -181,34 +186,34 @@ def precision_seeds_table(ours: pd.DataFrame) -> Table:
     rows = []
     for place in full.index.union(low.index, sort=False):
         numbers = [
-            Number(found["value"].get(place, np.nan), status=found["status"].get(place, "").removeprefix("recorded"))
-            for found in (full, low)
+            Number(frame["value"].get(place, np.nan), status=frame["status"].get(place, "").removeprefix("recorded"))
+            for frame in (full, low)
         ]
         rows.append((transform_label(place[0]), int(place[1]), *numbers, numbers[1].value - numbers[0].value))
     columns = [Column("variant"), Column("seed", "d"), Column("float32", ".2f"), Column("bfloat16", ".2f")]
     return Table([*columns, Column("difference", "+.2f")], rows)
 
 
-def precision_seen(ours: pd.DataFrame) -> str:
+def precision_summary(ours: pd.DataFrame) -> str:
     """The paired differences of robust accuracy in words, for each variant and averaged over them."""
     pairs = _pairs(*_by_precision(ours, "robust_accuracy"))
-    said, moved = [], []
+    phrases, significant = [], []
     for transform, rows in [*pairs.groupby("transform", sort=False), (ALL_VARIANTS, _averaged(pairs))]:
         if len(rows) > 1:
             mean, low, high = mean_interval(list(rows["other"] - rows["one"]))
-            where = "on average" if transform == ALL_VARIANTS else f"on {transform_label(transform)}"
-            said.append(f"{mean:+z.2f} points {where} (95% interval {low:+z.2f} to {high:+z.2f}, {len(rows)} seeds)")
-            moved += [] if low <= 0 <= high else [where]
-    if not said:
+            place = "on average" if transform == ALL_VARIANTS else f"on {transform_label(transform)}"
+            phrases.append(f"{mean:+z.2f} points {place} (95% interval {low:+z.2f} to {high:+z.2f}, {len(rows)} seeds)")
+            significant += [] if low <= 0 <= high else [place]
+    if not phrases:
         return f"Not computed yet: at least two seeds are needed in both precisions; {to_compute(ours)}"
-    verdict = f"The interval {' and '.join(moved)} excludes 0: there the precision **did change the result**."
-    if not moved:
+    verdict = f"The interval {' and '.join(significant)} excludes 0: there the precision **did change the result**."
+    if not significant:
         verdict = "**Every interval contains 0**; the ends of the intervals say how large an effect could be."
-    changes, ahead = ", by ".join(said), int((pairs["other"] > pairs["one"]).sum())
+    changes, better = ", by ".join(phrases), int((pairs["other"] > pairs["one"]).sum())
     return (
         f"At scale {ours.attrs['scale']}, bfloat16 attacks in training moved robust accuracy by {changes}. {verdict} The model "
-        f"trained with bfloat16 attacks is the more robust one in {ahead} of {len(pairs)} pairs (two-sided sign test, if "
-        f"pairs were independent: p = {binomtest(ahead, len(pairs)).pvalue:.2g})."
+        f"trained with bfloat16 attacks is the more robust one in {better} of {len(pairs)} pairs (two-sided sign test, if "
+        f"pairs were independent: p = {binomtest(better, len(pairs)).pvalue:.2g})."
     )
 
 
@@ -224,7 +229,7 @@ def worst_case_table(sets: Mapping[str, pd.DataFrame]) -> Table:
         columns += [Column(f"{heading}: last iterate", ".1f"), Column(f"{heading}: worst case", ".1f", delta=True)]
     rows = []
     for name, ours in sets.items():
-        for transform in listed(ours):
+        for transform in transforms_of(ours):
             row: list[object] = [name, transform_label(transform)]
             for metric in metrics:
                 last, worst = (_mean(over_seeds(ours, "pgd", each), transform) for each in (metric, f"{metric}_worst_case"))
@@ -235,25 +240,25 @@ def worst_case_table(sets: Mapping[str, pd.DataFrame]) -> Table:
     return Table(columns, rows)
 
 
-def _mean(found: pd.DataFrame, transform: str) -> Number:
-    return replace(our_number(found, transform), half=math.nan)
+def _mean(estimates: pd.DataFrame, transform: str) -> Number:
+    return replace(our_number(estimates, transform), half=math.nan)
 
 
-def worst_case_seen(sets: Mapping[str, pd.DataFrame]) -> str:
+def worst_case_summary(sets: Mapping[str, pd.DataFrame]) -> str:
     """How much the stronger attack lowers robust accuracy, and whether the variants keep their order, one sentence a set."""
-    said = []
+    sentences = []
     for name, ours in sets.items():
         pairs = _pairs(*_by_attack(ours, "robust_accuracy")).groupby("transform", sort=False)[["one", "other"]].mean()
         if pairs.empty:
-            said.append(f"{name}: not computed yet; {to_compute(ours)}")
+            sentences.append(f"{name}: not computed yet; {to_compute(ours)}")
             continue
-        lost = (pairs["one"] - pairs["other"]).rename(transform_label).sort_values()
-        most = f"**{lost.iloc[-1]:.1f} points** on {lost.index[-1]}"
-        if len(lost) > 1:
+        losses = (pairs["one"] - pairs["other"]).rename(transform_label).sort_values()
+        range_text = f"**{losses.iloc[-1]:.1f} points** on {losses.index[-1]}"
+        if len(losses) > 1:
             order = "stays" if pairs["one"].rank().equals(pairs["other"].rank()) else "changes"
-            most = f"{lost.iloc[0]:.1f} points on {lost.index[0]} to {most}; the order of the variants {order}"
-        said.append(f"{name} (scale {ours.attrs['scale']}): the stronger attack lowers robust accuracy by {most}.")
-    return " ".join(said)
+            range_text = f"{losses.iloc[0]:.1f} points on {losses.index[0]} to {range_text}; the order of the variants {order}"
+        sentences.append(f"{name} (scale {ours.attrs['scale']}): the stronger attack lowers robust accuracy by {range_text}.")
+    return " ".join(sentences)
 
 
 def _by_attack(ours: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -278,8 +283,8 @@ def _pairs(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 def _averaged(pairs: pd.DataFrame) -> pd.DataFrame:
     """The pairs of each seed that has all variants, averaged over them; none where there is only one variant."""
     variants = pairs["transform"].nunique()
-    whole = pairs.groupby("seed").filter(lambda rows: len(rows) == variants > 1)
-    return whole.groupby("seed")[["one", "other"]].mean()
+    complete = pairs.groupby("seed").filter(lambda rows: len(rows) == variants > 1)
+    return complete.groupby("seed")[["one", "other"]].mean()
 
 
 def schedule_table(rows: pd.DataFrame) -> Table:
@@ -292,7 +297,7 @@ def schedule_table(rows: pd.DataFrame) -> Table:
     return Table(list(columns.values()), [[row[name] for name in columns] for row in rows.to_dict("records")])
 
 
-def fused_seen(run: grid.Run) -> str:
+def fused_summary(run: grid.Run) -> str:
     """What one kernel for all steps of the attack is estimated to gain, and why there is none; `run`: any of LeNet5 by PGD."""
 
     def gains(width: float) -> str:
@@ -307,10 +312,10 @@ def fused_seen(run: grid.Run) -> str:
     )
 
 
-def schedule_seen(rows: pd.DataFrame) -> str:
+def schedule_summary(rows: pd.DataFrame) -> str:
     """The assumptions of a simulated schedule, its critical path, and the number of GPUs beyond which more do not help."""
     first = rows.iloc[0]
-    enough = math.ceil(first["gpu_hours"] / first["critical_hours"])
+    gpus = math.ceil(first["gpu_hours"] / first["critical_hours"])
     return (
         f"**All hours are estimates: no card has been timed yet.** Operations, launches and memory traffic are counted on the "
         f"networks; what a GPU reaches is assumed: {cost.ASSUMED / 1e12:g}·10¹² operations a second in float32, "
@@ -323,7 +328,7 @@ def schedule_seen(rows: pd.DataFrame) -> str:
         f"hours are those of wider networks, which compute for most of their time, alone or together. A group is split where "
         f"it would need more than 80 GB of memory (also an estimate) or more than twice the time of one of its runs. Groups do "
         f"not depend on one another, so the critical path is the longest group, that of "
-        f"`{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than about {enough} GPUs "
+        f"`{first['critical'].partition(': ')[2]}`, with {first['critical_hours']:,.1f} hours; more than about {gpus} GPUs "
         f"cannot shorten it. The pages and the book are built afterwards, in minutes on a processor."
     )
 
@@ -343,8 +348,8 @@ def speed_figure(rows: pd.DataFrame, batch: int = 128) -> Figure:
         ax.set_xticks(range(len(cases)), [case.replace("-w", "\nw=") for case in cases])
         ax.set(ylabel="speed, AdverTorch = 1")
         ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-        about = [f"batch {batch}", rows.attrs["device"], rows.attrs["date"][:10], f"commit {rows.attrs['commit']}"]
-        figure.supxlabel(wrapped(" · ".join(about)), fontsize=8, color="dimgrey", parse_math=False)
+        parts = [f"batch {batch}", rows.attrs["device"], rows.attrs["date"][:10], f"commit {rows.attrs['commit']}"]
+        figure.supxlabel(wrapped(" · ".join(parts)), fontsize=8, color="dimgrey", parse_math=False)
     return figure
 
 
@@ -352,18 +357,18 @@ _CPU, _WORST = benchmark("pgd-cpu"), {"MNIST": runs("worst-case-mnist"), "CIFAR1
 exhibit("speed-figure", speed_figure, _CPU)
 exhibit("speed-table", speed_table, _CPU)
 exhibit("speed-agreement", agreement_table, _CPU)
-exhibit("speed-seen", speed_seen, _CPU)
+exhibit("speed-seen", speed_summary, _CPU)
 exhibit("speed-stamp", benchmark_stamp, _CPU)
-_GPU = Source(lambda page: _gpu(), framed=False)
+_GPU = Source(lambda page: _gpu(), has_badge=False)
 exhibit("speed-gpu", gpu_table, _GPU)
-exhibit("speed-gpu-seen", gpu_seen, _GPU)
-_LENET5 = Source(lambda page: next(run for run in grid.runs("table-2", "paper") if run.training == "pgd"), framed=False)
-exhibit("speed-fused-seen", fused_seen, _LENET5)
+exhibit("speed-gpu-seen", gpu_summary, _GPU)
+_LENET5 = Source(lambda page: next(run for run in grid.runs("table-2", "paper") if run.training == "pgd"), has_badge=False)
+exhibit("speed-fused-seen", fused_summary, _LENET5)
 exhibit("precision", precision_table, runs("precision"))
 exhibit("precision-seeds", precision_seeds_table, runs("precision"))
-exhibit("precision-seen", precision_seen, runs("precision"))
+exhibit("precision-seen", precision_summary, runs("precision"))
 exhibit("worst-case", worst_case_table, _WORST)
-exhibit("worst-case-seen", worst_case_seen, _WORST)
-_SCHEDULE = Source(lambda page: groups.schedule(grid.all_runs("paper"), gpus=(1, 8, 64)), framed=False)
+exhibit("worst-case-seen", worst_case_summary, _WORST)
+_SCHEDULE = Source(lambda page: groups.schedule(grid.all_runs("paper"), gpus=(1, 8, 64)), has_badge=False)
 exhibit("schedule", schedule_table, _SCHEDULE)
-exhibit("schedule-seen", schedule_seen, _SCHEDULE)
+exhibit("schedule-seen", schedule_summary, _SCHEDULE)

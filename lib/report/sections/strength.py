@@ -11,7 +11,7 @@ from scipy.stats import binomtest, spearmanr
 from lib.report.exhibit import exhibit, outcomes, runs
 from lib.report.plot import STYLE, looks_of, not_yet
 from lib.report.table import MISSING, Column, Number, Strong, Table
-from lib.report.values import extent, listed, paper_eps
+from lib.report.values import extent, paper_eps, transforms_of
 from lib.report.words import counted, to_compute, transform_label
 from lib.store import grid, plans
 from lib.store.intervals import interval
@@ -56,21 +56,21 @@ def strength_table(outcomes: pd.DataFrame) -> Table:
     `outcomes`: as `results.outcomes` gives them; all attacks are on the same images. The last row is the worst case: an image
     counts only if it withstands every attack there is a record of, two at least.
     """
-    held, transforms, of = by_attack(outcomes), listed(outcomes), records_by_attack(outcomes)
+    by_transform, transforms, records = by_attack(outcomes), transforms_of(outcomes), records_by_attack(outcomes)
     rows = []
-    for attack, (name, what) in {**ATTACKS, "together": ("all of them together", "")}.items():
-        label = f"{name}: {what}" if what else name
+    for attack, (name, description) in {**ATTACKS, "together": ("all of them together", "")}.items():
+        label = f"{name}: {description}" if description else name
         row: list[object] = [Strong(label) if attack == "reference" else label]
         for transform in transforms:
-            found = held.get(transform, pd.DataFrame())
-            if len(found.columns) > 1:
-                found = found.assign(together=found.all(axis=1))
-            reference = 100 * found["reference"].mean() if "reference" in found and attack != "reference" else np.nan
-            mine = Number(100 * found[attack].mean(), paper=reference) if attack in found else Number()
-            row.append(replace(mine, records=of.get((transform, attack), ())))
+            by_image = by_transform.get(transform, pd.DataFrame())
+            if len(by_image.columns) > 1:
+                by_image = by_image.assign(together=by_image.all(axis=1))
+            reference = 100 * by_image["reference"].mean() if "reference" in by_image and attack != "reference" else np.nan
+            number = Number(100 * by_image[attack].mean(), paper=reference) if attack in by_image else Number()
+            row.append(replace(number, records=records.get((transform, attack), ())))
         rows.append(row)
     return Table(
-        [Column("attack"), *(Column(transform_label(name), ".1f", delta=True, quiet=True) for name in transforms)], rows
+        [Column("attack"), *(Column(transform_label(name), ".1f", delta=True, bare_heading=True) for name in transforms)], rows
     )
 
 
@@ -93,33 +93,37 @@ class Check:
         return verdict + (f" ({' → '.join(f'{number:.1f}' for number in self.numbers)})" if self.numbers else "")
 
 
-def strength_seen(outcomes: pd.DataFrame) -> str:
+def strength_summary(outcomes: pd.DataFrame) -> str:
     """How much all attacks together lower robust accuracy, and whether the variants keep their order and range."""
-    held = {name: found for name, found in by_attack(outcomes).items() if "reference" in found and len(found.columns) > 1}
-    if not held:
+    by_transform = {
+        name: by_image
+        for name, by_image in by_attack(outcomes).items()
+        if "reference" in by_image and len(by_image.columns) > 1
+    }
+    if not by_transform:
         return f"Not computed yet; {to_compute(outcomes)}"
-    reference = pd.Series({name: 100 * found["reference"].mean() for name, found in held.items()})
-    worst = pd.Series({name: 100 * found.all(axis=1).mean() for name, found in held.items()})
-    single = {name: 100 * found.drop(columns="reference").mean() for name, found in held.items()}
+    reference = pd.Series({name: 100 * by_image["reference"].mean() for name, by_image in by_transform.items()})
+    worst = pd.Series({name: 100 * by_image.all(axis=1).mean() for name, by_image in by_transform.items()})
+    single = {name: 100 * by_image.drop(columns="reference").mean() for name, by_image in by_transform.items()}
     strongest = {name: ATTACKS[means.idxmin()][0] for name, means in single.items()}
-    said = "; ".join(
+    falls = "; ".join(
         f"{transform_label(name)} from {reference[name]:.1f}% to {worst[name]:.1f}% (the strongest alone: {strongest[name]})"
-        for name in held
+        for name in by_transform
     )
-    sizes = " and ".join(map(str, sorted({len(found) for found in held.values()})))
-    off = reference - worst
-    span = f"{off.min():.1f} to {off.max():.1f}" if len(off) > 1 else f"{off.iloc[0]:.1f}"
-    kept = list(reference.sort_values().index) == list(worst.sort_values().index)
+    sizes = " and ".join(map(str, sorted({len(by_image) for by_image in by_transform.values()})))
+    losses = reference - worst
+    span = f"{losses.min():.1f} to {losses.max():.1f}" if len(losses) > 1 else f"{losses.iloc[0]:.1f}"
+    same_order = list(reference.sort_values().index) == list(worst.sort_values().index)
     order = ""
-    if len(held) > 1:
+    if len(by_transform) > 1:
         order = (
-            f" The order of the {len(held)} variants **{'stays' if kept else 'changes'}**. Their range is "
+            f" The order of the {len(by_transform)} variants **{'stays' if same_order else 'changes'}**. Their range is "
             f"{extent(reference):.1f} points under the paper's attack and **{extent(worst):.1f}** under these together."
         )
-    every = all(found.columns.isin(ATTACKS).sum() == len(ATTACKS) for found in held.values())
+    complete = all(by_image.columns.isin(ATTACKS).sum() == len(ATTACKS) for by_image in by_transform.values())
     return (
-        f"On {sizes} test images (scale {outcomes.attrs['scale']}), {'all' if every else 'the computed'} attacks together "
-        f"lower robust accuracy by **{span} points** compared with the paper's attack: {said}.{order}"
+        f"On {sizes} test images (scale {outcomes.attrs['scale']}), {'all' if complete else 'the computed'} attacks together "
+        f"lower robust accuracy by **{span} points** compared with the paper's attack: {falls}.{order}"
     )
 
 
@@ -133,7 +137,7 @@ def eps_curve(ours: pd.DataFrame) -> pd.DataFrame:
     return rows[["dataset", "transform", "seed", "eps", "value", "n"]].dropna(subset="value")
 
 
-def _fallen(weaker: pd.Series, stronger: pd.Series) -> Check:
+def _leaves_no_more(weaker: pd.Series, stronger: pd.Series) -> Check:
     """Whether an attack that should be the stronger one leaves no more images: both outcomes on the same images.
 
     An excess of images counts against it only if chance would not explain it: an exact one-sided sign test at 5%.
@@ -155,7 +159,7 @@ _PAIRS = {
 }
 
 
-def _growing(means: pd.Series) -> Check:
+def _falls_with_eps(means: pd.Series) -> Check:
     """Whether robust accuracy falls with eps. A rise of up to 1 point is allowed: two attacks from random starts may differ."""
     rise = means.diff().max() if len(means) else np.nan
     return Check(bool(rise <= 1), rise=max(rise, 0.0)) if np.isfinite(rise) else Check(True if len(means) else None)
@@ -168,7 +172,7 @@ def _at_most(means: pd.Series, eps: float, allowed: float) -> Check:
 
 # What robust accuracy over eps has to do, from a curve's means by eps.
 _CURVES = {
-    "a larger ε leaves no more images": _growing,
+    "a larger ε leaves no more images": _falls_with_eps,
     "ε = ½, which can make all images grey, leaves at most chance": lambda means: _at_most(means, 0.5, 100 / 10),
     "ε = 1 leaves no image": lambda means: _at_most(means, 1.0, 0.0),
 }
@@ -179,29 +183,37 @@ def masking_table(outcomes: pd.DataFrame, curve: pd.DataFrame) -> Table:
 
     `outcomes` of the suite, `curve` the frame of robust accuracy against eps. "–" marks what is not computed.
     """
-    held, against, transforms = by_attack(outcomes), eps_curve(curve), listed(outcomes)
-    means = {name: against[against["transform"] == name].groupby("eps")["value"].mean() for name in transforms}
+    by_transform, curves, transforms = by_attack(outcomes), eps_curve(curve), transforms_of(outcomes)
+    means = {name: curves[curves["transform"] == name].groupby("eps")["value"].mean() for name in transforms}
     rows = []
     for label, (weaker, stronger) in _PAIRS.items():
-        attacked = [held.get(name, pd.DataFrame()) for name in transforms]
+        frames = [by_transform.get(name, pd.DataFrame()) for name in transforms]
         rows.append(
-            [label, *(_fallen(at[weaker], at[stronger]) if {weaker, stronger} <= {*at} else Check() for at in attacked)]
+            [
+                label,
+                *(
+                    _leaves_no_more(by_image[weaker], by_image[stronger]) if {weaker, stronger} <= {*by_image} else Check()
+                    for by_image in frames
+                ),
+            ]
         )
     rows += [[label, *(check(means[name]) for name in transforms)] for label, check in _CURVES.items()]
     return Table([Column("check"), *(Column(transform_label(name), write=str) for name in transforms)], rows)
 
 
-def masking_seen(outcomes: pd.DataFrame, curve: pd.DataFrame) -> str:
+def masking_summary(outcomes: pd.DataFrame, curve: pd.DataFrame) -> str:
     """How many of the checks of `masking_table` hold, and which fail."""
     table = masking_table(outcomes, curve)
     variants = [column.heading for column in table.columns[1:]]
     checks = {(row[0], name): check for row in table.rows for name, check in zip(variants, row[1:], strict=True)}
-    told = {place: check for place, check in checks.items() if check.holds is not None}
-    failed = [place for place, check in told.items() if not check.holds]
-    if not told:
+    decided = {place: check for place, check in checks.items() if check.holds is not None}
+    failed = [place for place, check in decided.items() if not check.holds]
+    if not decided:
         return f"Not computed yet; {to_compute(outcomes)}"
-    listed = "; ".join(f"{check} ({variant})" for check, variant in failed)
-    return f"**{len(told) - len(failed)} of {len(told)} checks hold**" + (f"; those that fail: {listed}." if listed else ".")
+    failures = "; ".join(f"{check} ({variant})" for check, variant in failed)
+    return f"**{len(decided) - len(failed)} of {len(decided)} checks hold**" + (
+        f"; those that fail: {failures}." if failures else "."
+    )
 
 
 def curve_table(ours: pd.DataFrame) -> Table:
@@ -210,17 +222,17 @@ def curve_table(ours: pd.DataFrame) -> Table:
     dataset = grid.exhibit(ours.attrs["exhibit"])["dataset"]
     budgets = [share * paper_eps(dataset) for share in (0, 0.5, 1, 1.5)]
     rows = []
-    for transform in listed(ours):
+    for transform in transforms_of(ours):
         means = curve[curve["transform"] == transform].groupby("eps")["value"].mean()
-        near = [means[np.isclose(means.index, eps, rtol=1e-4, atol=1e-9)] for eps in budgets]
+        nearest = [means[np.isclose(means.index, eps, rtol=1e-4, atol=1e-9)] for eps in budgets]
         half = half_eps(means) if len(means) else MISSING
-        rows.append((transform_label(transform), *(at.iloc[0] if len(at) else np.nan for at in near), half))
-    shown = [Column(f"ε = {eps_label(eps, dataset)}{'' if eps else ' (clean)'}", ".1f") for eps in budgets]
+        rows.append((transform_label(transform), *(mean.iloc[0] if len(mean) else np.nan for mean in nearest), half))
+    budget_columns = [Column(f"ε = {eps_label(eps, dataset)}{'' if eps else ' (clean)'}", ".1f") for eps in budgets]
 
-    def fallen(eps: float) -> str:
+    def half_text(eps: float) -> str:
         return eps_label(eps, dataset) if np.isfinite(eps) else "beyond"
 
-    return Table([Column("variant"), *shown, Column("half fall at ε =", write=fallen, left=False)], rows)
+    return Table([Column("variant"), *budget_columns, Column("half fall at ε =", write=half_text, left=False)], rows)
 
 
 def eps_label(eps: float, dataset: str) -> str:
@@ -240,20 +252,22 @@ def half_eps(means: pd.Series) -> float:
     return float(x0 + (y0 - 50) / (y0 - y1) * (x1 - x0))
 
 
-def curve_seen(ours: pd.DataFrame) -> str:
+def curve_summary(ours: pd.DataFrame) -> str:
     """At which budgets the variants differ most, and whether their order is the same as at the paper's budget."""
     curve = eps_curve(ours)
     dataset = grid.exhibit(ours.attrs["exhibit"])["dataset"]
     eps = paper_eps(dataset)
-    wide = curve.groupby(["eps", "transform"])["value"].mean().unstack()
-    if wide.shape[1] < 2:
-        return f"Not computed yet: two variants are needed, {counted(wide.shape[1], 'is', 'are')} computed; {to_compute(ours)}"
-    wide = wide[wide.index <= 2 * eps]
-    spread = wide.max(axis=1) - wide.min(axis=1)
-    at = wide.index[np.abs(wide.index - eps).argmin()]
-    apart = [budget for budget in wide.index[1:] if spread[budget] > 0 and spread[at] > 0]
-    orders = pd.Series({budget: spearmanr(wide.loc[budget], wide.loc[at]).statistic for budget in apart}, dtype=float)
-    kept = (
+    means = curve.groupby(["eps", "transform"])["value"].mean().unstack()
+    if means.shape[1] < 2:
+        return f"Not computed yet: two variants are needed, {counted(means.shape[1], 'is', 'are')} computed; {to_compute(ours)}"
+    means = means[means.index <= 2 * eps]
+    spread = means.max(axis=1) - means.min(axis=1)
+    paper_budget = means.index[np.abs(means.index - eps).argmin()]
+    budgets = [budget for budget in means.index[1:] if spread[budget] > 0 and spread[paper_budget] > 0]
+    orders = pd.Series(
+        {budget: spearmanr(means.loc[budget], means.loc[paper_budget]).statistic for budget in budgets}, dtype=float
+    )
+    order_note = (
         f" At every other budget the variants' order has a rank correlation of at least {orders.min():+z.2f} with their order "
         f"at the paper's budget (lowest at ε = {eps_label(orders.idxmin(), dataset)})."
         if len(orders)
@@ -262,9 +276,9 @@ def curve_seen(ours: pd.DataFrame) -> str:
     images = int(curve["n"].min())
     low, high = interval(50, images)
     return (
-        f"Over {wide.shape[1]} variants (scale {ours.attrs['scale']}) the range of robust accuracy is {spread.iloc[0]:.1f} "
-        f"points at ε = 0 and {spread[at]:.1f} at the paper's ε = {eps_label(eps, dataset)}. It is largest, "
-        f"**{spread.max():.1f}**, at ε = {eps_label(spread.idxmax(), dataset)}.{kept} The 95% interval of an accuracy on "
+        f"Over {means.shape[1]} variants (scale {ours.attrs['scale']}) the range of robust accuracy is {spread.iloc[0]:.1f} "
+        f"points at ε = 0 and {spread[paper_budget]:.1f} at the paper's ε = {eps_label(eps, dataset)}. It is largest, "
+        f"**{spread.max():.1f}**, at ε = {eps_label(spread.idxmax(), dataset)}.{order_note} The 95% interval of an accuracy on "
         f"{images} test images is at most ±{(high - low) / 2:.0f} points."
     )
 
@@ -280,7 +294,7 @@ _CHANGED = {
 }
 
 
-def _stands(outcomes: pd.DataFrame) -> pd.DataFrame:
+def _withstands(outcomes: pd.DataFrame) -> pd.DataFrame:
     """One row an image, one column a change that is computed: whether the image withstands the attack."""
     rows = outcomes.assign(change=outcomes["metric"].str.removeprefix("robust_accuracy_weights_"))
     rows = rows[rows["change"].isin(list(_CHANGED))]
@@ -292,34 +306,34 @@ def half_table(outcomes: pd.DataFrame) -> Table:
 
     `outcomes`: as `results.outcomes` gives them for `half-precision`.
     """
-    found = _stands(outcomes)
+    by_image = _withstands(outcomes)
     rows = []
     for change, label in _CHANGED.items():
-        robust = 100 * found[change].mean() if change in found else np.nan
+        robust = 100 * by_image[change].mean() if change in by_image else np.nan
         moved: tuple[float, float] = (np.nan, np.nan)
-        if change in found and "as_trained" in found:
-            stands, stood = found[change], found["as_trained"]
-            moved = int((stands & ~stood).sum()), int((stood & ~stands).sum())
+        if change in by_image and "as_trained" in by_image:
+            withstands, withstood = by_image[change], by_image["as_trained"]
+            moved = int((withstands & ~withstood).sum()), int((withstood & ~withstands).sum())
         rows.append((label, robust, *moved))
     columns = [Column("weights"), Column("robust accuracy", ".1f")]
     return Table([*columns, Column("robust only as changed", "d"), Column("robust only as trained", "d")], rows)
 
 
-def half_seen(outcomes: pd.DataFrame) -> str:
+def half_summary(outcomes: pd.DataFrame) -> str:
     """How half precision changes robust accuracy, and which of the rounded weights cause this."""
-    found = _stands(outcomes)
-    if not {*_CHANGED} <= {*found.columns}:
+    by_image = _withstands(outcomes)
+    if not {*_CHANGED} <= {*by_image.columns}:
         if outcomes.attrs["complete"] == outcomes.attrs["expected"]:  # a failed training lacks nothing
             return "The training failed at this scale: there is no network to attack."
         return f"Not computed yet; {to_compute(outcomes)}"
-    robust = 100 * found.mean()
-    whole, part = robust["half"] - robust["as_trained"], robust["tiny_zero"] - robust["as_trained"]
-    rest, size, sign = (robust[name] - robust["as_trained"] for name in ("half_but_tiny", "tiny_shrunk", "tiny_flipped"))
+    robust = 100 * by_image.mean()
+    all_half, tiny_alone = robust["half"] - robust["as_trained"], robust["tiny_zero"] - robust["as_trained"]
+    others_half, size, sign = (robust[name] - robust["as_trained"] for name in ("half_but_tiny", "tiny_shrunk", "tiny_flipped"))
     return (
-        f"On {len(found)} test images (scale {outcomes.attrs['scale']}) half precision changes robust accuracy by "
-        f"**{whole:+z.1f} points**. Setting only the weights to 0 that it rounds to 0 changes it by {part:+z.1f}, rounding all "
-        f"others by {rest:+z.1f}. Shrinking those weights to a millionth of their size changes it by {size:+z.1f}, flipping "
-        f"their sign by {sign:+z.1f}."
+        f"On {len(by_image)} test images (scale {outcomes.attrs['scale']}) half precision changes robust accuracy by "
+        f"**{all_half:+z.1f} points**. Setting only the weights to 0 that it rounds to 0 changes it by {tiny_alone:+z.1f}, "
+        f"rounding all others by {others_half:+z.1f}. Shrinking those weights to a millionth of their size changes it by "
+        f"{size:+z.1f}, flipping their sign by {sign:+z.1f}."
     )
 
 
@@ -334,9 +348,9 @@ def curve_figure(ours: pd.DataFrame) -> Figure:
         eps = paper_eps(block["dataset"])
         unit = 1 if eps > 0.05 else 1 / 255
         ax = figure.subplots()
-        for name, look in looks_of(listed(ours)).items():
-            at = curve[(curve["transform"] == name) & (curve["eps"] <= 2 * eps)]
-            means = at.groupby("eps")["value"].mean()
+        for name, look in looks_of(transforms_of(ours)).items():
+            of_variant = curve[(curve["transform"] == name) & (curve["eps"] <= 2 * eps)]
+            means = of_variant.groupby("eps")["value"].mean()
             if len(means):
                 ax.plot(means.index / unit, means, linewidth=1.4, label=transform_label(name), **look | {"markersize": 3.5})
         ax.axvline(eps / unit, color="grey", linewidth=0.8, linestyle=":")
@@ -348,11 +362,11 @@ def curve_figure(ours: pd.DataFrame) -> Figure:
 
 for _name in ("mnist", "cifar10"):
     exhibit(f"strength-{_name}", strength_table, outcomes(f"strength-{_name}"))
-    exhibit(f"strength-{_name}-seen", strength_seen, outcomes(f"strength-{_name}"))
+    exhibit(f"strength-{_name}-seen", strength_summary, outcomes(f"strength-{_name}"))
     exhibit(f"curve-{_name}", curve_figure, runs(f"curve-{_name}"))
     exhibit(f"curve-{_name}-table", curve_table, runs(f"curve-{_name}"))
-    exhibit(f"curve-{_name}-seen", curve_seen, runs(f"curve-{_name}"))
+    exhibit(f"curve-{_name}-seen", curve_summary, runs(f"curve-{_name}"))
     exhibit(f"masking-{_name}", masking_table, outcomes(f"strength-{_name}"), runs(f"curve-{_name}"))
-    exhibit(f"masking-{_name}-seen", masking_seen, outcomes(f"strength-{_name}"), runs(f"curve-{_name}"))
+    exhibit(f"masking-{_name}-seen", masking_summary, outcomes(f"strength-{_name}"), runs(f"curve-{_name}"))
 exhibit("half-precision", half_table, outcomes("half-precision"))
-exhibit("half-precision-seen", half_seen, outcomes("half-precision"))
+exhibit("half-precision-seen", half_summary, outcomes("half-precision"))
