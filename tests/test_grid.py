@@ -274,7 +274,7 @@ def test_cifar10_settings_are_appendix_b1s():
 
 @pytest.mark.parametrize("run", [MNIST, CIFAR10], ids=str)
 def test_standard_training_differs_by_the_attack_alone(run):
-    robust, standard = plans.of(run).settings, plans.of(replace(run, training="standard")).settings
+    robust, standard = {**plans.of(run).settings}, plans.of(replace(run, training="standard")).settings
     del robust["attack"]
     assert standard == robust
 
