@@ -399,7 +399,7 @@ def test_a_threat_model_is_the_arguments_of_an_attack(trained, digits):
 def captured(monkeypatch):
     monkeypatch.setattr(forms, "captures", lambda model, x: True)
     monkeypatch.setattr(forms, "program_of", lambda model, x: None)
-    monkeypatch.setattr(forms, "_recorded", lambda function, device: function)
+    monkeypatch.setattr(forms, "_graph_of", lambda function, device: function)
     monkeypatch.setattr(forms, "_CAPTURED", type(forms._CAPTURED)())
     return forms._CAPTURED
 
@@ -447,7 +447,7 @@ def test_few_captures_are_kept_and_moved_weights_captured_anew(captured, trained
 
 
 def test_a_replay_that_does_nothing_is_noticed(captured, trained, digits, monkeypatch):
-    monkeypatch.setattr(forms, "_recorded", lambda function, device: lambda: None)
+    monkeypatch.setattr(forms, "_graph_of", lambda function, device: lambda: None)
     with pytest.raises(RuntimeError, match="a captured CUDA graph gives other numbers than the network, on cpu"):
         attacks.pgd(trained, digits[0][:3], digits[1][:3], **MNIST)
 

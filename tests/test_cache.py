@@ -70,7 +70,7 @@ def test_one_process_compiles_at_a_time(monkeypatch, tmp_path):
     cache.folder.cache_clear()
     with cache.cached() as keep:
         assert keep
-    with files.alone(cache.folder() / "lock"), cache.cached() as keep:
+    with files.locked(cache.folder() / "lock"), cache.cached() as keep:
         assert not keep
     cache.folder.cache_clear()
 

@@ -264,7 +264,7 @@ def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(proj, examples, t
 
     whole, parts = convnet(), convnet()
     done = training.train(whole, *examples, **SETTINGS, seed=5, robust_loss=loss)
-    train = partial(training.train, **SETTINGS, seed=5, checkpoint=tmp_path / "training.safetensors", every=0.0)
+    train = partial(training.train, **SETTINGS, seed=5, checkpoint=tmp_path / "training.safetensors", checkpoint_seconds=0.0)
     with pytest.raises(Killed):
         train(parts, *examples, robust_loss=dies)
     torch.rand(9)  # the global state has moved on: the projections do not come from it

@@ -106,13 +106,13 @@ def test_whole_numbers_may_be_floats(trained, ten):
         attacks.pgd(trained, x, y, num_steps=2.0, **keywords), attacks.pgd(trained, x, y, num_steps=2, **keywords)
     )
     assert torch.equal(transforms.smooth(x, 3.0), transforms.smooth(x, 3))
-    assert checks.whole("n", 3.0, 1) == 3
+    assert checks.whole_number("n", 3.0, 1) == 3
 
 
 @pytest.mark.parametrize("value", [0, 1.5, float("nan"), float("inf"), True])
 def test_what_is_no_whole_number_is_refused(value):
     with pytest.raises(ValueError, match="n must be a whole number ≥ 1, given"):
-        checks.whole("n", value, 1)
+        checks.whole_number("n", value, 1)
 
 
 def test_training_of_no_steps_is_refused(trained, ten):

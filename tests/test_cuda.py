@@ -124,7 +124,7 @@ def test_a_killed_training_goes_on_bit_for_bit(case, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         kill_at(patch, 3)
         with pytest.raises(Killed):
-            alone(members(name, 1, folder=tmp_path)[0], settings, every=0.0)
+            alone(members(name, 1, folder=tmp_path)[0], settings, checkpoint_seconds=0.0)
     alone(found, settings)
     assert_same(expected.model, found.model, atol=0)
 

@@ -212,7 +212,7 @@ x, y, _ = data.transformed("mnist", "train", "smooth-3", size=60)
 assert torch.equal(data.load("mnist", "train").images[:, 0], pixels)
 assert data.load("mnist", "train").labels.tolist() == list(range(10)) * 6
 forms.captures = lambda model, x: True
-forms._recorded = lambda function, device: (function(), function)[1]
+forms._graph_of = lambda function, device: (function(), function)[1]
 training.NO_BETTER_THAN_CHANCE = 0
 members = [training.Member(models.lenet5(1 / 32), x, y, seed) for seed in (0, 1)]
 attack = {{"eps": 0.1, "step_size": 0.1, "num_steps": 1}}

@@ -53,7 +53,7 @@ def test_outcomes_are_those_of_two_full_attacks(model, examples, threat_model, e
         kept += (against_prediction == clean).tolist()
     assert found.correct.tolist() == correct
     assert found.robust.tolist() == robust
-    assert found.kept.tolist() == kept
+    assert found.stable.tolist() == kept
     assert 5 < sum(correct) < 52
     assert sum(robust) != sum(kept)
     assert found.metrics() == {
@@ -73,7 +73,7 @@ def test_the_last_batch_may_be_smaller_and_batches_do_not_matter(model, examples
     whole, parts = (evaluation.evaluate(model, *examples, threat_model, batch_size=size) for size in (57, 8))
     assert torch.equal(whole.correct, parts.correct)
     assert torch.equal(whole.robust, parts.robust)
-    assert torch.equal(whole.kept, parts.kept)
+    assert torch.equal(whole.stable, parts.stable)
 
 
 def test_without_a_threat_model_only_the_clean_images_count(trained, digits):
@@ -105,7 +105,7 @@ def test_the_generator_decides(trained, digits):
     threat_model = ThreatModel(0.12, 0.04, 1)
     first, again, other = (evaluation.evaluate(trained, x, y, threat_model, generator=seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(first.robust, again.robust)
-    assert torch.equal(first.kept, again.kept)
+    assert torch.equal(first.stable, again.stable)
     assert not torch.equal(first.robust, other.robust)
 
 

@@ -820,7 +820,7 @@ def test_a_file_system_without_locks_is_told(monkeypatch, tmp_path):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(OSError, match=r"cannot lock .*lock: Function not implemented"), files.alone(tmp_path / "lock"):
+    with pytest.raises(OSError, match=r"cannot lock .*lock: Function not implemented"), files.locked(tmp_path / "lock"):
         pass
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, prune
 from lib import attacks, models
 from lib.fast import networks, program, vectors
 
-pytestmark = pytest.mark.skipif(not vectors.pays(), reason="a processor without AVX2 takes the framework's way")
+pytestmark = pytest.mark.skipif(not vectors.has_avx2(), reason="a processor without AVX2 takes the framework's way")
 ATTACK = {"eps": 0.1, "step_size": 0.02, "num_steps": 5}
 
 

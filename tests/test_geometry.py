@@ -207,7 +207,7 @@ def test_points_lie_on_their_spheres_and_pushed_ones_near_them():
     assert torch.allclose(radii[:, sign < 0], (1 + gaps)[:, None].expand(2, 50))
     networks = geometry._initial(2, 5, 7, torch.Generator().manual_seed(1))
     eps = torch.tensor([0.0, 0.2])
-    moved = (geometry._pushed(networks, x, sign, eps, 10) - x).norm(dim=-1)
+    moved = (geometry._pgd_l2(networks, x, sign, eps, 10) - x).norm(dim=-1)
     assert torch.equal(moved[0], torch.zeros(100))
     assert moved[1].max() <= 0.2 + 1e-6
     assert moved[1].median() > 0.15

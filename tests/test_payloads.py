@@ -196,7 +196,7 @@ def test_the_page_of_a_record_shows_a_payload_as_it_stands(kind, monkeypatch):
     text, read_record = PAYLOADS[kind], records.read
     fields = dict.fromkeys(("source", "device", "commit", "date", "engine"), text)
     monkeypatch.setattr(records, "read", lambda item, name: {**read_record(item, name), **fields, "versions": {"python": text}})
-    monkeypatch.setattr(record, "every", lambda: {"record/laptop/page": [run]})
+    monkeypatch.setattr(record, "items_by_page", lambda: {"record/laptop/page": [run]})
     ((_, _, html),) = record.pages("https://github.com/someone/book")
     page = BeautifulSoup(html, "html.parser")
     (said,) = {item.get_text() for item in page.find_all("li") if item.get_text().startswith("Device: ")}

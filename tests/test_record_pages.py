@@ -25,8 +25,10 @@ FILE = f"laptop/{RUN.key}/pgd.json"
 
 def page(items, repository=None, monkeypatch=None) -> BeautifulSoup:
     found = {name: html for name, _, html in record.pages(repository)}
-    assert set(found) == {record.place(results.record_of(item, plans.of(item).records()[0]))[0] for item in items}
-    return BeautifulSoup(found[record.place(results.record_of(items[0], plans.of(items[0]).records()[0]))[0]], "html.parser")
+    assert set(found) == {record.page_and_anchor(results.record_of(item, plans.of(item).records()[0]))[0] for item in items}
+    return BeautifulSoup(
+        found[record.page_and_anchor(results.record_of(items[0], plans.of(items[0]).records()[0]))[0]], "html.parser"
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ def page(items, repository=None, monkeypatch=None) -> BeautifulSoup:
     ],
 )  # fmt: skip
 def test_where_a_record_s_page_is(path, place):
-    assert record.place(path) == place
+    assert record.page_and_anchor(path) == place
 
 
 def test_a_number_leads_to_its_record_and_a_mean_to_all_seeds():
@@ -56,9 +58,9 @@ def test_a_number_leads_to_its_record_and_a_mean_to_all_seeds():
     assert f'<a class="record" href="{folder}/original/lenet5-w0.25/pgd/n60000/default">93.5 ± 0.5</a> (-1.5)' in text
     assert f'<a class="record" href="{folder}/binarize/lenet5-w0.25/pgd/n60000/default/seed0/pgd.json">97.0</a>' in text
     assert text.count("<a ") == 2
-    html = record.linked(f'<a class="record" href="{folder}/{FILE[13:]}">', "notebooks/sec3")
+    html = record.link_records(f'<a class="record" href="{folder}/{FILE[13:]}">', "notebooks/sec3")
     assert html == f'<a class="record" href="../{PAGE}.html#seed0-pgd">'
-    assert record.linked('<a class="record" href="../results/laptop/measured/a/b/c.json">', "index").endswith(
+    assert record.link_records('<a class="record" href="../results/laptop/measured/a/b/c.json">', "index").endswith(
         'href="record/laptop/measured/a/b/c.html">'
     )
     values = table.values()

@@ -24,8 +24,8 @@ def test_a_name_is_found_as_it_is_read(text, named):
 
 
 def test_a_term_is_spoken_without_underscores():
-    assert terms.spoken("robustness_wrt_predictions") == "robustness w.r.t. predictions"
-    assert terms.spoken("inter-class distance") == "inter-class distance"
+    assert terms.in_words("robustness_wrt_predictions") == "robustness w.r.t. predictions"
+    assert terms.in_words("inter-class distance") == "inter-class distance"
 
 
 def test_each_section_links_a_name_once_and_the_glossary_nothing(tmp_path):

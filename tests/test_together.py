@@ -114,7 +114,7 @@ def test_a_member_goes_on_alone(case, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         kill_at(patch, 3)
         with pytest.raises(Killed):
-            training.train_together(members(name, folder=tmp_path), **settings, every=0.0)
+            training.train_together(members(name, folder=tmp_path), **settings, checkpoint_seconds=0.0)
     found = members(name, folder=tmp_path)
     for one, other in zip(expected, found, strict=True):
         alone(other, settings)
@@ -130,7 +130,7 @@ def test_a_member_that_fails_leaves_the_others_at_work(attack, tmp_path):
         found[1].model[-1].bias.mul_(10)
     for member in (expected[0], expected[2]):
         alone(member, settings)
-    first, failed, last = training.train_together(found, **settings, every=0.0)
+    first, failed, last = training.train_together(found, **settings, checkpoint_seconds=0.0)
     assert isinstance(failed, training.TrainingFailedError)
     assert failed.reason == "non-finite loss between steps 0 and 0"
     for i, done in ((0, first), (2, last)):
@@ -183,9 +183,9 @@ def test_stacked_networks_are_the_networks(build, mode):
 
 
 def test_only_known_layers_are_stacked():
-    assert stacked.holds(models.lenet5(1 / 8))
+    assert stacked.can_stack(models.lenet5(1 / 8))
     strange = nn.Sequential(nn.Flatten(), nn.LayerNorm(12), nn.Linear(12, 2))
-    assert not stacked.holds(strange)
+    assert not stacked.can_stack(strange)
     with pytest.raises(ValueError, match="have layers that can be stacked, given LayerNorm"):
         stacked.stacked([strange, strange])
     with pytest.raises(ValueError, match="must have the same shape, given 2 that differ"):
@@ -224,7 +224,7 @@ def captures(monkeypatch) -> list:
     """The functions that were captured. As on a GPU, but for the graph itself, in whose place the function is called again."""
     found = []
     monkeypatch.setattr(forms, "captures", lambda model, x: True)
-    monkeypatch.setattr(forms, "_recorded", lambda function, device: (function(), found.append(function), function)[2])
+    monkeypatch.setattr(forms, "_graph_of", lambda function, device: (function(), found.append(function), function)[2])
     return found
 
 
@@ -243,7 +243,7 @@ def test_a_step_is_captured_once_and_capturing_leaves_no_trace(case, count, requ
 
 
 def test_a_captured_step_that_does_nothing_is_noticed(captures, monkeypatch):
-    monkeypatch.setattr(forms, "_recorded", lambda function, device: lambda: None)
+    monkeypatch.setattr(forms, "_graph_of", lambda function, device: lambda: None)
     with pytest.raises(RuntimeError, match="a captured CUDA graph gives other numbers"):
         training.train_together(members("lenet5"), **ADAM)
 
@@ -256,8 +256,8 @@ def test_a_captured_training_goes_on(case, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         kill_at(patch, 3)
         with pytest.raises(Killed):
-            training.train_together(members(name, 1, tmp_path), **settings, every=0.0)
-    training.train_together(found, **settings, every=0.0)
+            training.train_together(members(name, 1, tmp_path), **settings, checkpoint_seconds=0.0)
+    training.train_together(found, **settings, checkpoint_seconds=0.0)
     assert_same(expected[0].model, found[0].model)
 
 
@@ -287,7 +287,7 @@ def test_a_graph_is_captured_and_replayed_on_its_own_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: seen.append(current[-1])))
     for device in ("cuda:0", "cuda:1"):
-        replay = forms._recorded(lambda: seen.append(current[-1]), torch.device(device))
+        replay = forms._graph_of(lambda: seen.append(current[-1]), torch.device(device))
         replay()
         assert seen == [device] * 4  # twice to warm up, captured, replayed
         assert current == ["cuda:0"]
@@ -336,16 +336,16 @@ def test_the_memory_of_one_group_is_free_for_the_next(monkeypatch):
     """A graph keeps what its step has computed: after a failure the rest must not need it twice."""
     alive = []
 
-    class Watched(training._Together):
+    class Watched(training._StackedSteps):
         def __init__(self, *arguments):
             gc.collect()
             assert not any(earlier() for earlier in alive)
             alive.append(weakref.ref(self))
             super().__init__(*arguments)
 
-    monkeypatch.setattr(training, "_Together", Watched)
+    monkeypatch.setattr(training, "_StackedSteps", Watched)
     monkeypatch.setattr(forms, "captures", lambda model, x: True)
-    monkeypatch.setattr(forms, "_recorded", lambda function, device: (function(), function)[1])
+    monkeypatch.setattr(forms, "_graph_of", lambda function, device: (function(), function)[1])
     found = members("lenet5")
     with torch.no_grad():
         found[1].model[-1].bias.fill_(math.nan)
@@ -359,7 +359,7 @@ def test_a_resumed_optimizer_has_its_state_laid_out_as_the_weights(monkeypatch, 
     with monkeypatch.context() as patch:
         kill_at(patch, 3)
         with pytest.raises(Killed):
-            training.train_together(members("wide_resnet28", 1, tmp_path), **settings, every=0.0)
+            training.train_together(members("wide_resnet28", 1, tmp_path), **settings, checkpoint_seconds=0.0)
     (member,) = members("wide_resnet28", 1, tmp_path)
     course = training._Course(member, recipe.optimizer_of("sgd", member.model, 0.1, 0.0, 0.9), STEPS)
     buffers = {weight: slots["momentum_buffer"] for weight, slots in course.algorithm.state.items()}
@@ -382,5 +382,5 @@ def test_a_copy_in_lower_precision_is_renewed_in_one_launch(monkeypatch):
     step.run(state, 1)
     ((to, source),) = lists
     assert ({t.dtype for t in to}, {t.dtype for t in source}) == ({torch.bfloat16}, {torch.float32})
-    assert step.fast.head.bias.eq(3.0).all()
-    assert step.fast.blocks[0].norm1.running_var.dtype == torch.bfloat16
+    assert step.low_precision.head.bias.eq(3.0).all()
+    assert step.low_precision.blocks[0].norm1.running_var.dtype == torch.bfloat16

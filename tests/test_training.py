@@ -114,9 +114,9 @@ def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(kind, examples, m
 def test_checkpoints_are_not_written_at_every_step(examples, monkeypatch, tmp_path):
     written = []
     monkeypatch.setattr(checkpoints, "save_tensors", lambda path, *_: written.append(path))
-    training.train(lenet(), *examples, **ADAM, seed=0, checkpoint=tmp_path / "a", every=1e6)
+    training.train(lenet(), *examples, **ADAM, seed=0, checkpoint=tmp_path / "a", checkpoint_seconds=1e6)
     assert not written
-    training.train(lenet(), *examples, **ADAM, seed=0, checkpoint=tmp_path / "a", every=0.0)
+    training.train(lenet(), *examples, **ADAM, seed=0, checkpoint=tmp_path / "a", checkpoint_seconds=0.0)
     assert set(written) == {tmp_path / "a"}
     assert len(written) > STEPS // 2
 
@@ -478,7 +478,7 @@ def test_weights_that_are_no_number_are_not_kept_as_a_checkpoint(examples, tmp_p
     """A training that diverges fails of its own loss; its last checkpoint is from before."""
     checkpoint = tmp_path / "training.safetensors"
     with pytest.raises(training.TrainingFailedError):
-        training.train(lenet(), *examples, **{**ADAM, "lr": 1e30}, seed=0, checkpoint=checkpoint, every=0.0)
+        training.train(lenet(), *examples, **{**ADAM, "lr": 1e30}, seed=0, checkpoint=checkpoint, checkpoint_seconds=0.0)
     if checkpoint.exists():
         assert all(value.isfinite().all() for value in checkpoints.load_tensors(checkpoint, "cpu")[0].values())
 

@@ -50,10 +50,10 @@ class ExhibitDirective(SphinxDirective):
             lines = [f"`````{{glue:figure}} {name}", *options, "", *caption, "`````"]
         if exhibit.badged():
             lines += ["", "`````{div} exhibit-badge", *_glued(f"{name}-badge"), "`````"]
-        made = nodes.Element()
-        self.state.nested_parse(StringList(lines, source=self.get_source_info()[0]), self.content_offset, made)
-        place = next(i for i, node in enumerate(made.children) if isinstance(node, (nodes.table, nodes.figure)))
-        return [*made.children[: place + 1], self._origin(exhibit), *made.children[place + 1 :]]
+        container = nodes.Element()
+        self.state.nested_parse(StringList(lines, source=self.get_source_info()[0]), self.content_offset, container)
+        position = next(i for i, node in enumerate(container.children) if isinstance(node, (nodes.table, nodes.figure)))
+        return [*container.children[: position + 1], self._origin(exhibit), *container.children[position + 1 :]]
 
     def _origin(self, exhibit: report.Exhibit) -> nodes.raw:
         """The line below an exhibit: its records as CSV, and the code that made it."""

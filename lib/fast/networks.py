@@ -1,6 +1,6 @@
 """The paper's networks, and their gradients to the images, as tables of the operations that `lib.fast.operations` interprets.
 
-`described` says which table is a network's: of exactly the paper's LeNet5 and WRN-28, and of nothing that differs from them.
+`description_of` gives the table of exactly the paper's LeNet5 and WRN-28, and of no network that differs from them.
 """
 
 import math
@@ -123,9 +123,9 @@ class _Builder:
             w=self.put(packed), out=out, **fields,
         )  # fmt: skip
 
-    def table(self, **about) -> Table:
+    def table(self, **fields) -> Table:
         """What was collected."""
-        return Table(torch.tensor(self.rows, device=CPU), weights=torch.cat(self.packed), planes=self.planes, **about)
+        return Table(torch.tensor(self.rows, device=CPU), weights=torch.cat(self.packed), planes=self.planes, **fields)
 
 
 def _flipped(w: Tensor) -> Tensor:
@@ -323,7 +323,7 @@ def is_wide_resnet(model: nn.Module, side: int) -> bool:
     )
 
 
-def described(model: nn.Module, x: Tensor) -> tuple[Callable[..., Table], tuple, list[Tensor]] | None:
+def description_of(model: nn.Module, x: Tensor) -> tuple[Callable[..., Table], tuple, list[Tensor]] | None:
     """The builder of the model's table, what it has to be told, and the numbers; None for any other network.
 
     The framework's own matrix products are as fast for wider networks.
@@ -332,11 +332,11 @@ def described(model: nn.Module, x: Tensor) -> tuple[Callable[..., Table], tuple,
     if x.shape[2] != x.shape[3]:
         return None
     if _is_lenet5(model, side) and x.shape[1] == model[0].in_channels and model[0].out_channels <= 16:
-        numbers, build, about = _lenet5_numbers(model), _lenet5, (side,)
+        numbers, build, arguments = _lenet5_numbers(model), _lenet5, (side,)
     elif is_wide_resnet(model, side) and x.shape[1] == 3 and model.blocks[0].conv1.out_channels <= 8:
         strides = tuple(block.conv1.stride[0] for block in model.blocks)
         shortcuts = tuple(block.shortcut is not None for block in model.blocks)
-        numbers, build, about = _wide_resnet_numbers(model), _wide_resnet, (side, strides, shortcuts)
+        numbers, build, arguments = _wide_resnet_numbers(model), _wide_resnet, (side, strides, shortcuts)
     else:
         return None
-    return build, (tuple(tuple(tensor.shape) for tensor in numbers), *about), numbers
+    return build, (tuple(tuple(tensor.shape) for tensor in numbers), *arguments), numbers
