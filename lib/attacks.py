@@ -251,7 +251,7 @@ class _State:
         step = torch.as_tensor(step_size, dtype=x.dtype, device=x.device)
         return _State(adversarial, y.clone(), lower, upper, step, torch.ones((), dtype=torch.bool, device=x.device))
 
-    def only(self, subset: Tensor) -> "_State":
+    def select(self, subset: Tensor) -> "_State":
         """The state of some of the images."""
         tensors = (value[subset] for value in (self.adversarial, self.y, self.lower, self.upper))
         return _State(*tensors, self.step_size, self.finite)
@@ -312,7 +312,7 @@ def _worst_case(attacked_model, model, x, y, starts, eps, step_size, num_steps, 
             remaining = remaining[~wrong]
             if gradient is None or not len(remaining):
                 break
-            state = state.only(~wrong)
+            state = state.select(~wrong)
             state.step(gradient[~wrong])
     return result
 

@@ -192,7 +192,7 @@ def train_between_spheres(
     all_eps = eps.repeat_interleave(starts)
     networks = _initial(k * starts, dimension, width, generator)
     optimizer = torch.optim.Adam(vars(networks).values())
-    trailing = torch.zeros(k * starts)
+    running_losses = torch.zeros(k * starts)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 0.02 * (1 + math.cos(math.pi * step / steps)) / 2
         x, sign = _on_spheres(k * starts, batch_size, all_gaps, dimension, generator)
@@ -202,8 +202,8 @@ def train_between_spheres(
         optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()
         optimizer.step()
-        trailing = 0.95 * trailing + 0.05 * losses.detach()
-    best = trailing.view(k, starts).argmin(1) + starts * torch.arange(k)
+        running_losses = 0.95 * running_losses + 0.05 * losses.detach()
+    best = running_losses.view(k, starts).argmin(1) + starts * torch.arange(k)
     return SphereNetworks(*(value.detach() for value in vars(networks).values())).pick(best)
 
 

@@ -97,11 +97,11 @@ def _boxes(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def _glue(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Keep a formula and the comma, full stop or closing bracket behind it on one line: a browser would break between them."""
     for formula in list(doctree.findall(nodes.math)):
-        parent, place = formula.parent, formula.parent.index(formula)
-        after = parent[place + 1] if place + 1 < len(parent) else None
+        parent, position = formula.parent, formula.parent.index(formula)
+        after = parent[position + 1] if position + 1 < len(parent) else None
         mark = re.match(r"""[-,.;:!?)\]'"’”]+""", after) if isinstance(after, nodes.Text) else None
         if mark:
-            parent[place : place + 2] = [
+            parent[position : position + 2] = [
                 nodes.inline("", "", formula, nodes.Text(mark[0]), classes=["glued"]),
                 nodes.Text(after[mark.end() :]),
             ]

@@ -57,11 +57,11 @@ class ExhibitDirective(SphinxDirective):
 
     def _origin(self, exhibit: report.Exhibit) -> nodes.raw:
         """The line below an exhibit: its records as CSV, and the code that made it."""
-        here = self.env.app.builder.get_target_uri(self.env.docname)
+        page_uri = self.env.app.builder.get_target_uri(self.env.docname)
         files = [f"{name}.csv" for name in exhibit.records()] + ["records.zip"] * exhibit.everything()
-        links = [f'<a href="{relative_uri(here, f"{RECORDS}/{file}")}" download>{file}</a>' for file in files]
+        links = [f'<a href="{relative_uri(page_uri, f"{RECORDS}/{file}")}" download>{file}</a>' for file in files]
         page, line = code_of(exhibit)
-        target = relative_uri(here, self.env.app.builder.get_target_uri(page))
+        target = relative_uri(page_uri, self.env.app.builder.get_target_uri(page))
         parts = [f"Records: {', '.join(links)}"] if links else []
         parts.append(f'Code: <a href="{target}#line-{line}"><code>{escape(exhibit.make.__name__)}</code></a>')
         return nodes.raw("", f'<p class="origin">{" · ".join(parts)}</p>', format="html")

@@ -39,9 +39,9 @@ def parts(text: str) -> Iterator[tuple[str, str | None]]:
     end = 0
     for mention in _MENTION.finditer(text):
         yield text[end : mention.start()], None
-        word_read = mention["one"] or mention["many"]
-        kind, numbers = word_read.rstrip("s"), re.split(r"(\d[a-d]?)", mention["number"] or mention["numbers"])
-        words = [f"{word_read} {numbers[1]}", *numbers[2:]]
+        noun = mention["one"] or mention["many"]
+        kind, numbers = noun.rstrip("s"), re.split(r"(\d[a-d]?)", mention["number"] or mention["numbers"])
+        words = [f"{noun} {numbers[1]}", *numbers[2:]]
         for i, word in enumerate(words[:-1]):
             yield word, label(kind, numbers[i + 1]) if i % 2 == 0 else None
         yield _MARK, None

@@ -33,8 +33,8 @@ def pieces(text: str, terms: Mapping[str, str]) -> list[tuple[str, str | None]]:
 
 
 def _link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    places = {name: target for (kind, name), target in app.env.get_domain("std").objects.items() if kind == "term"}
-    names = {in_words(name): name for name in places if " " in in_words(name)}
+    targets = {name: term_target for (kind, name), term_target in app.env.get_domain("std").objects.items() if kind == "term"}
+    names = {in_words(name): name for name in targets if " " in in_words(name)}
     if not names:
         return
     linked = set()
@@ -46,10 +46,10 @@ def _link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         new_nodes = []
         for text, term in [(node.astext(), node.astext())] if isinstance(node, nodes.literal) else pieces(node.astext(), names):
             new_node = node.deepcopy() if isinstance(node, nodes.literal) else nodes.Text(text)
-            if term in places and (section, term) not in linked:
+            if term in targets and (section, term) not in linked:
                 linked.add((section, term))
                 words = new_node if isinstance(node, nodes.literal) else nodes.inline("", text)
-                new_node = make_refnode(app.builder, docname, *places[term], words)
+                new_node = make_refnode(app.builder, docname, *targets[term], words)
                 new_node["classes"].append("term")
             new_nodes.append(new_node)
         node.parent.replace(node, new_nodes)

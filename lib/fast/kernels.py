@@ -119,8 +119,8 @@ def _gradient_with_the_sums(to_total_, to_out_, out_, scale_, to_x_, rows, lengt
             if out[i, j] == 0:
                 to_x[i, j] = to_total[i, j]
             else:
-                through = _value(to_out[i, j]) * _value(scale[j])
-                to_x[i, j] = _element(_value(to_total[i, j]) + through, out[i, j])
+                to_sum = _value(to_out[i, j]) * _value(scale[j])
+                to_x[i, j] = _element(_value(to_total[i, j]) + to_sum, out[i, j])
 
 
 @no_type_check

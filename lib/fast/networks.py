@@ -111,8 +111,10 @@ class _Builder:
         """
         # For each of nine windows, pixel of a block and winner: the tap of the kernel that leads from it there, 25 for none.
         offset = torch.arange(2, device=CPU)
-        apart = offset[None, :, None] - 2 * torch.arange(-1, 2, device=CPU)[:, None, None] - offset + 2  # window, pixel, winner
-        y, x_ = apart[:, None, :, None, :, None], apart[None, :, None, :, None, :]
+        distance = (
+            offset[None, :, None] - 2 * torch.arange(-1, 2, device=CPU)[:, None, None] - offset + 2
+        )  # window, pixel, winner
+        y, x_ = distance[:, None, :, None, :, None], distance[None, :, None, :, None, :]
         taps = torch.where((y >= 0) & (y < 5) & (x_ >= 0) & (x_ < 5), 5 * y + x_, 25).reshape(9, 4, 4)
         t = F.pad(w.flatten(2), (0, 1), value=self.zero)[:, :, taps]  # unit, channel, window, pixel, winner
         tile = 1 if margin else TILE  # blocks along a row of the image, or in as many channels
@@ -147,19 +149,19 @@ def _lenet5(sizes: tuple[tuple[int, ...], ...], side: int) -> Table:
     half, quarter, colours = side // 2, side // 4, w1.shape[1]
     x, bounds = p.room(colours, side + 4, side + 4), p.room(2, colours, side, side)
     to_x = p.channels(colours, side, 0)
-    h1, won1, to_h1 = (p.channels(len(w1), half, 2) for _ in range(3))
-    h2, won2, to_h2 = (p.channels(len(w2), quarter, 0) for _ in range(3))
+    h1, winner1, to_h1 = (p.channels(len(w1), half, 2) for _ in range(3))
+    h2, winner2, to_h2 = (p.channels(len(w2), quarter, 0) for _ in range(3))
     h3, to_h3, logits, to_logits = p.units(len(w3)), p.units(len(w3)), p.units(len(w4)), p.units(len(w4))
-    p.convolve(w1, x, side, 2, h1, b1, border=2, relu=1, winner=won1)
-    p.convolve(w2, h1, half, 2, h2, b2, relu=1, winner=won2)
+    p.convolve(w1, x, side, 2, h1, b1, border=2, relu=1, winner=winner1)
+    p.convolve(w2, h1, half, 2, h2, b2, relu=1, winner=winner2)
     p.dense(w3.flatten(1), h2, h3, b3, relu=1)
     p.dense(w4, h3, logits, b4)
     forward = len(p.rows)
     p.add("loss", x=logits, out=to_logits, channels=len(w4))
     p.dense(w4.T, to_logits, to_h3, active=h3)
     p.dense(w3.T, to_h3, to_h2, active=h2)
-    p.unpool(w2, to_h2, quarter, 0, won2, to_h1, active=h1, border=2)
-    p.unpool(w1, to_h1, half, 2, won1, to_x)
+    p.unpool(w2, to_h2, quarter, 0, winner2, to_h1, active=h1, border=2)
+    p.unpool(w1, to_h1, half, 2, winner1, to_x)
     p.add("step", x=x, margin=2, side=side, channels=colours, out=bounds, add=to_x)
     return p.table(
         forward=forward, shape=(colours, side, side), border=2, images=x, bounds=bounds, logits=logits, to_logits=to_logits,
@@ -199,16 +201,16 @@ def _wide_resnet(sizes: tuple[tuple[int, ...], ...], side: int, strides: tuple[i
     total, out = p.channels(len(stem), side, 1), p.channels(len(stem), side, 1)
     p.add("standardize", x=x, side=side, channels=3, out=image, border=1, winner=moments)
     p.convolve(stem, image, side, 1, out, total=total, scale=p.affine(*norms[0]), relu=1, border=1)
-    undo = []
-    for ((scale, _, w1, shift, w2, *shortcut), stride), following in zip(blocks, norms[1:], strict=True):
+    backward_blocks = []
+    for ((scale, _, w1, shift, w2, *shortcut), stride), next_norm in zip(blocks, norms[1:], strict=True):
         active, large, side = out, side, side // stride
         inner, out = p.channels(len(w1), side, 1), p.channels(len(w1), side, 1)
         p.convolve(w1, active, large, 1, inner, shift, relu=1, border=1, stride=stride)
         if shortcut:
             total = p.channels(len(w1), side, 1)
             p.convolve(shortcut[0], active, large, 1, total, border=1, stride=stride)
-        p.convolve(w2, inner, side, 1, out, add=total, total=total, scale=p.affine(*following), relu=1, border=1)
-        undo.append((scale, w1, w2, shortcut, stride, side, active, inner))
+        p.convolve(w2, inner, side, 1, out, add=total, total=total, scale=p.affine(*next_norm), relu=1, border=1)
+        backward_blocks.append((scale, w1, w2, shortcut, stride, side, active, inner))
     width = len(w2)
     pooled, to_pooled, to_total = p.units(width), p.units(width), p.channels(width, side, 1)
     p.add("mean", x=out, side=side, channels=width, margin=1, out=pooled)
@@ -220,21 +222,21 @@ def _wide_resnet(sizes: tuple[tuple[int, ...], ...], side: int, strides: tuple[i
         "mean_gradient", x=to_pooled, side=side, out_channels=width + -width % TILE, channels=width, border=1, out=to_total,
         scale=p.affine(norms[-1][0]), active=out,
     )  # fmt: skip
-    for scale, w1, w2, shortcut, stride, side, active, inner in reversed(undo):
+    for scale, w1, w2, shortcut, stride, side, active, inner in reversed(backward_blocks):
         to_inner = p.channels(len(w1), side, 1)
         p.convolve(_flipped(w2), to_total, side, 1, to_inner, active=inner, border=1)
-        through = {"active": active, "scale": p.affine(scale), "border": 1}
+        activation_fields = {"active": active, "scale": p.affine(scale), "border": 1}
         if not shortcut:
-            p.convolve(_flipped(w1), to_inner, side, 1, to_total, onto=to_total, **through)
+            p.convolve(_flipped(w1), to_inner, side, 1, to_total, onto=to_total, **activation_fields)
             continue
         large = side * stride
         if stride > 1:
             narrow, (to_inner, to_total) = (to_inner, to_total), [p.channels(len(w1), large, 1) for _ in range(2)]
             for planes, wide in zip(narrow, (to_inner, to_total), strict=True):
                 p.add("spread", x=planes, side=side, channels=len(w1), margin=1, out=wide, border=1)
-        around, to_before = (p.channels(w1.shape[1], large, 1) for _ in range(2))
-        p.convolve(_flipped(shortcut[0]), to_total, large, 1, around, border=1)
-        p.convolve(_flipped(w1), to_inner, large, 1, to_before, add=around, **through)
+        to_shortcut, to_before = (p.channels(w1.shape[1], large, 1) for _ in range(2))
+        p.convolve(_flipped(shortcut[0]), to_total, large, 1, to_shortcut, border=1)
+        p.convolve(_flipped(w1), to_inner, large, 1, to_before, add=to_shortcut, **activation_fields)
         to_total = to_before
     p.convolve(_flipped(stem), to_total, size, 1, to_x)
     p.add("standardize_gradient", x=image, margin=1, side=size, channels=3, out=to_x, winner=moments)

@@ -15,24 +15,24 @@ Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
 
 _FREEZING = threading.Lock()
-_HELD: dict[int, list] = {}  # by id: how many blocks hold a module or parameter, the thing itself, and how it was before
+_FROZEN: dict[int, list] = {}  # by id: how many blocks hold it, the module or parameter, its value before
 
 
-def _hold(thing: nn.Module | nn.Parameter, name: str) -> None:
+def _hold(part: nn.Module | nn.Parameter, name: str) -> None:
     """Set `training` or `requires_grad` to False until as many calls of `_release`."""
     with _FREEZING:
-        entry = _HELD.setdefault(id(thing), [0, thing, getattr(thing, name)])
+        entry = _FROZEN.setdefault(id(part), [0, part, getattr(part, name)])
         entry[0] += 1
-        setattr(thing, name, False)
+        setattr(part, name, False)
 
 
-def _release(thing: nn.Module | nn.Parameter, name: str) -> None:
+def _release(part: nn.Module | nn.Parameter, name: str) -> None:
     with _FREEZING:
-        entry = _HELD[id(thing)]
+        entry = _FROZEN[id(part)]
         entry[0] -= 1
         if not entry[0]:
-            setattr(thing, name, entry[2])
-            del _HELD[id(thing)]
+            setattr(part, name, entry[2])
+            del _FROZEN[id(part)]
 
 
 @contextmanager
@@ -98,9 +98,9 @@ _CLASSES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how many lo
 
 def classes_of(model: Callable[[Tensor], Tensor], x: Images, y: Labels | None = None) -> int:
     """The number of classes of a model that is frozen, told from its logits; asked for again only where a label is beyond."""
-    known = _CLASSES.get(model, 0) if isinstance(model, nn.Module) else 0
-    if known and (y is None or not len(y) or int(y.max()) < known):
-        return known
+    classes = _CLASSES.get(model, 0) if isinstance(model, nn.Module) else 0
+    if classes and (y is None or not len(y) or int(y.max()) < classes):
+        return classes
     with torch.no_grad():
         logits = model(x[:1])
     if logits.ndim != 2:
