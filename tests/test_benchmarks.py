@@ -71,12 +71,12 @@ def test_each_training_of_a_pair_has_its_own_engine(monkeypatch, engine):
 
 def test_the_readme_names_the_ratios_of_the_record():
     rows = results.benchmark("pgd-cpu")
-    said = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
     ours = rows[rows["engine"] == "lib, float32"]
     narrow = ours["case"].isin(["lenet5-w0.125", "lenet5-w0.25", "wide_resnet28-w0.25"])
-    for kind, found in (("narrow", ours[narrow]), ("wide", ours[ours["case"].str.endswith("-w1")])):
-        ratios = found["ratio_to_advertorch"]
-        assert f"{ratios.min():.1f} to {ratios.max():.1f} times as fast on {kind} networks" in said, (
+    for kind, rows_of_kind in (("narrow", ours[narrow]), ("wide", ours[ours["case"].str.endswith("-w1")])):
+        ratios = rows_of_kind["ratio_to_advertorch"]
+        assert f"{ratios.min():.1f} to {ratios.max():.1f} times as fast on {kind} networks" in readme, (
             f"{kind}: {ratios.min():.1f} to {ratios.max():.1f}"
         )
 

@@ -24,10 +24,10 @@ FILE = f"laptop/{RUN.key}/pgd.json"
 
 
 def page(items, repository=None, monkeypatch=None) -> BeautifulSoup:
-    found = {name: html for name, _, html in record.pages(repository)}
-    assert set(found) == {record.page_and_anchor(results.record_of(item, plans.of(item).records()[0]))[0] for item in items}
+    pages = {name: html for name, _, html in record.pages(repository)}
+    assert set(pages) == {record.page_and_anchor(results.record_of(item, plans.of(item).records()[0]))[0] for item in items}
     return BeautifulSoup(
-        found[record.page_and_anchor(results.record_of(items[0], plans.of(items[0]).records()[0]))[0]], "html.parser"
+        pages[record.page_and_anchor(results.record_of(items[0], plans.of(items[0]).records()[0]))[0]], "html.parser"
     )
 
 
@@ -49,9 +49,9 @@ def test_where_a_record_s_page_is(path, place):
 def test_a_number_leads_to_its_record_and_a_mean_to_all_seeds():
     rows = frame(("original", *ROBUST, 94.0, 0), ("original", *ROBUST, 93.0, 1), ("binarize", *ROBUST, 97.0, 0))
     rows["key"] = [f"mnist/{row.transform}/lenet5-w0.25/pgd/n60000/default/seed{row.seed}" for row in rows.itertuples()]
-    found = over_seeds(rows, *ROBUST)
+    means = over_seeds(rows, *ROBUST)
     table = Table([Column("variant"), Column("ours", ".1f", delta=True)], [
-        ("original", our_number(found, "original", 95.0)), ("binarized", our_number(found, "binarize")), ("none", Number()),
+        ("original", our_number(means, "original", 95.0)), ("binarized", our_number(means, "binarize")), ("none", Number()),
     ])  # fmt: skip
     folder = "../results/laptop/mnist"
     text = table.markdown()
@@ -93,8 +93,8 @@ def test_a_page_says_all_of_a_record(monkeypatch):
     assert cells[4] == "7,500 of 10,000"
     text = " ".join(soup.get_text().split())
     held = records.read(RUN, "pgd")
-    for said in (RUN.key, "Source: somewhere", f"Device: {held['device']}", "Seed: 0", 64 * "a", "Weights: 0123456789ab"):
-        assert said in text
+    for statement in (RUN.key, "Source: somewhere", f"Device: {held['device']}", "Seed: 0", 64 * "a", "Weights: 0123456789ab"):
+        assert statement in text
     assert json.loads(soup.find(id="seed0-pgd").find_next("details").pre.get_text()) == held["settings"]
     code = {link.get_text(): link["href"] for link in soup.find_all("a") if "/code/" in link["href"]}
     assert {"lib.attacks.pgd", "lib.evaluation.evaluate", "lib.training.train"} <= code.keys()
@@ -127,12 +127,12 @@ def test_stale_and_dirty_records_say_so():
     stored.write(RUN, "pgd")
     file = records.path(RUN, "pgd")
     held = json.loads(file.read_text())
-    for change, said in (
+    for change, sentence in (
         ({"commit": "0123456789ab-dirty"}, "computed by code with changes that were not committed"),
         ({"numerics": 1}, "This record is stale"),
     ):
         file.write_text(json.dumps({**held, **change}))
-        assert said in page([RUN]).get_text()
+        assert sentence in page([RUN]).get_text()
     file.write_text(json.dumps({**held, "numerics": 1}))
     assert "robust accuracy" not in page([RUN]).find(id="seed0-pgd").find_next("ul").get_text()
     assert not page([RUN]).find("td", string="robust accuracy")

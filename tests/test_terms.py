@@ -18,9 +18,9 @@ TERMS = {"clean accuracy": "clean_accuracy", "accuracy of all": "accuracy_of_all
     ],
 )
 def test_a_name_is_found_as_it_is_read(text, named):
-    found = terms.pieces(text, TERMS)
-    assert "".join(piece for piece, _ in found) == text
-    assert [term for _, term in found if term] == named
+    pieces = terms.pieces(text, TERMS)
+    assert "".join(piece for piece, _ in pieces) == text
+    assert [term for _, term in pieces if term] == named
 
 
 def test_a_term_is_spoken_without_underscores():
