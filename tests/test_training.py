@@ -144,11 +144,11 @@ class Recorder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.head, self.seen, self.modes = nn.Linear(12, 2), [], []
+        self.head, self.inputs, self.modes = nn.Linear(12, 2), [], []
 
     def forward(self, x):
         if torch.is_grad_enabled() and self.head.weight.requires_grad:
-            self.seen.append(x[:, 0, 0, 0].tolist())
+            self.inputs.append(x[:, 0, 0, 0].tolist())
         else:
             self.modes.append(self.training)
         return self.head(x.flatten(1))
@@ -162,8 +162,8 @@ def numbered(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_an_epoch_draws_without_replacement():
     model = Recorder()
     training.train(model, *numbered(36), **ADAM, seed=0)
-    assert [len(batch) for batch in model.seen] == [8] * STEPS
-    epochs = [sum(model.seen[first : first + 4], []) for first in (0, 4, 8)]
+    assert [len(batch) for batch in model.inputs] == [8] * STEPS
+    epochs = [sum(model.inputs[first : first + 4], []) for first in (0, 4, 8)]
     assert all(len(set(epoch)) == 32 for epoch in epochs)
     assert epochs[0] != epochs[1]
 
@@ -183,7 +183,7 @@ def test_pgd_training_sees_the_adversarial_images_only(monkeypatch):
     model = Recorder()
     training.train(model, *numbered(36), **ADAM, seed=0, attack=ATTACK)
     assert len(crafted) == STEPS
-    assert model.seen == crafted
+    assert model.inputs == crafted
     assert model.modes == [False] * (1 + STEPS * ATTACK["num_steps"])  # once before, to count its classes
 
 
