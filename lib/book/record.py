@@ -132,7 +132,7 @@ def _of_record(item: Item, name: str, page: str, repository: str | None, spreads
         "anchor": f"seed{item.seed}-{name}" if isinstance(item, Run) else "measured",
         "state": state,
         "rows": _numbers(item, record, state, spreads),
-        "said": {label: schema.one_line(str(text)) for label, text in facts.items() if text not in (None, "")},
+        "facts": {label: schema.one_line(str(text)) for label, text in facts.items() if text not in (None, "")},
         "commit": commit,
         "commit_page": f"{repository}/tree/{commit}" if repository and re.fullmatch("[0-9a-f]{7,40}", commit) else "",
         "dirty": is_dirty(commit),

@@ -111,10 +111,8 @@ class _Builder:
         """
         # For each of nine windows, pixel of a block and winner: the tap of the kernel that leads from it there, 25 for none.
         offset = torch.arange(2, device=CPU)
-        distance = (
-            offset[None, :, None] - 2 * torch.arange(-1, 2, device=CPU)[:, None, None] - offset + 2
-        )  # window, pixel, winner
-        y, x_ = distance[:, None, :, None, :, None], distance[None, :, None, :, None, :]
+        shift = offset[None, :, None] - 2 * torch.arange(-1, 2, device=CPU)[:, None, None] - offset + 2  # window, pixel, winner
+        y, x_ = shift[:, None, :, None, :, None], shift[None, :, None, :, None, :]
         taps = torch.where((y >= 0) & (y < 5) & (x_ >= 0) & (x_ < 5), 5 * y + x_, 25).reshape(9, 4, 4)
         t = F.pad(w.flatten(2), (0, 1), value=self.zero)[:, :, taps]  # unit, channel, window, pixel, winner
         tile = 1 if margin else TILE  # blocks along a row of the image, or in as many channels

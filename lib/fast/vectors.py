@@ -18,7 +18,7 @@ UNITS = 8  # of a dense layer at once
 
 
 def has_avx2() -> bool:
-    """Whether this processor has vectors that are worth the trouble: x86 with AVX2 and fused multiply-add."""
+    """Whether this is an x86 processor with AVX2 and fused multiply-add, without which compiled vectors do not pay."""
     return bool(FEATURES.get("avx2") and FEATURES.get("fma"))
 
 
