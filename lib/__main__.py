@@ -29,7 +29,7 @@ Names = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such
 
 
 def command(*examples: str, name: str | None = None) -> Callable:
-    """A command of the command line, whose help ends with examples: its arguments, as one types them."""
+    """Declare a command of the command line; its help ends with `examples`, the arguments as one types them."""
 
     def declare(function: Callable) -> Callable:
         invocation = f"python -m lib {name or function.__name__}"
@@ -48,9 +48,9 @@ def _check_environment() -> None:
 
 
 def _items(names: list[str] | None, scale: str) -> dict[grid.Item, list[str]]:
-    """The runs and measurements that exhibits or keys name, each once, and the records of it that are asked for.
+    """The runs and measurements that exhibits or keys name, each once, with the names of the records wanted of it.
 
-    An exhibit asks for what it shows, a key for everything.
+    An exhibit wants the records that it shows, a key wants all.
     """
     if not names:
         return {item: plans.of(item).records() for item in grid.all_runs(scale)}
@@ -140,7 +140,7 @@ def status(
 
 
 def _records_of_other_sets(scale: str) -> dict[str, int]:
-    """Of each CIFAR10 set but the one asked for, how many records there are, where there are any."""
+    """The number of records of each CIFAR10 set that is not chosen; sets without records are left out."""
     counts: dict[str, int] = {}
     for cifar10 in set(grid.CIFAR10_SETS) - {grid.cifar10_set()}:
         for item in grid.all_runs(scale, cifar10=cifar10):

@@ -13,7 +13,7 @@ def _description(x: object) -> str:
 
 
 def _number(value: float, dtype: torch.dtype) -> str:
-    """With as many digits as tell it from its neighbours: 1.0000001 is not 1."""
+    """`value` with as many digits as distinguish it from its neighbours: 1.0000001 is not printed as 1."""
     return (repr(value) if dtype == torch.float64 else str(np.float32(value))).removesuffix(".0")
 
 

@@ -72,7 +72,7 @@ def data_dir() -> Path:
     return folder
 
 
-# The md5 of every file of the two idx sets: a truncated or exchanged file is told by name.
+# The md5 of every file of the two idx sets: the error names a truncated or exchanged file.
 _MD5 = {
     "MNIST": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -90,7 +90,7 @@ _MD5 = {
 
 
 def _download(make: Callable[[], object], name: str, folder: Path, is_complete: Callable[[], bool]) -> None:
-    """Download the set, unless another process has done so meanwhile: one at a time does."""
+    """Download the set, one process at a time, unless another process has done so meanwhile."""
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # torchvision's downloads wait for ever otherwise
     try:
@@ -123,7 +123,7 @@ def _idx(kind: str, split: str) -> ImageSet:
     for stem, header in (("images-idx3", 16), ("labels-idx1", 8)):
         file = raw / f"{prefix}-{stem}-ubyte"
         content, expected = file.read_bytes(), _MD5[kind][file.name]
-        # It tells a damaged file, and protects nothing: machines under FIPS forbid it for the latter.
+        # The md5 only detects damage. Machines under FIPS forbid it where it is used for security.
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if digest != expected:
             raise DataError(
@@ -139,7 +139,7 @@ def _cifar10(split: str) -> ImageSet:
 
     folder, make = data_dir(), datasets.CIFAR10
 
-    def is_complete() -> bool:  # or half-unpacked, as by a download that was killed; files that were exchanged are not replaced
+    def is_complete() -> bool:  # False after a killed download, too; exchanged files are not replaced
         return all((folder / name).is_file() for name in _BATCHES)
 
     def read():

@@ -59,7 +59,7 @@ def _share(outcome: Outcomes | None) -> float | None:
 
 
 def batches(x: Images, y: Labels, size: int, description: str | None = None) -> Iterator[tuple[Images, Labels, str, tqdm]]:
-    """(images, labels, what to call them in a message, the progress bar) of one batch after the other; no bar without words."""
+    """(images, labels, their name in messages, the progress bar) of each batch; no bar without a `description`."""
     options = {"disable": True} if description is None else {}  # False would overrule TQDM_DISABLE, by which workers are silent
     with tqdm(total=len(x), desc=description, unit="image", mininterval=1.0, **options) as bar:
         for first in range(0, len(x), size):

@@ -55,7 +55,10 @@ def write_whole(file: Path, content: bytes) -> None:
 
 
 def cache_path(kind: str, maker: str, source: bytes | memoryview) -> Path:
-    """The path of a file that is computed from `source`: under `CHECKPOINT_DIR`, named by it and by what makes it, `maker`."""
+    """The path of a file that is computed from `source`, under `CHECKPOINT_DIR`: its name is a digest of `maker` and `source`.
+
+    `maker` says what computes the file, with the versions and settings that decide its content.
+    """
     digest = hashlib.sha256(maker.encode())
     digest.update(source)
     return checkpoints() / kind / digest.hexdigest()[:32]

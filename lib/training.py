@@ -166,7 +166,7 @@ def _stackable(attack: dict | None, robust_loss: Callable | None) -> bool:
 
 
 class _Course:
-    """Where a training stands: its network and what else its next step depends on."""
+    """The state of a training: its network and everything else that its next step depends on."""
 
     def __init__(self, member: Member, algorithm: torch.optim.Optimizer, steps: int) -> None:
         self.member, self.model, self.algorithm = member, member.model, algorithm
@@ -193,11 +193,11 @@ class _Course:
         return (augmented(batch, self.generator) if augment == "crop-flip" else batch), labels
 
     def fail(self, reason: str) -> None:
-        """The training is over, without a result."""
+        """End the training without a result."""
         self.failure = TrainingFailedError(reason, self.curve, self.seconds)
 
     def point(self, sums: list[float]) -> None:
-        """One more point of the curve, of the sums since the last one."""
+        """Add a point to the curve, from the sums since the last one."""
         steps_since = self.step - (self.curve["step"][-1] if self.curve["step"] else 0)
         mean_loss, accuracy = (value / steps_since for value in sums)
         if not math.isfinite(mean_loss):
@@ -226,7 +226,7 @@ class _Course:
 def _run(
     network, courses: list[_Course], end_step: int, steps: int, batch_size: int, augment: str, interval: float, rate, bar
 ) -> None:
-    """Take courses that stand at one step to the step `end_step`, or to the first point of the curve where one has failed."""
+    """Advance courses from their common step to `end_step`, or to the first point of the curve where one has failed."""
     points = {round((i + 1) * steps / CURVE_POINTS) for i in range(CURVE_POINTS)}
     last_save = started = time.monotonic()
     earlier_seconds = {id(course): course.seconds for course in courses}

@@ -50,7 +50,7 @@ def code_page(module: str) -> str:
 
 
 def items_by_page() -> dict[str, list[Item]]:
-    """By page, the runs (of the seeds there are) or the measurement that it is of: all that there is a record of."""
+    """The runs, one a seed, or the measurement of each page: everything that has a record."""
     items_of_page: dict[str, list[Item]] = {}
     for scale in grid.SCALES:
         for item in grid.every(scale):
@@ -82,7 +82,7 @@ def pages(repository: str | None) -> Iterator[tuple[str, str, str]]:
 
 
 def files() -> Iterator[tuple[str, Path]]:
-    """The files of all records that have a page, and how each is called: as it lies in the folder of records."""
+    """(name in the folder of records, path) of each record that has a page."""
     for items in items_by_page().values():
         for item in items:
             for name in _record_names(item):

@@ -73,7 +73,7 @@ def _seal(directory: Path) -> None:
 
 @contextmanager
 def cached() -> Iterator[bool]:
-    """Whether to compile with `cache=True` inside the block, which no other process of this machine is in meanwhile.
+    """Whether to compile with `cache=True` inside the block; one process of this machine is in it at a time.
 
     What is damaged in the cache is deleted before, so that numba compiles it anew. False where the folder cannot be written
     or another process holds it for too long. Compile inside the block: a dispatcher that compiles later does so unlocked.

@@ -18,7 +18,7 @@ from lib.fast.vectors import TILE, UNITS
 from lib.layers import PixelConv2d, Shortcut, scale_and_shift
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-CPU = torch.device("cpu")  # a default device that a program sets is not asked
+CPU = torch.device("cpu")  # named everywhere, so that a default device has no effect
 
 
 @dataclass(frozen=True)
@@ -53,31 +53,31 @@ class _Builder:
         self.zero = at
 
     def room(self, *shape: int) -> int:
-        """Planes of zeros."""
+        """Reserve planes of zeros, and say where they begin."""
         self.planes += math.prod(shape)
         return self.planes - math.prod(shape)
 
     def put(self, places: Tensor) -> int:
-        """Weights, in the order in which an operation reads them."""
+        """Add weights in the order in which an operation reads them, and say where they begin."""
         self.packed.append(places.reshape(-1))
         self.count += places.numel()
         return self.count - places.numel()
 
     def padded(self, places: Tensor, multiple: int) -> Tensor:
-        """Places with so many more, of zeros, that the first dimension is a multiple."""
+        """Places, padded with the place of the zero until their first dimension is a multiple of `multiple`."""
         return F.pad(places, (0, 0) * (places.ndim - 1) + (0, -len(places) % multiple), value=self.zero)
 
     def add(self, kind: str, **fields: int) -> None:
-        """A row."""
+        """Add a row."""
         row = dict.fromkeys(FIELDS, 0) | dict.fromkeys(("winner", "add", "total", "scale", "active", "onto"), -1)
         self.rows.append([(row | fields | {"kind": KINDS.index(kind)})[name] for name in FIELDS])
 
     def channels(self, count: int, side: int, border: int) -> int:
-        """Planes for the output of a convolution, which computes TILE channels at once."""
+        """Reserve planes for the output of a convolution, which computes TILE channels at once."""
         return self.room(count + -count % TILE, side + 2 * border, side + 2 * border)
 
     def convolve(self, w: Tensor, x: int, side: int, margin: int, out: int, bias: Tensor | None = None, **fields: int) -> None:
-        """A convolution with same padding, which `margin`, x's border, holds; x's planes have `side`² pixels."""
+        """Add a convolution with same padding, which `margin`, x's border, holds; x's planes have `side`² pixels."""
         units = self.padded(w, TILE)
         bias = torch.full((len(w),), self.zero, device=CPU) if bias is None else bias
         packed = units.view(-1, TILE, *w.shape[1:]).permute(0, 2, 3, 4, 1)
@@ -92,7 +92,7 @@ class _Builder:
         return self.put(torch.stack([self.padded(scale, TILE), self.padded(shift, TILE)]))
 
     def dense(self, w: Tensor, x: int, out: int, bias: Tensor | None = None, **fields: int) -> None:
-        """A dense layer."""
+        """Add a dense layer."""
         units = self.padded(w, UNITS)
         bias = torch.full((len(w),), self.zero, device=CPU) if bias is None else bias
         self.add(
@@ -101,11 +101,11 @@ class _Builder:
         )  # fmt: skip
 
     def units(self, count: int) -> int:
-        """Planes for the output of a dense layer, which computes UNITS at once."""
+        """Reserve planes for the output of a dense layer, which computes UNITS at once."""
         return self.room(count + -count % UNITS)
 
     def unpool(self, w: Tensor, x: int, side: int, margin: int, winner: int, out: int, **fields: int) -> None:
-        """The gradient to the input of a 5×5 convolution with pooling; x and `winner` have a border of `margin`.
+        """Add the gradient to the input of a 5×5 convolution with pooling; x and `winner` have a border of `margin`.
 
         With a border that input is the image itself, of few channels; without one it has those of another convolution.
         """
@@ -124,7 +124,7 @@ class _Builder:
         )  # fmt: skip
 
     def table(self, **fields) -> Table:
-        """What was collected."""
+        """The table of all that was added."""
         return Table(torch.tensor(self.rows, device=CPU), weights=torch.cat(self.packed), planes=self.planes, **fields)
 
 
@@ -324,7 +324,7 @@ def is_wide_resnet(model: nn.Module, side: int) -> bool:
 
 
 def description_of(model: nn.Module, x: Tensor) -> tuple[Callable[..., Table], tuple, list[Tensor]] | None:
-    """The builder of the model's table, what it has to be told, and the numbers; None for any other network.
+    """(the builder of the model's table, its arguments, the model's numbers); None for any other network.
 
     The framework's own matrix products are as fast for wider networks.
     """
