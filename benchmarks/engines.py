@@ -17,7 +17,9 @@ import numpy as np
 import torch
 import typer
 
-from lib import attacks, data, evaluation, exhibits, training
+from lib import attacks, data, evaluation, training
+from lib.fast import forms
+from lib.report.sections.speed import mean_interval
 from lib.run import devices, material
 from lib.store import plans, records
 from lib.store.grid import Run
@@ -32,17 +34,17 @@ def trained(run: Run, engine: str, test_size: int) -> tuple[float, float]:
     images = data.transformed(settings["data"]["source"], "train", run.transform, size=run.train_size, seed=run.seed)
     model = material.new_model(run, torch.device("cpu"))
     # Without a program `pgd` takes the framework's way.
-    with mock.patch.object(attacks, "_program", attacks._program if engine == "compiled" else lambda model, x: None):
-        found = attacks.engine_of(model, images[0][:1])
-        if found != engine:
-            raise typer.BadParameter(f"this processor computes {run.key} by {found}; the comparison needs {engine}")
-        done = training.train(
+    with mock.patch.object(forms, "program_of", forms.program_of if engine == "compiled" else lambda model, x: None):
+        engine_used = attacks.engine_of(model, images[0][:1])
+        if engine_used != engine:
+            raise typer.BadParameter(f"this processor computes {run.key} by {engine_used}; the comparison needs {engine}")
+        outcome = training.train(
             model, *images[:2], **settings["training"], attack=settings["attack"], description=f"{run.key}, {engine}"
         )
     x, y, _ = data.transformed(settings["data"]["source"], "test", run.transform, size=test_size)
     threat_model = attacks.ThreatModel(**plans.of(run).evaluation("pgd").settings["threat_model"])
-    after = evaluation.evaluate(model, x, y, threat_model, generator=torch.Generator().manual_seed(0))
-    return 100 * after.robust_accuracy, round(done.seconds, 1)
+    evaluated = evaluation.evaluate(model, x, y, threat_model, generator=torch.Generator().manual_seed(0))
+    return 100 * evaluated.robust_accuracy, round(outcome.seconds, 1)
 
 
 def main(
@@ -80,7 +82,7 @@ def main(
     for name in names:
         pairs = [(row["compiled"], row["framework"]) for row in rows if row["transform"] == name]
         gaps, spread = [ours - theirs for ours, theirs in pairs], np.std([theirs for _, theirs in pairs], ddof=1)
-        mean, low, high = exhibits.mean_interval(gaps)
+        mean, low, high = mean_interval(gaps)
         typer.echo(
             f"{name}: compiled minus framework {mean:+.2f} points (95% interval {low:+.2f} to {high:+.2f}, {len(gaps)} seeds); "
             f"the seeds' own standard deviation is {spread:.2f}"

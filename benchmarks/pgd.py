@@ -131,8 +131,8 @@ def art(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> 
         classifier, eps=attack["eps"], eps_step=attack["step_size"], max_iter=attack["num_steps"], num_random_init=1,
         batch_size=len(x), verbose=False,
     )  # fmt: skip
-    drawn = f"{ProjectedGradientDescentPyTorch.__module__}.random_sphere"
-    with mock.patch(drawn, return_value=delta.flatten(1).cpu().numpy()):
+    random_sphere = f"{ProjectedGradientDescentPyTorch.__module__}.random_sphere"
+    with mock.patch(random_sphere, return_value=delta.flatten(1).cpu().numpy()):
         return torch.from_numpy(np.asarray(method.generate(x.cpu().numpy(), y.cpu().numpy()))).to(x)
 
 
@@ -141,32 +141,32 @@ def earlier(checkout: Path) -> Engine:
 
     Its modules bear the same names as those of this one, and take their place while it runs.
     """
-    theirs: dict[str, ModuleType] = {}
+    their_modules: dict[str, ModuleType] = {}
     network: list[tuple[nn.Module, nn.Module]] = []  # ours, and theirs with its weights
 
-    def as_there(call: Callable):
-        ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "lib"}
-        sys.modules.update(theirs)
+    def with_their_modules(call: Callable):
+        our_modules = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "lib"}
+        sys.modules.update(their_modules)
         sys.path.insert(0, str(checkout))
         try:
             return call()
         finally:
             sys.path.remove(str(checkout))
-            theirs.update({name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "lib"})
-            sys.modules.update(ours)
+            their_modules.update({name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "lib"})
+            sys.modules.update(our_modules)
 
     def engine(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, attack: dict) -> Tensor:
         def run() -> Tensor:
-            there = importlib.import_module("lib.attacks")
+            their_attacks = importlib.import_module("lib.attacks")
             if not network or network[0][0] is not model:
                 build = importlib.import_module("lib.models").build
                 width = next(width for name, width, *_ in CASES.values() if _same_shapes(build(name, width), model))
                 twin = build("lenet5" if isinstance(model, nn.Sequential) else "wide_resnet28", width).eval()
                 twin.load_state_dict(model.state_dict())
                 network[:] = [(model, twin)]
-            return there.pgd(network[0][1], x, y, start=delta, **attack)
+            return their_attacks.pgd(network[0][1], x, y, start=delta, **attack)
 
-        return as_there(run)
+        return with_their_modules(run)
 
     return engine
 
@@ -196,15 +196,15 @@ def installed(package: str | None) -> str | None:
         return None
 
 
-def trained(name: str, where: torch.device) -> tuple[nn.Module, data.ImageSet]:
+def trained(name: str, device: torch.device) -> tuple[nn.Module, data.ImageSet]:
     """A network trained briefly by PGD on a built-in set, so that robust accuracies are neither 0 nor 1."""
     model_name, width, source, eps, _, _ = CASES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = models.build(model_name, width).to(where)
+        model = models.build(model_name, width).to(device)
     images = data.load(source, "train")
     training.train(
-        model, images.batch(where), images.labels.to(where), optimizer="adam", lr=0.002, schedule="one-cycle", weight_decay=0,
+        model, images.batch(device), images.labels.to(device), optimizer="adam", lr=0.002, schedule="one-cycle", weight_decay=0,
         steps=150, batch_size=64, seed=0, description=f"training {name}",
         attack={"eps": eps / 2, "step_size": eps / 3, "num_steps": 2, "warmup": 0.3},
     )  # fmt: skip
@@ -225,77 +225,77 @@ def stock(model: nn.Module) -> nn.Module:
     return plain.eval()
 
 
-def ceiling(dtype: torch.dtype, where: torch.device) -> float:
+def ceiling(dtype: torch.dtype, device: torch.device) -> float:
     """Operations a second of a square matrix product, of a size that keeps the device busy: 1024² is too small for a GPU."""
-    size = 8192 if where.type == "cuda" else 1024
-    a, b = (torch.rand(size, size, device=where) * scale for scale in (1, 2 / size))  # their products stay of one size
+    size = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.rand(size, size, device=device) * scale for scale in (1, 2 / size))  # their products stay of one size
     a, b = a.to(dtype), b.to(dtype)
     (a @ b).sum().item()
-    count, began = 0, time.perf_counter()
-    while time.perf_counter() - began < 0.3:
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < 0.3:
         a = a @ b
         count += 1
         if count % 8 == 0:
             a.sum().item()
     a.sum().item()
-    return 2 * size**3 * count / (time.perf_counter() - began)
+    return 2 * size**3 * count / (time.perf_counter() - start)
 
 
 def measure(
-    name: str, batch: int, rounds: int, where: torch.device, trained_model: tuple, seconds: float = math.inf
+    name: str, batch: int, rounds: int, device: torch.device, trained_model: tuple, seconds: float = math.inf
 ) -> list[dict]:
     """One row an engine: image-steps a second in each round, and what the attack reached. Two rounds at least, in `seconds`."""
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     model_name, width, _, eps, step_size, num_steps = CASES[name]
     model, images = trained_model
     plain = stock(model)
     repeat = -(-batch // len(images))
-    x = images.batch(where).repeat(repeat, 1, 1, 1)[:batch]
-    y = images.labels.to(where).repeat(repeat)[:batch]
-    delta = attacks.random_delta(x, eps, torch.Generator(where).manual_seed(0))
+    x = images.batch(device).repeat(repeat, 1, 1, 1)[:batch]
+    y = images.labels.to(device).repeat(repeat)[:batch]
+    delta = attacks.random_delta(x, eps, torch.Generator(device).manual_seed(0))
     attack = {"eps": eps, "step_size": step_size, "num_steps": num_steps}
     flops = cost.per_image(model_name, width).image_step
 
     rates: dict[str, list[float]] = {}
-    reached = {}
+    outcomes = {}
     ceilings: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     engines = {label: engine for label, (engine, package) in ENGINES.items() if installed(package) is not None}
-    if where.type == "cpu" and not {"avx512bf16", "amx-bf16"} & {name for name, there in FEATURES.items() if there}:
+    if device.type == "cpu" and not {"avx512bf16", "amx-bf16"} & {name for name, present in FEATURES.items() if present}:
         engines.pop("lib, bfloat16")  # a processor without bfloat16 emulates it, some ten times as slow as float32
     for i in range(rounds + 1):
-        if i > 2 and time.monotonic() > until:
+        if i > 2 and time.monotonic() > deadline:
             break
         for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-            ceilings[precision].append(ceiling(dtype, where))
+            ceilings[precision].append(ceiling(dtype, device))
         for label, engine in engines.items():
-            if where.type == "cuda":
-                torch.cuda.synchronize(where)
-            began = time.perf_counter()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            start = time.perf_counter()
             adversarial = engine(model if label.startswith(("lib", BEFORE)) else plain, x, y, delta, attack)
-            if where.type == "cuda":
-                torch.cuda.synchronize(where)
-            seconds = time.perf_counter() - began
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds = time.perf_counter() - start
             if i == 0:
                 with torch.no_grad(), attacks.frozen(model):
                     robust = (model(adversarial).argmax(1) == y).double().mean().item()
-                reached[label] = {"robust_accuracy": robust, "max_delta": (adversarial - x).abs().max().item()}
+                outcomes[label] = {"robust_accuracy": robust, "max_delta": (adversarial - x).abs().max().item()}
             else:
                 rates.setdefault(label, []).append(batch * num_steps / seconds)
     rows = []
-    for label, listed in rates.items():
-        low, _, high = statistics.quantiles(listed, n=4)
+    for label, speeds in rates.items():
+        low, _, high = statistics.quantiles(speeds, n=4)
         precision = "bfloat16" if "bfloat16" in label else "float32"
         rows.append(
             {
                 "case": name, "batch": batch, "engine": label, "version": installed(ENGINES[label][1]), "num_steps": num_steps,
-                "image_steps_per_second": statistics.median(listed), "quartiles": [low, high], "rounds": len(listed),
-                "ratio_to_advertorch": statistics.median(a / b for a, b in zip(listed, rates["AdverTorch"], strict=True)),
-                "ratio_to_before": statistics.median(a / b for a, b in zip(listed, rates.get(BEFORE, listed), strict=True))
+                "image_steps_per_second": statistics.median(speeds), "quartiles": [low, high], "rounds": len(speeds),
+                "ratio_to_advertorch": statistics.median(a / b for a, b in zip(speeds, rates["AdverTorch"], strict=True)),
+                "ratio_to_before": statistics.median(a / b for a, b in zip(speeds, rates.get(BEFORE, speeds), strict=True))
                 if BEFORE in rates
                 else None,
-                "ratio_to_plain_loop": statistics.median(a / b for a, b in zip(listed, rates["plain loop"], strict=True)),
-                "share_of_ceiling": statistics.median(listed) * flops / statistics.median(ceilings[precision][1:]),
-                **reached[label],
+                "ratio_to_plain_loop": statistics.median(a / b for a, b in zip(speeds, rates["plain loop"], strict=True)),
+                "share_of_ceiling": statistics.median(speeds) * flops / statistics.median(ceilings[precision][1:]),
+                **outcomes[label],
             }
         )  # fmt: skip
         row = rows[-1]
@@ -340,33 +340,33 @@ def main(
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     torch.set_num_threads(threads)
     logging.getLogger("art").setLevel(logging.ERROR)
-    where = devices.device(device)
+    torch_device = devices.device(device)
     rows = []
-    cases = case or [name for name in CASES if where.type == "cuda" or not name.endswith("-w4")]
+    cases = case or [name for name in CASES if torch_device.type == "cuda" or not name.endswith("-w4")]
     sizes = batch or (50, 128)
-    until, left = time.monotonic() + 60 * minutes, len(cases) * len(sizes)
+    deadline, remaining = time.monotonic() + 60 * minutes, len(cases) * len(sizes)
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the peers', about themselves
         stack.enter_context(torch.random.fork_rng(devices=[]))
         for name in cases:
-            ready = None
+            trained_model = None
             for size in sizes:
-                if rows and time.monotonic() > until:
+                if rows and time.monotonic() > deadline:
                     typer.echo(f"{name:20} {size:5} left out: the {minutes:g} minutes are over")
                     continue
-                ready = ready or trained(name, where)
-                rows += measure(name, size, rounds, where, ready, (until - time.monotonic()) / left)
-                left -= 1
+                trained_model = trained_model or trained(name, torch_device)
+                rows += measure(name, size, rounds, torch_device, trained_model, (deadline - time.monotonic()) / remaining)
+                remaining -= 1
     record = {
         "rows": rows,
         "before": commit,
-        "device": records.device_name(where),
+        "device": records.device_name(torch_device),
         "platform": platform.platform(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **records.provenance(),
     }
-    several = f"-{threads}-threads" if where.type == "cpu" and threads > 1 else ""
-    target = output or ROOT / "results" / "benchmarks" / f"pgd-{where.type}{several}.json"
+    suffix = f"-{threads}-threads" if torch_device.type == "cpu" and threads > 1 else ""
+    target = output or ROOT / "results" / "benchmarks" / f"pgd-{torch_device.type}{suffix}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     typer.echo(f"written to {target}")

@@ -29,37 +29,37 @@ Names = Annotated[list[str] | None, typer.Argument(help="Names of exhibits, such
 
 
 def command(*examples: str, name: str | None = None) -> Callable:
-    """A command of the command line, whose help ends with examples: its arguments, as one types them."""
+    """Declare a command of the command line; its help ends with `examples`, the arguments as one types them."""
 
     def declare(function: Callable) -> Callable:
-        called = f"python -m lib {name or function.__name__}"
-        lines = "".join(f"\n  {called} {example}".rstrip() for example in examples)
+        invocation = f"python -m lib {name or function.__name__}"
+        lines = "".join(f"\n  {invocation} {example}".rstrip() for example in examples)
         return app.command(name, epilog=f"\b\nExamples:{lines}")(function)
 
     return declare
 
 
 @app.callback()
-def _checked() -> None:
+def _check_environment() -> None:
     grid.cifar10_set()
-    checkpoints = files.checkpoints()
-    if checkpoints.exists() and not checkpoints.is_dir():
-        raise ValueError(f"cannot write checkpoints to {checkpoints}: it is a file; CHECKPOINT_DIR must be a folder")
+    folder = files.checkpoints()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"cannot write checkpoints to {folder}: it is a file; CHECKPOINT_DIR must be a folder")
 
 
 def _items(names: list[str] | None, scale: str) -> dict[grid.Item, list[str]]:
-    """The runs and measurements that exhibits or keys name, each once, and the records of it that are asked for.
+    """The runs and measurements that exhibits or keys name, each once, with the names of the records wanted of it.
 
-    An exhibit asks for what it shows, a key for everything.
+    An exhibit wants the records that it shows, a key wants all.
     """
     if not names:
         return {item: plans.of(item).records() for item in grid.all_runs(scale)}
-    found: dict[grid.Item, list[str]] = {}
+    record_names: dict[grid.Item, list[str]] = {}
     for name in names:
-        listed, exhibit = ([grid.parse(name, scale)], None) if "/" in name else (grid.runs(name, scale), name)
-        for item in listed:
-            found[item] = list(dict.fromkeys([*found.get(item, []), *plans.of(item).records(exhibit)]))
-    return found
+        items, exhibit = ([grid.parse(name, scale)], None) if "/" in name else (grid.runs(name, scale), name)
+        for item in items:
+            record_names[item] = list(dict.fromkeys([*record_names.get(item, []), *plans.of(item).records(exhibit)]))
+    return record_names
 
 
 @command("", "table-2 table-3", "table-2 --scale paper", _KEY, name="list")
@@ -80,12 +80,12 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         # A run that lacks only what was not asked for stays as it is; one that is computed lacks nothing afterwards.
-        lacking = [item for item, names in _items(keys, scale).items() if {*names} & {*records.missing(item)}]
-        computed = processes.complete(lacking, device, jobs=jobs)
+        incomplete = [item for item, names in _items(keys, scale).items() if {*names} & {*records.missing(item)}]
+        count = processes.complete(incomplete, device, jobs=jobs)
     except KeyboardInterrupt:  # typer would leave without a word
         typer.echo("interrupted; the records are kept, and training continues from its checkpoint", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{computed} computed, the others were already recorded")
+    typer.echo(f"{count} computed, the others were already recorded")
 
 
 @command(_KEY, f"{_KEY} --images 300", f"{_KEY.replace('smooth-3', 'smooth-8')} --evaluation autoattack")
@@ -101,9 +101,9 @@ def check(
     Measurements are computed again. The exit status is 0 if the numbers agree, 1 if they differ. It takes less than a minute
     on one core.
     """
-    found = checking.check(grid.parse(key, scale), evaluation or "", images)
-    typer.echo(found)
-    if not found.found:
+    comparison = checking.check(grid.parse(key, scale), evaluation or "", images)
+    typer.echo(comparison)
+    if not comparison.found:
         raise typer.Exit(1)
 
 
@@ -116,31 +116,31 @@ def status(
     With --scale the totals are those of that scale. Without it they are the book's, which takes each exhibit at the best scale
     that is computed.
     """
-    listed = scale or "laptop"
+    grid_scale = scale or "laptop"
     counts = dict.fromkeys(("recorded", "stale", "failed", "missing", "left"), 0)
-    items = _items(names, listed)
-    if listed != "smoke" and any(item.dataset in grid.CIFAR10_SETS for item in items):
-        asked_for = os.environ.get("CIFAR10")
-        why = f"CIFAR10={asked_for}" if asked_for else "CIFAR10 is not set in the environment"
-        typer.echo(f"CIFAR10 means the data set {grid.cifar10_set()} ({why}); allowed: {', '.join(grid.CIFAR10_SETS)}")
-    beyond = [] if names else [item for item in grid.all_runs(listed, stretches=True) if item not in items]
-    for item, asked in {**items, **{item: plans.of(item).records() for item in beyond}}.items():
-        found = {name: records.status(item, name) for name in asked}
-        for state in found.values():
-            counts["left" if state == "missing" and item in beyond else state] += 1
-        typer.echo(f"{item.key}: {', '.join(f'{name} {state}' for name, state in found.items())}")
+    items = _items(names, grid_scale)
+    if grid_scale != "smoke" and any(item.dataset in grid.CIFAR10_SETS for item in items):
+        setting = os.environ.get("CIFAR10")
+        reason = f"CIFAR10={setting}" if setting else "CIFAR10 is not set in the environment"
+        typer.echo(f"CIFAR10 means the data set {grid.cifar10_set()} ({reason}); allowed: {', '.join(grid.CIFAR10_SETS)}")
+    stretches = [] if names else [item for item in grid.all_runs(grid_scale, stretches=True) if item not in items]
+    for item, record_names in {**items, **{item: plans.of(item).records() for item in stretches}}.items():
+        states = {name: records.status(item, name) for name in record_names}
+        for state in states.values():
+            counts["left" if state == "missing" and item in stretches else state] += 1
+        typer.echo(f"{item.key}: {', '.join(f'{name} {state}' for name, state in states.items())}")
     if left := counts.pop("left"):
         typer.echo(f"{left} missing, not counted below: these runs start only when you name them")
     if not names:
-        for cifar10, number in _recorded_of_other_sets(listed).items():
+        for cifar10, number in _records_of_other_sets(grid_scale).items():
             typer.echo(f"{cifar10}: {number} recorded, not counted below; set CIFAR10={cifar10} to list them")
-    typer.echo(f"{listed}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    typer.echo(f"{grid_scale}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     if not names:
         typer.echo(_summary(scale) if scale else _state())
 
 
-def _recorded_of_other_sets(scale: str) -> dict[str, int]:
-    """Of each CIFAR10 set but the one asked for, how many records there are, where there are any."""
+def _records_of_other_sets(scale: str) -> dict[str, int]:
+    """The number of records of each CIFAR10 set that is not chosen; sets without records are left out."""
     counts: dict[str, int] = {}
     for cifar10 in set(grid.CIFAR10_SETS) - {grid.cifar10_set()}:
         for item in grid.all_runs(scale, cifar10=cifar10):
@@ -175,27 +175,29 @@ def cost_(
     grid.check_scale(scale)
     if tflops is not None and not 0 < tflops < math.inf:
         raise ValueError(f"--tflops must be > 0 and finite, given {tflops:g}")
-    where = devices.device(device)
-    declared = [name for name in grid.exhibits() if scale in grid.exhibit(name)["scales"]]
-    listed = {name: _items([name], scale) for name in names or []}
-    listed = listed or {name: grid.runs(name, scale, stretches=False) for name in declared}
-    table = cost.table({name: items for name, items in listed.items() if items}, where, tflops * 1e12 if tflops else None)
-    said = (
+    chosen_device = devices.device(device)
+    exhibits = [name for name in grid.exhibits() if scale in grid.exhibit(name)["scales"]]
+    items_of = {name: _items([name], scale) for name in names or []}
+    items_of = items_of or {name: grid.runs(name, scale, stretches=False) for name in exhibits}
+    table = cost.table(
+        {name: items for name, items in items_of.items() if items}, chosen_device, tflops * 1e12 if tflops else None
+    )
+    throughput = (
         f"{tflops:g}·10¹² operations a second, as given"
         if tflops
-        else f"the throughput measured just now on {records.device_name(where)} (lower if the machine is busy)"
+        else f"the throughput measured just now on {records.device_name(chosen_device)} (lower if the machine is busy)"
     )
-    typer.echo(f"scale {scale}, at {said}")
+    typer.echo(f"scale {scale}, at {throughput}")
     typer.echo(table.to_markdown(index=False, floatfmt=("", ".0f", ".2e", ".2f", ".2f")))
 
 
 @command("", "table-2", name="weights")
 def weights_(names: Names = None, scale: Scale = "laptop") -> None:
     """Keep the weights of narrow networks that were trained here beside their records; `run` does this itself."""
-    kept = [run for run in _items(names, scale) if isinstance(run, grid.Run) and checking.keep_weights(run)]
-    for run in kept:
+    runs = [run for run in _items(names, scale) if isinstance(run, grid.Run) and checking.keep_weights(run)]
+    for run in runs:
         typer.echo(run.key)
-    typer.echo(f"{scale}: {len(kept)} written; the others were kept before, are too wide to keep, or were not trained here")
+    typer.echo(f"{scale}: {len(runs)} written; the others were kept before, are too wide to keep, or were not trained here")
 
 
 @command("book/_build/html book/first-page.png", name="picture")
@@ -206,8 +208,8 @@ def picture_(
     """Take the README's picture: the top of the built book's first page, in the light and in the dark theme."""
     from lib.book import picture
 
-    for written in picture.write(html, file):
-        typer.echo(written)
+    for picture_file in picture.write(html, file):
+        typer.echo(picture_file)
 
 
 def _state() -> str:
@@ -215,19 +217,19 @@ def _state() -> str:
     from lib import report
 
     page = report.page()
-    own = [page.make(name) for name in ("answer-own", "own-settings-attacked")]
-    return "\n\n".join([_summary("auto"), *own])
+    sentences = [page.make(name) for name in ("answer-own", "own-settings-attacked")]
+    return "\n\n".join([_summary("auto"), *sentences])
 
 
 @command("README.md")
 def state(file: Annotated[Path, typer.Argument(help="A text with a line <!-- state --> and a line <!-- /state -->.")]) -> None:
     """Write the totals that `status` prints last into a text file such as README.md, between its two state lines."""
     text = file.read_text(encoding="utf-8")
-    before, found, rest = text.partition("<!-- state -->\n")
-    _, closed, after = rest.partition("<!-- /state -->")
-    if not found or not closed:
+    before, opening, rest = text.partition("<!-- state -->\n")
+    _, closing, after = rest.partition("<!-- /state -->")
+    if not opening or not closing:
         raise ValueError(f"{file} needs a line <!-- state --> and a later line <!-- /state -->; the text goes between them")
-    file.write_text(f"{before}{found}{_state()}\n{closed}{after}", encoding="utf-8")
+    file.write_text(f"{before}{opening}{_state()}\n{closing}{after}", encoding="utf-8")
 
 
 @command("book/_build/html book.pdf", name="pdf")
@@ -288,8 +290,8 @@ def sensitivity_(
 
     reading = {"size": size, "colour": colour, "skip": skip_unreadable}
     if list_changes:
-        page, does = sensitivity.list_changes(folder, change, out=out, **reading)
-        for name, text in does.items():
+        page, descriptions = sensitivity.list_changes(folder, change, out=out, **reading)
+        for name, text in descriptions.items():
             typer.echo(f"{name:18} {text}")
         typer.echo(page)
         return

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lib import checks
 from lib.fast import adapters, forms
 from lib.fast.forms import PRECISIONS
-from lib.fast.surroundings import classes_of, frozen, settled, usable
+from lib.fast.surroundings import classes_of, detached, frozen, gradient_context
 
 Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
@@ -70,7 +70,7 @@ def _check_budget(eps: float, step_size: float, num_steps: int, bounds: Sequence
         raise ValueError(f"eps must be ≥ 0 and finite, given {eps!r}")
     if not 0 <= step_size < math.inf:
         raise ValueError(f"step_size must be ≥ 0 and finite, given {step_size!r}")
-    checks.whole("num_steps", num_steps, 0)
+    checks.whole_number("num_steps", num_steps, 0)
     if bounds is None:
         return
     if not bounds[0] < bounds[1]:
@@ -81,7 +81,7 @@ def _check_budget(eps: float, step_size: float, num_steps: int, bounds: Sequence
 
 
 def _check_restarts(restarts: int, early_stop: bool) -> None:
-    checks.whole("restarts", restarts, 1)
+    checks.whole_number("restarts", restarts, 1)
     if restarts > 1 and not early_stop:
         raise ValueError(f"restarts={restarts} needs early_stop=True: the last iterate of one start is the paper's attack")
 
@@ -100,10 +100,10 @@ def _ball(x: Tensor, eps: float | Tensor, bounds: Sequence[float] | None) -> tup
 
     x ± eps, rounded to x's type, can end up farther from x than eps; such a bound moves inwards by one ulp.
     """
-    wide = x.double()
-    lower, upper = (wide - eps).to(x.dtype), (wide + eps).to(x.dtype)
-    lower = torch.where(wide - lower.double() > eps, lower.nextafter(x), lower)
-    upper = torch.where(upper.double() - wide > eps, upper.nextafter(x), upper)
+    exact = x.double()
+    lower, upper = (exact - eps).to(x.dtype), (exact + eps).to(x.dtype)
+    lower = torch.where(exact - lower.double() > eps, lower.nextafter(x), lower)
+    upper = torch.where(upper.double() - exact > eps, upper.nextafter(x), upper)
     if bounds is not None:
         lower, upper = lower.clamp_(min=bounds[0]), upper.clamp_(max=bounds[1])
     return lower, upper
@@ -170,39 +170,39 @@ def pgd(
     if y is not None:
         checks.labels(y, x)
     num_steps, restarts = int(num_steps), int(restarts)
-    with settled(x), frozen(model):
-        x = usable(x).contiguous(memory_format=torch.channels_last)
+    with gradient_context(x), frozen(model):
+        x = detached(x).contiguous(memory_format=torch.channels_last)
         if start is None:
             start = random_delta(x, eps, generator) if random_start else torch.zeros_like(x)
-        start = usable(start)
+        start = detached(start)
         if y is not None:
-            y = usable(y)
+            y = detached(y)
             checks.labels(y, x, classes_of(model, x, y) if len(x) else None)
         if y is None:
             with torch.no_grad():
                 y = model(x).argmax(1)
         if engine == "advertorch":
-            attacked, _ = forms.in_precision(model, precision)
-            return adapters.advertorch(attacked, x, y, start, eps, step_size, num_steps, bounds)
+            attacked_model, _ = forms.in_precision(model, precision)
+            return adapters.advertorch(attacked_model, x, y, start, eps, step_size, num_steps, bounds)
         program = forms.program_of(model, x) if precision == "float32" else None
         captured = program is None and forms.captures(model, x) and not early_stop and loss == "cross_entropy" and not momentum
         if not captured:
-            attacked = program or forms.in_precision(forms.specialized(model, x), precision)[0]
+            attacked_model = program or forms.in_precision(forms.specialized(model, x), precision)[0]
         if early_stop:
             starts = (start if i == 0 else random_delta(x, eps, generator) for i in range(restarts))
-            return _worst_case(attacked, model, x, y, starts, eps, step_size, num_steps, bounds)
+            return _worst_case(attacked_model, model, x, y, starts, eps, step_size, num_steps, bounds)
         state = _State.begin(x, y, start, eps, step_size, bounds)
         if captured:
-            attacked, state = forms.captured(model, state, precision, num_steps)
+            attacked_model, state = forms.captured(model, state, precision, num_steps)
         elif loss != "cross_entropy" or momentum:
-            _ascend(attacked, state, num_steps, LOSSES[loss], momentum)
+            _ascend(attacked_model, state, num_steps, LOSSES[loss], momentum)
         elif program:
             state.finite &= program.attack(state.adversarial, y, state.lower, state.upper, step_size, num_steps)
         else:
             for _ in range(num_steps):
-                state.advance(attacked)
+                state.advance(attacked_model)
         if not state.finite:
-            _raise_non_finite(model if program else attacked, x, y)
+            _raise_non_finite(model if program else attacked_model, x, y)
         return state.adversarial
 
 
@@ -251,10 +251,10 @@ class _State:
         step = torch.as_tensor(step_size, dtype=x.dtype, device=x.device)
         return _State(adversarial, y.clone(), lower, upper, step, torch.ones((), dtype=torch.bool, device=x.device))
 
-    def only(self, chosen: Tensor) -> "_State":
+    def select(self, subset: Tensor) -> "_State":
         """The state of some of the images."""
-        each = (value[chosen] for value in (self.adversarial, self.y, self.lower, self.upper))
-        return _State(*each, self.step_size, self.finite)
+        tensors = (value[subset] for value in (self.adversarial, self.y, self.lower, self.upper))
+        return _State(*tensors, self.step_size, self.finite)
 
     def gradient(self, model: Callable, loss: Callable, *, wanted: bool = True) -> tuple[Tensor, Tensor | None]:
         """(logits, the gradient of the loss to the images, where it is `wanted`)."""
@@ -280,49 +280,51 @@ class _State:
 
 def _ascend(model, state: _State, num_steps: int, loss: Callable, momentum: float) -> None:
     """The steps of an attack on a `loss` of one's choice, with momentum or without."""
-    along = torch.zeros_like(state.adversarial)
+    velocity = torch.zeros_like(state.adversarial)
     for _ in range(num_steps):
         _, gradient = state.gradient(model, loss)
         if momentum:
             size = gradient.abs().sum(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(gradient.dtype).tiny)
-            gradient = along.mul_(momentum).add_(gradient / size)
+            gradient = velocity.mul_(momentum).add_(gradient / size)
         state.step(gradient)
 
 
-def _worst_case(attacked, model, x, y, starts, eps, step_size, num_steps, bounds) -> Tensor:
+def _worst_case(attacked_model, model, x, y, starts, eps, step_size, num_steps, bounds) -> Tensor:
     """For each image the first iterate, over all starts, that `model` misclassifies; else the last one of the last start.
 
-    `attacked` gives the gradients. It may be a copy of `model` in lower precision, so `model` checks what it misclassifies.
+    `attacked_model` gives the gradients. It may be a copy of `model` in lower precision, so `model` checks its errors.
     """
     result = x.clone()
-    left = torch.arange(len(x), device=x.device)
+    remaining = torch.arange(len(x), device=x.device)
     for start in starts:
-        if not len(left):
+        if not len(remaining):
             break
-        state = _State.begin(x[left], y[left], start[left], eps, step_size, bounds)
+        state = _State.begin(x[remaining], y[remaining], start[remaining], eps, step_size, bounds)
         for step in range(num_steps + 1):
-            logits, gradient = state.gradient(attacked, LOSSES["cross_entropy"], wanted=step < num_steps)
+            logits, gradient = state.gradient(attacked_model, LOSSES["cross_entropy"], wanted=step < num_steps)
             if not state.finite:
-                _raise_non_finite(attacked, x[left], y[left])
-            suspects = logits.argmax(1) != state.y
-            if attacked is not model and suspects.any():
+                _raise_non_finite(attacked_model, x[remaining], y[remaining])
+            wrong = logits.argmax(1) != state.y
+            if attacked_model is not model and wrong.any():
                 with torch.no_grad():
-                    suspects[suspects.clone()] = model(state.adversarial[suspects]).argmax(1) != state.y[suspects]
-            result[left] = state.adversarial
-            left = left[~suspects]
-            if gradient is None or not len(left):
+                    wrong[wrong.clone()] = model(state.adversarial[wrong]).argmax(1) != state.y[wrong]
+            result[remaining] = state.adversarial
+            remaining = remaining[~wrong]
+            if gradient is None or not len(remaining):
                 break
-            state = state.only(~suspects)
-            state.step(gradient[~suspects])
+            state = state.select(~wrong)
+            state.step(gradient[~wrong])
     return result
 
 
 def _raise_non_finite(model, x, y) -> None:
     with torch.no_grad():
         losses = F.cross_entropy(model(x), y, reduction="none")
-    bad = (~losses.isfinite()).nonzero().flatten().tolist()
-    where = f"images {bad[:8]} of the batch, before any step" if bad else "the batch, or its gradient, during the attack"
-    raise FloatingPointError(f"non-finite loss on a batch of {len(x)} images: {where}")
+    indices = (~losses.isfinite()).nonzero().flatten().tolist()
+    location = (
+        f"images {indices[:8]} of the batch, before any step" if indices else "the batch, or its gradient, during the attack"
+    )
+    raise FloatingPointError(f"non-finite loss on a batch of {len(x)} images: {location}")
 
 
 def square(
@@ -349,7 +351,7 @@ def square(
     if bounds is None:
         raise ValueError("the Square attack needs bounds, (low, high), given None")
     _check_budget(eps, 0.0, 0, bounds)
-    checks.whole("queries", queries, 1)
+    checks.whole_number("queries", queries, 1)
     checks.images(x, bounds)
     checks.labels(y, x)
     return adapters.square(model, x, y, eps=float(eps), queries=int(queries), bounds=bounds, generator=generator)
@@ -382,10 +384,10 @@ def autoattack(
     [0, 1].
     """
     values = (("iterations", iterations), ("targets", targets), ("queries", queries))
-    iterations, targets, queries = (checks.whole(name, value, 1) for name, value in values)
+    iterations, targets, queries = (checks.whole_number(name, value, 1) for name, value in values)
     _check_budget(eps, 0.0, 0, (0.0, 1.0))
     checks.images(x)
     checks.labels(y, x)
     return adapters.autoattack(
-        model, usable(x).contiguous(), y, eps=float(eps), seed=seed, iterations=iterations, targets=targets, queries=queries
+        model, detached(x).contiguous(), y, eps=float(eps), seed=seed, iterations=iterations, targets=targets, queries=queries
     )  # its code views images as vectors, which another memory layout forbids

@@ -57,10 +57,10 @@ def _check(model: nn.Module, x: Tensor, y: Tensor, eps: float, bounds: Sequence[
 def _margins(model, x, y, eps, bounds, proj) -> Tensor:
     """Lower bounds on logit y - logit j for each class j, `N×classes`; 0 at y. With `proj` they are estimates."""
     box = {} if bounds is None else {"bounded_input": True, "input_l": bounds[0], "input_u": bounds[1]}
-    kind = {} if proj is None else {"proj": proj, "norm_type": "l1_median"}
+    projection = {} if proj is None else {"proj": proj, "norm_type": "l1_median"}
     from convex_adversarial import DualNetwork  # training without certificates needs no such library
 
-    dual = DualNetwork(model, x.contiguous(), eps, **box, **kind)
+    dual = DualNetwork(model, x.contiguous(), eps, **box, **projection)
     identity = torch.eye(model[-1].out_features, dtype=x.dtype, device=x.device)
     return dual(identity[y].unsqueeze(1) - identity)
 
@@ -83,13 +83,13 @@ def training_loss(
 
     def loss(model, x, y, share, generator):
         """`share` of the steps is done; `generator` decides the projections."""
-        now = first_eps + (eps - first_eps) * (min(1.0, share / warmup) if warmup else 1.0)
-        _check(model, x, y, now, bounds)
+        current_eps = first_eps + (eps - first_eps) * (min(1.0, share / warmup) if warmup else 1.0)
+        _check(model, x, y, current_eps, bounds)
         # convex-adversarial draws from the global state.
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
             torch.manual_seed(seed)
-            worst = -_margins(model, x, y, now, bounds, proj)
+            worst = -_margins(model, x, y, current_eps, bounds, proj)
         return F.cross_entropy(worst, y), worst.detach().argmax(1) == y
 
     return loss
@@ -113,13 +113,13 @@ def margins(
     """
     _check(model, x, y, eps, bounds)
     size = max(1, PIXELS // x[0].numel())
-    found = []
+    batch_bounds = []
     with torch.no_grad():
         for images, labels, *_ in batches(x, y, size, description):
             lower = _margins(model, images, labels, eps, bounds, None)
             lower[torch.arange(len(labels)), labels] = math.inf
-            found.append(lower.amin(1).cpu())
-    return torch.cat(found)
+            batch_bounds.append(lower.amin(1).cpu())
+    return torch.cat(batch_bounds)
 
 
 def certified(lower: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
@@ -145,12 +145,12 @@ def certified_by_ramp(
     if not slope > 1 / (1 - 2 * eps):
         raise ValueError(f"for eps={eps:g} the ramp's slope must be > 1/(1 - 2 eps) = {1 / (1 - 2 * eps):g}, given {slope!r}")
     ramp = models.Ramp(slope)
-    found = []
+    certificates = []
     with torch.no_grad(), attacks.frozen(model):
         for images, labels, *_ in batches(x, y, batch_size):
             # One more ulp at either end than eps: no image within eps, however it is rounded, lies outside.
             low, high = ((images.double() + change).to(x.dtype) for change in (-eps, eps))
             lowest, highest = ramp(low.nextafter(low - 1)), ramp(high.nextafter(high + 1))
             constant = (lowest == highest).flatten(1).all(1)
-            found.append(constant & (model(lowest).argmax(1) == labels))
-    return torch.cat(found).cpu()
+            certificates.append(constant & (model(lowest).argmax(1) == labels))
+    return torch.cat(certificates).cpu()

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 
-def _listed(x: object) -> str:
+def _description(x: object) -> str:
     return f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
 
 
 def _number(value: float, dtype: torch.dtype) -> str:
-    """With as many digits as tell it from its neighbours: 1.0000001 is not 1."""
+    """`value` with as many digits as distinguish it from its neighbours: 1.0000001 is not printed as 1."""
     return (repr(value) if dtype == torch.float64 else str(np.float32(value))).removesuffix(".0")
 
 
@@ -25,7 +25,7 @@ def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0), *, shape: str
     fits = isinstance(x, Tensor) and (x.ndim == 4 if shape == "N×C×H×W" else x.ndim >= 2)
     if not fits or not x.is_floating_point():
         hint = "; x.float() / 255 is one" if fits and x.dtype == torch.uint8 else ""
-        raise ValueError(f"images must be a float tensor {shape}, given {_listed(x)}{hint}")
+        raise ValueError(f"images must be a float tensor {shape}, given {_description(x)}{hint}")
     if not x.numel():
         return
     low, high = (value.item() for value in x.aminmax())
@@ -47,7 +47,7 @@ def labels(y: Tensor, x: Tensor, classes: int | None = None) -> None:
             hint = "; y.squeeze(1) is one" if y.shape[1] == 1 else "; y.argmax(1) is one of one-hot labels"
         elif isinstance(y, Tensor) and y.ndim == 1 and not (y.is_floating_point() or y.is_complex()):
             hint = "; y.long() is one"
-        raise ValueError(f"labels must be an int64 tensor of length N, given {_listed(y)}{hint}")
+        raise ValueError(f"labels must be an int64 tensor of length N, given {_description(y)}{hint}")
     if len(y) != len(x):
         raise ValueError(f"every image needs one label, given {len(x)} images and {len(y)} labels")
     if y.device != x.device:
@@ -60,7 +60,7 @@ def labels(y: Tensor, x: Tensor, classes: int | None = None) -> None:
         raise ValueError(f"labels must be classes from 0{last}, given labels from {low} to {high}")
 
 
-def whole(name: str, value: float, least: int) -> int:
+def whole_number(name: str, value: float, least: int) -> int:
     """`value` as an int; ValueError unless it is a whole number ≥ `least`."""
     if isinstance(value, bool) or not math.isfinite(value) or not float(value).is_integer() or value < least:
         raise ValueError(f"{name} must be a whole number ≥ {least}, given {value!r}")

@@ -53,26 +53,26 @@ class ImageSet:
     @cached_property
     def digest(self) -> str:
         """The sha256 of shape, images and labels, in hexadecimal."""
-        found = hashlib.sha256(f"{tuple(self.images.shape)}".encode())
+        sha256 = hashlib.sha256(f"{tuple(self.images.shape)}".encode())
         for tensor in (self.images, self.labels):
-            found.update(tensor.contiguous().numpy())
-        return found.hexdigest()
+            sha256.update(tensor.contiguous().numpy())
+        return sha256.hexdigest()
 
 
 def data_dir() -> Path:
     """The folder of the real data sets. DataError where `DATA_DIR` names a folder that does not exist."""
-    given = os.environ.get("DATA_DIR")
-    if not given:
+    setting = os.environ.get("DATA_DIR")
+    if not setting:
         return files.ROOT / "data"
-    folder = files.ROOT / Path(given).expanduser()
+    folder = files.ROOT / Path(setting).expanduser()
     if not folder.is_dir():
         raise DataError(
-            f"DATA_DIR={given} is not a folder; give one in torchvision's layout, or unset it for {files.ROOT / 'data'}"
+            f"DATA_DIR={setting} is not a folder; give one in torchvision's layout, or unset it for {files.ROOT / 'data'}"
         )
     return folder
 
 
-# The md5 of every file of the two idx sets: a truncated or exchanged file is told by name.
+# The md5 of every file of the two idx sets: the error names a truncated or exchanged file.
 _MD5 = {
     "MNIST": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -89,14 +89,14 @@ _MD5 = {
 }
 
 
-def _download(make: Callable[[], object], name: str, folder: Path, there: Callable[[], bool]) -> None:
-    """Download the set, unless another process has done so meanwhile: one at a time does."""
+def _download(make: Callable[[], object], name: str, folder: Path, is_complete: Callable[[], bool]) -> None:
+    """Download the set, one process at a time, unless another process has done so meanwhile."""
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # torchvision's downloads wait for ever otherwise
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with files.alone(folder / f".{name}.lock"):
-            if not there():
+        with files.locked(folder / f".{name}.lock"):
+            if not is_complete():
                 make()
     except (OSError, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
         reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
@@ -112,25 +112,25 @@ def _idx(kind: str, split: str) -> ImageSet:
     folder = data_dir()
     raw = folder / kind / "raw"
 
-    def there() -> bool:
+    def is_complete() -> bool:
         return all((raw / name).is_file() for name in _MD5[kind])
 
-    if not there():
+    if not is_complete():
         from torchvision import datasets  # only here: it takes as long to import as torch
 
-        _download(lambda: getattr(datasets, kind)(folder, download=True), kind, folder, there)
+        _download(lambda: getattr(datasets, kind)(folder, download=True), kind, folder, is_complete)
     parts, prefix = [], "train" if split == "train" else "t10k"
-    for half, head in (("images-idx3", 16), ("labels-idx1", 8)):
-        file = raw / f"{prefix}-{half}-ubyte"
+    for stem, header in (("images-idx3", 16), ("labels-idx1", 8)):
+        file = raw / f"{prefix}-{stem}-ubyte"
         content, expected = file.read_bytes(), _MD5[kind][file.name]
-        # It tells a damaged file, and protects nothing: machines under FIPS forbid it for the latter.
+        # The md5 only detects damage. Machines under FIPS forbid it where it is used for security.
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if digest != expected:
             raise DataError(
                 f"{file} is not {kind}'s file (md5 {digest}, expected {expected}): truncated or replaced; "
                 f"delete it to have it downloaded again"
             )
-        parts.append(torch.from_numpy(np.frombuffer(content, np.uint8, offset=head).copy()))
+        parts.append(torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).copy()))
     return ImageSet(parts[0].view(-1, 1, 28, 28), parts[1].long(), f"{kind}, the original files")
 
 
@@ -139,27 +139,27 @@ def _cifar10(split: str) -> ImageSet:
 
     folder, make = data_dir(), datasets.CIFAR10
 
-    def there() -> bool:  # or half-unpacked, as by a download that was killed; files that were exchanged are not replaced
+    def is_complete() -> bool:  # False after a killed download, too; exchanged files are not replaced
         return all((folder / name).is_file() for name in _BATCHES)
 
     def read():
         with suppress(RuntimeError):
             return make(folder, train=split == "train")
 
-    if not there():
-        _download(lambda: make(folder, download=True), "CIFAR10", folder, there)
-    loaded = read()
-    if loaded is None and (folder / make.filename).is_file():
+    if not is_complete():
+        _download(lambda: make(folder, download=True), "CIFAR10", folder, is_complete)
+    dataset = read()
+    if dataset is None and (folder / make.filename).is_file():
         # Unpacking was broken off: the archive is still there, and is unpacked again.
         _download(lambda: make(folder, download=True), "CIFAR10", folder, lambda: False)
-        loaded = read()
-    if loaded is None:
+        dataset = read()
+    if dataset is None:
         raise DataError(
             f"{folder / make.base_folder} is incomplete or corrupt (torchvision's checksums disagree); "
             f"delete it to have it downloaded again"
         )
-    images = torch.from_numpy(loaded.data).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(images, torch.tensor(loaded.targets), "CIFAR10, the original files")
+    images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(images, torch.tensor(dataset.targets), "CIFAR10, the original files")
 
 
 def _jpeg_archive() -> Path | None:
@@ -216,17 +216,17 @@ def _jpeg_pixels(split: str, archive: Path | None) -> bytes:
             f"cifar10-jpeg's {split} split must hold {len(CIFAR10_CLASSES)} classes of {expected} images, found {counts}"
         )
     if set(counts) != set(CIFAR10_CLASSES):
-        wrong = ", ".join(sorted(set(counts) - set(CIFAR10_CLASSES)))
-        raise DataError(f"cifar10-jpeg's {split} split must hold {', '.join(CIFAR10_CLASSES)}, found {wrong}")
+        unknown = ", ".join(sorted(set(counts) - set(CIFAR10_CLASSES)))
+        raise DataError(f"cifar10-jpeg's {split} split must hold {', '.join(CIFAR10_CLASSES)}, found {unknown}")
     images = []
     for name, content in sorted(contents.items()):  # the classes' alphabetical order is CIFAR10's
         try:
             # Of the formats that Pillow reads some start other programs, and some are not lossy: this one alone.
-            with Image.open(io.BytesIO(content), formats=("JPEG",)) as opened:
-                if opened.size != (32, 32):  # before its pixels are made, however many the file claims
-                    width, height = opened.size
+            with Image.open(io.BytesIO(content), formats=("JPEG",)) as picture:
+                if picture.size != (32, 32):  # before its pixels are made, however many the file claims
+                    width, height = picture.size
                     raise DataError(f"cifar10-jpeg: {split}/{name} is {width}×{height}, expected 32×32 pixels")
-                images.append(np.asarray(opened.convert("RGB")).tobytes())
+                images.append(np.asarray(picture.convert("RGB")).tobytes())
         except (OSError, Image.DecompressionBombError, MemoryError) as error:
             raise DataError(f"cifar10-jpeg: {split}/{name} is not a readable JPEG image ({error})") from None
     return b"".join(images)
@@ -238,8 +238,8 @@ def _cifar10_jpeg(split: str) -> ImageSet:
         pixels = _jpeg_pixels(split, None)
     else:
         # Read and decoded once: 60,000 files in an archive take seconds, and every process asks.
-        about = f"cifar10-jpeg {split} Pillow {PIL.__version__}"
-        pixels = files.kept(files.place("pixels", about, archive.read_bytes()), lambda: _jpeg_pixels(split, archive))
+        maker = f"cifar10-jpeg {split} Pillow {PIL.__version__}"
+        pixels = files.cached(files.cache_path("pixels", maker, archive.read_bytes()), lambda: _jpeg_pixels(split, archive))
     images = torch.from_numpy(np.frombuffer(pixels, np.uint8).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy())
     labels = torch.arange(len(CIFAR10_CLASSES)).repeat_interleave(_JPEG_IMAGES_A_CLASS[split])
     return ImageSet(images, labels, "CIFAR10 as JPEG re-encodings (lossy)")
@@ -269,10 +269,10 @@ def _patches(pictures: list[np.ndarray], size: int, split: str, source: str) -> 
     for label, picture in enumerate(pictures):
         planes = torch.from_numpy(np.array(picture)).view(*picture.shape[:2], -1).permute(2, 0, 1)
         border = planes.shape[2] * 3 // 4
-        part = planes[:, :, :border] if split == "train" else planes[:, :, border:]
-        found = part.unfold(1, size, 8).unfold(2, size, 8).flatten(1, 2).transpose(0, 1)
-        order = torch.randperm(len(found), generator=torch.Generator().manual_seed(label))
-        images.append(found[order[: _PATCHES_A_CLASS[split]]])
+        region = planes[:, :, :border] if split == "train" else planes[:, :, border:]
+        patches = region.unfold(1, size, 8).unfold(2, size, 8).flatten(1, 2).transpose(0, 1)
+        order = torch.randperm(len(patches), generator=torch.Generator().manual_seed(label))
+        images.append(patches[order[: _PATCHES_A_CLASS[split]]])
         labels.append(torch.full((len(images[-1]),), label))
     return ImageSet(torch.cat(images).contiguous(), torch.cat(labels), source)
 
@@ -348,14 +348,14 @@ def at_hand(*names: str) -> list[str]:
     For pictures, which say where they come from; never for numbers. DataError where none is at hand.
     """
     base = data_dir()
-    found = [
+    available = [
         name  # a set whose download was broken off lacks some of its files
         for name in names
         if not DATASETS[name].label or any(all((base / file).exists() for file in group) for group in DATASETS[name].files)
     ]
-    if not found:
+    if not available:
         raise DataError(f"none of the data sets {', '.join(names)} is in {base}")
-    return found
+    return available
 
 
 def balanced(labels: Int[Tensor, " n"], size: int, seed: int = 0) -> Int[Tensor, " size"]:
@@ -384,16 +384,16 @@ def transformed(
     Edges are kept on disk. Raises what `load`, `balanced` and `transforms.parse` raise.
     """
     apply = transforms.parse(transform, factor)
-    loaded = load(name, split)
-    chosen = balanced(loaded.labels, size, seed)
-    images = loaded.images[chosen]
-    return _edges(images) if transform == "edges" else apply(images.float() / 255), loaded.labels[chosen], loaded.source
+    image_set = load(name, split)
+    indices = balanced(image_set.labels, size, seed)
+    images = image_set.images[indices]
+    return _edges(images) if transform == "edges" else apply(images.float() / 255), image_set.labels[indices], image_set.source
 
 
 def _edges(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """`transforms.edges`, looked up, or computed and kept: 60,000 images take some 10 s on one core, and every run asks."""
-    about = f"canny sigma=1 scikit-image {version('scikit-image')} {tuple(images.shape)}"
-    place = files.place("edges", about, images.contiguous().numpy().data)
-    bits = files.kept(place, lambda: np.packbits(transforms.edges(images.float() / 255).numpy().astype(bool)).tobytes())
-    found = np.unpackbits(np.frombuffer(bits, np.uint8), count=images.numel())
-    return torch.from_numpy(found).view(images.shape).float()
+    maker = f"canny sigma=1 scikit-image {version('scikit-image')} {tuple(images.shape)}"
+    file = files.cache_path("edges", maker, images.contiguous().numpy().data)
+    bits = files.cached(file, lambda: np.packbits(transforms.edges(images.float() / 255).numpy().astype(bool)).tobytes())
+    pixels = np.unpackbits(np.frombuffer(bits, np.uint8), count=images.numel())
+    return torch.from_numpy(pixels).view(images.shape).float()

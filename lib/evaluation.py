@@ -22,7 +22,7 @@ class Evaluation:
 
     correct: Outcomes  #: the clean image is classified as its label
     robust: Outcomes | None  #: so is the image attacked against its label
-    kept: Outcomes | None  #: the image attacked against the clean prediction keeps that prediction
+    stable: Outcomes | None  #: the image attacked against the clean prediction keeps that prediction
 
     @property
     def clean_accuracy(self) -> float:
@@ -37,7 +37,7 @@ class Evaluation:
     @property
     def robustness_wrt_predictions(self) -> float | None:
         """The share whose clean prediction survives PGD against that prediction."""
-        return _share(self.kept)
+        return _share(self.stable)
 
     def metrics(self) -> dict[str, float]:
         """The accuracies that were evaluated, by name."""
@@ -48,7 +48,7 @@ class Evaluation:
         """The outcome of each example, by the metric that averages it."""
         pairs = zip(
             ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"),
-            (self.correct, self.robust, self.kept),
+            (self.correct, self.robust, self.stable),
             strict=True,
         )
         return {name: outcome for name, outcome in pairs if outcome is not None}
@@ -59,9 +59,9 @@ def _share(outcome: Outcomes | None) -> float | None:
 
 
 def batches(x: Images, y: Labels, size: int, description: str | None = None) -> Iterator[tuple[Images, Labels, str, tqdm]]:
-    """(images, labels, what to call them in a message, the progress bar) of one batch after the other; no bar without words."""
-    silent = {"disable": True} if description is None else {}  # False would overrule TQDM_DISABLE, by which workers are silent
-    with tqdm(total=len(x), desc=description, unit="image", mininterval=1.0, **silent) as bar:
+    """(images, labels, their name in messages, the progress bar) of each batch; no bar without a `description`."""
+    options = {"disable": True} if description is None else {}  # False would overrule TQDM_DISABLE, by which workers are silent
+    with tqdm(total=len(x), desc=description, unit="image", mininterval=1.0, **options) as bar:
         for first in range(0, len(x), size):
             images, labels = x[first : first + size], y[first : first + size]
             yield images, labels, f"{description}, images {first} to {first + len(images) - 1}", bar
@@ -90,24 +90,24 @@ def evaluate(
     Raises what `attacks.pgd` raises; a non-finite loss names the images.
     """
     _check(x, y, threat_model and threat_model.bounds)
-    correct, robust, kept = [], [], []
+    correct, robust, stable = [], [], []
     with attacks.frozen(model):
-        for images, labels, which, bar in batches(x, y, batch_size, description):
+        for images, labels, batch_name, bar in batches(x, y, batch_size, description):
             images = images.contiguous(memory_format=torch.channels_last)
             try:
                 predictions = _predict(model, images, labels)
                 correct.append(predictions == labels)
                 if threat_model is not None:
-                    outcome = _attacked(model, images, labels, predictions, threat_model, generator, engine)
+                    outcome = _attack_outcomes(model, images, labels, predictions, threat_model, generator, engine)
             except FloatingPointError as error:
-                raise FloatingPointError(f"{which}: {error}") from None
+                raise FloatingPointError(f"{batch_name}: {error}") from None
             if threat_model is not None:
                 robust.append(outcome[0])
-                kept.append(outcome[1])
+                stable.append(outcome[1])
                 bar.set_postfix(robust=f"{torch.cat(robust).double().mean():.1%}", refresh=False)
     if threat_model is None:
         return Evaluation(torch.cat(correct).cpu(), None, None)
-    return Evaluation(torch.cat(correct).cpu(), torch.cat(robust).cpu(), torch.cat(kept).cpu())
+    return Evaluation(torch.cat(correct).cpu(), torch.cat(robust).cpu(), torch.cat(stable).cpu())
 
 
 def _check(x: Images, y: Labels, bounds: Sequence[float] | None) -> None:
@@ -129,17 +129,17 @@ def _predict(model: nn.Module, x: Images, y: Labels | None = None) -> Labels:
     return logits.argmax(1)
 
 
-def _attacked(model, x, y, predictions, threat_model, generator, engine) -> tuple[Tensor, Tensor]:
-    """(robust, kept) of one batch."""
+def _attack_outcomes(model, x, y, predictions, threat_model, generator, engine) -> tuple[Tensor, Tensor]:
+    """(robust, stable) of one batch."""
     start = attacks.random_delta(x, threat_model.eps, generator) if threat_model.random_start else torch.zeros_like(x)
     keywords = {**threat_model.attack(), "engine": engine, "generator": generator}
-    after = _predict(model, attacks.pgd(model, x, y, start=start, **keywords))
-    robust, kept = after == y, after == predictions
-    missed = (predictions != y).nonzero().flatten()
-    if len(missed):
-        attacked = attacks.pgd(model, x[missed], predictions[missed], start=start[missed], **keywords)
-        kept[missed] = _predict(model, attacked) == predictions[missed]
-    return robust, kept
+    predictions_attacked = _predict(model, attacks.pgd(model, x, y, start=start, **keywords))
+    robust, stable = predictions_attacked == y, predictions_attacked == predictions
+    misclassified = (predictions != y).nonzero().flatten()
+    if len(misclassified):
+        adversarial = attacks.pgd(model, x[misclassified], predictions[misclassified], start=start[misclassified], **keywords)
+        stable[misclassified] = _predict(model, adversarial) == predictions[misclassified]
+    return robust, stable
 
 
 def robust_to_square(
@@ -158,14 +158,14 @@ def robust_to_square(
     Of `threat_model` only eps and the box count. Raises what `attacks.square` raises.
     """
     _check(x, y, threat_model.bounds)
-    found = []
+    outcomes = []
     for images, labels, *_ in batches(x, y, batch_size, description):
-        attacked = attacks.square(
+        adversarial = attacks.square(
             model, images, labels, eps=threat_model.eps, queries=queries, bounds=threat_model.bounds, generator=generator
         )
         with attacks.frozen(model):
-            found.append((_predict(model, images) == labels) & (_predict(model, attacked) == labels))
-    return torch.cat(found).cpu()
+            outcomes.append((_predict(model, images) == labels) & (_predict(model, adversarial) == labels))
+    return torch.cat(outcomes).cpu()
 
 
 def moved_by_pgd(
@@ -181,13 +181,13 @@ def moved_by_pgd(
     attack is then only its random start, and its failure proves nothing.
     """
     _check(x, y, threat_model.bounds)
-    found = []
+    outcomes = []
     for images, labels, *_ in batches(x, y, batch_size):
         start = attacks.random_delta(images, threat_model.eps, generator)
         keywords = {**threat_model.attack(), "start": start}
         before, after = (attacks.pgd(model, images, labels, **{**keywords, "num_steps": steps}) for steps in (0, 1))
-        found.append((after != before).flatten(1).any(1))
-    return torch.cat(found).cpu()
+        outcomes.append((after != before).flatten(1).any(1))
+    return torch.cat(outcomes).cpu()
 
 
 def survives(
@@ -207,18 +207,18 @@ def survives(
     more than a rounding error (1e-6), and FloatingPointError, naming the images, for a non-finite loss.
     """
     _check(x, y, bounds)
-    found = []
+    outcomes = []
     with attacks.frozen(model):
-        for images, labels, which, _ in batches(x, y, batch_size, description):
+        for images, labels, batch_name, _ in batches(x, y, batch_size, description):
             try:
-                attacked = craft(images, labels).contiguous(memory_format=torch.channels_last)
+                adversarial = craft(images, labels).contiguous(memory_format=torch.channels_last)
             except FloatingPointError as error:
-                raise FloatingPointError(f"{which}: {error}") from None
-            farthest = (attacked - images).abs().max().item()
-            low, high = attacked.min().item(), attacked.max().item()
+                raise FloatingPointError(f"{batch_name}: {error}") from None
+            farthest = (adversarial - images).abs().max().item()
+            low, high = adversarial.min().item(), adversarial.max().item()
             if not farthest <= eps + 1e-6:
-                raise ArithmeticError(f"{which}: changed by up to {farthest:.7f}, the budget is {eps:.7f}")
+                raise ArithmeticError(f"{batch_name}: changed by up to {farthest:.7f}, the budget is {eps:.7f}")
             if bounds is not None and not bounds[0] - 1e-6 <= low <= high <= bounds[1] + 1e-6:
-                raise ArithmeticError(f"{which}: values from {low:g} to {high:g}, the bounds are {bounds}")
-            found.append(_predict(model, attacked, labels) == labels)
-    return torch.cat(found).cpu()
+                raise ArithmeticError(f"{batch_name}: values from {low:g} to {high:g}, the bounds are {bounds}")
+            outcomes.append(_predict(model, adversarial, labels) == labels)
+    return torch.cat(outcomes).cpu()

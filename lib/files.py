@@ -19,7 +19,7 @@ def checkpoints() -> Path:
 
 
 @contextmanager
-def alone(file: Path, timeout: float = -1) -> Iterator[None]:
+def locked(file: Path, timeout: float = -1) -> Iterator[None]:
     """A block that only one process enters at a time, by a lock on `file`; the system frees the lock of a process that ends.
 
     `timeout`: seconds to wait, for ever by default. Raises filelock.Timeout after that, and OSError where the file cannot be
@@ -54,27 +54,30 @@ def write_whole(file: Path, content: bytes) -> None:
         raise
 
 
-def place(kind: str, about: str, source: bytes | memoryview) -> Path:
-    """The path of a file that is computed from `source`: under `CHECKPOINT_DIR`, named by it and by its maker, `about`."""
-    digest = hashlib.sha256(about.encode())
+def cache_path(kind: str, maker: str, source: bytes | memoryview) -> Path:
+    """The path of a file that is computed from `source`, under `CHECKPOINT_DIR`: its name is a digest of `maker` and `source`.
+
+    `maker` says what computes the file, with the versions and settings that decide its content.
+    """
+    digest = hashlib.sha256(maker.encode())
     digest.update(source)
     return checkpoints() / kind / digest.hexdigest()[:32]
 
 
-def kept(file: Path, compute: Callable[[], bytes]) -> bytes:
+def cached(file: Path, compute: Callable[[], bytes]) -> bytes:
     """The result of `compute`, read from `file` if it is there, else computed and written to it.
 
     The file is a sha256 of the content, then the content. If the two do not agree, the content is computed again. If the file
     cannot be written, nothing is kept.
     """
     with suppress(OSError):
-        digest, content = (whole := file.read_bytes())[:32], whole[32:]
+        digest, content = (stored := file.read_bytes())[:32], stored[32:]
         if hashlib.sha256(content).digest() == digest:
             return content
     content = compute()
     with suppress(OSError):
-        for left in file.parent.glob(f".{file.name}.*"):  # what a killed process was writing, long ago
-            if time.time() - left.stat().st_mtime > 3600:
-                left.unlink()
+        for leftover in file.parent.glob(f".{file.name}.*"):  # what a killed process was writing, long ago
+            if time.time() - leftover.stat().st_mtime > 3600:
+                leftover.unlink()
         write_whole(file, hashlib.sha256(content).digest() + content)
     return content

@@ -132,9 +132,9 @@ class SphereNetworks:
         """The outputs, each network's for its own points."""
         return (torch.baddbmm(self.bias, x, self.inwards).relu() @ self.outwards + self.threshold).squeeze(-1)
 
-    def pick(self, chosen: Int[Tensor, " some"]) -> "SphereNetworks":
-        """Some of them, in the order of `chosen`."""
-        return SphereNetworks(*(value[chosen] for value in vars(self).values()))
+    def pick(self, indices: Int[Tensor, " some"]) -> "SphereNetworks":
+        """Some of them, in the order of `indices`."""
+        return SphereNetworks(*(value[indices] for value in vars(self).values()))
 
 
 def _initial(k: int, dimension: int, width: int, generator: torch.Generator) -> SphereNetworks:
@@ -156,17 +156,17 @@ def _on_spheres(k: int, points: int, gaps: Tensor, dimension: int, generator: to
     return x * torch.where(sign > 0, 1.0, 1 + gaps[:, None])[..., None], sign
 
 
-def _pushed(networks: SphereNetworks, x: Tensor, sign: Tensor, eps: Float[Tensor, " k"], steps: int) -> Tensor:
+def _pgd_l2(networks: SphereNetworks, x: Tensor, sign: Tensor, eps: Float[Tensor, " k"], steps: int) -> Tensor:
     """PGD in ℓ2: `steps` normalised steps of 2.5·eps/steps against the sign, within eps of x; each network has its own eps."""
     budget = eps[:, None, None]
-    fixed = SphereNetworks(*(value.detach() for value in vars(networks).values()))
+    constants = SphereNetworks(*(value.detach() for value in vars(networks).values()))
     delta = torch.zeros_like(x)
     for _ in range(steps):
-        moved = (x + delta).requires_grad_(True)
-        (gradient,) = torch.autograd.grad((sign * fixed(moved)).sum(), moved)
+        points = (x + delta).requires_grad_(True)
+        (gradient,) = torch.autograd.grad((sign * constants(points)).sum(), points)
         delta = delta - 2.5 * budget / steps * F.normalize(gradient, dim=-1)
-        size = delta.norm(dim=-1, keepdim=True)
-        delta = delta * (budget / size.clamp(min=torch.finfo(x.dtype).tiny)).clamp(max=1)
+        norm = delta.norm(dim=-1, keepdim=True)
+        delta = delta * (budget / norm.clamp(min=torch.finfo(x.dtype).tiny)).clamp(max=1)
     return x + delta
 
 
@@ -188,22 +188,22 @@ def train_between_spheres(
     `starts` initialisations, by the loss at the end: the question is what such a network can do, not what one start finds.
     """
     generator = torch.Generator().manual_seed(seed)
-    k, spread = len(gaps), gaps.repeat_interleave(starts)
-    budget = eps.repeat_interleave(starts)
+    k, all_gaps = len(gaps), gaps.repeat_interleave(starts)
+    all_eps = eps.repeat_interleave(starts)
     networks = _initial(k * starts, dimension, width, generator)
     optimizer = torch.optim.Adam(vars(networks).values())
-    trailing = torch.zeros(k * starts)
+    running_losses = torch.zeros(k * starts)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 0.02 * (1 + math.cos(math.pi * step / steps)) / 2
-        x, sign = _on_spheres(k * starts, batch_size, spread, dimension, generator)
-        if bool((budget > 0).any()):
-            x = _pushed(networks, x, sign, budget * min(1.0, step / (0.3 * steps)), steps=5)
+        x, sign = _on_spheres(k * starts, batch_size, all_gaps, dimension, generator)
+        if bool((all_eps > 0).any()):
+            x = _pgd_l2(networks, x, sign, all_eps * min(1.0, step / (0.3 * steps)), steps=5)
         losses = F.softplus(-sign * networks(x)).mean(1)
         optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()
         optimizer.step()
-        trailing = 0.95 * trailing + 0.05 * losses.detach()
-    best = trailing.view(k, starts).argmin(1) + starts * torch.arange(k)
+        running_losses = 0.95 * running_losses + 0.05 * losses.detach()
+    best = running_losses.view(k, starts).argmin(1) + starts * torch.arange(k)
     return SphereNetworks(*(value.detach() for value in vars(networks).values())).pick(best)
 
 
@@ -217,10 +217,10 @@ def separation(
     generator = torch.Generator().manual_seed(seed)
     dimension = networks.inwards.shape[1]
     x, sign = _on_spheres(len(gaps), points, gaps, dimension, generator)
-    attacked = (x + sign[:, None] * eps * F.normalize(x, dim=-1), _pushed(networks, x, sign, torch.full_like(gaps, eps), 20))
-    right, *held = (sign * networks(at) > 0 for at in (x, *attacked))
-    robust = right & held[0] & held[1]
-    return right.double().mean(1).float(), robust.double().mean(1).float()
+    moved = (x + sign[:, None] * eps * F.normalize(x, dim=-1), _pgd_l2(networks, x, sign, torch.full_like(gaps, eps), 20))
+    correct, *correct_moved = (sign * networks(inputs) > 0 for inputs in (x, *moved))
+    robust = correct & correct_moved[0] & correct_moved[1]
+    return correct.double().mean(1).float(), robust.double().mean(1).float()
 
 
 def boundary(networks: SphereNetworks, angles: int, farthest: float) -> Float[Tensor, "k angles"]:

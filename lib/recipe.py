@@ -29,8 +29,8 @@ def learning_rate(step: int, *, lr: float, schedule: str | dict[str, float], ste
             low, high, phase = lr, lr / 25 / 1e4, (step - peak) / (steps - 1 - peak)
         return high + (low - high) / 2 * (1 + math.cos(math.pi * phase))
     if isinstance(schedule, dict):
-        passed = [(int(start), rate) for start, rate in schedule.items() if step >= int(start)]
-        return max(passed)[1] if passed else lr
+        rates = [(int(start), rate) for start, rate in schedule.items() if step >= int(start)]
+        return max(rates)[1] if rates else lr
     raise ValueError(f"unknown schedule {schedule!r}; allowed: constant, one-cycle, or a mapping from steps to rates")
 
 

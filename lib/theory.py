@@ -234,11 +234,11 @@ def ball_concentration(
     return 1 - outside / mass
 
 
-def _vulnerable_fraction(bound: Callable[..., float], classes: int, **given: float | str) -> float:
+def _vulnerable_fraction(bound: Callable[..., float], classes: int, **arguments: float | str) -> float:
     """Each class has mass 1/k; what is farther than ε from its complement A is at most 1 - P(A_ε), once a class."""
     if classes < 2:
         raise ValueError(f"Example 2 needs at least 2 classes, given {classes!r}")
-    return 1 - classes * (1 - bound(mass=1 - 1 / classes, **given))
+    return 1 - classes * (1 - bound(mass=1 - 1 / classes, **arguments))
 
 
 def cube_vulnerable_fraction(eps: float, *, classes: int = 10, form: str = "first") -> float:
@@ -293,10 +293,10 @@ def simulate_example_1(d: int, eps: Iterable[float], samples: int, generator: np
         u = turn(x)
         wrong = int((diagonal_label(u) != y).sum())
         # Both classifiers rise in each coordinate, so that no perturbation does more than moving all of them one way.
-        away = np.where(y, -1.0, 1.0)[:, None]
+        direction = np.where(y, -1.0, 1.0)[:, None]
         for row in rows:
-            row["axis"] += int((axis_label(x + row["eps"] * away) != y).sum())
-            attacked = u + row["eps"] * away
+            row["axis"] += int((axis_label(x + row["eps"] * direction) != y).sum())
+            attacked = u + row["eps"] * direction
             row["diagonal"] += int((diagonal_label(attacked) != y).sum())
             row["diagonal_in_cube"] += int((diagonal_label(attacked.clip(0, 1)) != y).sum())
             row["bayes"] += wrong

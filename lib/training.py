@@ -66,10 +66,10 @@ def train(model: nn.Module, x: Images, y: Labels, *, seed: int, checkpoint: Path
     Raises ValueError for unknown settings, CheckpointError for a file that cannot be read, and TrainingFailedError for a
     non-finite loss, naming the step, or a model that ends at chance.
     """
-    (done,) = train_together([Member(model, x, y, seed, checkpoint)], **settings)
-    if isinstance(done, TrainingFailedError):
-        raise done
-    return done
+    (outcome,) = train_together([Member(model, x, y, seed, checkpoint)], **settings)
+    if isinstance(outcome, TrainingFailedError):
+        raise outcome
+    return outcome
 
 
 def train_together(
@@ -85,7 +85,7 @@ def train_together(
     augment: str = "none",
     attack: dict | None = None,
     robust_loss: Callable | None = None,
-    every: float | None = None,
+    checkpoint_seconds: float | None = None,
     description: str = "training",
 ) -> list[Training | TrainingFailedError]:
     """`train` of several networks of one shape at once, on as many images each: the outcome of each of them, in their order.
@@ -96,7 +96,7 @@ def train_together(
     - `robust_loss`, instead of the cross entropy, of a single network: a function of (model, images, labels, share of the
       steps done, generator) that gives (mean loss, whether each image counts as correct). It excludes `attack`.
     - `steps` batches of `batch_size`, drawn without replacement within an epoch. The loss is the mean cross entropy.
-    - `every`: seconds between two checkpoints, by default `CHECKPOINT_SECONDS`.
+    - `checkpoint_seconds`: seconds between two checkpoints, by default `CHECKPOINT_SECONDS`.
 
     The curve has up to 100 points: `step`, `loss` and `accuracy` (of the training batches since the last point).
     Each member draws what its training alone would draw and follows it, up to rounding; its checkpoint is the one that its
@@ -114,7 +114,7 @@ def train_together(
     for member in members:
         checks.images(member.x)
         checks.labels(member.y, member.x)
-    steps, images = checks.whole("steps", steps, 1), {len(member.x) for member in members}
+    steps, images = checks.whole_number("steps", steps, 1), {len(member.x) for member in members}
     if len(images) > 1:
         raise ValueError(f"trainings together need the same number of images, given {' and '.join(map(str, sorted(images)))}")
     if not 1 <= batch_size <= min(images):
@@ -127,46 +127,46 @@ def train_together(
     if len(members) > 1 and not _stackable(attack, robust_loss):
         raise ValueError("trainings together need the cross entropy, or the paper's attack in float32")
     model, x = members[0].model, members[0].x
-    captured = forms.captures(model, x) and stacked.holds(model) and _stackable(attack, robust_loss)
-    every = CHECKPOINT_SECONDS if every is None else every
+    captured = forms.captures(model, x) and stacked.can_stack(model) and _stackable(attack, robust_loss)
+    checkpoint_seconds = CHECKPOINT_SECONDS if checkpoint_seconds is None else checkpoint_seconds
 
-    def make(model: nn.Module, **how: bool) -> torch.optim.Optimizer:
-        return optimizer_of(optimizer, model, lr, weight_decay, momentum, **how)
+    def make_optimizer(model: nn.Module, **options: bool) -> torch.optim.Optimizer:
+        return optimizer_of(optimizer, model, lr, weight_decay, momentum, **options)
 
-    courses = [_Course(member, make(member.model), steps) for member in members]
+    courses = [_Course(member, make_optimizer(member.model), steps) for member in members]
 
     def rate(step: int) -> float:
         return learning_rate(step, lr=lr, schedule=schedule, steps=steps)
 
-    while running := [course for course in courses if course.failure is None and course.step < steps]:
+    while unfinished := [course for course in courses if course.failure is None and course.step < steps]:
         # After a kill some may have come farther than others: those behind catch up first.
-        first = min(course.step for course in running)
-        together = [course for course in running if course.step == first]
-        until = min((course.step for course in running if course.step > first), default=steps)
-        if len(together) > 1 or captured:
-            network = _Together(together, make, batch_size, attack, steps)
+        first = min(course.step for course in unfinished)
+        group = [course for course in unfinished if course.step == first]
+        end_step = min((course.step for course in unfinished if course.step > first), default=steps)
+        if len(group) > 1 or captured:
+            network = _StackedSteps(group, make_optimizer, batch_size, attack, steps)
         else:
-            network = _Alone(together[0], attack, robust_loss, steps)
-        named = f"{description} and {len(together) - 1} more" if len(together) > 1 else description
-        with tqdm(total=steps, initial=first, desc=named, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
-            _run(network, together, until, steps, batch_size, augment, every, rate, bar)
+            network = _SingleSteps(group[0], attack, robust_loss, steps)
+        label = f"{description} and {len(group) - 1} more" if len(group) > 1 else description
+        with tqdm(total=steps, initial=first, desc=label, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
+            _run(network, group, end_step, steps, batch_size, augment, checkpoint_seconds, rate, bar)
         del network  # its memory, and its graph's, is the next one's
-    return [course.done() for course in courses]
+    return [course.result() for course in courses]
 
 
-# What `_Together` takes of an attack's settings; left out, they are these.
-_PLAIN = {
+# The settings of an attack that `_StackedSteps` takes; left out, they are these.
+_STACKABLE_ATTACK = {
     "loss": "cross_entropy", "momentum": 0.0, "early_stop": False, "restarts": 1, "engine": "lib", "precision": "float32"
 }  # fmt: skip
 
 
 def _stackable(attack: dict | None, robust_loss: Callable | None) -> bool:
-    """Whether `_Together` takes such a training step: the cross entropy, on images or on the paper's own attack of them."""
-    return robust_loss is None and all((attack or {}).get(name, value) == value for name, value in _PLAIN.items())
+    """Whether `_StackedSteps` takes such a training step: the cross entropy, on images or on the paper's own attack of them."""
+    return robust_loss is None and all((attack or {}).get(name, value) == value for name, value in _STACKABLE_ATTACK.items())
 
 
 class _Course:
-    """Where a training stands: its network and what else its next step depends on."""
+    """The state of a training: its network and everything else that its next step depends on."""
 
     def __init__(self, member: Member, algorithm: torch.optim.Optimizer, steps: int) -> None:
         self.member, self.model, self.algorithm = member, member.model, algorithm
@@ -188,80 +188,80 @@ class _Course:
         batches = len(self.x) // size  # an epoch's; the rest of the images wait for the next shuffle
         if self.step % batches == 0:
             self.order = torch.randperm(len(self.x), generator=self.generator, device=self.x.device)
-        chosen = self.order[self.step % batches * size :][:size]
-        batch, labels = self.x[chosen], self.y[chosen]
+        indices = self.order[self.step % batches * size :][:size]
+        batch, labels = self.x[indices], self.y[indices]
         return (augmented(batch, self.generator) if augment == "crop-flip" else batch), labels
 
     def fail(self, reason: str) -> None:
-        """The training is over, without a result."""
+        """End the training without a result."""
         self.failure = TrainingFailedError(reason, self.curve, self.seconds)
 
     def point(self, sums: list[float]) -> None:
-        """One more point of the curve, of the sums since the last one."""
-        since = self.step - (self.curve["step"][-1] if self.curve["step"] else 0)
-        mean_loss, accuracy = (value / since for value in sums)
+        """Add a point to the curve, from the sums since the last one."""
+        steps_since = self.step - (self.curve["step"][-1] if self.curve["step"] else 0)
+        mean_loss, accuracy = (value / steps_since for value in sums)
         if not math.isfinite(mean_loss):
-            self.fail(f"non-finite loss between steps {self.step - since} and {self.step - 1}")
+            self.fail(f"non-finite loss between steps {self.step - steps_since} and {self.step - 1}")
             return
         for name, value in (("step", self.step), ("loss", mean_loss), ("accuracy", accuracy)):
             self.curve[name].append(value)
 
     def save(self) -> None:
         """Write the checkpoint."""
-        about = {"step": self.step, "seconds": self.seconds, "curve": self.curve}
+        metadata = {"step": self.step, "seconds": self.seconds, "curve": self.curve}
         loop = {"generator": self.generator.get_state(), "order": self.order, "sums": self.sums}
-        checkpoints.save(self.member.checkpoint, self.model, self.algorithm, loop, about)
+        checkpoints.save(self.member.checkpoint, self.model, self.algorithm, loop, metadata)
 
-    def done(self) -> Training | TrainingFailedError:
+    def result(self) -> Training | TrainingFailedError:
         """The result: a failure where the model ends at chance, or had failed before."""
         if self.failure is None:
             self.model.eval()
-            last = self.curve["accuracy"][-max(1, len(self.curve["accuracy"]) // 10) :]
-            reached, chance = sum(last) / len(last), self.y.bincount().max().item() / len(self.y)
-            if reached < NO_BETTER_THAN_CHANCE * chance:
-                self.fail(f"the model ends at chance: {reached:.1%} on its training batches, {chance:.1%} by guessing")
+            last_accuracies = self.curve["accuracy"][-max(1, len(self.curve["accuracy"]) // 10) :]
+            final_accuracy, chance = sum(last_accuracies) / len(last_accuracies), self.y.bincount().max().item() / len(self.y)
+            if final_accuracy < NO_BETTER_THAN_CHANCE * chance:
+                self.fail(f"the model ends at chance: {final_accuracy:.1%} on its training batches, {chance:.1%} by guessing")
         return self.failure or Training(self.curve, self.seconds)
 
 
 def _run(
-    network, courses: list[_Course], until: int, steps: int, batch_size: int, augment: str, every: float, rate, bar
+    network, courses: list[_Course], end_step: int, steps: int, batch_size: int, augment: str, interval: float, rate, bar
 ) -> None:
-    """Take courses that stand at one step to the step `until`, or to the first point of the curve where one has failed."""
+    """Advance courses from their common step to `end_step`, or to the first point of the curve where one has failed."""
     points = {round((i + 1) * steps / CURVE_POINTS) for i in range(CURVE_POINTS)}
-    saved = began = time.monotonic()
-    before = {id(course): course.seconds for course in courses}
-    for step in range(courses[0].step, until):
+    last_save = started = time.monotonic()
+    earlier_seconds = {id(course): course.seconds for course in courses}
+    for step in range(courses[0].step, end_step):
         batches = [course.batch(batch_size, augment) for course in courses]
         network.set_rate(rate(step))
         try:
             network.advance(batches, step)
         except FloatingPointError as error:  # of a training alone; together, the sums tell of it
             courses[0].fail(f"step {step}: {error}")
-        found = network.sums.tolist() if step + 1 in points else None  # the one look at the device, which is waited for
+        all_sums = network.sums.tolist() if step + 1 in points else None  # the one look at the device, which is waited for
         now = time.monotonic()
         for course in courses:
-            course.step, course.seconds = step + 1, before[id(course)] + (now - began) / len(courses)
-        if found is not None and not any(course.failure for course in courses):
-            for course, sums in zip(courses, found, strict=True):
+            course.step, course.seconds = step + 1, earlier_seconds[id(course)] + (now - started) / len(courses)
+        if all_sums is not None and not any(course.failure for course in courses):
+            for course, sums in zip(courses, all_sums, strict=True):
                 course.point(sums)
             network.sums.zero_()
             loss, accuracy = (sum(course.curve[name][-1:] or [math.nan]) for name in ("loss", "accuracy"))
             bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.1%}", refresh=False)
         bar.update()
         failed = any(course.failure for course in courses)
-        due = now - saved > every and any(course.member.checkpoint is not None for course in courses)
-        if failed or due or step + 1 == until:
+        save_due = now - last_save > interval and any(course.member.checkpoint is not None for course in courses)
+        if failed or save_due or step + 1 == end_step:
             network.store()
         if failed:
             return
-        if due:
+        if save_due:
             for course in courses:
                 if course.member.checkpoint is not None:
                     course.save()
-            saved = time.monotonic()
+            last_save = time.monotonic()
 
 
-class _Alone:
+class _SingleSteps:
     """The steps of one training, as the framework or the compiled attack takes them."""
 
     def __init__(self, course: _Course, attack: dict | None, robust_loss: Callable | None, steps: int) -> None:
@@ -292,23 +292,25 @@ class _Alone:
         """Nothing: network, optimizer and sums are the course's own."""
 
 
-class _Together:
+class _StackedSteps:
     """The steps of several trainings at once: their weights and their optimizers' states stacked, their images interleaved.
 
     Whatever changes between two steps lies in tensors that stay where they are, so that on a GPU a step is one captured graph,
     which nothing waits for.
     """
 
-    def __init__(self, courses: list[_Course], make: Callable, batch_size: int, attack: dict | None, steps: int) -> None:
+    def __init__(
+        self, courses: list[_Course], make_optimizer: Callable, batch_size: int, attack: dict | None, steps: int
+    ) -> None:
         self.courses, self.attack, self.steps = courses, attack, steps
         x, members = courses[0].x, len(courses)
         models = [course.model for course in courses]
         self.network = stacked.stacked(models) if members > 1 else models[0]
         self.weights = list(self.network.parameters())
         self.captured = forms.captures(self.network, x)
-        self.algorithm = make(self.network, captured=self.captured)
+        self.algorithm = make_optimizer(self.network, captured=self.captured)
         slots = [checkpoints.slots_of(course.algorithm) for course in courses]
-        checkpoints.load_slots(self.algorithm, {i: stacked.joined([own[i] for own in slots]) for i in slots[0]})
+        checkpoints.load_slots(self.algorithm, {i: stacked.joined([of_member[i] for of_member in slots]) for i in slots[0]})
         self.sums = torch.stack([course.sums for course in courses])
         self.x = x.new_zeros(members, batch_size, *x.shape[1:])
         self.y = courses[0].y.new_zeros(members, batch_size)
@@ -326,17 +328,17 @@ class _Together:
                 group["lr"] = rate
 
     def advance(self, batches: list[tuple[Images, Labels]], step: int) -> None:
-        draw = self.attack is not None and self.attack.get("random_start", True)
+        random_start = self.attack is not None and self.attack.get("random_start", True)
         if self.attack is not None:
-            now = adversary(self.attack, step, self.steps)
-            self.eps.fill_(now["eps"])
-            self.step_size.fill_(now["step_size"])
+            settings = adversary(self.attack, step, self.steps)
+            self.eps.fill_(settings["eps"])
+            self.step_size.fill_(settings["step_size"])
         # Outside of the graph: three launches a member, its images, labels and start, and two for all of them.
         torch._foreach_copy_(list(self.x), [batch for batch, _ in batches])
         torch._foreach_copy_(list(self.y), [labels for _, labels in batches])
-        if draw:
+        if random_start:
             for course, start in zip(self.courses, self.start, strict=True):
-                start.uniform_(-now["eps"], now["eps"], generator=course.generator)
+                start.uniform_(-settings["eps"], settings["eps"], generator=course.generator)
         if self.replay is None:
             changed = [*self.network.state_dict().values(), self.sums]
             changed += [slot for slots in self.algorithm.state.values() for slot in slots.values()]
@@ -348,14 +350,14 @@ class _Together:
         n = self.x.shape[1]
         if len(self.courses) == 1:
             x = x.contiguous(memory_format=torch.channels_last)  # as its network's weights lie
-        doubt = x.new_zeros(len(self.courses))
+        not_finite = x.new_zeros(len(self.courses))
         if self.attack is not None:
             with attacks.frozen(self.network):
                 x, gradients = attacks.steps(
                     self.network, x, y, start, eps=self.eps, step_size=self.step_size,
                     num_steps=int(self.attack["num_steps"]), bounds=self.attack.get("bounds", (0.0, 1.0)),
                 )  # fmt: skip
-            doubt = gradients.view(n, -1).sum(0) * 0  # NaN where a gradient was not finite
+            not_finite = gradients.view(n, -1).sum(0) * 0  # NaN where a gradient was not finite
         self.network.train()
         logits = self.network(x)
         losses = F.cross_entropy(logits, y, reduction="none").view(n, -1).mean(0)  # each member's own
@@ -363,7 +365,7 @@ class _Together:
             weight.grad = gradient
         self.algorithm.step()
         correct = (logits.argmax(1) == y).view(n, -1).double().mean(0)
-        self.sums += torch.stack([losses.detach() + doubt, correct], dim=1)
+        self.sums += torch.stack([losses.detach() + not_finite, correct], dim=1)
 
     def store(self) -> None:
         """Give each course its network's weights, its optimizer's state and its sums."""

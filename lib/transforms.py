@@ -41,7 +41,7 @@ def smooth(x: Images, size: int, footprint: str = "column") -> Images:
     checks.images(x)
     if footprint not in FOOTPRINTS:
         raise ValueError(f"footprint must be one of {', '.join(FOOTPRINTS)}, given {footprint!r}")
-    size = checks.whole("the filter's size, in pixels,", size, 1)
+    size = checks.whole_number("the filter's size, in pixels,", size, 1)
     before, after = size // 2, size - 1 - size // 2
     if before >= x.shape[2] or (footprint == "square" and before >= x.shape[3]):
         raise ValueError(f"a filter of size {size} is too large for images of {x.shape[2]}×{x.shape[3]} pixels")
@@ -102,8 +102,8 @@ def edges(x: Images, sigma: float = 1.0) -> Images:
     from skimage.feature import canny  # of the edges alone
 
     planes = x.detach().cpu().to(torch.float64).flatten(0, 1).numpy()
-    found = np.stack([canny(plane, sigma=sigma) for plane in planes]) if len(planes) else planes
-    return torch.from_numpy(found).to(x).view_as(x)
+    edge_maps = np.stack([canny(plane, sigma=sigma) for plane in planes]) if len(planes) else planes
+    return torch.from_numpy(edge_maps).to(x).view_as(x)
 
 
 def _identity(x: Images) -> Images:
@@ -127,8 +127,8 @@ _RESCALE_TO = re.compile(r"rescale-to-(.+)")
 
 def rescale_target(name: str) -> str | None:
     """The transform that the step `rescale-to-…` of a name takes its inter-class distance from; None without such a step."""
-    found = _RESCALE_TO.fullmatch(name.split("+")[-1])
-    return found[1] if found else None
+    match = _RESCALE_TO.fullmatch(name.split("+")[-1])
+    return match[1] if match else None
 
 
 def parse(name: str, factor: float | None = None) -> Callable[[Images], Images]:
@@ -142,27 +142,27 @@ def parse(name: str, factor: float | None = None) -> Callable[[Images], Images]:
     """
     steps = []
     for i, step in enumerate(parts := name.split("+")):
-        found = _RESCALE_TO.fullmatch(step)
-        if found:
+        match = _RESCALE_TO.fullmatch(step)
+        if match:
             if i + 1 < len(parts):
                 raise ValueError(f"transform {name!r}: rescale-to-TRANSFORM must be the last step, its factor is solved for")
-            parse(found[1])
+            parse(match[1])
             if factor is None:
                 raise ValueError(f"transform {name!r} needs its scale factor, which is solved for from the data")
             steps.append(partial(rescale, factor=factor))
             continue
         for _, pattern, make in _NAMES:
-            found = re.fullmatch(pattern, step)
-            if found:
-                steps.append(make(*found.groups()))
+            match = re.fullmatch(pattern, step)
+            if match:
+                steps.append(make(*match.groups()))
                 break
         else:
-            allowed = ", ".join(shown for shown, _, _ in _NAMES)
+            allowed = ", ".join(form for form, _, _ in _NAMES)
             raise ValueError(f"unknown transform {name!r}; allowed: {allowed}, rescale-to-TRANSFORM, joined by +")
         try:
             steps[-1](torch.zeros(0, 1, 512, 512))  # the level is judged now, not after the data have been loaded
-        except ValueError as refusal:
-            raise ValueError(f"transform {name!r}: {refusal}") from None
+        except ValueError as error:
+            raise ValueError(f"transform {name!r}: {error}") from None
 
     def apply(x: Images) -> Images:
         for step in steps:

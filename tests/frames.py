@@ -43,9 +43,9 @@ def frame(*rows, exhibit: str = "table-2") -> pd.DataFrame:
         }
         for t, g, m, v, s in rows
     ]
-    found = pd.DataFrame(listed, columns=list(results.COLUMNS))
-    found.attrs = {**ATTRS, "exhibit": exhibit}
-    return found
+    recorded = pd.DataFrame(listed, columns=list(results.COLUMNS))
+    recorded.attrs = {**ATTRS, "exhibit": exhibit}
+    return recorded
 
 
 NO_RECORDS = frame()
@@ -53,18 +53,18 @@ NO_RECORDS = frame()
 
 def along(axis, *points) -> pd.DataFrame:
     """As `frame`, from points (transform, training, metric, value, split, value of the axis), with one seed."""
-    found = frame(*((*point[:4], 0) for point in points))
-    found["split"] = [point[4] for point in points]
-    found[axis] = [point[5] for point in points]
-    found.attrs = {**ATTRS, "exhibit": "figure-4-capacity-mnist" if axis == "widen_factor" else "figure-4-samples-mnist"}
-    return found
+    rows = frame(*((*point[:4], 0) for point in points))
+    rows["split"] = [point[4] for point in points]
+    rows[axis] = [point[5] for point in points]
+    rows.attrs = {**ATTRS, "exhibit": "figure-4-capacity-mnist" if axis == "widen_factor" else "figure-4-samples-mnist"}
+    return rows
 
 
 def measured(metric, values) -> pd.DataFrame:
     """Measurements of the test images of transforms."""
-    found = frame(*((name, "", metric, value, 0) for name, value in values.items()))
-    found["model"] = ""
-    return found
+    rows = frame(*((name, "", metric, value, 0) for name, value in values.items()))
+    rows["model"] = ""
+    return rows
 
 
 ABOUT = {
@@ -80,10 +80,10 @@ ABOUT = {
 
 def tables(*rows: dict, exhibit: str = "example-1") -> pd.DataFrame:
     """Rows as `results.tables` gives them."""
-    found = pd.DataFrame([{"dataset": "cube", "transform": "original", **ABOUT, **row} for row in rows] or None)
-    found = found if rows else pd.DataFrame(columns=["dataset", "transform", *ABOUT])
-    found.attrs = {**ATTRS, "exhibit": exhibit, "command": f"python -m lib run {exhibit}"}
-    return found
+    recorded = pd.DataFrame([{"dataset": "cube", "transform": "original", **ABOUT, **row} for row in rows] or None)
+    recorded = recorded if rows else pd.DataFrame(columns=["dataset", "transform", *ABOUT])
+    recorded.attrs = {**ATTRS, "exhibit": exhibit, "command": f"python -m lib run {exhibit}"}
+    return recorded
 
 
 def is_empty(figure) -> bool:

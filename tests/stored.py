@@ -48,9 +48,14 @@ def _of_evaluation(item: Item, name: str, metrics: dict) -> dict:
         for split, n in sizes.items()
     }
     return {
-        "metrics": {split: {m: b.double().mean().item() for m, b in found.items()} for split, found in bits.items()},
+        "metrics": {
+            split: {m: b.double().mean().item() for m, b in outcomes_of_split.items()}
+            for split, outcomes_of_split in bits.items()
+        },
         "sizes": sizes,
-        "outcomes": {split: {m: records.pack(b) for m, b in found.items()} for split, found in bits.items()},
+        "outcomes": {
+            split: {m: records.pack(b) for m, b in outcomes_of_split.items()} for split, outcomes_of_split in bits.items()
+        },
     }
 
 

@@ -75,8 +75,8 @@ def test_same_iterates_as_advertorch_from_the_same_start(case, trained, digits, 
     expected = theirs.perturb(x, y)
 
     for engine in attacks.ENGINES:
-        found = attacks.pgd(model, x, y, **case.settings, bounds=case.bounds, start=start, engine=engine)
-        assert torch.allclose(found, expected, rtol=0, atol=1e-12), engine
+        adversarial = attacks.pgd(model, x, y, **case.settings, bounds=case.bounds, start=start, engine=engine)
+        assert torch.allclose(adversarial, expected, rtol=0, atol=1e-12), engine
     assert (expected - x - start).abs().max() > step_size, "the attack went nowhere"
     if case.bounds is None:
         assert expected.min() < 0, "the box was never left"
@@ -91,8 +91,8 @@ def test_every_step_is_advertorchs(engine, wide_resnet):
     delta = (x + delta).clamp(0, 1) - x
     start = delta.clone()
     for num_steps in range(4):
-        found = attacks.pgd(model, x, y, eps=eps, step_size=step_size, num_steps=num_steps, start=start, engine=engine)
-        assert torch.allclose(found, x + delta, rtol=0, atol=1e-12)
+        adversarial = attacks.pgd(model, x, y, eps=eps, step_size=step_size, num_steps=num_steps, start=start, engine=engine)
+        assert torch.allclose(adversarial, x + delta, rtol=0, atol=1e-12)
         delta = delta.requires_grad_()
         (gradient,) = torch.autograd.grad(F.cross_entropy(model(x + delta), y, reduction="sum"), delta)
         delta = (delta.detach() + step_size * gradient.sign()).clamp(-eps, eps)
@@ -110,32 +110,32 @@ def test_eps_and_bounds_hold_exactly_in_float32(eps, bounds):
     x[0] = torch.rand(1, 16, 16, generator=seeded(1)) ** 12  # many magnitudes
     x[1] = torch.arange(256).view(1, 16, 16) / 255
     direction = torch.randn(256, 2, generator=seeded(2))
-    found = attacks.pgd(
+    adversarial = attacks.pgd(
         lambda z: z.flatten(1) @ direction, x, torch.zeros(40, dtype=torch.long), eps=eps, step_size=eps, num_steps=3,
         bounds=bounds, generator=seeded(3),
     )  # fmt: skip
-    distance = (found.double() - x.double()).abs()
+    distance = (adversarial.double() - x.double()).abs()
     assert distance.max().item() <= eps
     assert distance.max().item() >= eps * 0.999 - 1e-7, "the budget was not used"
     if bounds:
-        assert found.min().item() >= 0
-        assert found.max().item() <= 1
+        assert adversarial.min().item() >= 0
+        assert adversarial.max().item() <= 1
 
 
 @pytest.mark.parametrize("eps", [8 / 255, 0.3])
 def test_eps_and_bounds_hold_for_a_network(eps, trained, digits):
     x, y = digits[0][:20], digits[1][:20]
-    found = attacks.pgd(trained, x, y, eps=eps, step_size=eps / 4, num_steps=10, bounds=(0.0, 1.0), generator=seeded())
-    assert (found.double() - x.double()).abs().max().item() <= eps
-    assert (found.min().item(), found.max().item()) >= (0.0, eps)
-    assert found.max().item() <= 1.0
+    adversarial = attacks.pgd(trained, x, y, eps=eps, step_size=eps / 4, num_steps=10, bounds=(0.0, 1.0), generator=seeded())
+    assert (adversarial.double() - x.double()).abs().max().item() <= eps
+    assert (adversarial.min().item(), adversarial.max().item()) >= (0.0, eps)
+    assert adversarial.max().item() <= 1.0
 
 
 def test_other_bounds(trained, digits):
     x = digits[0][:4] / 2 + 0.25
-    found = attacks.pgd(trained, x, eps=0.5, step_size=0.1, num_steps=8, bounds=(0.25, 0.75), generator=seeded())
-    assert found.min() == 0.25
-    assert found.max() == 0.75
+    adversarial = attacks.pgd(trained, x, eps=0.5, step_size=0.1, num_steps=8, bounds=(0.25, 0.75), generator=seeded())
+    assert adversarial.min() == 0.25
+    assert adversarial.max() == 0.75
 
 
 @pytest.mark.parametrize("precision", list(attacks.PRECISIONS))
@@ -205,18 +205,18 @@ def test_no_budget_or_no_steps(engine, trained, digits):
 def test_a_start_is_projected(engine, trained, digits):
     x, y = digits[0][:4].double(), digits[1][:4]
     start = torch.linspace(-2, 2, x.numel(), dtype=x.dtype).view_as(x)
-    found = attacks.pgd(
+    adversarial = attacks.pgd(
         trained.double(), x, y, eps=0.3, step_size=0.0, num_steps=1, start=start, engine=engine, random_start=False
     )
-    assert torch.allclose(found, (x + start.clamp(-0.3, 0.3)).clamp(0, 1), atol=1e-15)
+    assert torch.allclose(adversarial, (x + start.clamp(-0.3, 0.3)).clamp(0, 1), atol=1e-15)
 
 
 def test_without_a_random_start_the_attack_begins_at_the_image(trained, digits):
     x, y = digits[0][:4], digits[1][:4]
-    found = attacks.pgd(trained, x, y, eps=0.3, step_size=0.1, num_steps=1, random_start=False)
+    adversarial = attacks.pgd(trained, x, y, eps=0.3, step_size=0.1, num_steps=1, random_start=False)
     moved = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(F.cross_entropy(trained(moved), y, reduction="sum"), moved)
-    assert torch.allclose(found, (x + 0.1 * gradient.sign()).clamp(0, 1), atol=1e-6)
+    assert torch.allclose(adversarial, (x + 0.1 * gradient.sign()).clamp(0, 1), atol=1e-6)
 
 
 def test_random_start_is_uniform_in_the_ball():
@@ -231,9 +231,11 @@ def test_the_loss_grows_and_the_accuracy_falls(trained, digits):
     start = attacks.random_delta(x, 0.3, seeded())
     losses, accuracies = [], []
     for num_steps in (0, 5, 40):
-        found = attacks.pgd(trained, x, y, eps=0.3, step_size=0.01 * 40 / max(num_steps, 1), num_steps=num_steps, start=start)
-        losses.append(F.cross_entropy(trained(found), y).item())
-        accuracies.append((trained(found).argmax(1) == y).float().mean().item())
+        adversarial = attacks.pgd(
+            trained, x, y, eps=0.3, step_size=0.01 * 40 / max(num_steps, 1), num_steps=num_steps, start=start
+        )
+        losses.append(F.cross_entropy(trained(adversarial), y).item())
+        accuracies.append((trained(adversarial).argmax(1) == y).float().mean().item())
     assert losses[0] < losses[1] < losses[2]
     assert accuracies[0] > 0.5
     assert accuracies[2] < 0.1
@@ -253,9 +255,14 @@ def test_the_arguments_are_left_alone(engine, trained, digits):
     x, y = digits[0][:4].clone(), digits[1][:4].clone()
     start = attacks.random_delta(x, 0.3, seeded())
     copies = x.clone(), y.clone(), start.clone()
-    found = attacks.pgd(trained, x, y, **MNIST, start=start, engine=engine)
+    adversarial = attacks.pgd(trained, x, y, **MNIST, start=start, engine=engine)
     assert all(torch.equal(now, before) for now, before in zip((x, y, start), copies, strict=True))
-    assert (found.dtype, found.requires_grad, x.requires_grad, start.requires_grad) == (x.dtype, False, False, False)
+    assert (adversarial.dtype, adversarial.requires_grad, x.requires_grad, start.requires_grad) == (
+        x.dtype,
+        False,
+        False,
+        False,
+    )
 
 
 def test_bfloat16_attacks_about_as_well(trained, digits):
@@ -263,12 +270,12 @@ def test_bfloat16_attacks_about_as_well(trained, digits):
     start = attacks.random_delta(x, 0.1, seeded())
     survive = {}
     for precision in attacks.PRECISIONS:
-        found = attacks.pgd(trained, x, y, eps=0.1, step_size=0.02, num_steps=10, start=start, precision=precision)
-        assert found.dtype == torch.float32
-        assert (found.double() - x.double()).abs().max().item() <= 0.1
-        assert (found.min().item(), found.max().item()) >= (0.0, 0.5)
-        assert found.max().item() <= 1.0
-        survive[precision] = (trained(found).argmax(1) == y).float().mean().item()
+        adversarial = attacks.pgd(trained, x, y, eps=0.1, step_size=0.02, num_steps=10, start=start, precision=precision)
+        assert adversarial.dtype == torch.float32
+        assert (adversarial.double() - x.double()).abs().max().item() <= 0.1
+        assert (adversarial.min().item(), adversarial.max().item()) >= (0.0, 0.5)
+        assert adversarial.max().item() <= 1.0
+        survive[precision] = (trained(adversarial).argmax(1) == y).float().mean().item()
     clean = (trained(x).argmax(1) == y).float().mean().item()
     assert survive["float32"] < clean - 0.1
     assert survive["bfloat16"] == pytest.approx(survive["float32"], abs=0.05)
@@ -281,16 +288,16 @@ def test_early_stop_keeps_the_first_iterate_that_is_misclassified(precision, tra
     if precision == "float32":  # "x's own type": in float64 rounding does not decide the sign of a gradient
         trained, x = copy.deepcopy(trained).double(), x.double()
     attack = {"eps": 0.15, "step_size": 0.03, "start": attacks.random_delta(x, 0.15, seeded()), "precision": precision}
-    found = attacks.pgd(trained, x, y, **attack, num_steps=8, early_stop=True)
+    adversarial = attacks.pgd(trained, x, y, **attack, num_steps=8, early_stop=True)
     expected, open_ = x.clone(), torch.ones(60, dtype=torch.bool)
     for num_steps in range(9):
         iterate = attacks.pgd(trained, x, y, **attack, num_steps=num_steps)
         expected[open_] = iterate[open_]
         open_ &= trained(iterate).argmax(1) == y
     assert 5 < open_.sum() < 55
-    assert torch.equal(trained(found).argmax(1) == y, open_) or precision == "bfloat16"
-    assert ((found - expected).flatten(1).abs().amax(1) < 1e-5).float().mean() >= (1.0 if precision == "float32" else 0.8)
-    assert (found.double() - x.double()).abs().max().item() <= 0.15
+    assert torch.equal(trained(adversarial).argmax(1) == y, open_) or precision == "bfloat16"
+    assert ((adversarial - expected).flatten(1).abs().amax(1) < 1e-5).float().mean() >= (1.0 if precision == "float32" else 0.8)
+    assert (adversarial.double() - x.double()).abs().max().item() <= 0.15
 
 
 def test_restarts_only_ever_help(trained, digits):
@@ -298,9 +305,9 @@ def test_restarts_only_ever_help(trained, digits):
     attack = {"eps": 0.1, "step_size": 0.03, "num_steps": 3, "early_stop": True}
     held = []
     for restarts in (1, 4):
-        found = attacks.pgd(trained, x, y, **attack, restarts=restarts, generator=seeded())
-        held.append(trained(found).argmax(1) == y)
-        assert (found.double() - x.double()).abs().max().item() <= 0.1
+        adversarial = attacks.pgd(trained, x, y, **attack, restarts=restarts, generator=seeded())
+        held.append(trained(adversarial).argmax(1) == y)
+        assert (adversarial.double() - x.double()).abs().max().item() <= 0.1
     assert not (held[1] & ~held[0]).any()
     assert held[1].sum() < held[0].sum()
 
@@ -399,7 +406,7 @@ def test_a_threat_model_is_the_arguments_of_an_attack(trained, digits):
 def captured(monkeypatch):
     monkeypatch.setattr(forms, "captures", lambda model, x: True)
     monkeypatch.setattr(forms, "program_of", lambda model, x: None)
-    monkeypatch.setattr(forms, "_recorded", lambda function, device: function)
+    monkeypatch.setattr(forms, "_graph_of", lambda function, device: function)
     monkeypatch.setattr(forms, "_CAPTURED", type(forms._CAPTURED)())
     return forms._CAPTURED
 
@@ -409,7 +416,7 @@ def test_a_captured_step_is_the_step(request, trained, digits, precision):
     """Also after the weights were changed in place, with another eps, and with another size of batch."""
     cases = [(0.3, 20), (0.1, 20), (0.3, 7)]
 
-    def found():
+    def attack():
         results = []
         for eps, size in cases:
             with torch.no_grad():
@@ -420,10 +427,10 @@ def test_a_captured_step_is_the_step(request, trained, digits, precision):
         return results
 
     before = copy.deepcopy(trained.state_dict())
-    direct = found()
+    direct = attack()
     trained.load_state_dict(before)
     captured = request.getfixturevalue("captured")
-    replayed = found()
+    replayed = attack()
     assert len(captured) == 1  # of the largest batch
     for one, other in zip(direct, replayed, strict=True):
         assert torch.equal(one, other)
@@ -447,7 +454,7 @@ def test_few_captures_are_kept_and_moved_weights_captured_anew(captured, trained
 
 
 def test_a_replay_that_does_nothing_is_noticed(captured, trained, digits, monkeypatch):
-    monkeypatch.setattr(forms, "_recorded", lambda function, device: lambda: None)
+    monkeypatch.setattr(forms, "_graph_of", lambda function, device: lambda: None)
     with pytest.raises(RuntimeError, match="a captured CUDA graph gives other numbers than the network, on cpu"):
         attacks.pgd(trained, digits[0][:3], digits[1][:3], **MNIST)
 
@@ -486,14 +493,14 @@ def correct(model, x, y) -> torch.Tensor:
 
 def test_square_breaks_a_standard_classifier_within_its_budget(trained, digits):
     x, y = digits[0][-40:], digits[1][-40:]
-    found = attacks.square(trained, x, y, eps=0.3, queries=60, generator=seeded())
-    assert (found - x).abs().max() <= 0.3 + 1e-6
-    assert found.min() >= 0
-    assert found.max() <= 1
-    before, after = correct(trained, x, y), correct(trained, found, y)
+    adversarial = attacks.square(trained, x, y, eps=0.3, queries=60, generator=seeded())
+    assert (adversarial - x).abs().max() <= 0.3 + 1e-6
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+    before, after = correct(trained, x, y), correct(trained, adversarial, y)
     assert before.sum() - after.sum() >= 10
     assert not (after & ~before).any()
-    assert torch.equal(found[~before], x[~before])  # misclassified already: left as it is
+    assert torch.equal(adversarial[~before], x[~before])  # misclassified already: left as it is
     weaker = attacks.square(trained, x, y, eps=0.3, queries=2, generator=seeded())
     assert correct(trained, weaker, y).sum() > after.sum()
 
@@ -534,7 +541,7 @@ def test_square_refuses(trained, changed, message):
 
 def naive_ascent(model, x, y, start, *, eps, step_size, num_steps, momentum, margin) -> torch.Tensor:
     """Image by image, as the papers write it."""
-    found = []
+    iterates = []
     for image, label, delta in zip(x, y.tolist(), start, strict=True):
         adversarial, g = (image + delta).clamp(image - eps, image + eps).clamp(0, 1), torch.zeros_like(image)
         for _ in range(num_steps):
@@ -545,8 +552,8 @@ def naive_ascent(model, x, y, start, *, eps, step_size, num_steps, momentum, mar
             (gradient,) = torch.autograd.grad(loss, point)
             g = momentum * g + gradient / gradient.abs().sum() if momentum else gradient
             adversarial = (adversarial + step_size * g.sign()).clamp(image - eps, image + eps).clamp(0, 1)
-        found.append(adversarial)
-    return torch.stack(found)
+        iterates.append(adversarial)
+    return torch.stack(iterates)
 
 
 @pytest.mark.parametrize("loss", attacks.LOSSES)
@@ -555,11 +562,11 @@ def test_another_loss_and_momentum_take_the_steps_of_their_papers(trained, digit
     model, x, y = copy.deepcopy(trained).double(), without_ties(digits[0][-6:]).double(), digits[1][-6:]
     settings = {"eps": 0.2, "step_size": 0.05, "num_steps": 7}
     start = attacks.random_delta(x, 0.2, seeded())
-    found = attacks.pgd(model, x, y, start=start, loss=loss, momentum=momentum, **settings)
+    adversarial = attacks.pgd(model, x, y, start=start, loss=loss, momentum=momentum, **settings)
     expected = naive_ascent(model, x, y, start, momentum=momentum, margin=loss == "margin", **settings)
-    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    assert torch.allclose(adversarial, expected, rtol=0, atol=1e-12)
     plain = attacks.pgd(model, x, y, start=start, **settings)
-    assert torch.equal(found, plain) == (loss == "cross_entropy" and not momentum)
+    assert torch.equal(adversarial, plain) == (loss == "cross_entropy" and not momentum)
 
 
 def test_the_margin_is_that_of_the_best_wrong_class():
@@ -615,14 +622,14 @@ FEW = {"iterations": 20, "targets": 3, "queries": 100}
 
 def test_autoattack_is_stronger_than_pgd_and_keeps_its_budget(trained, digits):
     x, y = digits[0][-40:], digits[1][-40:]
-    found = attacks.autoattack(trained, x, y, eps=0.1, seed=0, **FEW)
+    adversarial = attacks.autoattack(trained, x, y, eps=0.1, seed=0, **FEW)
     pgd = attacks.pgd(trained, x, y, eps=0.1, step_size=0.0025, num_steps=40, generator=seeded())
-    held, clean = (trained(found).argmax(1) == y), (trained(x).argmax(1) == y)
+    held, clean = (trained(adversarial).argmax(1) == y), (trained(x).argmax(1) == y)
     assert 0 < held.sum() <= (trained(pgd).argmax(1) == y).sum() < clean.sum()
-    assert (found - x).abs().max() <= 0.1 + 1e-6
-    assert 0 <= found.min() <= found.max() <= 1
+    assert (adversarial - x).abs().max() <= 0.1 + 1e-6
+    assert 0 <= adversarial.min() <= adversarial.max() <= 1
     # What was wrong from the start is not attacked.
-    assert torch.equal(found[~clean], x[~clean])
+    assert torch.equal(adversarial[~clean], x[~clean])
 
 
 def test_autoattack_is_decided_by_its_seed_and_leaves_no_trace(trained, digits):
@@ -641,15 +648,15 @@ def test_autoattack_is_decided_by_its_seed_and_leaves_no_trace(trained, digits):
 def test_autoattacks_defaults_are_the_standard_version(monkeypatch, trained, digits):
     from pyautoattack import AutoAttack
 
-    seen = []
+    attacks_run = []
 
     def run(self, x, y, **_):
-        seen.append(self)
+        attacks_run.append(self)
         return x, y
 
     monkeypatch.setattr(AutoAttack, "run_standard_evaluation", run)
     attacks.autoattack(trained, digits[0][:2], digits[1][:2], eps=0.3, seed=0)
-    standard, (ours,) = AutoAttack(trained, eps=0.3, seed=0), seen
+    standard, (ours,) = AutoAttack(trained, eps=0.3, seed=0), attacks_run
     assert ours.attacks_to_run == standard.attacks_to_run == ["apgd-ce", "apgd-t", "fab-t", "square"]
     for part, names in {
         "apgd": ("n_iter", "n_restarts", "n_iter_2", "n_iter_min", "size_decr", "eps", "norm"),

@@ -1,5 +1,6 @@
 """The benchmark runs and compares like with like; the README tells its record truthfully."""
 
+import importlib.util
 import json
 import os
 import re
@@ -7,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib.fast.vectors import FEATURES
+import pytest
+
+from lib import attacks, training
+from lib.fast.vectors import FEATURES, has_avx2
 from lib.report.sections import speed
 from lib.report.table import MISSING
-from lib.store import results
+from lib.store import grid, results
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,14 +48,35 @@ def test_a_wrong_case_is_refused():
     assert "unknown case resnet50" in re.sub(r"\s+", " ", done.stderr)
 
 
+@pytest.mark.parametrize("engine", ["compiled", "framework"])
+def test_each_training_of_a_pair_has_its_own_engine(monkeypatch, engine):
+    if engine == "compiled" and not has_avx2():
+        pytest.skip("a processor without AVX2 takes the framework's way")
+    specification = importlib.util.spec_from_file_location("engines", ROOT / "benchmarks" / "engines.py")
+    benchmark = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(benchmark)
+    engines_used = []
+
+    def train(model, x, y, **settings) -> training.Training:
+        engines_used.append(attacks.engine_of(model, x[:1]))
+        return training.Training({}, 1.5)
+
+    monkeypatch.setattr(training, "train", train)
+    run = next(item for item in grid.runs("table-2", "smoke") if item.model == "lenet5" and item.training == "pgd")
+    accuracy, seconds = benchmark.trained(run, engine, 20)
+    assert 0 <= accuracy <= 100
+    assert seconds == 1.5
+    assert engines_used == [engine]
+
+
 def test_the_readme_names_the_ratios_of_the_record():
     rows = results.benchmark("pgd-cpu")
-    said = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
     ours = rows[rows["engine"] == "lib, float32"]
     narrow = ours["case"].isin(["lenet5-w0.125", "lenet5-w0.25", "wide_resnet28-w0.25"])
-    for kind, found in (("narrow", ours[narrow]), ("wide", ours[ours["case"].str.endswith("-w1")])):
-        ratios = found["ratio_to_advertorch"]
-        assert f"{ratios.min():.1f} to {ratios.max():.1f} times as fast on {kind} networks" in said, (
+    for kind, rows_of_kind in (("narrow", ours[narrow]), ("wide", ours[ours["case"].str.endswith("-w1")])):
+        ratios = rows_of_kind["ratio_to_advertorch"]
+        assert f"{ratios.min():.1f} to {ratios.max():.1f} times as fast on {kind} networks" in readme, (
             f"{kind}: {ratios.min():.1f} to {ratios.max():.1f}"
         )
 

@@ -82,9 +82,9 @@ def test_no_directive_stands_in_the_open(html):
 
 def test_no_line_can_begin_with_the_comma_behind_a_formula(html):
     behind_formulas = re.compile(r'(<span class="glued">)?<span class="math [^>]*>[^<]*</span>([,.;:)])')
-    found = [found for page in _pages(html) for found in behind_formulas.findall(page.read_text())]
-    assert len(found) > 100
-    assert [mark for glue, mark in found if not glue] == []
+    formulas = [formulas for page in _pages(html) for formulas in behind_formulas.findall(page.read_text())]
+    assert len(formulas) > 100
+    assert [mark for glue, mark in formulas if not glue] == []
 
 
 def test_every_exhibit_leads_to_its_code_and_records(html):
@@ -96,13 +96,13 @@ def test_every_exhibit_leads_to_its_code_and_records(html):
 
 @pytest.mark.parametrize("module", THIN)
 def test_the_api_page_has_every_public_function_with_its_source(html, module):
-    found = importlib.import_module(f"lib.{module}")
+    imported = importlib.import_module(f"lib.{module}")
     names = [
         name
-        for name, value in vars(found).items()
+        for name, value in vars(imported).items()
         if not name.startswith("_")
         and (inspect.isclass(value) or inspect.isfunction(value))
-        and value.__module__ == found.__name__
+        and value.__module__ == imported.__name__
         and value.__doc__
     ]
     assert names
@@ -137,7 +137,7 @@ def test_internal_links_resolve(html):
 def test_numbers_shown_are_the_records(html, monkeypatch):
     """Robust accuracies, wherever one is recorded; what is stale or missing is said to be."""
     monkeypatch.delenv("RESULTS_DIR", raising=False)
-    seen = 0
+    count = 0
     pages = {"table-2": "notebooks/sec3", "table-3": "notebooks/sec3", "section-2.2": "notebooks/appB", "precision": "speed"}
     for exhibit, page in pages.items():
         text = (html / f"{page}.html").read_text()
@@ -148,11 +148,11 @@ def test_numbers_shown_are_the_records(html, monkeypatch):
         values = rows.groupby(["dataset", "transform", "model", "training", "recipe", "evaluation"])["value"].mean()
         for value in values:
             assert f"{value:.1f}" in text, exhibit
-        seen += len(values)
+        count += len(values)
         stale = (ours["status"] == "stale").any()
         assert not stale or "some records are stale" in text or "not computed yet" in text
         assert ours.attrs["complete"] == ours.attrs["expected"] or "not computed yet" in text
-    assert seen
+    assert count
 
 
 def test_simulated_numbers_shown_are_the_records(html, monkeypatch):
@@ -174,10 +174,10 @@ def test_downloads_are_the_records(html, monkeypatch):
     assert {f"table-{number}{kind}.csv" for number in (2, 3, 4, 5) for kind in ("", "-records")} == links.keys()
     for number in (2, 3, 4, 5):
         content = base64.b64decode(links[f"table-{number}-records.csv"].partition("base64,")[2])
-        found = pd.read_csv(io.BytesIO(content), dtype={"recipe": str})
+        downloaded = pd.read_csv(io.BytesIO(content), dtype={"recipe": str})
         ours = results.select(f"table-{number}")
-        assert list(found.columns) == list(ours.columns)
-        assert found["value"].tolist() == pytest.approx(ours["value"].tolist(), nan_ok=True)
+        assert list(downloaded.columns) == list(ours.columns)
+        assert downloaded["value"].tolist() == pytest.approx(ours["value"].tolist(), nan_ok=True)
 
 
 def test_tables_of_appendix_c_can_be_sorted(html):
@@ -227,7 +227,7 @@ def test_no_page_names_a_table_of_the_paper_bare(html):
         for other in article.select("pre, code, script, style, svg, a.reference span.std-numref, .caption-number, .citation"):
             other.decompose()
         text = re.sub(r"\s+", " ", article.get_text())
-        for found in re.finditer(r"\b(Table|Figure)s? \d[^.;]{0,40}", text):
-            assert "[paper]" in found[0], (page.name, found[0])
+        for mention in re.finditer(r"\b(Table|Figure)s? \d[^.;]{0,40}", text):
+            assert "[paper]" in mention[0], (page.name, mention[0])
             named += 1
     assert named > 50

@@ -133,15 +133,15 @@ def _visit(chromium, address: str, theme: str) -> Visit:
             formulas, images = page.evaluate(_FORMULAS), page.evaluate(_IMAGES)
             links = page.evaluate("[...document.querySelectorAll('a[href], link[href]')].map((e) => e.href)")
             shown = page.evaluate("document.documentElement.dataset.theme")
-        overflow += [f"{width}: {found}" for found in page.evaluate(_OVERFLOW)]
-        cut += [f"{width}: {found}" for found in page.evaluate(_CUT)]
+        overflow += [f"{width}: {violations}" for violations in page.evaluate(_OVERFLOW)]
+        cut += [f"{width}: {violations}" for violations in page.evaluate(_CUT)]
         page.keyboard.press("Tab")  # from here on the browser knows that its reader uses a keyboard
-        unfocused += [f"{width}: {found}" for found in page.evaluate(_UNFOCUSED)]
+        unfocused += [f"{width}: {violations}" for violations in page.evaluate(_UNFOCUSED)]
         if THEMES.index(theme) == WIDTHS.index(width):  # colours go by the theme, places by the width: each is looked at once
-            found = Axe().run(page, context=_PARTS, options=_AXE).response["violations"]
+            violations = Axe().run(page, context=_PARTS, options=_AXE).response["violations"]
             faults += [
                 f"{width}: {fault['id']}: {node['html'][:160]}: {node['failureSummary']}"
-                for fault in found
+                for fault in violations
                 if fault["impact"] in ("serious", "critical")
                 for node in fault["nodes"]
             ]
@@ -201,8 +201,16 @@ def test_axe_finds_no_serious_fault(visit):
 def test_the_report_on_a_folder_of_images(chromium, committed_records, tmp_path, theme):
     """One file that is mailed: it stands alone, is read on a phone, and in the dark."""
     page, _ = sensitivity.report.write(sensitivity.recorded("digits"), tmp_path, command="python -m lib sensitivity digits")
-    found = _visit(chromium, page.as_uri(), theme)
-    assert found.errors + found.requests + found.overflow + found.images + found.unfocused + found.faults == []
+    report_visit = _visit(chromium, page.as_uri(), theme)
+    assert (
+        report_visit.errors
+        + report_visit.requests
+        + report_visit.overflow
+        + report_visit.images
+        + report_visit.unfocused
+        + report_visit.faults
+        == []
+    )
 
 
 @pytest.fixture(scope="session")
@@ -266,7 +274,7 @@ def _found(chromium, file: Path, fault: str) -> set[str]:
     lists = {name: getattr(visit, name) for name in ("errors", "requests", "overflow", "cut", "images", "unfocused", "faults")}
     lists |= {name: visit.formulas[name] for name in ("unset", "wrong", "raw")}
     lists["links"] = _broken(visit.links, {file: set(re.findall(r'\bid="([^"]+)"', file.read_text()))})
-    return {name for name, found in lists.items() if found} | ({"theme"} if visit.theme != visit.asked else set())
+    return {name for name, entries in lists.items() if entries} | ({"theme"} if visit.theme != visit.asked else set())
 
 
 def test_a_sound_page_passes(chromium, tmp_path):
@@ -318,17 +326,17 @@ def test_the_slider_moves_everything_together(chromium, html, name, slider):
         page.keyboard.press("ArrowRight")
         states.append(shown())
     assert all(len(set(parts)) == last + 1 for parts in zip(*(state[0] for state in states), strict=True))
-    assert len({said for _, _, said in states}) == last + 1
-    for _, numbers, said in states:
-        assert {*re.findall(r"[\d.]+%", said)} <= {*re.findall(r"[\d.]+%", numbers)}
+    assert len({sentence for _, _, sentence in states}) == last + 1
+    for _, numbers, sentence in states:
+        assert {*re.findall(r"[\d.]+%", sentence)} <= {*re.findall(r"[\d.]+%", numbers)}
     page.context.close()
 
 
 def test_the_slider_shows_the_paper_s_numbers(chromium, html):
     page = _open(chromium, html, "notebooks/sec3")
-    said = [frame.inner_text() for frame in page.locator("#levels-saturate li:visible").all()]
-    assert len(said) == 1
-    assert "43.2%" in said[0]  # Table 3, robust accuracy on the original
+    sentences = [frame.inner_text() for frame in page.locator("#levels-saturate li:visible").all()]
+    assert len(sentences) == 1
+    assert "43.2%" in sentences[0]  # Table 3, robust accuracy on the original
     page.context.close()
 
 
@@ -355,7 +363,7 @@ def test_the_gallery_s_slider_moves_the_attack(chromium, html, name, variants, w
         assert all(picture.is_visible() for picture in frame.locator("img").all())
         states.append((control.get_attribute("aria-valuetext"), frame.locator("img").first.get_attribute("src")))
         page.keyboard.press("ArrowRight")
-    assert len({said for said, _ in states}) == len({picture for _, picture in states}) == 5
+    assert len({sentence for sentence, _ in states}) == len({picture for _, picture in states}) == 5
     page.context.close()
 
 
@@ -415,15 +423,15 @@ def test_a_table_keeps_its_first_column_in_view_on_a_phone(chromium, html, theme
     page.goto((html / "notebooks/appC.html").as_uri())
     table = page.locator(".pst-scrollable-table-container:has(table.table)").first
     table.scroll_into_view_if_needed()
-    found = table.evaluate("""(box) => {
+    geometry = table.evaluate("""(box) => {
       box.scrollLeft = 150;
       const cell = box.querySelector("tbody td");
       const left = cell.getBoundingClientRect().left - box.getBoundingClientRect().left;
       return [box.scrollLeft, left, getComputedStyle(cell).backgroundColor];
     }""")
-    assert found[0] > 100
-    assert abs(found[1]) < 2
-    assert found[2] != "rgba(0, 0, 0, 0)"  # what scrolls below it does not shine through
+    assert geometry[0] > 100
+    assert abs(geometry[1]) < 2
+    assert geometry[2] != "rgba(0, 0, 0, 0)"  # what scrolls below it does not shine through
     page.context.close()
 
 
@@ -445,12 +453,12 @@ def test_numbers_of_ours_lead_to_their_records(chromium, html):
     row = rows.filter(has_text=re.compile("^smooth 8"))
     links = row.locator("a.record")
     assert links.count() == 4  # the four quantities of ours
-    said = links.nth(2).inner_text()
+    shown = links.nth(2).inner_text()
     links.nth(2).click()
     assert page.url.endswith(f"{RECORD}.html")
     assert page.locator("article h1").inner_text().startswith("MNIST, smooth 8")
     mean = page.locator("#seeds + p + div tr", has=page.get_by_text("robust accuracy", exact=True)).first.locator("td")
-    assert f"{float(mean.nth(2).inner_text().rstrip('%')):.1f}" == said.split(" ")[0]
+    assert f"{float(mean.nth(2).inner_text().rstrip('%')):.1f}" == shown.split(" ")[0]
     mean.nth(4).get_by_role("link").first.click()
     assert page.url.endswith("#seed0-pgd")
     assert page.get_by_text("python -m lib check mnist/smooth-8/lenet5-w0.25/pgd/n60000/default/seed0 --scale laptop").count()
@@ -459,13 +467,13 @@ def test_numbers_of_ours_lead_to_their_records(chromium, html):
 
 def test_every_number_s_record_has_a_page(html):
     """Each link to a record leads to a page of the book, and none to a file that only the repository has."""
-    seen = 0
+    count = 0
     for page in [*html.glob("*.html"), *html.glob("notebooks/*.html")]:
         for target in re.findall(r'<a class="record" href="([^"]+)"', page.read_text(encoding="utf-8")):
             assert (page.parent / target.partition("#")[0]).is_file(), f"{page.name}: {target}"
             assert "record/" in target
-            seen += 1
-    assert seen > 500
+            count += 1
+    assert count > 500
 
 
 def test_records_are_not_searched_nor_listed(html):

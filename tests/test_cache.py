@@ -70,7 +70,7 @@ def test_one_process_compiles_at_a_time(monkeypatch, tmp_path):
     cache.folder.cache_clear()
     with cache.cached() as keep:
         assert keep
-    with files.alone(cache.folder() / "lock"), cache.cached() as keep:
+    with files.locked(cache.folder() / "lock"), cache.cached() as keep:
         assert not keep
     cache.folder.cache_clear()
 
@@ -82,13 +82,13 @@ def test_another_source_is_compiled_anew(monkeypatch, tmp_path):
     sources.mkdir()
     (sources / "vectors.py").write_text("LANES = 8")
     monkeypatch.setattr(cache, "SOURCES", sources)
-    seen = []
+    folders = []
     for lanes in (8, 8, 16):
         (sources / "vectors.py").write_text(f"LANES = {lanes}")
         cache.folder.cache_clear()
-        seen.append(cache.folder())
+        folders.append(cache.folder())
     cache.folder.cache_clear()
-    assert seen[0] == seen[1] != seen[2]
+    assert folders[0] == folders[1] != folders[2]
 
 
 def test_any_decorator_of_numbas(monkeypatch, tmp_path):

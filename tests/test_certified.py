@@ -75,9 +75,9 @@ def test_no_attack_goes_below_the_bound(seed, bounds, trained, examples):
     model = robustly_trained(seed) if trained else convnet(seed)
     eps = 0.1
     lower = certified.margins(model, x, y, eps=eps, bounds=bounds)
-    found = attacks.pgd(model, x, y, eps=eps, step_size=0.02, num_steps=20, bounds=bounds)
+    adversarial = attacks.pgd(model, x, y, eps=eps, step_size=0.02, num_steps=20, bounds=bounds)
     with torch.no_grad():
-        clean, attacked = margin(model, x, y), margin(model, found, y)
+        clean, attacked = margin(model, x, y), margin(model, adversarial, y)
     assert (lower <= attacked + 1e-5).all()
     # Neither the attack nor the bound is idle.
     assert ((clean - attacked).mean() / clean.abs().mean()) > 0.01
@@ -125,11 +125,11 @@ def test_a_bound_that_is_no_number_certifies_nothing():
 def lirpa(monkeypatch, tmp_path):
     """auto_LiRPA 0.3 on today's numpy and torch, of which it asks for four things that are gone; skips where it is absent."""
     try:
-        found = version("auto-LiRPA")
+        installed = version("auto-LiRPA")
     except PackageNotFoundError:
-        found = "none"
-    if found != "0.3":
-        pytest.skip(f"needs auto_LiRPA 0.3, found {found}: pip install --no-deps auto-LiRPA==0.3")
+        installed = "none"
+    if installed != "0.3":
+        pytest.skip(f"needs auto_LiRPA 0.3, found {installed}: pip install --no-deps auto-LiRPA==0.3")
     from torch.onnx import symbolic_helper
     from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
 
@@ -223,9 +223,9 @@ def test_no_attack_on_a_ramp_changes_a_certified_class(trained, digits):
     for bounds in ((0.0, 1.0), None):
         budget = {"eps": 0.3, "step_size": 0.05, "num_steps": 20, "bounds": bounds}
         for target in (ramped, through):
-            found = attacks.pgd(target, x, y, **budget, generator=torch.Generator().manual_seed(0))
+            adversarial = attacks.pgd(target, x, y, **budget, generator=torch.Generator().manual_seed(0))
             with torch.no_grad():
-                assert torch.equal(ramped(found).argmax(1) == y, certain)
+                assert torch.equal(ramped(adversarial).argmax(1) == y, certain)
         bare = attacks.pgd(trained, x, y, **budget, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             assert (trained(bare).argmax(1) == y).sum() < certain.sum() / 4
@@ -264,7 +264,7 @@ def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(proj, examples, t
 
     whole, parts = convnet(), convnet()
     done = training.train(whole, *examples, **SETTINGS, seed=5, robust_loss=loss)
-    train = partial(training.train, **SETTINGS, seed=5, checkpoint=tmp_path / "training.safetensors", every=0.0)
+    train = partial(training.train, **SETTINGS, seed=5, checkpoint=tmp_path / "training.safetensors", checkpoint_seconds=0.0)
     with pytest.raises(Killed):
         train(parts, *examples, robust_loss=dies)
     torch.rand(9)  # the global state has moved on: the projections do not come from it
@@ -281,12 +281,12 @@ def test_training_leaves_the_global_random_state_alone(examples):
 
 
 def test_eps_grows_over_the_warm_up(examples, monkeypatch):
-    seen = []
-    monkeypatch.setattr(certified, "_margins", lambda m, x, y, eps, *_: (seen.append(eps), m(x))[1])
+    budgets = []
+    monkeypatch.setattr(certified, "_margins", lambda m, x, y, eps, *_: (budgets.append(eps), m(x))[1])
     loss = certified.training_loss(eps=0.3, first_eps=0.01, warmup=0.5, proj=None)
     for share in (0.0, 0.25, 0.5, 1.0):
         loss(convnet(), *examples, share, torch.Generator())
-    assert seen == pytest.approx([0.01, 0.155, 0.3, 0.3])
+    assert budgets == pytest.approx([0.01, 0.155, 0.3, 0.3])
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
@@ -312,8 +312,8 @@ def test_a_broken_certificate_is_not_recorded(monkeypatch, examples):
     """An attack that succeeds on an image with a certificate says that the certifier is wrong."""
     (run, *_) = grid.runs("section-2.2", "smoke")
     monkeypatch.setattr(certified, "margins", lambda model, x, *_, **__: torch.ones(len(x)))
-    found = evaluation.Evaluation(*(torch.tensor([True, False]) for _ in range(3)))
-    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: found)
+    outcomes = evaluation.Evaluation(*(torch.tensor([True, False]) for _ in range(3)))
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: outcomes)
     resolved = plans.of(run).evaluation("certified").settings
     with pytest.raises(ArithmeticError, match=r"certified images \[1\]; nothing recorded"):
         evaluations._certified(run, "certified", resolved, convnet(), *(t[:2] for t in examples), "certified")
@@ -324,8 +324,10 @@ def ramp_records():
     """Of both runs of `exact-certificate` at smoke: the record, and its outcomes on test images."""
     runs = grid.runs("exact-certificate", "smoke")
     assert processes.complete(runs, "cpu") == 2
-    found = [records.read(run, "ramp") for run in runs]
-    return [(r["metrics"]["test"], {m: records.unpack(bits, 50) for m, bits in r["outcomes"]["test"].items()}) for r in found]
+    recorded = [records.read(run, "ramp") for run in runs]
+    return [
+        (r["metrics"]["test"], {m: records.unpack(bits, 50) for m, bits in r["outcomes"]["test"].items()}) for r in recorded
+    ]
 
 
 def test_the_record_of_a_ramp(ramp_records):

@@ -64,12 +64,12 @@ def recorded(run: Run) -> torch.Tensor:
 
 
 def test_a_recorded_number_is_found_exactly(kept):
-    found = checking.check(kept, images=IMAGES)
-    assert found.found
-    assert (found.images, found.of) == (IMAGES, IMAGES)
-    assert found.compared.keys() == {"clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"}
-    assert all(both.more == both.fewer == 0 for both in found.compared.values())
-    assert str(found).endswith("found again, exactly")
+    check = checking.check(kept, images=IMAGES)
+    assert check.found
+    assert (check.images, check.of) == (IMAGES, IMAGES)
+    assert check.compared.keys() == {"clean_accuracy", "robust_accuracy", "robustness_wrt_predictions"}
+    assert all(both.more == both.fewer == 0 for both in check.compared.values())
+    assert str(check).endswith("found again, exactly")
 
 
 def test_images_that_differ_are_counted_and_judged_as_the_kept_weights_are(kept):
@@ -80,11 +80,11 @@ def test_images_that_differ_are_counted_and_judged_as_the_kept_weights_are(kept)
         outcome = robust.clone()
         outcome[stood[:count]] = False
         moved(kept, outcome)
-        found = checking.check(kept, images=IMAGES)
-        assert found.found is found_again
-        assert (found.compared["robust_accuracy"].more, found.compared["robust_accuracy"].fewer) == (count, 0)
-        assert f"images that differ: {count} ({count} now true, 0 now false)" in str(found)
-        assert ("NOT found again" in str(found)) is not found_again
+        check = checking.check(kept, images=IMAGES)
+        assert check.found is found_again
+        assert (check.compared["robust_accuracy"].more, check.compared["robust_accuracy"].fewer) == (count, 0)
+        assert f"images that differ: {count} ({count} now true, 0 now false)" in str(check)
+        assert ("NOT found again" in str(check)) is not found_again
 
 
 def test_rounding_tips_as_many_images_one_way_as_the_other():
@@ -154,13 +154,13 @@ def test_an_attack_from_another_network_needs_that_one(kept):
 
 def test_a_measurement_is_taken_again():
     measurements.measure(VOLUME)
-    found = checking.check(VOLUME)
-    assert found.found
-    assert (found.numbers, found.apart) == (1, 0.0)
+    check = checking.check(VOLUME)
+    assert check.found
+    assert (check.numbers, check.apart) == (1, 0.0)
     change(VOLUME, "measured", lambda record: record["metrics"]["test"].update(log2_perturbable_volume=-1.0))
-    found = checking.check(VOLUME)
-    assert not found.found
-    assert "NOT found again" in str(found)
+    check = checking.check(VOLUME)
+    assert not check.found
+    assert "NOT found again" in str(check)
     change(VOLUME, "measured", lambda record: record.update(seconds=1e5))
     with pytest.raises(ValueError, match="took 100000 seconds, too long for a check; measure it again with: RESULTS_DIR=again"):
         checking.check(VOLUME)

@@ -106,13 +106,13 @@ def test_whole_numbers_may_be_floats(trained, ten):
         attacks.pgd(trained, x, y, num_steps=2.0, **keywords), attacks.pgd(trained, x, y, num_steps=2, **keywords)
     )
     assert torch.equal(transforms.smooth(x, 3.0), transforms.smooth(x, 3))
-    assert checks.whole("n", 3.0, 1) == 3
+    assert checks.whole_number("n", 3.0, 1) == 3
 
 
 @pytest.mark.parametrize("value", [0, 1.5, float("nan"), float("inf"), True])
 def test_what_is_no_whole_number_is_refused(value):
     with pytest.raises(ValueError, match="n must be a whole number ≥ 1, given"):
-        checks.whole("n", value, 1)
+        checks.whole_number("n", value, 1)
 
 
 def test_training_of_no_steps_is_refused(trained, ten):
@@ -141,8 +141,8 @@ def test_a_model_behind_a_callable_is_attacked_in_eval_mode(ten, behind):
     expected = attacks.pgd(model, *ten, random_start=False, **PGD)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     attacked = (lambda z: model(z)) if behind == "lambda" else model.forward
-    found = attacks.pgd(attacked, *ten, random_start=False, **PGD)
-    assert torch.equal(found, expected)
+    adversarial = attacks.pgd(attacked, *ten, random_start=False, **PGD)
+    assert torch.equal(adversarial, expected)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(module.training for module in model.modules())
 
@@ -167,10 +167,10 @@ def test_the_default_device_has_no_say_in_an_attack(trained, ten):
     expected = attacks.pgd(trained, *ten, random_start=False, **PGD)
     torch.set_default_device("meta")
     try:
-        found = attacks.pgd(trained, *ten, random_start=False, **PGD)
+        adversarial = attacks.pgd(trained, *ten, random_start=False, **PGD)
     finally:
         torch.set_default_device(None)
-    assert torch.equal(found, expected)
+    assert torch.equal(adversarial, expected)
 
 
 def test_threads_that_attack_one_model_leave_it_as_it_was(trained, ten):
@@ -247,8 +247,8 @@ def test_autoattack_says_how_many_classes_it_needs(ten, classes):
 def test_autoattack_of_few_classes_has_fewer_targets(ten, classes):
     model = models.lenet5(0.125, classes=classes)
     y = model(ten[0]).argmax(1)
-    found = attacks.autoattack(model, ten[0], y, eps=0.01, seed=0, iterations=2, queries=2)
-    assert (found - ten[0]).abs().max() <= 0.01 + 1e-6
+    adversarial = attacks.autoattack(model, ten[0], y, eps=0.01, seed=0, iterations=2, queries=2)
+    assert (adversarial - ten[0]).abs().max() <= 0.01 + 1e-6
 
 
 POINTS = {

@@ -468,11 +468,11 @@ def margins(*shares: float) -> pd.DataFrame:
 
 def distances(mean: float, width: float) -> pd.DataFrame:
     """Pairwise distances of 4000 points, d = 3072: the ball's about 1.4 ± .3, the cube's 22.6 ± .5, CIFAR10's as given."""
-    found = []
+    parts = []
     for space, (middle, half) in {"ball": (1.4, 0.3), "cube": (22.6, 0.5), "cifar10": (mean, width)}.items():
         bins = [{"d": 3072, "left": middle + half * i, "right": middle + half * (i + 1), "count": 1000} for i in (-1, 0)]
-        found.append(table(space, bins))
-    return pd.concat(found, ignore_index=True)
+        parts.append(table(space, bins))
+    return pd.concat(parts, ignore_index=True)
 
 
 TABLES = [
@@ -557,9 +557,9 @@ def test_without_any_one_of_its_quantities_a_claim_is_not_computed(case):
 
 @pytest.mark.parametrize(("name", "good", "bad"), TABLES)
 def test_a_claim_about_a_simulation(name, good, bad):
-    found = claims.check(name, pd.concat([UNRELATED, good], ignore_index=True))
-    said = (found.verdict, found.scale, found.n, found.sources)
-    assert said == (_borne_out(name), "laptop", (4000,), ("simulated",)), found.evidence
+    claim = claims.check(name, pd.concat([UNRELATED, good], ignore_index=True))
+    judged = (claim.verdict, claim.scale, claim.n, claim.sources)
+    assert judged == (_borne_out(name), "laptop", (4000,), ("simulated",)), claim.evidence
     assert claims.check(name, bad).verdict == "fails"
     for records in (UNRELATED, table("torus", [{"d": 2}])):
         assert claims.check(name, records).verdict == "not computed"
@@ -607,15 +607,15 @@ def test_the_papers_numbers_carry_the_spread_of_our_trainings():
     name = "5.2-the-same-distance-and-another-robustness"
     assert claims.check(name, claims.published()).verdict == "holds"
     scattered = pd.concat([frame({f"mnist {ROBUST}": {"original": 80 + 4 * seed}}, seed=seed) for seed in range(3)])
-    found = claims.verdicts("5.2", scattered).set_index("claim").loc[name]
-    assert found["paper_verdict"] == "fails"
+    row = claims.verdicts("5.2", scattered).set_index("claim").loc[name]
+    assert row["paper_verdict"] == "fails"
     within = claims.verdicts("3.3", scattered).set_index("claim").loc["3.3-mnist-losses-come-from-vulnerability"]
     assert "original: +0.0 [-0.6, +0.6]" in within["paper_evidence"] or within["paper_verdict"] == "holds"
 
 
 def test_simulations_alone_have_no_spread_of_trainings():
-    found = claims.verdicts("2.1", example_1(800, (1000, 3000, 4000)).drop(columns=["recipe", "training", "split"]))
-    assert set(found["verdict"]) == {"certain"}
+    verdicts = claims.verdicts("2.1", example_1(800, (1000, 3000, 4000)).drop(columns=["recipe", "training", "split"]))
+    assert set(verdicts["verdict"]) == {"certain"}
 
 
 def test_the_papers_own_numbers_bear_out_its_claims_but_for_the_slips():
@@ -795,14 +795,14 @@ def test_refusals(call, message):
 
 
 def test_verdicts_stand_beside_the_papers():
-    found = claims.verdicts("3.3", frame(TWO)).set_index("claim")
-    assert list(found.index) == claims.names("3.3")
-    row = found.loc[NAME]
+    verdicts = claims.verdicts("3.3", frame(TWO)).set_index("claim")
+    assert list(verdicts.index) == claims.names("3.3")
+    row = verdicts.loc[NAME]
     assert (row["verdict"], row["paper_verdict"]) == ("holds", "holds")
     assert (row["scale"], row["sources"], row["n"], row["seeds"]) == ("paper", ("somewhere",), (10000,), (0,))
     assert "scale" not in row["evidence"]
     assert "98.5 (binarize) to 99.3 (original) over 9 variants" in row["paper_evidence"]
-    assert found.loc["3.3-cifar10-is-less-robust-below-level-2", "verdict"] == "not computed"
+    assert verdicts.loc["3.3-cifar10-is-less-robust-below-level-2", "verdict"] == "not computed"
     assert list(claims.verdicts(("6", "4.1"), NO_RECORDS)["claim"]) == claims.names("6") + claims.names("4.1")
 
 

@@ -256,7 +256,7 @@ def test_a_wrong_call_is_a_usage_error(lib, arguments):
     assert arguments[-1] in err or arguments[-2] in err
 
 
-COMMANDS = [found.name or found.callback.__name__ for found in __main__.app.registered_commands]
+COMMANDS = [registered.name or registered.callback.__name__ for registered in __main__.app.registered_commands]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -20,10 +20,10 @@ def lenet5_products(w: float) -> tuple[int, int]:
 @pytest.mark.parametrize("w", [0.125, 1.0, 2.0])
 def test_operations_of_lenet5(w):
     products, first = lenet5_products(w)
-    found = cost.per_image("lenet5", w)
-    assert found.forward == 2 * products
-    assert found.image_step == 2 * 2 * products
-    assert found.training_step == 2 * (3 * products - first)  # the image itself needs no gradient
+    operations = cost.per_image("lenet5", w)
+    assert operations.forward == 2 * products
+    assert operations.image_step == 2 * 2 * products
+    assert operations.training_step == 2 * (3 * products - first)  # the image itself needs no gradient
 
 
 def test_operations_of_a_pgd_run_at_the_papers_settings():
@@ -84,9 +84,9 @@ def small_convnet_products(channels: int, size: int) -> tuple[int, int]:
 def test_operations_of_the_small_convnet_are_those_of_its_images(dataset, channels, size):
     (run, *_) = grid.runs("section-2.2" if dataset == "mnist" else "section-2.2-cifar10", "paper")
     products, first = small_convnet_products(channels, size)
-    found = cost.per_image(**cost.network(run))
-    assert found.forward == 2 * products
-    assert found.training_step == 2 * (3 * products - first)
+    operations = cost.per_image(**cost.network(run))
+    assert operations.forward == 2 * products
+    assert operations.training_step == 2 * (3 * products - first)
 
 
 def test_bounds_of_a_linear_network_are_counted_by_hand(monkeypatch):
@@ -96,8 +96,8 @@ def test_bounds_of_a_linear_network_are_counted_by_hand(monkeypatch):
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
 
     monkeypatch.setitem(models.BUILDERS, "linear", linear)
-    found = cost.bounds_per_image("linear", 1.0, eps=0.1, boxed=False, proj=None, training=False)
-    assert found == 2 * (10 * 10 * 784 + 10 * 784 + 784 * 10)
+    operations = cost.bounds_per_image("linear", 1.0, eps=0.1, boxed=False, proj=None, training=False)
+    assert operations == 2 * (10 * 10 * 784 + 10 * 784 + 784 * 10)
 
 
 def test_lp_training_costs_its_bounds():
@@ -210,5 +210,5 @@ def test_what_the_first_attack_prepares_is_no_part_of_the_throughput(monkeypatch
         time.sleep(0.3 if len(calls) == 1 else 0.01)
 
     monkeypatch.setattr(cost.attacks, "pgd", pgd)
-    found = cost.throughput("lenet5", 0.125, "float32", torch.device("cpu"), batch_size=8, seconds=0.05)
-    assert found > 0.5 * 4 * 8 * cost.per_image("lenet5", 0.125).image_step / 0.02
+    throughput = cost.throughput("lenet5", 0.125, "float32", torch.device("cpu"), batch_size=8, seconds=0.05)
+    assert throughput > 0.5 * 4 * 8 * cost.per_image("lenet5", 0.125).image_step / 0.02

@@ -79,9 +79,9 @@ def test_every_gpu_captures_on_its_own():
     (member,) = members("lenet5", 1)
     for device in (torch.device("cuda", index) for index in range(torch.cuda.device_count())):
         model, x, y = member.model.to(device), member.x.to(device), member.y.to(device)
-        found = attacks.pgd(model, x, y, **PGD)
-        assert found.device == device
-        assert (found - x).abs().max() > 0.05
+        adversarial = attacks.pgd(model, x, y, **PGD)
+        assert adversarial.device == device
+        assert (adversarial - x).abs().max() > 0.05
 
 
 def test_a_group_takes_no_more_memory_than_estimated():
@@ -119,37 +119,37 @@ def test_same_seed_same_weights(case):
 
 def test_a_killed_training_goes_on_bit_for_bit(case, monkeypatch, tmp_path):
     name, settings = case
-    (expected,), (found,) = members(name, 1), members(name, 1, folder=tmp_path)
+    (expected,), (resumed,) = members(name, 1), members(name, 1, folder=tmp_path)
     alone(expected, settings)
     with monkeypatch.context() as patch:
         kill_at(patch, 3)
         with pytest.raises(Killed):
-            alone(members(name, 1, folder=tmp_path)[0], settings, every=0.0)
-    alone(found, settings)
-    assert_same(expected.model, found.model, atol=0)
+            alone(members(name, 1, folder=tmp_path)[0], settings, checkpoint_seconds=0.0)
+    alone(resumed, settings)
+    assert_same(expected.model, resumed.model, atol=0)
 
 
 def test_together_as_alone(case):
     """In float64, where rounding tips no sign of a gradient."""
     name, settings = case
-    expected, found = members(name, dtype=torch.float64), members(name, dtype=torch.float64)
+    expected, group = members(name, dtype=torch.float64), members(name, dtype=torch.float64)
     for member in expected:
         alone(member, settings)
-    training.train_together(found, **settings)
-    for one, other in zip(expected, found, strict=True):
+    training.train_together(group, **settings)
+    for one, other in zip(expected, group, strict=True):
         assert_same(one.model, other.model)
 
 
 def test_on_the_gpu_as_on_the_processor(case):
     name, settings = case
-    (found,) = members(name, 1, dtype=torch.float64)
+    (on_gpu,) = members(name, 1, dtype=torch.float64)
     settings = {**settings, "augment": "none", "batch_size": 36, "attack": None}  # draws differ from device to device
     (expected,) = members(name, 1, dtype=torch.float64)
     expected = Member(expected.model.cpu(), expected.x.cpu(), expected.y.cpu(), 0)
-    alone(found, settings)
+    alone(on_gpu, settings)
     alone(expected, settings)
-    found.model.cpu()
-    assert_same(expected.model, found.model, atol=1e-4)  # the rate is in float32
+    on_gpu.model.cpu()
+    assert_same(expected.model, on_gpu.model, atol=1e-4)  # the rate is in float32
 
 
 def test_a_group_of_the_grid(monkeypatch):

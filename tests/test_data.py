@@ -158,8 +158,8 @@ def test_edges_are_computed_once_and_kept(counted):
     assert first.dtype == again.dtype == torch.float32
     images, others, _ = data.transformed("grey-patches", "test", "original", size=20)
     assert torch.equal(labels, others)
-    for image, found in zip(images, first, strict=True):
-        assert np.array_equal(found[0].numpy(), canny(image[0].double().numpy(), sigma=1.0))
+    for image, edges in zip(images, first, strict=True):
+        assert np.array_equal(edges[0].numpy(), canny(image[0].double().numpy(), sigma=1.0))
     assert source == "grey patches, built in (scikit-image)"
 
 
@@ -367,7 +367,7 @@ def test_cifar10_jpeg_is_never_downloaded_or_replaced(folder):
 
 
 @pytest.mark.parametrize(
-    ("files", "found"),
+    ("files", "message"),
     [
         (_files("train", 10, 2), r"found \{\}"),
         (_files("test", 3, 2), r"found \{'airplane': 2, 'automobile': 2, 'bird': 2\}"),
@@ -375,9 +375,9 @@ def test_cifar10_jpeg_is_never_downloaded_or_replaced(folder):
     ],
     ids=["other split", "three classes", "one more"],
 )
-def test_cifar10_jpeg_with_wrong_counts(folder, files, found):
+def test_cifar10_jpeg_with_wrong_counts(folder, files, message):
     _tree(folder / "cifar10-jpeg", files)
-    with pytest.raises(data.DataError, match=f"test split must hold 10 classes of 1000 images, {found}"):
+    with pytest.raises(data.DataError, match=f"test split must hold 10 classes of 1000 images, {message}"):
         data.load("cifar10-jpeg", "test")
 
 

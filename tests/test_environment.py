@@ -59,12 +59,12 @@ def test_with_hashes_nothing_else_is_installed(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
     for goal in (".venv/.ready", ".venv/.ready-test", ".venv/.ready-workflow"):
         command = ["make", "--dry-run", goal, "HASHED=1", f"PYTHON={sys.executable}"]
-        said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-        calls = [line for line in said.splitlines() if "pip install" in line]
+        printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        calls = [line for line in printed.splitlines() if "pip install" in line]
         assert len(calls) == 3
         assert all("--no-deps" in call and ("--require-hashes" in call or "--no-index" in call) for call in calls), calls
     what_builds = subprocess.run(
-        next(line for line in said.splitlines() if line.startswith("awk")).partition(">")[0],
+        next(line for line in printed.splitlines() if line.startswith("awk")).partition(">")[0],
         shell=True, cwd=tmp_path, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert re.findall(r"^(\S+)==", what_builds, re.MULTILINE) == ["setuptools", "wheel"]
@@ -73,8 +73,8 @@ def test_with_hashes_nothing_else_is_installed(tmp_path):
 
 def test_imports_only_go_down():
     linter = Path(sys.executable).with_name("lint-imports")
-    found = subprocess.run([linter], cwd=ROOT, capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout
+    linted = subprocess.run([linter], cwd=ROOT, capture_output=True, text=True)
+    assert linted.returncode == 0, linted.stdout
 
 
 def test_book_links_are_the_top_level_files():
@@ -212,7 +212,7 @@ x, y, _ = data.transformed("mnist", "train", "smooth-3", size=60)
 assert torch.equal(data.load("mnist", "train").images[:, 0], pixels)
 assert data.load("mnist", "train").labels.tolist() == list(range(10)) * 6
 forms.captures = lambda model, x: True
-forms._recorded = lambda function, device: (function(), function)[1]
+forms._graph_of = lambda function, device: (function(), function)[1]
 training.NO_BETTER_THAN_CHANCE = 0
 members = [training.Member(models.lenet5(1 / 32), x, y, seed) for seed in (0, 1)]
 attack = {{"eps": 0.1, "step_size": 0.1, "num_steps": 1}}

@@ -132,7 +132,7 @@ def _to_the_cut_hyperplane(x: np.ndarray) -> tuple[float, float]:
     """The ℓ∞ and ℓ2 distances of x to {z ∈ [0,1]^d : Σz = d/2}: a linear programme, and clipped shifts."""
     d = len(x)
     sides = np.block([[np.eye(d), -np.ones((d, 1))], [-np.eye(d), -np.ones((d, 1))]])  # |z - x| ≤ r
-    found = optimize.linprog(
+    solution = optimize.linprog(
         np.r_[np.zeros(d), 1],
         A_ub=sides,
         b_ub=np.r_[x, -x],
@@ -141,7 +141,7 @@ def _to_the_cut_hyperplane(x: np.ndarray) -> tuple[float, float]:
         bounds=[(0, 1)] * d + [(0, None)],
     )
     shift = optimize.brentq(lambda t: np.clip(x + t, 0, 1).sum() - d / 2, -2, 2)
-    return found.fun, float(np.linalg.norm(np.clip(x + shift, 0, 1) - x))
+    return solution.fun, float(np.linalg.norm(np.clip(x + shift, 0, 1) - x))
 
 
 def test_slab():
@@ -254,10 +254,10 @@ def test_uniform():
 
 def test_limit():
     eps = Fraction(1, 10)
-    found = [_diagonal_error(d, eps) for d in (10, 50, 100)]
-    assert found == sorted(found)
-    assert found[0] > 0.5  # the constant classifier's, whose prediction no attack changes
-    assert found[-1] > 0.999
+    errors = [_diagonal_error(d, eps) for d in (10, 50, 100)]
+    assert errors == sorted(errors)
+    assert errors[0] > 0.5  # the constant classifier's, whose prediction no attack changes
+    assert errors[-1] > 0.999
 
 
 def test_facets():

@@ -37,7 +37,7 @@ def model(trained):
 def test_outcomes_are_those_of_two_full_attacks(model, examples, threat_model, engine):
     """Here all images are attacked twice, `evaluate` attacks only the misclassified ones a second time."""
     x, y = examples
-    found = evaluation.evaluate(model, x, y, threat_model, batch_size=20, generator=seeded(), engine=engine)
+    evaluated = evaluation.evaluate(model, x, y, threat_model, batch_size=20, generator=seeded(), engine=engine)
     generator = seeded()
     correct, robust, kept = [], [], []
     for first in range(0, 57, 20):
@@ -51,17 +51,17 @@ def test_outcomes_are_those_of_two_full_attacks(model, examples, threat_model, e
         correct += (clean == labels).tolist()
         robust += (against_label == labels).tolist()
         kept += (against_prediction == clean).tolist()
-    assert found.correct.tolist() == correct
-    assert found.robust.tolist() == robust
-    assert found.kept.tolist() == kept
+    assert evaluated.correct.tolist() == correct
+    assert evaluated.robust.tolist() == robust
+    assert evaluated.stable.tolist() == kept
     assert 5 < sum(correct) < 52
     assert sum(robust) != sum(kept)
-    assert found.metrics() == {
+    assert evaluated.metrics() == {
         "clean_accuracy": sum(correct) / 57,
         "robust_accuracy": sum(robust) / 57,
         "robustness_wrt_predictions": sum(kept) / 57,
     }
-    assert {name: outcome.tolist() for name, outcome in found.outcomes().items()} == {
+    assert {name: outcome.tolist() for name, outcome in evaluated.outcomes().items()} == {
         "clean_accuracy": correct,
         "robust_accuracy": robust,
         "robustness_wrt_predictions": kept,
@@ -73,31 +73,31 @@ def test_the_last_batch_may_be_smaller_and_batches_do_not_matter(model, examples
     whole, parts = (evaluation.evaluate(model, *examples, threat_model, batch_size=size) for size in (57, 8))
     assert torch.equal(whole.correct, parts.correct)
     assert torch.equal(whole.robust, parts.robust)
-    assert torch.equal(whole.kept, parts.kept)
+    assert torch.equal(whole.stable, parts.stable)
 
 
 def test_without_a_threat_model_only_the_clean_images_count(trained, digits):
-    found = evaluation.evaluate(trained, *digits)
+    evaluated = evaluation.evaluate(trained, *digits)
     expected = trained(digits[0]).argmax(1) == digits[1]
-    assert torch.equal(found.correct, expected)
-    assert found.metrics() == {"clean_accuracy": expected.double().mean().item()}
-    assert found.outcomes().keys() == {"clean_accuracy"}
-    assert (found.robust_accuracy, found.robustness_wrt_predictions) == (None, None)
+    assert torch.equal(evaluated.correct, expected)
+    assert evaluated.metrics() == {"clean_accuracy": expected.double().mean().item()}
+    assert evaluated.outcomes().keys() == {"clean_accuracy"}
+    assert (evaluated.robust_accuracy, evaluated.robustness_wrt_predictions) == (None, None)
 
 
 def test_an_attack_takes_accuracy_away(trained, digits):
     x, y = digits[0][-200:], digits[1][-200:]
-    found = evaluation.evaluate(trained, x, y, WEAK, generator=seeded())
-    assert 0 <= found.robust_accuracy < found.clean_accuracy <= 1
-    assert found.robust_accuracy <= found.robustness_wrt_predictions < 1
+    evaluated = evaluation.evaluate(trained, x, y, WEAK, generator=seeded())
+    assert 0 <= evaluated.robust_accuracy < evaluated.clean_accuracy <= 1
+    assert evaluated.robust_accuracy <= evaluated.robustness_wrt_predictions < 1
     weaker = evaluation.evaluate(trained, x, y, ThreatModel(0.02, 0.01, 4), generator=seeded())
-    assert weaker.robust_accuracy > found.robust_accuracy
+    assert weaker.robust_accuracy > evaluated.robust_accuracy
 
 
 def test_no_budget_changes_nothing(trained, digits):
-    found = evaluation.evaluate(trained, digits[0][:100], digits[1][:100], ThreatModel(0.0, 0.0, 2))
-    assert torch.equal(found.robust, found.correct)
-    assert found.robustness_wrt_predictions == 1.0
+    evaluated = evaluation.evaluate(trained, digits[0][:100], digits[1][:100], ThreatModel(0.0, 0.0, 2))
+    assert torch.equal(evaluated.robust, evaluated.correct)
+    assert evaluated.robustness_wrt_predictions == 1.0
 
 
 def test_the_generator_decides(trained, digits):
@@ -105,7 +105,7 @@ def test_the_generator_decides(trained, digits):
     threat_model = ThreatModel(0.12, 0.04, 1)
     first, again, other = (evaluation.evaluate(trained, x, y, threat_model, generator=seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(first.robust, again.robust)
-    assert torch.equal(first.kept, again.kept)
+    assert torch.equal(first.stable, again.stable)
     assert not torch.equal(first.robust, other.robust)
 
 
@@ -135,9 +135,9 @@ class Constant(nn.Module):
 
 def test_a_constant_model_keeps_its_predictions():
     y = torch.tensor([0, 1, 1, 2, 1])
-    found = evaluation.evaluate(Constant(), torch.rand(5, 1, 4, 4), y, WEAK, generator=seeded())
-    assert found.metrics() == {"clean_accuracy": 0.6, "robust_accuracy": 0.6, "robustness_wrt_predictions": 1.0}
-    assert torch.equal(found.robust, y == 1)
+    evaluated = evaluation.evaluate(Constant(), torch.rand(5, 1, 4, 4), y, WEAK, generator=seeded())
+    assert evaluated.metrics() == {"clean_accuracy": 0.6, "robust_accuracy": 0.6, "robustness_wrt_predictions": 1.0}
+    assert torch.equal(evaluated.robust, y == 1)
 
 
 def test_the_model_is_as_before(trained, digits):
@@ -207,17 +207,17 @@ def test_robust_to_square_counts_what_is_right_before_and_after(trained, binary)
 
 def test_survivors_are_those_still_classified_as_their_label(trained, digits):
     x, y = digits[0][-57:], digits[1][-57:]
-    seen = []
+    batch_sizes = []
 
     def craft(images, labels):
-        seen.append(len(images))
+        batch_sizes.append(len(images))
         return attacks.pgd(trained, images, labels, eps=0.1, step_size=0.03, num_steps=4, start=torch.zeros_like(images))
 
-    found = evaluation.survives(trained, x, y, craft, eps=0.1, batch_size=20)
-    assert seen == [20, 20, 17]
+    survivors = evaluation.survives(trained, x, y, craft, eps=0.1, batch_size=20)
+    assert batch_sizes == [20, 20, 17]
     threat_model = ThreatModel(0.1, 0.03, 4, random_start=False)
-    assert torch.equal(found, evaluation.evaluate(trained, x, y, threat_model, batch_size=20).robust)
-    assert 0 < found.sum() < 57
+    assert torch.equal(survivors, evaluation.evaluate(trained, x, y, threat_model, batch_size=20).robust)
+    assert 0 < survivors.sum() < 57
 
 
 @pytest.mark.parametrize(

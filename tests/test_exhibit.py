@@ -18,37 +18,37 @@ def no_other_exhibits(monkeypatch):
 @pytest.fixture
 def asked(monkeypatch) -> list[tuple]:
     """What pages ask the records for, and the runs to compute."""
-    found = []
+    requests = []
 
     def read(how):
         def reading(name, scale, **options):
-            found.append((how, name, scale, options))
+            requests.append((how, name, scale, options))
             return frame(("original", *ROBUST, 94.0, 0), exhibit=name)
 
         return reading
 
     monkeypatch.setattr(exhibit.experiments, "compute", read("compute"))
     monkeypatch.setattr(exhibit.results, "select", read("select"))
-    return found
+    return requests
 
 
 @pytest.fixture
 def shown(monkeypatch) -> dict:
-    found = {}
-    monkeypatch.setattr(exhibit, "show", found.__setitem__)
-    return found
+    outputs = {}
+    monkeypatch.setattr(exhibit, "show", outputs.__setitem__)
+    return outputs
 
 
 def table(*frames) -> Table:
     return Table([Column("rows", "d")], [(len(each),) for each in frames])
 
 
-def drawing(found: pd.DataFrame) -> Figure:
+def drawing(rows: pd.DataFrame) -> Figure:
     return Figure()
 
 
-def words(found) -> str:
-    return f"{len(found)} rows"
+def words(rows) -> str:
+    return f"{len(rows)} rows"
 
 
 def test_a_page_reads_what_exhibits_need_once_and_shows_them_with_their_badge(asked, shown):

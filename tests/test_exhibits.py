@@ -136,8 +136,8 @@ def test_downloads_hold_the_table_and_the_records():
     ours = along("widen_factor", ("original", *ROBUST, 94.0, "test", 0.25))
     tables = sec5.capacity_tables(ours, TABLE_4)
     text = words.downloads("table-4", tables, ours)
-    found = re.findall(r'download="([^"]+)" href="data:text/csv;charset=utf-8;base64,([^"]+)"', text)
-    names, files = zip(*found, strict=True)
+    downloads = re.findall(r'download="([^"]+)" href="data:text/csv;charset=utf-8;base64,([^"]+)"', text)
+    names, files = zip(*downloads, strict=True)
     assert names == ("table-4.csv", "table-4-records.csv")
     table, records = (pd.read_csv(io.BytesIO(base64.b64decode(file)), keep_default_na=False) for file in files)
     assert len(table) == 3 * 18

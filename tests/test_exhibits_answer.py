@@ -33,13 +33,13 @@ def paper(*robust: float) -> pd.DataFrame:
     ],
 )
 def test_the_verdict_follows_the_ranges(robust, verdict):
-    found = ours(*robust).assign(widen_factor=0.25)
-    found.attrs = frame().attrs
-    said = answer.answer(found, paper(90.0, 69.0))
-    assert verdict in said
-    assert f"moves by **{robust[0] - robust[1]:.1f} points**" in said
-    assert "(the paper's networks of the same width: 21.0), and the clean accuracy of standard training by 0.5" in said
-    assert said.endswith("(Scale laptop: shorter training than the paper's.)")
+    rows = ours(*robust).assign(widen_factor=0.25)
+    rows.attrs = frame().attrs
+    sentence = answer.answer(rows, paper(90.0, 69.0))
+    assert verdict in sentence
+    assert f"moves by **{robust[0] - robust[1]:.1f} points**" in sentence
+    assert "(the paper's networks of the same width: 21.0), and the clean accuracy of standard training by 0.5" in sentence
+    assert sentence.endswith("(Scale laptop: shorter training than the paper's.)")
 
 
 def test_one_variant_is_no_range():
@@ -60,9 +60,9 @@ def outcomes(**held: dict[str, list[bool]]) -> pd.DataFrame:
         for attack, images in attacks.items()
         for i, stands in enumerate(images)
     ]
-    found = pd.DataFrame(rows)
-    found.attrs = frame().attrs | {"exhibit": "autoattack-mnist"}
-    return found
+    table = pd.DataFrame(rows)
+    table.attrs = frame().attrs | {"exhibit": "autoattack-mnist"}
+    return table
 
 
 BOTH = outcomes(
@@ -73,9 +73,9 @@ BOTH = outcomes(
 
 
 def test_both_attacks_are_read_where_both_are_recorded():
-    found = autoattack.both_attacks(BOTH)
-    assert set(found.index) == {"original", "smooth-8"}
-    assert found.loc["smooth-8"].tolist() == [80.0, 50.0, 10.0]
+    attacks = autoattack.both_attacks(BOTH)
+    assert set(attacks.index) == {"original", "smooth-8"}
+    assert attacks.loc["smooth-8"].tolist() == [80.0, 50.0, 10.0]
 
 
 def test_a_stronger_attack_and_the_range():
@@ -86,10 +86,10 @@ def test_a_stronger_attack_and_the_range():
 
 
 def test_the_first_figure_shows_what_autoattack_leaves():
-    found = ours(90.0, 70.0).assign(widen_factor=0.25)
-    found.attrs = frame().attrs
+    rows = ours(90.0, 70.0).assign(widen_factor=0.25)
+    rows.attrs = frame().attrs
     printed = paper(90.0, 69.0).assign(dataset="mnist")
-    (ax,) = answer.claim_figure({"MNIST": (found, printed, paper(90.0, 69.0))}, {"MNIST": BOTH}).axes
+    (ax,) = answer.claim_figure({"MNIST": (rows, printed, paper(90.0, 69.0))}, {"MNIST": BOTH}).axes
     left = {bars.get_label(): bars for bars in ax.containers}["the same, AutoAttack"]
     at = dict(zip([label.get_text() for label in ax.get_xticklabels()], ax.get_xticks(), strict=True))
     assert left.lines[0].get_xydata().tolist() == [[at["original"], 80.0], [at["smooth 8"], 50.0]]
@@ -131,9 +131,9 @@ def test_the_filter_is_told_by_the_numbers_that_can_tell():
 def test_ranges_are_over_the_same_variants():
     """Clean accuracy of a variant without a robust one, or that the paper lacks, has no part in it."""
     extra = frame(*(("smooth-8", *CLEAN, 90.0, 0), ("smooth-9", *CLEAN, 80.0, 0), ("smooth-9", *ROBUST, 10.0, 0)))
-    found = pd.concat([ours(90.0, 70.0), extra]).assign(widen_factor=0.25)
-    found.attrs = frame().attrs
-    said = answer.answer(found, paper(90.0, 69.0))
-    assert "Over 2 variants" in said
-    assert "moves by **20.0 points**" in said
-    assert "the clean accuracy of standard training by 0.5" in said
+    rows = pd.concat([ours(90.0, 70.0), extra]).assign(widen_factor=0.25)
+    rows.attrs = frame().attrs
+    sentence = answer.answer(rows, paper(90.0, 69.0))
+    assert "Over 2 variants" in sentence
+    assert "moves by **20.0 points**" in sentence
+    assert "the clean accuracy of standard training by 0.5" in sentence

@@ -69,9 +69,9 @@ def of_exhibit(name: str, training: str, **values: tuple[float | None, float | N
         for transform, value in zip(("binarize", "original"), pair, strict=True)
         if value is not None
     ]
-    found = frame(*rows)
-    found.attrs = {**ATTRS, "exhibit": name, "command": f"python -m lib run {name}"}
-    return found
+    shown = frame(*rows)
+    shown.attrs = {**ATTRS, "exhibit": name, "command": f"python -m lib run {name}"}
+    return shown
 
 
 LP = {

@@ -10,10 +10,10 @@ from lib.report.sections import appD1, appD2
 
 def of_measurement(exhibit: str, metric: str, values: dict[str, float], dataset: str = "mnist") -> pd.DataFrame:
     """Measurements as `results.select` gives those of an exhibit."""
-    found = measured(metric, values)
-    found["dataset"] = dataset
-    found.attrs = {**ATTRS, "exhibit": exhibit, "command": f"python -m lib run {exhibit}"}
-    return found
+    rows = measured(metric, values)
+    rows["dataset"] = dataset
+    rows.attrs = {**ATTRS, "exhibit": exhibit, "command": f"python -m lib run {exhibit}"}
+    return rows
 
 
 def test_table_6_is_truncated_as_the_papers():
@@ -54,9 +54,9 @@ def test_rank_correlation_has_an_interval_that_says_how_little_few_pairs_tell():
     assert low < rho < high <= 1
     assert n == 8
     assert appD2.rank_correlation(x, x) == appD2.rank_correlation(x, x)
-    found = appD2.rank_correlation(x, x[:3])
-    assert np.isnan(found[0])
-    assert found[3] == 3
+    correlation = appD2.rank_correlation(x, x[:3])
+    assert np.isnan(correlation[0])
+    assert correlation[3] == 3
 
 
 DISTANCES = {"binarize": 8.64, "original": 7.31, "smooth-2": 7.35, "smooth-3": 7.08}

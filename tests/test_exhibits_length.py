@@ -12,11 +12,11 @@ from lib.store.intervals import Spread, interval
 
 def trained(exhibit: str, *points) -> pd.DataFrame:
     """Robust accuracies (recipe, transform, value) of the exhibit at scale laptop, one seed."""
-    found = frame(*((transform, *ROBUST, value, 0) for _, transform, value in points))
-    found["recipe"] = [recipe for recipe, _, _ in points]
-    found["widen_factor"] = grid.runs(exhibit, "laptop")[0].widen_factor
-    found.attrs = {**ATTRS, "exhibit": exhibit}
-    return found
+    rows = frame(*((transform, *ROBUST, value, 0) for _, transform, value in points))
+    rows["recipe"] = [recipe for recipe, _, _ in points]
+    rows["widen_factor"] = grid.runs(exhibit, "laptop")[0].widen_factor
+    rows.attrs = {**ATTRS, "exhibit": exhibit}
+    return rows
 
 
 LONGER = trained(
@@ -105,8 +105,8 @@ def test_one_length_is_no_comparison():
 
 def test_runs_that_two_exhibits_share_count_once():
     own = trained("published-settings", ("default", "original", 85.0))
-    found = length.robust_by_length([LONGER, own])
-    assert found.loc[("laptop", "default", "original"), "seeds"] == 1
+    robust = length.robust_by_length([LONGER, own])
+    assert robust.loc[("laptop", "default", "original"), "seeds"] == 1
 
 
 def test_the_papers_scale_is_its_own_training():

@@ -11,11 +11,11 @@ PAPER = results.published("table-4")
 
 
 def of(scale: str, **values: float) -> pd.DataFrame:
-    found = frame(*((name.replace("_", "-"), *ROBUST, value, 0) for name, value in values.items()))
-    attrs = {**found.attrs, "scale": scale, "exhibit": "paper-settings-mnist"}
-    found = found.assign(widen_factor=0.125, scale=scale)
-    found.attrs = attrs
-    return found
+    rows = frame(*((name.replace("_", "-"), *ROBUST, value, 0) for name, value in values.items()))
+    attrs = {**rows.attrs, "scale": scale, "exhibit": "paper-settings-mnist"}
+    rows = rows.assign(widen_factor=0.125, scale=scale)
+    rows.attrs = attrs
+    return rows
 
 
 OURS = of("paper", original=88.1, smooth_5=65.2, smooth_square_5=60.2)
@@ -43,10 +43,10 @@ def test_what_is_seen_of_them():
 
 
 def test_the_first_screen_says_how_near_the_papers_settings_come():
-    said = own_settings.own_settings_answer(OURS, SHORT, PAPER)
-    assert "is 1.0 points from the paper's on average.**" in said
-    assert "original 88.1% (the paper 87.1%); smooth 5 65.2% (the paper 66.2%)" in said
-    assert "These are 2 of the paper's 9 variants. With our short training the mean distance is 3.6 points" in said
+    sentence = own_settings.own_settings_answer(OURS, SHORT, PAPER)
+    assert "is 1.0 points from the paper's on average.**" in sentence
+    assert "original 88.1% (the paper 87.1%); smooth 5 65.2% (the paper 66.2%)" in sentence
+    assert "These are 2 of the paper's 9 variants. With our short training the mean distance is 3.6 points" in sentence
     assert "Not computed yet; " in own_settings.own_settings_answer(OURS[:0], SHORT, PAPER)
 
 
@@ -60,11 +60,11 @@ def test_autoattack_on_the_same_networks():
         for attack, held in (("reference", 7), ("autoattack", 5))
         for image in range(10)
     ]
-    found = pd.DataFrame(rows)
-    found.attrs = {**OURS.attrs, "exhibit": "autoattack-narrow"}
-    said = own_settings.own_settings_attacked(found)
-    assert "smooth 5 50.0% (the paper's attack: 70.0%)" in said
-    assert "same 10 test images. The largest fall is **20.0 points**: the paper's attack overstates robustness" in said
-    nothing = found[:0]
-    nothing.attrs = found.attrs
+    table = pd.DataFrame(rows)
+    table.attrs = {**OURS.attrs, "exhibit": "autoattack-narrow"}
+    sentence = own_settings.own_settings_attacked(table)
+    assert "smooth 5 50.0% (the paper's attack: 70.0%)" in sentence
+    assert "same 10 test images. The largest fall is **20.0 points**: the paper's attack overstates robustness" in sentence
+    nothing = table[:0]
+    nothing.attrs = table.attrs
     assert own_settings.own_settings_attacked(nothing).startswith("Not computed yet under AutoAttack; ")

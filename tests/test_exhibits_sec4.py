@@ -84,8 +84,8 @@ def test_fashion_table_has_the_six_numbers():
 def test_fashion_figure_draws_bars_and_the_paper_dashed():
     (ax,) = sec4.fashion_figure(clothes(*SIX), FASHION_PAPER).axes
     assert sorted(bar.get_height() for bar in ax.patches) == sorted(row[3] for row in SIX)
-    lines = [found for found in ax.collections if found.get_linestyle() and len(found.get_segments()) == 2]
-    dashed = {segment[0][1] for found in lines for segment in found.get_segments() if segment[0][1] == segment[1][1]}
+    lines = [collection for collection in ax.collections if collection.get_linestyle() and len(collection.get_segments()) == 2]
+    dashed = {segment[0][1] for collection in lines for segment in collection.get_segments() if segment[0][1] == segment[1][1]}
     assert dashed == {92.7, 81.2, 65.3, 88.3, 87.2, 86.6}
     (ax,) = sec4.fashion_figure(clothes(), FASHION_PAPER).axes
     assert all(np.isnan(bar.get_height()) for bar in ax.patches)

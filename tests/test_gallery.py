@@ -17,7 +17,7 @@ def answer(predicted: int, probability: float) -> Answer:
 
 
 def test_each_budget_says_what_the_networks_answer_and_marks_the_wrong_ones():
-    found = Gallery(
+    answers = Gallery(
         1,
         {
             0.0: {"smooth-3": {"standard": answer(1, 0.9), "PGD": answer(1, 0.8)}},
@@ -25,7 +25,7 @@ def test_each_budget_says_what_the_networks_answer_and_marks_the_wrong_ones():
         },
         "images: <b>",
     )
-    shown = gallery.adversarial_gallery(found, ("none", "one"), 0.3, name="x").data
+    shown = gallery.adversarial_gallery(answers, ("none", "one"), 0.3, name="x").data
     assert 'data-start="1"' in shown
     assert "ε = 0: 0 of 2 networks are wrong" in shown
     assert "ε = 0.3: 1 of 2 networks are wrong" in shown

@@ -14,17 +14,17 @@ from lib.store import results
 def test_volume_of_corner_and_centre(eps):
     d = 2 * 5 * 3
     corner, centre = torch.ones(1, 2, 5, 3), torch.full((1, 2, 5, 3), 0.5)
-    found = geometry.log2_perturbable_volume(torch.cat([corner, 1 - corner, centre]), eps)
+    volumes = geometry.log2_perturbable_volume(torch.cat([corner, 1 - corner, centre]), eps)
     expected = [d * math.log2(eps), d * math.log2(eps), d * math.log2(2 * eps)]
-    assert found.tolist() == pytest.approx(expected, abs=1e-9)
+    assert volumes.tolist() == pytest.approx(expected, abs=1e-9)
 
 
 def test_volume_is_the_product_of_the_sides():
     x = torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for eps in (0.1, 0.3, 0.9):
-        for image, found in zip(x, geometry.log2_perturbable_volume(x, eps).tolist(), strict=True):
+        for image, volume in zip(x, geometry.log2_perturbable_volume(x, eps).tolist(), strict=True):
             sides = [min(value + eps, 1) - max(value - eps, 0) for value in image.flatten().tolist()]
-            assert 2**found == pytest.approx(math.prod(sides), rel=1e-12)
+            assert 2**volume == pytest.approx(math.prod(sides), rel=1e-12)
 
 
 def test_volume_is_the_share_of_perturbations_within_the_cube():
@@ -36,9 +36,9 @@ def test_volume_is_the_share_of_perturbations_within_the_cube():
 
 def test_volume_is_summed_in_float64_and_does_not_depend_on_slices():
     x = torch.rand(2500, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    found = geometry.log2_perturbable_volume(x, 0.3)
-    assert (found.dtype, found.shape) == (torch.float64, (2500,))
-    assert torch.equal(found[2300:], geometry.log2_perturbable_volume(x[2300:], 0.3))
+    volumes = geometry.log2_perturbable_volume(x, 0.3)
+    assert (volumes.dtype, volumes.shape) == (torch.float64, (2500,))
+    assert torch.equal(volumes[2300:], geometry.log2_perturbable_volume(x[2300:], 0.3))
     assert geometry.log2_perturbable_volume(x[:0], 0.3).shape == (0,)
 
 
@@ -117,8 +117,8 @@ def test_linf_distances_are_the_definition():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(12, 2, 3, 2, generator=generator, dtype=torch.float64), torch.tensor([3, 1, 3, 0, 1, 0, 0, 3, 1, 0, 3, 3])
     expected = [(x[i] - x[j]).abs().max().item() for i in range(12) for j in range(i) if y[i] != y[j]]
-    found = geometry.linf_distances(x, y).tolist()
-    assert sorted(found) == pytest.approx(sorted(expected), rel=1e-12)
+    distances = geometry.linf_distances(x, y).tolist()
+    assert sorted(distances) == pytest.approx(sorted(expected), rel=1e-12)
 
 
 def test_linf_distances_need_two_classes():
@@ -179,10 +179,10 @@ def square(scale: float) -> geometry.SphereNetworks:
 
 
 def test_a_boundary_that_is_known():
-    found = geometry.boundary(square(1.2), 8, farthest=3.0)[0]
+    radii = geometry.boundary(square(1.2), 8, farthest=3.0)[0]
     step = 3.0 / 399
     expected = [1.2, 1.2 / math.sqrt(2)] * 4
-    assert found.tolist() == pytest.approx(expected, abs=step)
+    assert radii.tolist() == pytest.approx(expected, abs=step)
     beyond = geometry.boundary(square(5.0), 8, farthest=3.0)[0]
     assert beyond.tolist() == [3.0] * 8
 
@@ -207,7 +207,7 @@ def test_points_lie_on_their_spheres_and_pushed_ones_near_them():
     assert torch.allclose(radii[:, sign < 0], (1 + gaps)[:, None].expand(2, 50))
     networks = geometry._initial(2, 5, 7, torch.Generator().manual_seed(1))
     eps = torch.tensor([0.0, 0.2])
-    moved = (geometry._pushed(networks, x, sign, eps, 10) - x).norm(dim=-1)
+    moved = (geometry._pgd_l2(networks, x, sign, eps, 10) - x).norm(dim=-1)
     assert torch.equal(moved[0], torch.zeros(100))
     assert moved[1].max() <= 0.2 + 1e-6
     assert moved[1].median() > 0.15
@@ -216,16 +216,16 @@ def test_points_lie_on_their_spheres_and_pushed_ones_near_them():
 def test_training_between_spheres_finds_what_there_is_and_an_adversary_costs_width():
     keywords = {"steps": 150, "batch_size": 128, "starts": 2, "seed": 0}
     gaps, eps = torch.tensor([0.5, 0.5]), torch.tensor([0.0, 0.15])
-    found = {}
+    shares = {}
     for width in (3, 16):
         networks = geometry.train_between_spheres(2, gaps, eps, width, **keywords)
-        found[width] = [share.tolist() for share in geometry.separation(networks, gaps, 0.15, points=1000, seed=1)]
-    (clean, _), (_, robust) = found[16]
+        shares[width] = [share.tolist() for share in geometry.separation(networks, gaps, 0.15, points=1000, seed=1)]
+    (clean, _), (_, robust) = shares[16]
     assert clean > 0.99
     assert robust > 0.9
-    assert found[3][0][0] > 0.85  # three units nearly separate the points
-    assert found[3][1][1] < robust - 0.1  # and not what an adversary makes of them
-    assert found[16][1][1] >= found[16][1][0]  # adversarial training is the more robust
+    assert shares[3][0][0] > 0.85  # three units nearly separate the points
+    assert shares[3][1][1] < robust - 0.1  # and not what an adversary makes of them
+    assert shares[16][1][1] >= shares[16][1][0]  # adversarial training is the more robust
 
 
 def test_training_between_spheres_is_decided_by_its_seed_and_keeps_the_best_start():

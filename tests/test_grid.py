@@ -293,8 +293,8 @@ class Threat(NamedTuple):
 def test_every_scale_evaluates_with_the_papers_attack(case, scale):
     run = replace(case.run, scale=scale, train_size=1000)
     threat_model = plans.of(run).evaluation("pgd").settings["threat_model"]
-    found = (threat_model["eps"], threat_model["step_size"], threat_model["num_steps"])
-    assert found == (case.eps, case.step_size, case.num_steps)
+    attack = (threat_model["eps"], threat_model["step_size"], threat_model["num_steps"])
+    assert attack == (case.eps, case.step_size, case.num_steps)
     assert plans.of(run).settings["attack"]["eps"] == case.eps
 
 
@@ -516,10 +516,10 @@ CHANGES = {
 @pytest.mark.parametrize(("name", "changes"), CHANGES.items())
 def test_the_suite_is_the_papers_attack_but_for_what_its_names_say(name, changes):
     paper = plans.of(MNIST).evaluation("pgd").settings
-    found = plans.of(MNIST).evaluation(name).settings
-    assert found["threat_model"] == {**paper["threat_model"], **changes}
-    attacks.ThreatModel(**found["threat_model"])
-    assert (found["against"], found["sizes"], found["seed"]) == ("label", {"test": 1000}, 0)
+    settings = plans.of(MNIST).evaluation(name).settings
+    assert settings["threat_model"] == {**paper["threat_model"], **changes}
+    attacks.ThreatModel(**settings["threat_model"])
+    assert (settings["against"], settings["sizes"], settings["seed"]) == ("label", {"test": 1000}, 0)
     assert list(plans.metrics(name)) == ["robust_accuracy"]
 
 
@@ -561,12 +561,12 @@ def test_a_transferred_attack_knows_its_surrogate():
 
 @pytest.mark.parametrize(("run", "last"), [(MNIST, 0.5), (CIFAR10, 16 / 255)], ids=str)
 def test_a_curve_goes_from_no_budget_over_the_papers_to_all_there_is(run, last):
-    found = plans.of(run).evaluation("eps-curve").settings
-    eps = found["threat_model"]["eps"]
-    assert found["eps"] == sorted(found["eps"])
-    assert found["eps"][0] == 0
-    assert {eps, last, 0.5, 1} <= {*found["eps"]}
-    assert found["threat_model"] == plans.of(run).evaluation("pgd").settings["threat_model"]
+    settings = plans.of(run).evaluation("eps-curve").settings
+    eps = settings["threat_model"]["eps"]
+    assert settings["eps"] == sorted(settings["eps"])
+    assert settings["eps"][0] == 0
+    assert {eps, last, 0.5, 1} <= {*settings["eps"]}
+    assert settings["threat_model"] == plans.of(run).evaluation("pgd").settings["threat_model"]
 
 
 @pytest.mark.parametrize("exhibit", ["strength-mnist", "strength-cifar10", "curve-mnist", "curve-cifar10"])

@@ -28,8 +28,8 @@ def test_runs_of_one_shape_go_together():
         replace(first, widen_factor=0.5), replace(first, train_size=1000), replace(first, recipe="weight-decay-.002"),
         replace(first, training="standard"),
     ]  # fmt: skip
-    found = groups.groups([first, *other, *same], 1e12)
-    assert found == [[first, *same], *([run] for run in other)]
+    groups_made = groups.groups([first, *other, *same], 1e12)
+    assert groups_made == [[first, *same], *([run] for run in other)]
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_several_gpus_get_smaller_groups_of_wider_networks():
         first = Run.parse(f"mnist/original/lenet5-w{width:g}/pgd/n60000/default/seed0", "paper")
         runs = [replace(first, seed=seed) for seed in range(10)]
         assert list(map(len, groups.groups(runs, 1e12))) == [10]
-        found = groups.groups(runs, 1e12, spread=True)
-        sizes[width] = len(found[0])
-        assert groups.hours(found[0]) <= 2.01 * groups.hours([first]) + cost.evaluation_seconds(first) * 10 / 3600
+        groups_made = groups.groups(runs, 1e12, spread=True)
+        sizes[width] = len(groups_made[0])
+        assert groups.hours(groups_made[0]) <= 2.01 * groups.hours([first]) + cost.evaluation_seconds(first) * 10 / 3600
     assert sizes[0.125] > sizes[0.25] > sizes[1.0]
 
 

@@ -19,9 +19,9 @@ def test_the_interval_of_a_difference_is_newcombes():
 
 def test_one_seed_has_wilsons_interval():
     # Newcombe (1998, I), Table I: 81 of 263.
-    found = estimate([100 * 81 / 263], 263)
+    estimated = estimate([100 * 81 / 263], 263)
     assert (
-        (found.low, found.high)
+        (estimated.low, estimated.high)
         == interval(100 * 81 / 263, 263)
         == (pytest.approx(25.53, abs=0.01), pytest.approx(36.62, abs=0.01))
     )
@@ -39,11 +39,11 @@ def _records(*values: tuple[str, int, float], **columns) -> pd.DataFrame:
 
 def test_the_spread_is_pooled_over_groups_of_seeds():
     alike = _records(("a", 0, 50.0), ("a", 1, 52.0), ("b", 0, 48.0), ("b", 1, 50.0), ("c", 0, 10.0))
-    (found,) = pooled(alike).values()
+    (spread,) = pooled(alike).values()
     # Two seeds 2 points apart have a standard deviation of √2; √(p(1 - p)) is 50 points, almost, at 49 and at 51.
-    assert found.freedom == 2
-    assert found.deviation(50) == pytest.approx(2**0.5, abs=1e-3)
-    assert found.deviation(100) == 0
+    assert spread.freedom == 2
+    assert spread.deviation(50) == pytest.approx(2**0.5, abs=1e-3)
+    assert spread.deviation(100) == 0
     assert pooled(pd.concat([alike, _records(("a", 2, 90.0), recipe="short")])) == pooled(alike)
     assert pooled(_records(("a", 0, 50.0), ("b", 1, 60.0))) == {}
     assert set(pooled(alike)) == {("pgd", "robust_accuracy", "test")}
@@ -79,7 +79,9 @@ def test_simulated_trainings_are_covered():
     share = 0.05
     trained = truth + share * math.sqrt(truth * (100 - truth)) * draw.standard_normal((1000, 3))
     tested = 100 * draw.binomial(n, trained / 100) / n
-    held = sum(found.low <= truth <= found.high for row in tested for found in [estimate(row[:1], n, Spread(share, 10**6))])
+    held = sum(
+        estimated.low <= truth <= estimated.high for row in tested for estimated in [estimate(row[:1], n, Spread(share, 10**6))]
+    )
     assert 930 <= held <= 970
 
 

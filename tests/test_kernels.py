@@ -31,7 +31,7 @@ def test_sum_affine_and_relu(adds, size, dtype, tolerance):
         total = x + other if adds else x
         return total, F.relu(total * scale.to(x.dtype) + shift.to(x.dtype))
 
-    found = []
+    outputs = []
     for function, kind in (
         (formula, torch.float64),
         (lambda x, other: kernels.add_affine_relu(x, other if adds else None, *repeated), dtype),
@@ -39,8 +39,8 @@ def test_sum_affine_and_relu(adds, size, dtype, tolerance):
         leaves = [x.to(kind).requires_grad_(), other.to(kind).requires_grad_()]
         total, out = function(*leaves)
         loss = (total * weights[0].to(kind)).sum() + (out * weights[1].to(kind)).sum()
-        found.append([total, out, *torch.autograd.grad(loss, leaves[: 1 + adds])])
-    for theirs, ours in zip(*found, strict=True):
+        outputs.append([total, out, *torch.autograd.grad(loss, leaves[: 1 + adds])])
+    for theirs, ours in zip(*outputs, strict=True):
         assert ours.dtype == dtype
         torch.testing.assert_close(ours.double(), theirs, rtol=tolerance, atol=tolerance)
 

@@ -201,8 +201,8 @@ def test_a_dead_process_blocks_nobody():
             with pytest.raises(subprocess.TimeoutExpired):
                 second.wait(0.5)
             first.kill()
-            said, _ = second.communicate()
-            assert (second.returncode, said) == (0, "1 computed, the others were already recorded\n")
+            message, _ = second.communicate()
+            assert (second.returncode, message) == (0, "1 computed, the others were already recorded\n")
     assert records.missing(Run.parse(STANDARD, "smoke")) == []
 
 
@@ -218,10 +218,10 @@ def interruptible():
 def _side_by_side(jobs: str) -> Iterator[tuple[subprocess.Popen, list[Run]]]:
     """A process that computes runs, the first of which is recorded, in a session of its own; and the runs."""
     listed = [run for run in grid.runs("table-2", "smoke") if run.training == "standard"]
-    found = [[records.path(run, name) for name in plans.of(run).records()] for run in listed]
+    paths_of_runs = [[records.path(run, name) for name in plans.of(run).records()] for run in listed]
     command = [*LIB, *(run.key for run in listed), *SMOKE, "--jobs", jobs]
     with popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        while not any(all(path.exists() for path in paths) for paths in found):
+        while not any(all(path.exists() for path in paths) for paths in paths_of_runs):
             assert process.poll() is None
             time.sleep(0.01)
         yield process, listed

@@ -148,9 +148,9 @@ def test_records_as_csv(tmp_path, monkeypatch):
     book.write_records(tmp_path)
     files = {file.name for file in tmp_path.iterdir() if file.is_file()}
     assert files == {"records.zip", *(f"{name}.csv" for name in [*grid.exhibits(), *results.benchmarks()])}
-    found = pd.read_csv(tmp_path / "table-2.csv", dtype={"recipe": str})
+    written = pd.read_csv(tmp_path / "table-2.csv", dtype={"recipe": str})
     ours = results.select("table-2")
-    assert found["value"].tolist() == pytest.approx(ours["value"].tolist(), nan_ok=True)
+    assert written["value"].tolist() == pytest.approx(ours["value"].tolist(), nan_ok=True)
     assert {"transform", "left", "right", "count"} <= set(pd.read_csv(tmp_path / "figure-1a.csv").columns)
     assert {"d", "axis", "diagonal"} <= set(pd.read_csv(tmp_path / "example-1.csv").columns)
     with zipfile.ZipFile(tmp_path / "records.zip") as archive:
@@ -221,10 +221,10 @@ def test_no_pdf_without_chromium(tmp_path, monkeypatch):
 
 
 def test_citation_file_cites_the_paper():
-    found = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert found["cff-version"] == "1.2.0"
-    assert {"message", "title", "authors"} <= found.keys()
-    cited = found["preferred-citation"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= citation.keys()
+    cited = citation["preferred-citation"]
     assert [author["family-names"] for author in cited["authors"]] == ["Ding", "Lui", "Jin", "Wang", "Huang"]
     assert cited["year"] == 2019
 

@@ -118,8 +118,8 @@ def test_the_gradient_in_blocks_is_the_convolutions(kernel, block, channels, siz
         out = layer(image)
         assert torch.allclose(out, plain(x), atol=1e-12)
         gradients.append(torch.autograd.grad(out, [image, *(p for p in layer.parameters() if parameters_too)], towards))
-    for found, expected in zip(*gradients, strict=True):
-        assert torch.allclose(found, expected, atol=1e-12)
+    for gradient, expected in zip(*gradients, strict=True):
+        assert torch.allclose(gradient, expected, atol=1e-12)
 
 
 def test_the_global_seed_decides_the_initial_weights():
@@ -134,11 +134,11 @@ def test_the_global_seed_decides_the_initial_weights():
 def test_standardisation_is_tensorflows():
     x = torch.rand(5, 3, 8, 8, dtype=torch.float64)
     x[3] = 0.5 + (x[3] - 0.5) * 1e-3  # its standard deviation lies below the floor of 1/√N
-    found = models.PerImageStandardization()(x).numpy()
-    for image, standardised in zip(x.numpy(), found, strict=True):
+    standardised_images = models.PerImageStandardization()(x).numpy()
+    for image, standardised in zip(x.numpy(), standardised_images, strict=True):
         expected = (image - image.mean()) / max(image.std(), 1 / math.sqrt(image.size))
         np.testing.assert_allclose(standardised, expected, atol=1e-12)
-    assert found[3].std() < 0.5 < found[2].std()
+    assert standardised_images[3].std() < 0.5 < standardised_images[2].std()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
@@ -219,14 +219,14 @@ def test_the_specialized_network_is_the_same_function():
     model = _lived_in(models.wide_resnet28(0.25)).double()
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     x = torch.rand(4, 3, 32, 32, dtype=torch.float64)
-    found = []
+    outputs = []
     with torch.no_grad():
         special = wide.specialized(model)
     for network in (model, special):
         image = x.clone().requires_grad_()
         logits = network(image)
-        found.append((logits.detach(), torch.autograd.grad(F.cross_entropy(logits, torch.arange(4)), image)[0]))
-    for ours, theirs in zip(*found, strict=True):
+        outputs.append((logits.detach(), torch.autograd.grad(F.cross_entropy(logits, torch.arange(4)), image)[0]))
+    for ours, theirs in zip(*outputs, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
@@ -245,14 +245,14 @@ def test_the_gradient_of_standardisation(scale):
     """Against autograd's of the formula; at scale .01 the deviation is below its floor."""
     x = 0.5 + scale * (torch.rand(3, 3, 8, 8, dtype=torch.float64) - 0.5)
     weights = torch.rand_like(x)
-    found = []
+    gradients = []
     for function in (
         models.PerImageStandardization(),
         lambda z: (z - z.mean((1, 2, 3), True)) / z.std((1, 2, 3), correction=0, keepdim=True).clamp(min=192**-0.5),
     ):
         image = x.clone().requires_grad_()
-        found.append(torch.autograd.grad((function(image) * weights).sum(), image)[0])
-    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+        gradients.append(torch.autograd.grad((function(image) * weights).sum(), image)[0])
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
 
 
 # --- the ramp ---------------------------------------------------------------------------------------------------------
@@ -304,6 +304,8 @@ def test_a_shortcut_is_a_strided_convolution(channels, stride):
     inputs = [(x.clone(memory_format=torch.channels_last).requires_grad_(), shortcut.weight)]
     inputs.append((x.clone().requires_grad_(), weight.requires_grad_()))
     outputs = [shortcut(inputs[0][0]), F.conv2d(*inputs[1], stride=stride)]
-    found = [[out, *torch.autograd.grad(out.square().sum(), of)] for out, of in zip(outputs, inputs, strict=True)]
-    for ours, theirs in zip(*found, strict=True):
+    outputs_and_gradients = [
+        [out, *torch.autograd.grad(out.square().sum(), of)] for out, of in zip(outputs, inputs, strict=True)
+    ]
+    for ours, theirs in zip(*outputs_and_gradients, strict=True):
         torch.testing.assert_close(ours, theirs)

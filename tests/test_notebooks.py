@@ -92,8 +92,10 @@ def test_the_exercises_show_what_their_pages_say(capsys):
     robust = [float(value) for value in re.findall(r"robust ([\d.]+)%", shown)]
     assert len(robust) == 3
     assert robust == sorted(robust, reverse=True)
-    exact, cross_entropy, margin, _, _, hidden, found = (float(value) for value in re.findall(r": ([\d.]+)%", shown)[-7:])
-    assert exact <= margin <= cross_entropy < found < hidden
+    exact, cross_entropy, margin, _, _, hidden, scaled_margin = (
+        float(value) for value in re.findall(r": ([\d.]+)%", shown)[-7:]
+    )
+    assert exact <= margin <= cross_entropy < scaled_margin < hidden
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, YOURS], ids=lambda path: path.stem)
@@ -183,8 +185,8 @@ def test_papermill_simulates_section_2_at_smoke(tmp_path):
     assert "Not computed yet" not in outputs
     assert {"splits", "example-1", "theorem-2.1", "example-2", "distances", "distance-seen", "stamp"} <= _shown(target)
     measured = Path(os.environ["RESULTS_DIR"]) / "smoke" / "measured"
-    found = {str(path.relative_to(measured)) for path in measured.rglob("*.json")}
-    assert found == {
+    written = {str(path.relative_to(measured)) for path in measured.rglob("*.json")}
+    assert written == {
         "example_1_simulation/cube/original.json",
         "half_space_simulation/ball/original.json",
         "half_space_simulation/cube/original.json",
@@ -267,10 +269,10 @@ def test_papermill_certifies_at_smoke(tmp_path):
 @pytest.fixture
 def glued(monkeypatch) -> dict[str, object]:
     """What notebooks that are executed in this process hand to their page, by name."""
-    found = {}
-    monkeypatch.setattr("myst_nb.glue", found.__setitem__)
+    glued_texts = {}
+    monkeypatch.setattr("myst_nb.glue", glued_texts.__setitem__)
     monkeypatch.setattr("matplotlib_inline.backend_inline.set_matplotlib_formats", lambda *_: None)
-    return found
+    return glued_texts
 
 
 def _execute(notebook, cells: int | None = None, **parameters) -> None:

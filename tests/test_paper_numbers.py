@@ -27,9 +27,9 @@ from lib.book import paper_numbers
     ],
 )
 def test_a_number_in_a_text_is_the_paper_s(text, shown, labels):
-    found = list(paper_numbers.parts(text))
-    assert "".join(piece for piece, _ in found) == shown
-    assert [target for _, target in found if target] == labels
+    parts = list(paper_numbers.parts(text))
+    assert "".join(piece for piece, _ in parts) == shown
+    assert [target for _, target in parts if target] == labels
 
 
 def test_in_a_page_the_number_is_a_link_where_the_book_has_the_exhibit(tmp_path):

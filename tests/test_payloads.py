@@ -141,11 +141,11 @@ def test_a_payload_is_shown_as_it_stands(page, kind):
     text = schema.one_line(" ".join(payloads(target)[kind].split()))
     for name in SHOWN:
         (block,) = article.select(f".{name}-{kind.replace(' ', '-')}")
-        said = " ".join(block.get_text().split())
+        caption = " ".join(block.get_text().split())
         if name == "downloads":  # the text is within the files
-            assert said.startswith("Download: a.csv (the table) · a-records.csv")
+            assert caption.startswith("Download: a.csv (the table) · a-records.csv")
             continue
-        assert read(text) in read(said), said
+        assert read(text) in read(caption), caption
         assert not block.find(lambda tag: tag.name not in ("div", "p", "code", "span", "table", "strong", *TABLE))
 
 
@@ -196,11 +196,11 @@ def test_the_page_of_a_record_shows_a_payload_as_it_stands(kind, monkeypatch):
     text, read_record = PAYLOADS[kind], records.read
     fields = dict.fromkeys(("source", "device", "commit", "date", "engine"), text)
     monkeypatch.setattr(records, "read", lambda item, name: {**read_record(item, name), **fields, "versions": {"python": text}})
-    monkeypatch.setattr(record, "every", lambda: {"record/laptop/page": [run]})
+    monkeypatch.setattr(record, "items_by_page", lambda: {"record/laptop/page": [run]})
     ((_, _, html),) = record.pages("https://github.com/someone/book")
     page = BeautifulSoup(html, "html.parser")
-    (said,) = {item.get_text() for item in page.find_all("li") if item.get_text().startswith("Device: ")}
-    assert said == f"Device: {schema.one_line(text)}"
+    (device_line,) = {item.get_text() for item in page.find_all("li") if item.get_text().startswith("Device: ")}
+    assert device_line == f"Device: {schema.one_line(text)}"
     assert {tag.name for tag in page.find_all(True)} <= {*TABLE, *RECORD}
     for link in page.find_all("a"):
         assert link["href"].startswith(("#", "../../records/laptop/", "../../code/"))
@@ -238,8 +238,8 @@ def cells(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     if page.suffix == ".ipynb":
         return ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-    found = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [re.sub(r"\A(:[^\n]*\n)+", "", cell) for cell in found]
+    sources = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [re.sub(r"\A(:[^\n]*\n)+", "", cell) for cell in sources]
 
 
 def exhibits_of(page: Path, monkeypatch) -> dict[str, str]:
@@ -264,12 +264,12 @@ def _text(exhibit) -> str:
 
 def check_page(page: str, everywhere: str, monkeypatch) -> None:
     shown = exhibits_of(ROOT / page, monkeypatch)
-    seen = 0
+    count = 0
     for name, text in shown.items():
-        seen += "javascript:b" in text
+        count += "javascript:b" in text
         for raw in ("<b>", "`x`", "[a](javascript", *(("{{",) if "levels" not in text else ())):  # HTML has no {{
             assert raw not in text, name
-    assert seen
+    assert count
 
 
 @pytest.mark.parametrize("page", ["book/index.md", "notebooks/appB.ipynb"])
@@ -288,9 +288,9 @@ def test_the_records_of_the_book_hold_no_formula(everywhere, monkeypatch, tmp_pa
     monkeypatch.setattr(grid, "exhibits", lambda: ["table-2"])
     monkeypatch.setattr(schema, "parsed", lambda content, read=schema.parsed: {**read(content), "source": "=1+1"})
     write_records(tmp_path)
-    found = (tmp_path / "table-2.csv").read_text(encoding="utf-8")
-    assert "'=1+1" in found
-    assert not re.search(r"(^|,)\"?=1", found, re.MULTILINE)
+    written = (tmp_path / "table-2.csv").read_text(encoding="utf-8")
+    assert "'=1+1" in written
+    assert not re.search(r"(^|,)\"?=1", written, re.MULTILINE)
 
 
 def test_the_attributes_are_those_of_the_tests():

@@ -33,5 +33,5 @@ def test_a_record_computed_again_lies_within_its_interval(committed, real_data):
     for metric in METRICS:
         rows = committed[committed["metric"] == metric]
         (spread,) = pooled(rows.assign(recipe="default")).values()
-        found = estimate([rows["value"].mean()], int(rows["n"].min()), spread)
-        assert found.low <= 100 * again["metrics"]["test"][metric] <= found.high, metric
+        interval = estimate([rows["value"].mean()], int(rows["n"].min()), spread)
+        assert interval.low <= 100 * again["metrics"]["test"][metric] <= interval.high, metric

@@ -24,9 +24,11 @@ FILE = f"laptop/{RUN.key}/pgd.json"
 
 
 def page(items, repository=None, monkeypatch=None) -> BeautifulSoup:
-    found = {name: html for name, _, html in record.pages(repository)}
-    assert set(found) == {record.place(results.record_of(item, plans.of(item).records()[0]))[0] for item in items}
-    return BeautifulSoup(found[record.place(results.record_of(items[0], plans.of(items[0]).records()[0]))[0]], "html.parser")
+    pages = {name: html for name, _, html in record.pages(repository)}
+    assert set(pages) == {record.page_and_anchor(results.record_of(item, plans.of(item).records()[0]))[0] for item in items}
+    return BeautifulSoup(
+        pages[record.page_and_anchor(results.record_of(items[0], plans.of(items[0]).records()[0]))[0]], "html.parser"
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,24 +43,24 @@ def page(items, repository=None, monkeypatch=None) -> BeautifulSoup:
     ],
 )  # fmt: skip
 def test_where_a_record_s_page_is(path, place):
-    assert record.place(path) == place
+    assert record.page_and_anchor(path) == place
 
 
 def test_a_number_leads_to_its_record_and_a_mean_to_all_seeds():
     rows = frame(("original", *ROBUST, 94.0, 0), ("original", *ROBUST, 93.0, 1), ("binarize", *ROBUST, 97.0, 0))
     rows["key"] = [f"mnist/{row.transform}/lenet5-w0.25/pgd/n60000/default/seed{row.seed}" for row in rows.itertuples()]
-    found = over_seeds(rows, *ROBUST)
+    means = over_seeds(rows, *ROBUST)
     table = Table([Column("variant"), Column("ours", ".1f", delta=True)], [
-        ("original", our_number(found, "original", 95.0)), ("binarized", our_number(found, "binarize")), ("none", Number()),
+        ("original", our_number(means, "original", 95.0)), ("binarized", our_number(means, "binarize")), ("none", Number()),
     ])  # fmt: skip
     folder = "../results/laptop/mnist"
     text = table.markdown()
     assert f'<a class="record" href="{folder}/original/lenet5-w0.25/pgd/n60000/default">93.5 ± 0.5</a> (-1.5)' in text
     assert f'<a class="record" href="{folder}/binarize/lenet5-w0.25/pgd/n60000/default/seed0/pgd.json">97.0</a>' in text
     assert text.count("<a ") == 2
-    html = record.linked(f'<a class="record" href="{folder}/{FILE[13:]}">', "notebooks/sec3")
+    html = record.link_records(f'<a class="record" href="{folder}/{FILE[13:]}">', "notebooks/sec3")
     assert html == f'<a class="record" href="../{PAGE}.html#seed0-pgd">'
-    assert record.linked('<a class="record" href="../results/laptop/measured/a/b/c.json">', "index").endswith(
+    assert record.link_records('<a class="record" href="../results/laptop/measured/a/b/c.json">', "index").endswith(
         'href="record/laptop/measured/a/b/c.html">'
     )
     values = table.values()
@@ -91,8 +93,8 @@ def test_a_page_says_all_of_a_record(monkeypatch):
     assert cells[4] == "7,500 of 10,000"
     text = " ".join(soup.get_text().split())
     held = records.read(RUN, "pgd")
-    for said in (RUN.key, "Source: somewhere", f"Device: {held['device']}", "Seed: 0", 64 * "a", "Weights: 0123456789ab"):
-        assert said in text
+    for statement in (RUN.key, "Source: somewhere", f"Device: {held['device']}", "Seed: 0", 64 * "a", "Weights: 0123456789ab"):
+        assert statement in text
     assert json.loads(soup.find(id="seed0-pgd").find_next("details").pre.get_text()) == held["settings"]
     code = {link.get_text(): link["href"] for link in soup.find_all("a") if "/code/" in link["href"]}
     assert {"lib.attacks.pgd", "lib.evaluation.evaluate", "lib.training.train"} <= code.keys()
@@ -125,12 +127,12 @@ def test_stale_and_dirty_records_say_so():
     stored.write(RUN, "pgd")
     file = records.path(RUN, "pgd")
     held = json.loads(file.read_text())
-    for change, said in (
+    for change, sentence in (
         ({"commit": "0123456789ab-dirty"}, "computed by code with changes that were not committed"),
         ({"numerics": 1}, "This record is stale"),
     ):
         file.write_text(json.dumps({**held, **change}))
-        assert said in page([RUN]).get_text()
+        assert sentence in page([RUN]).get_text()
     file.write_text(json.dumps({**held, "numerics": 1}))
     assert "robust accuracy" not in page([RUN]).find(id="seed0-pgd").find_next("ul").get_text()
     assert not page([RUN]).find("td", string="robust accuracy")

@@ -314,8 +314,8 @@ def test_an_evaluation_with_a_suffix_is_in_percent_and_under_its_own_names():
     write(STRONGER, "pgd")
     write(STRONGER, "pgd-worst-case", {"test": WORST})
     rows = results.frame([STRONGER])
-    found = rows[rows["split"] == "test"].set_index("metric")["value"]
-    assert found.to_dict() == {
+    values = rows[rows["split"] == "test"].set_index("metric")["value"]
+    assert values.to_dict() == {
         "clean_accuracy": 98.5,
         "robust_accuracy": 50.0,
         "robustness_wrt_predictions": pytest.approx(50.5),
@@ -439,8 +439,8 @@ def test_select_says_what_the_frame_is_out_of():
     laptop = grid.runs("footprints", "laptop")
     write_all(laptop[:3])
     records.path(laptop[2], "clean").unlink()  # this one is not complete
-    found = results.select("footprints")
-    assert found.attrs == {
+    selected = results.select("footprints")
+    assert selected.attrs == {
         "exhibit": "footprints",
         "scale": "laptop",
         "expected": 12,
@@ -449,32 +449,32 @@ def test_select_says_what_the_frame_is_out_of():
         "more_seeds": {},
         "spreads": results.spreads("laptop"),
     }
-    assert set(found["transform"]) == {laptop[0].transform}
+    assert set(selected["transform"]) == {laptop[0].transform}
 
 
 def test_histograms_are_tidy():
     for item in grid.runs("figure-1a", "smoke")[:2]:
         stored.write(item, "measured", histogram={"edges": [0.0, 0.5, 1.0], "counts": [700, 300]})
-    found = results.histograms("figure-1a", "smoke")
-    assert found[["transform", "left", "right", "count"]].to_numpy().tolist() == [
+    histograms = results.histograms("figure-1a", "smoke")
+    assert histograms[["transform", "left", "right", "count"]].to_numpy().tolist() == [
         ["original", 0.0, 0.5, 700],
         ["original", 0.5, 1.0, 300],
         ["smooth-2", 0.0, 0.5, 700],
         ["smooth-2", 0.5, 1.0, 300],
     ]
-    assert (found.attrs["expected"], found.attrs["complete"]) == (5, 2)
+    assert (histograms.attrs["expected"], histograms.attrs["complete"]) == (5, 2)
 
 
 def test_tables_are_tidy():
     cube, ball = grid.runs("theorem-2.1", "smoke")
     table = [{"direction": "axis", "d": d, "mass": 0.5, "eps": 0.2, "n": 10, "inside": d + 5} for d in (2, 3)]
     stored.write(cube, "measured", table=table)
-    found = results.tables("theorem-2.1", "smoke")
-    assert found[["dataset", "d", "inside", "scale", "status"]].to_numpy().tolist() == [
+    rows = results.tables("theorem-2.1", "smoke")
+    assert rows[["dataset", "d", "inside", "scale", "status"]].to_numpy().tolist() == [
         ["cube", 2, 7, "smoke", "recorded"],
         ["cube", 3, 8, "smoke", "recorded"],
     ]
-    assert (found.attrs["expected"], found.attrs["complete"]) == (2, 1)
+    assert (rows.attrs["expected"], rows.attrs["complete"]) == (2, 1)
     assert records.status(ball, "measured") == "missing"
 
 
@@ -482,10 +482,10 @@ def test_a_stale_table_is_left_out(monkeypatch):
     cube, _ = grid.runs("theorem-2.1", "smoke")
     stored.write(cube, "measured")
     stored.revise(monkeypatch)
-    found = results.tables("theorem-2.1", "smoke")
-    assert found.empty
-    assert {"source", "device", "commit", "date", "scale", "status", "model"} <= set(found.columns)
-    assert found.attrs["complete"] == 0
+    table = results.tables("theorem-2.1", "smoke")
+    assert table.empty
+    assert {"source", "device", "commit", "date", "scale", "status", "model"} <= set(table.columns)
+    assert table.attrs["complete"] == 0
 
 
 # --- outcomes, the paper ----------------------------------------------------------------------------------------------
@@ -606,16 +606,16 @@ def test_a_folder_without_git_has_no_commit(monkeypatch, tmp_path):
 
 
 def test_both_conventions_of_robust_accuracy_come_of_the_outcomes(committed_records):
-    found = results.lucky("table-3")
-    assert len(found) == 7
-    assert (found["robust_accuracy"] == found["both"] + found["lucky"]).all() or np.allclose(
-        found["robust_accuracy"], found["both"] + found["lucky"]
+    conventions = results.lucky("table-3")
+    assert len(conventions) == 7
+    assert (conventions["robust_accuracy"] == conventions["both"] + conventions["lucky"]).all() or np.allclose(
+        conventions["robust_accuracy"], conventions["both"] + conventions["lucky"]
     )
-    assert 0 < found["lucky"].max() <= 0.3
+    assert 0 < conventions["lucky"].max() <= 0.3
     recorded = (
         results.select("table-3").query("metric == 'robust_accuracy' and split == 'test'").set_index("transform")["value"]
     )
-    assert np.allclose(found.set_index("transform")["robust_accuracy"], recorded[found["transform"]])
+    assert np.allclose(conventions.set_index("transform")["robust_accuracy"], recorded[conventions["transform"]])
 
 
 def test_spreads_are_those_of_the_runs_with_several_seeds(committed_records):
@@ -629,12 +629,12 @@ def test_spreads_are_those_of_the_runs_with_several_seeds(committed_records):
 def test_a_record_that_changes_changes_the_spread():
     runs = [grid.Run.parse(f"mnist/original/lenet5-w0.25/pgd/n60000/default/seed{seed}", "laptop") for seed in (0, 1)]
     assert results.spreads("laptop") == {}
-    for found in ((0.90, 0.92), (0.90, 0.96)):
-        for run, value in zip(runs, found, strict=True):
+    for accuracies in ((0.90, 0.92), (0.90, 0.96)):
+        for run, value in zip(runs, accuracies, strict=True):
             stored.write(run, "training")
             stored.write(run, "pgd", value)
         spread = results.spreads("laptop")["pgd", "robust_accuracy", "test"]
-        assert spread.deviation(100 * sum(found) / 2) == pytest.approx(100 * (found[1] - found[0]) / 2**0.5)
+        assert spread.deviation(100 * sum(accuracies) / 2) == pytest.approx(100 * (accuracies[1] - accuracies[0]) / 2**0.5)
 
 
 @pytest.mark.parametrize("case", ["no git", "inside another repository"])

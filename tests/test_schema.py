@@ -44,11 +44,11 @@ def refused(kind: str, file: Path, text: str | bytes, *, everywhere: bool = Fals
     for read in reads:
         with pytest.raises(records.RecordError) as error:
             read()
-        said = str(error.value)
-        assert said.startswith(f"{file} is not a valid record (")
-        assert said.isprintable()
-        assert len(said) < len(str(file)) + 400
-    return said
+        message = str(error.value)
+        assert message.startswith(f"{file} is not a valid record (")
+        assert message.isprintable()
+        assert len(message) < len(str(file)) + 400
+    return message
 
 
 def changed(record: dict, *path: str, value) -> dict:
@@ -66,8 +66,8 @@ def changed(record: dict, *path: str, value) -> dict:
 
 def test_every_committed_record_is_one(monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(ROOT / "results"))
-    found = [record for scale in grid.SCALES if scale != "smoke" for record in records.every(scale)]
-    assert len(found) >= 560
+    committed = [record for scale in grid.SCALES if scale != "smoke" for record in records.every(scale)]
+    assert len(committed) >= 560
     assert results.benchmarks()
     for name in results.benchmarks():
         assert len(results.benchmark(name))
@@ -219,8 +219,8 @@ def test_what_is_no_json_object_is_one_line(texts):
 def test_clean_and_robust_accuracy_swapped_with_their_outcomes():
     file, record = written("pgd")
     for field in ("metrics", "outcomes"):
-        for found in record[field].values():
-            found["clean_accuracy"], found["robust_accuracy"] = found["robust_accuracy"], found["clean_accuracy"]
+        for values in record[field].values():
+            values["clean_accuracy"], values["robust_accuracy"] = values["robust_accuracy"], values["clean_accuracy"]
     assert "the robust accuracy 0.9 is above the clean accuracy 0.5" in refused("pgd", file, json.dumps(record))
 
 

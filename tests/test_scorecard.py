@@ -20,9 +20,9 @@ BLOCKS = [name for blocks in scorecard._BLOCKS.values() for name in blocks]
 
 def _printed() -> dict[tuple, float]:
     """By what a number is of, with its width and without."""
-    found = results.published().dropna(subset=["value"])
+    printed = results.published().dropna(subset=["value"])
     keys = ["dataset", "transform", "training", "split", "metric"]
-    rows = list(found[[*keys, "widen_factor", "value"]].itertuples(index=False))
+    rows = list(printed[[*keys, "widen_factor", "value"]].itertuples(index=False))
     return {tuple(row[:5]): row[6] for row in rows} | {tuple(row[:6]): row[6] for row in rows}
 
 
@@ -53,18 +53,18 @@ def _records(block: str, scale: str = "paper") -> pd.DataFrame:
 
 def _changed(block: str, scale: str = "paper", *, shift: float = 0.0, **columns: object) -> pd.DataFrame:
     rows = _records(block, scale)
-    found = rows.assign(value=rows["value"] + shift).assign(**columns)
-    found.attrs = dict(rows.attrs)
-    return found
+    changed = rows.assign(value=rows["value"] + shift).assign(**columns)
+    changed.attrs = dict(rows.attrs)
+    return changed
 
 
 @pytest.fixture
 def store(monkeypatch):
     """The blocks' records, the paper's own numbers; a test changes them."""
-    found = {}
-    monkeypatch.setattr(results, "select", lambda block, *_: found[block] if block in found else _records(block))
-    monkeypatch.setattr(results, "frame", lambda runs, block: _of_runs(found.get(block, _records(block)), runs))
-    return found
+    blocks = {}
+    monkeypatch.setattr(results, "select", lambda block, *_: blocks[block] if block in blocks else _records(block))
+    monkeypatch.setattr(results, "frame", lambda runs, block: _of_runs(blocks.get(block, _records(block)), runs))
+    return blocks
 
 
 def _of_runs(rows: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
@@ -79,16 +79,16 @@ def _exhibits(numbers: pd.DataFrame, *names: str) -> pd.DataFrame:
 
 def test_an_empty_store_computes_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    found = scorecard.numbers("laptop")
-    assert len(found) == 733
-    pd.testing.assert_frame_equal(found[list(results.published().columns)], results.published())
-    formula, quoted = found["exhibit"] == "example-2", found["exhibit"] == "footnote-1"
-    assert set(found.loc[formula, "state"]) == {"agrees"}
-    assert set(found.loc[quoted, "state"]) == {"quoted"}
-    assert set(found.loc[~formula & ~quoted, "state"]) == {"missing", "not in the grid"}
-    assert found.loc[~formula, "ours"].isna().all()
+    numbers = scorecard.numbers("laptop")
+    assert len(numbers) == 733
+    pd.testing.assert_frame_equal(numbers[list(results.published().columns)], results.published())
+    formula, quoted = numbers["exhibit"] == "example-2", numbers["exhibit"] == "footnote-1"
+    assert set(numbers.loc[formula, "state"]) == {"agrees"}
+    assert set(numbers.loc[quoted, "state"]) == {"quoted"}
+    assert set(numbers.loc[~formula & ~quoted, "state"]) == {"missing", "not in the grid"}
+    assert numbers.loc[~formula, "ours"].isna().all()
     # What a scale leaves out is not missing: laptop's Table 4 has three narrow widths.
-    widths = found[(found["exhibit"] == "table-4") & (found["state"] == "missing")]["widen_factor"]
+    widths = numbers[(numbers["exhibit"] == "table-4") & (numbers["state"] == "missing")]["widen_factor"]
     assert set(widths) == {0.125, 0.25, 0.5}
     assert set(marks.marks("laptop")["verdict"]) == {"not computed"}
     assert scorecard.compute_spent().empty
@@ -123,9 +123,9 @@ def test_a_shift_differs_and_is_counted(store):
 
 def test_a_shift_within_the_intervals_agrees(store):
     store["table-2"] = _changed("table-2", shift=-0.1)
-    found = _exhibits(scorecard.numbers(), "table-2")
-    assert set(found["state"]) == {"agrees"}
-    assert (found["low"] < found["ours"]).all()
+    rows = _exhibits(scorecard.numbers(), "table-2")
+    assert set(rows["state"]) == {"agrees"}
+    assert (rows["low"] < rows["ours"]).all()
 
 
 def test_seeds_are_averaged(store):
@@ -134,18 +134,18 @@ def test_seeds_are_averaged(store):
     both = pd.concat([one, two])
     both.attrs = one.attrs
     store["table-2"] = both
-    found = _exhibits(scorecard.numbers(), "table-2")
-    assert (found["difference"] + 1).abs().max() < 1e-9
-    assert set(found["seeds"]) == {2}
-    assert ((found["low"] < found["ours"]) & (found["ours"] < found["high"])).all()
+    rows = _exhibits(scorecard.numbers(), "table-2")
+    assert (rows["difference"] + 1).abs().max() < 1e-9
+    assert set(rows["seeds"]) == {2}
+    assert ((rows["low"] < rows["ours"]) & (rows["ours"] < rows["high"])).all()
 
 
 @pytest.mark.parametrize("status", ["stale", "failed"])
 def test_what_is_stale_or_failed_has_no_number(status, store):
     store["table-3"] = _changed("table-3", value=np.nan, status=status)
-    found = _exhibits(scorecard.numbers(), "table-3")
-    assert set(found["state"]) == {status}
-    assert found["ours"].isna().all()
+    rows = _exhibits(scorecard.numbers(), "table-3")
+    assert set(rows["state"]) == {status}
+    assert rows["ours"].isna().all()
 
 
 def test_a_narrow_network_stands_for_a_wide_one_only_where_there_is_no_other(store):
@@ -168,8 +168,8 @@ def test_volumes_are_compared_as_printed_truncated(shift, state, store):
 @pytest.mark.parametrize(("shift", "state"), [(0.0049, "agrees"), (-0.0049, "agrees"), (0.006, "differs")])
 def test_distances_are_compared_as_printed_rounded(shift, state, store):
     store["table-1-distances"] = _changed("table-1-distances", shift=shift)
-    found = _exhibits(scorecard.numbers(), "table-1").query("metric == 'inter_class_distance'")
-    assert set(found["state"]) == {state}
+    rows = _exhibits(scorecard.numbers(), "table-1").query("metric == 'inter_class_distance'")
+    assert set(rows["state"]) == {state}
 
 
 def _verdicts(store) -> dict[str, tuple[str, str]]:
@@ -178,10 +178,10 @@ def _verdicts(store) -> dict[str, tuple[str, str]]:
 
 def test_the_papers_own_numbers_meet_the_marks(store):
     """But figure 3a and the square footprint, of which the paper prints no number."""
-    found = _verdicts(store)
-    for mark, (verdict, said) in found.items():
+    verdicts_by_mark = _verdicts(store)
+    for mark, (verdict, reason) in verdicts_by_mark.items():
         expected = "shown" if "footprint" in mark else "missed" if "gamma" in mark else "met"
-        assert verdict == expected, f"{mark}: {said}"
+        assert verdict == expected, f"{mark}: {reason}"
 
 
 @pytest.mark.parametrize(
@@ -211,9 +211,9 @@ def test_each_mark_can_be_missed(block, mark, change, store):
 def test_the_papers_own_settings_are_judged_in_their_own_column(store):
     rows = _records("table-4")
     robust = (rows["widen_factor"] == 0.125) & (rows["metric"] == "robust_accuracy") & (rows["transform"] == "smooth-5")
-    found = rows.assign(value=rows["value"] - 10.0 * robust)
-    found.attrs = rows.attrs
-    store["table-4"] = found
+    lowered = rows.assign(value=rows["value"] - 10.0 * robust)
+    lowered.attrs = rows.attrs
+    store["table-4"] = lowered
     verdicts = _verdicts(store)
     (gap,) = (each for name, each in verdicts.items() if "gap between original and smooth-5" in name)
     assert gap == ("missed", "30.9 points, the paper's 20.9")
@@ -234,11 +234,11 @@ def test_a_missed_gamma_names_the_likely_reason_where_the_records_bear_it_out(st
     steps = dict(zip(["gamma-0.6", "gamma-0.8", "original", "gamma-1.2", "gamma-1.4"], [0.0, 0.1, 0.2, 0.3, 0.4], strict=True))
     rows["value"] += rows["transform"].map(steps) * (rows["training"] == "pgd")
     store["figure-3a"] = rows
-    said = next(found for name, (_, found) in _verdicts(store).items() if "gamma" in name)
-    assert "ρ with gamma +1.0" in said
-    assert "a likely reason" in said
+    sentence = next(reason for name, (_, reason) in _verdicts(store).items() if "gamma" in name)
+    assert "ρ with gamma +1.0" in sentence
+    assert "a likely reason" in sentence
     rows["value"] += rows["transform"].map(steps) * (rows["training"] == "standard")
-    assert "a likely reason" not in next(found for name, (_, found) in _verdicts(store).items() if "gamma" in name)
+    assert "a likely reason" not in next(reason for name, (_, reason) in _verdicts(store).items() if "gamma" in name)
 
 
 # --- like with like ---------------------------------------------------------------------------------------------------
@@ -259,15 +259,15 @@ def test_distinct_numbers_count_once():
 
 
 def test_numbers_of_the_same_width_are_compared(monkeypatch):
-    found = _like(monkeypatch)
-    assert set(found["difference"]) == {0}
-    assert set(found["state"]) == {"agrees"}
-    assert found["close"].all()
-    assert len(found) == len(results.published("table-4").dropna(subset=["value"]))
-    totals = scorecard.like_totals(found).set_index("of")
+    compared = _like(monkeypatch)
+    assert set(compared["difference"]) == {0}
+    assert set(compared["state"]) == {"agrees"}
+    assert compared["close"].all()
+    assert len(compared) == len(results.published("table-4").dropna(subset=["value"]))
+    totals = scorecard.like_totals(compared).set_index("of")
     assert totals.loc["all", "mean_absolute_difference"] == 0
     assert totals.loc["robust accuracy on test images", "numbers"] == 54
-    spans = scorecard.ranges(found).iloc[0]
+    spans = scorecard.ranges(compared).iloc[0]
     assert spans["ours"] == spans["paper"]
     assert spans["headline"] == pytest.approx(15.0)
 
@@ -280,27 +280,27 @@ def test_what_is_not_alike_is_not_compared(monkeypatch, changed):
 
 def test_each_scale_is_a_list_of_its_own(monkeypatch):
     """A list needs an empty line before the next sentence, or that sentence joins its last item."""
-    found = _like(monkeypatch)
-    said = scorecard.like_summary(pd.concat([found.assign(scale="paper"), found]))
-    assert [re.search(r"scale (\w+)\)", line)[1] for line in said.split("\n\n") if line.startswith("Like")] == [
+    compared = _like(monkeypatch)
+    summary = scorecard.like_summary(pd.concat([compared.assign(scale="paper"), compared]))
+    assert [re.search(r"scale (\w+)\)", line)[1] for line in summary.split("\n\n") if line.startswith("Like")] == [
         "paper",
         "laptop",
     ]
 
 
 def test_a_count_of_one_agrees_with_its_word(monkeypatch):
-    said = scorecard.like_summary(_like(monkeypatch)[:1])
-    assert "1 number can be compared" in said
-    assert "1 number agrees with the paper" in said
-    assert "1 differs by at most" in said or "0 differ by at most" in said
+    summary = scorecard.like_summary(_like(monkeypatch)[:1])
+    assert "1 number can be compared" in summary
+    assert "1 number agrees with the paper" in summary
+    assert "1 differs by at most" in summary or "0 differ by at most" in summary
 
 
 def test_fewer_training_images_are_not_compared(monkeypatch):
-    found = _like(monkeypatch)
+    compared = _like(monkeypatch)
     few = results.load("laptop").assign(train_size=1000, value=0.0)
     both = pd.concat([results.load("laptop"), few])
     monkeypatch.setattr(results, "load", lambda scale: both if scale == "laptop" else both[:0])
-    pd.testing.assert_frame_equal(scorecard.like_with_like(), found)
+    pd.testing.assert_frame_equal(scorecard.like_with_like(), compared)
 
 
 def test_the_committed_records_like_with_like(committed_records):
@@ -318,27 +318,27 @@ def test_the_committed_records_like_with_like(committed_records):
     assert spans.loc["mnist", "paper"] == pytest.approx(24.5)
     assert spans.loc["mnist", "headline"] == pytest.approx(15.0)
     assert spans.loc["cifar10-jpeg", "paper"] == pytest.approx(43.6)
-    said = scorecard.like_summary(like)
-    assert "143 numbers can be compared:\n\n- MNIST: 101 numbers, with a mean absolute difference" in said
+    summary = scorecard.like_summary(like)
+    assert "143 numbers can be compared:\n\n- MNIST: 101 numbers, with a mean absolute difference" in summary
     # The first thing that the state says, on every page that says it.
-    assert scorecard.summary(like, scorecard.numbers(), marks.marks(), verdicts()).startswith(said)
+    assert scorecard.summary(like, scorecard.numbers(), marks.marks(), verdicts()).startswith(summary)
 
 
 def test_table_5_counts_the_longest_training_of_a_width(committed_records):
-    found = scorecard.numbers()
-    ours = found[(found["exhibit"] == "table-5") & found["ours"].notna()]
+    numbers = scorecard.numbers()
+    ours = numbers[(numbers["exhibit"] == "table-5") & numbers["ours"].notna()]
     assert set(ours.loc[ours["widen_factor"] == 0.25, "recipe"]) == {"default"}
     assert set(ours.loc[ours["widen_factor"] == 1, "recipe"]) == {"third"}
 
 
 def test_marks_say_what_was_known_when_they_were_set(committed_records):
     assert len(marks.KNOWN) == 8
-    found = marks.marks()
-    (binarized,) = found.loc[found["mark"].str.startswith("binarized MNIST"), "before"]
+    table = marks.marks()
+    (binarized,) = table.loc[table["mark"].str.startswith("binarized MNIST"), "before"]
     assert binarized == 1
-    assert (found["before"] <= found["trainings"]).all()
-    assert found["before"].sum() > 8
-    assert "1 of 3" in set(overview.marks_table(found)["known then"])
+    assert (table["before"] <= table["trainings"]).all()
+    assert table["before"].sum() > 8
+    assert "1 of 3" in set(overview.marks_table(table)["known then"])
 
 
 def test_marks_of_some_exhibits(store):
@@ -361,9 +361,9 @@ def test_a_mark_waits_for_all_its_numbers(store):
     rows = _records("table-2")
     store["table-2"] = rows[rows["transform"] != "smooth-8"]
     store["table-2"].attrs = rows.attrs
-    verdict, said = next(found for name, found in _verdicts(store).items() if "mean absolute" in name)
+    verdict, reason = next(judged for name, judged in _verdicts(store).items() if "mean absolute" in name)
     assert verdict == "not computed"
-    assert "1 of 9 variants" in said
+    assert "1 of 9 variants" in reason
 
 
 def test_every_published_exhibit_is_accounted_for():
@@ -397,10 +397,10 @@ def test_hours_are_those_of_the_records(monkeypatch, tmp_path):
     shutil.copytree(source, tmp_path / "laptop" / "measured" / "pixel_histogram")
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     seconds = [record["seconds"] for record in records.every("laptop")]
-    found = scorecard.compute_spent()
-    assert found["records"].sum() == len(seconds) > 5
-    assert found["hours"].sum() * 3600 == pytest.approx(sum(seconds))
-    assert len(overview.compute_table(found).rows) == len(found)
+    hours = scorecard.compute_spent()
+    assert hours["records"].sum() == len(seconds) > 5
+    assert hours["hours"].sum() * 3600 == pytest.approx(sum(seconds))
+    assert len(overview.compute_table(hours).rows) == len(hours)
     (tmp_path / "laptop" / "broken.json").write_text("{}")
     with pytest.raises(records.RecordError, match="broken.json"):
         scorecard.compute_spent()
@@ -408,10 +408,10 @@ def test_hours_are_those_of_the_records(monkeypatch, tmp_path):
 
 def test_the_readme_tells_the_state_of_the_records(committed_records):
     verdicts = claims.verdicts("", claims.recorded())
-    said = scorecard.summary(scorecard.like_with_like(), scorecard.numbers(), marks.marks(), verdicts)
+    state = scorecard.summary(scorecard.like_with_like(), scorecard.numbers(), marks.marks(), verdicts)
     page = report.page()
-    said = "\n\n".join([said, page.make("answer-own"), page.make("own-settings-attacked")])
-    assert f"<!-- state -->\n{said}\n<!-- /state -->" in (records.ROOT / "README.md").read_text(), "run: make state"
+    state = "\n\n".join([state, page.make("answer-own"), page.make("own-settings-attacked")])
+    assert f"<!-- state -->\n{state}\n<!-- /state -->" in (records.ROOT / "README.md").read_text(), "run: make state"
 
 
 def verdicts(*rows) -> pd.DataFrame:
@@ -441,19 +441,19 @@ def test_claims_stand_with_both_verdicts_and_their_evidence():
 
 
 def test_what_claims_rest_on_stands_below_their_table_once():
-    found = verdicts(*((name, "holds", "holds") for name in "abcde"))
-    found["n"] = [(10000,), (10000,), (500, 1000), (), (10000,)]
-    found["scale"] = ["laptop"] * 3 + ["", "paper"]
-    found["sources"] = [("digits",), ("digits", "photos"), ("photos",), (), ("digits",)]
-    found["seeds"] = [(0, 1), (0, 1), (0,), (), (2,)]
-    assert list(overview.claims_table(found).text["ours"]) == [
+    table = verdicts(*((name, "holds", "holds") for name in "abcde"))
+    table["n"] = [(10000,), (10000,), (500, 1000), (), (10000,)]
+    table["scale"] = ["laptop"] * 3 + ["", "paper"]
+    table["sources"] = [("digits",), ("digits", "photos"), ("photos",), (), ("digits",)]
+    table["seeds"] = [(0, 1), (0, 1), (0,), (), (2,)]
+    assert list(overview.claims_table(table).text["ours"]) == [
         "holds: ours of a", "holds: ours of b", "holds: ours of c (n = 500, 1000)", "holds: ours of d",
         "holds: ours of e (scale paper)",
     ]  # fmt: skip
-    assert overview.claims_about(found) == (
+    assert overview.claims_about(table) == (
         "Ours: scale laptop, n = 10000 unless a cell says otherwise · digits, seeds 0, 1, 2 · photos, seed 0"
     )
-    assert overview.claims_about(found[3:4]) == "Ours: no record is behind these verdicts."
+    assert overview.claims_about(table[3:4]) == "Ours: no record is behind these verdicts."
     assert all(report.EXHIBITS[f"claims-{name}"].badged() for name in overview.JUDGED)
 
 

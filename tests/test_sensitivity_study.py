@@ -153,7 +153,7 @@ def test_two_at_once_are_refused(images, tmp_path, monkeypatch):
     chosen = command.changes.chosen(list(asked.changes), 1)
     work = study.place(tmp_path / "out", command.folder.load(images), chosen, asked)
     work.mkdir(parents=True)
-    with files.alone(work / "lock"), pytest.raises(ValueError, match="another process is at work on this study"):
+    with files.locked(work / "lock"), pytest.raises(ValueError, match="another process is at work on this study"):
         examine(images, tmp_path / "out")
 
 

@@ -38,15 +38,15 @@ def records(*rows) -> pd.DataFrame:
         "widen_factor": 0.25, "recipe": "default", "device": "a processor",
     }  # fmt: skip
     listed = [{**about, "transform": t, "training": g, "metric": m, "value": v} for t, g, m, v in rows]
-    found = pd.DataFrame(listed, columns=list(results.COLUMNS))
-    found.attrs = {
+    frame = pd.DataFrame(listed, columns=list(results.COLUMNS))
+    frame.attrs = {
         "exhibit": "table-2",
         "scale": "laptop",
         "expected": 54,
         "complete": 1,
         "command": "python -m lib run table-2",
     }
-    return found
+    return frame
 
 
 class Fragment(HTMLParser):
@@ -89,61 +89,63 @@ class Fragment(HTMLParser):
 
 def slider(ours, paper=PAPER, widths=TABLE_4, *, pixels=None, channels=1) -> Fragment:
     pixels = histograms() if pixels is None else pixels
-    found = pictures.level_slider((plate(channels), "MNIST"), pixels, ours, paper, widths, name="smooth", label="Smoothing")
-    return Fragment(found)
+    html = pictures.level_slider((plate(channels), "MNIST"), pixels, ours, paper, widths, name="smooth", label="Smoothing")
+    return Fragment(html)
 
 
 def test_every_level_has_its_numbers_in_text_and_for_the_screen_reader():
-    found = slider(records(("original", *ROBUST, 94.04), ("original", *CLEAN, 98.5)))
-    assert [frame["data-label"] for frame in found.frames] == ["binarized", "original"] + [f"smooth {s}" for s in range(2, 9)]
-    assert found.frames[1]["data-said"] == (
+    fragment = slider(records(("original", *ROBUST, 94.04), ("original", *CLEAN, 98.5)))
+    assert [frame["data-label"] for frame in fragment.frames] == ["binarized", "original"] + [
+        f"smooth {s}" for s in range(2, 9)
+    ]
+    assert fragment.frames[1]["data-said"] == (
         "original: robust accuracy 95.1% in the paper, 89.9% in its networks of our width, 94.0% here"
     )
-    assert re.findall(r"[\d.]+%|–", found.texts[1]) == ["99.3%", "99.2%", "98.5%", "95.1%", "89.9%", "94.0%"]
-    assert re.findall(r"[\d.]+%|–", found.texts[2]) == ["99.3%", "99.0%", "–", "93.0%", "87.0%", "–"]
+    assert re.findall(r"[\d.]+%|–", fragment.texts[1]) == ["99.3%", "99.2%", "98.5%", "95.1%", "89.9%", "94.0%"]
+    assert re.findall(r"[\d.]+%|–", fragment.texts[2]) == ["99.3%", "99.0%", "–", "93.0%", "87.0%", "–"]
 
 
 def test_where_the_paper_has_no_number_ours_stands_alone():
-    found = slider(records(("original", *ROBUST, 94.0)), None, None)
-    assert re.findall(r"[\d.]+%|–", found.texts[1]) == ["–", "94.0%"]
-    assert found.frames[1]["data-said"] == "original: robust accuracy 94.0% here"
+    fragment = slider(records(("original", *ROBUST, 94.0)), None, None)
+    assert re.findall(r"[\d.]+%|–", fragment.texts[1]) == ["–", "94.0%"]
+    assert fragment.frames[1]["data-said"] == "original: robust accuracy 94.0% here"
 
 
 def test_lines_run_through_what_is_there_and_break_where_nothing_is():
     ours = [("binarize", 98.0), ("original", 94.0), ("smooth-3", 90.0), ("smooth-4", 88.0)]
-    found = slider(records(*((name, *ROBUST, value) for name, value in ours)))
-    dotted = [line for line in found.lines if line.get("stroke-dasharray") == "1 3"]
-    dashed = [line for line in found.lines if line.get("stroke-dasharray") == "5 3"]
-    solid = [line for line in found.lines if "stroke-dasharray" not in line]
+    fragment = slider(records(*((name, *ROBUST, value) for name, value in ours)))
+    dotted = [line for line in fragment.lines if line.get("stroke-dasharray") == "1 3"]
+    dashed = [line for line in fragment.lines if line.get("stroke-dasharray") == "5 3"]
+    solid = [line for line in fragment.lines if "stroke-dasharray" not in line]
     assert [line["d"].count("M") + line["d"].count("L") for line in dotted + dashed] == [9, 9, 9, 9]
     assert [re.sub(r"[\d. ]", "", line["d"]) for line in solid] == ["", "MLML"]
     assert dashed[1]["stroke"] == solid[1]["stroke"] != dashed[0]["stroke"]
     heights = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", solid[1]["d"])]
     assert heights == sorted(heights)  # the lower an accuracy, the further down
-    assert [frame["data-x"] for frame in found.frames[:2]] == re.findall(r"[ML]([\d.]+)", solid[1]["d"])[:2]
+    assert [frame["data-x"] for frame in fragment.frames[:2]] == re.findall(r"[ML]([\d.]+)", solid[1]["d"])[:2]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_pictures_are_the_images_side_by_side(channels):
-    found = slider(records(), channels=channels)
-    assert len(found.images) == 9
-    for i, image in enumerate(found.images):
+    fragment = slider(records(), channels=channels)
+    assert len(fragment.images) == 9
+    for i, image in enumerate(fragment.images):
         picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].partition("base64,")[2]))))
         assert picture.shape == (4, 3 * 5 + 2, 4)
         drawn = picture[..., 3] == 255
         assert list(drawn.all(0)) == [True] * 5 + [False] + [True] * 5 + [False] + [True] * 5
         assert (picture[drawn][:, :3] == round(25.5 * i)).all()
-    assert found.images[1]["alt"] == "3 test images, original"
+    assert fragment.images[1]["alt"] == "3 test images, original"
 
 
 def test_histograms_are_told_in_words_and_a_missing_one_says_so():
-    found = slider(records(), pixels=histograms(original=(10, 0, 30), smooth_2=(5, 25, 10)))
-    said = [label for label in found.labels if label.startswith("Pixel values")]
-    assert said == [
+    fragment = slider(records(), pixels=histograms(original=(10, 0, 30), smooth_2=(5, 25, 10)))
+    labels = [label for label in fragment.labels if label.startswith("Pixel values")]
+    assert labels == [
         "Pixel values of original, counts on a logarithmic scale: 100% of them in the outermost two bins.",
         "Pixel values of smooth 2, counts on a logarithmic scale: 38% of them in the outermost two bins.",
     ]
-    assert sum("pixel histogram: not computed yet" in text for text in found.texts) == 7
+    assert sum("pixel histogram: not computed yet" in text for text in fragment.texts) == 7
 
 
 def test_without_records_it_says_how_to_compute_them():
@@ -159,9 +161,9 @@ def test_names_are_escaped():
 
 
 @pytest.mark.parametrize(
-    ("paper", "rows", "said"),
+    ("paper", "rows", "is_said"),
     [(None, (), True), (PAPER, (), False), (None, [("original", *CLEAN, 99.0)], False)],
 )
-def test_a_chart_without_a_number_says_so(paper, rows, said):
+def test_a_chart_without_a_number_says_so(paper, rows, is_said):
     shown = pictures.level_slider((plate(), "MNIST"), histograms(), records(*rows), paper, name="x", label="Smoothing").data
-    assert ("no accuracy is computed yet" in shown) == said
+    assert ("no accuracy is computed yet" in shown) == is_said

@@ -148,15 +148,15 @@ def test_the_smoke_grid_with_a_job_killed_and_resumed(slurm, checkout):
         assert process.poll() is None, process.stdout.read()
         (victim, *_) = _said("squeue", "--noheader", "--states=R", "--format=%i").split()
         subprocess.run(["scancel", "--signal=KILL", "--full", victim], check=True)
-        said, _ = process.communicate()
-    print(said)
+        log, _ = process.communicate()
+    print(log)
     assert process.returncode != 0, "one job was killed"
-    assert f"/{victim}.log (check log file(s) for error details)" in said
+    assert f"/{victim}.log (check log file(s) for error details)" in log
     before = checkout.records()
     assert set(before) < everything
 
-    status, said = checkout.run(*asked, *ON_SLURM)
-    print(said)
+    status, log = checkout.run(*asked, *ON_SLURM)
+    print(log)
     assert status == 0
     after = checkout.records()
     assert set(after) == everything

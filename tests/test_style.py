@@ -77,16 +77,16 @@ def sentences(text: str) -> list[str]:
 def faults(text: str) -> list[str]:
     """What is wrong with the prose of a text, one line a fault."""
     flat = " ".join(prose(text).split())
-    found = [
+    wordings = [
         f"{match[0]!r}: write {better}"
         for words, better in WORDS.items()
         for match in re.finditer(rf"(?<!\w)(?:{words})(?!\w)", flat, re.IGNORECASE if words.islower() else 0)
     ]
     long = [sentence for sentence in sentences(text) if len(sentence.split()) > LONGEST]
-    return found + [f"{len(sentence.split())} words, at most {LONGEST}: {sentence[:80]} …" for sentence in long]
+    return wordings + [f"{len(sentence.split())} words, at most {LONGEST}: {sentence[:80]} …" for sentence in long]
 
 
-def said(code: str) -> list[str]:
+def texts_of_code(code: str) -> list[str]:
     """The texts that a module says: its strings of four words or more but docstrings, with `x` where a value goes."""
     tree = ast.parse(code)
     nodes = list(ast.walk(tree))
@@ -123,8 +123,8 @@ def test_the_prose_is_plain(path):
 
 @pytest.mark.parametrize("module", THIN)
 def test_docstrings_are_plain(module):
-    found = {name: faults(text) for name, text in _docstrings(ROOT / "lib" / f"{module}.py").items()}
-    assert {name: wrong for name, wrong in found.items() if wrong} == {}
+    faults_by_name = {name: faults(text) for name, text in _docstrings(ROOT / "lib" / f"{module}.py").items()}
+    assert {name: wrong for name, wrong in faults_by_name.items() if wrong} == {}
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT / "lib")))
@@ -134,7 +134,7 @@ def test_what_the_code_says_is_plain(path):
     first = [
         text.partition("\n")[0] for name, text in public.items() if name == "module" or path.parent.name in ("lib", "report")
     ]
-    assert [fault for text in [*said(path.read_text(encoding="utf-8")), *first] for fault in faults(text)] == []
+    assert [fault for text in [*texts_of_code(path.read_text(encoding="utf-8")), *first] for fault in faults(text)] == []
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT / "lib")))
@@ -176,7 +176,7 @@ def test_claims_and_marks_are_plain(text):
     ],
 )
 def test_a_bad_sentence_is_found(text, fault):
-    assert any(fault in found for found in faults(text))
+    assert any(fault in message for message in faults(text))
 
 
 @pytest.mark.parametrize(
@@ -195,4 +195,4 @@ def test_a_good_text_has_no_fault(text):
 
 def test_the_texts_of_code_are_found():
     code = '"""A docstring of four words."""\nraise ValueError(f"eps must be positive, given {eps!r}, " "in points")\nx = "a b"'
-    assert said(code) == ["eps must be positive, given x, in points"]
+    assert texts_of_code(code) == ["eps must be positive, given x, in points"]

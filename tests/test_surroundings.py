@@ -72,18 +72,18 @@ class Behind:
 def test_a_model_behind_a_callable_is_attacked_in_eval_mode(wrapped, engine):
     model = Layer()
     before = state(model)
-    found = attacks.pgd(wrapped(model), X, Y, engine=engine, **WEAK)
+    adversarial = attacks.pgd(wrapped(model), X, Y, engine=engine, **WEAK)
     assert same(before, state(model))
-    assert torch.equal(found, attacks.pgd(model.eval(), X, Y, engine=engine, **WEAK))
+    assert torch.equal(adversarial, attacks.pgd(model.eval(), X, Y, engine=engine, **WEAK))
 
 
 def test_a_model_behind_a_callable_is_evaluated_in_eval_mode(unchecked):
     model = Layer()
     before = state(model)
-    found = evaluation.evaluate(lambda z: model(z), X, Y, attacks.ThreatModel(**WEAK))
+    evaluated = evaluation.evaluate(lambda z: model(z), X, Y, attacks.ThreatModel(**WEAK))
     assert same(before, state(model))
     expected = evaluation.evaluate(model.eval(), X, Y, attacks.ThreatModel(**WEAK))
-    assert found.metrics() == expected.metrics()
+    assert evaluated.metrics() == expected.metrics()
 
 
 @contextmanager
@@ -132,11 +132,11 @@ def test_an_attack_is_the_same_whatever_is_around_it(network, kind, around):
     x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     expected = attacked(model, x, **KINDS[kind])
     with SURROUNDINGS[around]():
-        found = attacked(model, x, **KINDS[kind])
+        adversarial = attacked(model, x, **KINDS[kind])
         first_there = attacked(model, x.clone(), **KINDS[kind])
-    assert torch.equal(found, expected)
+    assert torch.equal(adversarial, expected)
     assert torch.equal(first_there, expected)
-    assert not found.is_inference()
+    assert not adversarial.is_inference()
 
 
 @pytest.mark.parametrize("around", SURROUNDINGS)
@@ -145,27 +145,27 @@ def test_an_evaluation_is_the_same_whatever_is_around_it(around, trained, digits
     threat_model = attacks.ThreatModel(0.1, 0.05, 2, random_start=False)
     expected = evaluation.evaluate(trained, x, y, threat_model)
     with SURROUNDINGS[around]():
-        found = evaluation.evaluate(trained, x, y, threat_model)
-    assert found.metrics() == expected.metrics()
+        evaluated = evaluation.evaluate(trained, x, y, threat_model)
+    assert evaluated.metrics() == expected.metrics()
 
 
 def test_threads_that_attack_one_model_leave_it_as_it_was():
     model = noisy()
     before = state(model)
     expected = attacks.pgd(model, X, Y, **WEAK)
-    gate, found = threading.Barrier(4), [None] * 4
+    gate, adversarial = threading.Barrier(4), [None] * 4
 
     def work(i: int) -> None:
         gate.wait()
         for _ in range(5):
-            found[i] = attacks.pgd(model, X, Y, **{**WEAK, "num_steps": 3})
+            adversarial[i] = attacks.pgd(model, X, Y, **{**WEAK, "num_steps": 3})
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(torch.equal(one, expected) for one in found)
+    assert all(torch.equal(one, expected) for one in adversarial)
     assert same(before, state(model))
 
 
@@ -184,17 +184,17 @@ def test_blocks_that_overlap_restore_what_was_before_both():
 
 def test_another_threads_model_keeps_its_mode_while_a_function_is_attacked(unchecked):
     """The modules that a function calls are found by a hook, which sees those of every thread."""
-    other, seen = noisy(), []
+    other, modes = noisy(), []
 
     def function(z):
-        thread = threading.Thread(target=lambda: (other(X), seen.append(other.training)))
+        thread = threading.Thread(target=lambda: (other(X), modes.append(other.training)))
         thread.start()
         thread.join()
         return z.flatten(1)[:, :10]
 
     attacks.pgd(function, X, Y, **{**WEAK, "num_steps": 1})
-    assert seen
-    assert all(seen)
+    assert modes
+    assert all(modes)
     assert other.training
 
 

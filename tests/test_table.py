@@ -80,9 +80,9 @@ def of(exhibit: str, *quantities) -> pd.DataFrame:
     return frame(*rows(*quantities), exhibit=exhibit)
 
 
-def with_attrs(found: pd.DataFrame, exhibit: str) -> pd.DataFrame:
-    found.attrs = {**found.attrs, "exhibit": exhibit}
-    return found
+def with_attrs(shown: pd.DataFrame, exhibit: str) -> pd.DataFrame:
+    shown.attrs = {**shown.attrs, "exhibit": exhibit}
+    return shown
 
 
 STRENGTH = pd.DataFrame(

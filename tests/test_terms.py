@@ -18,14 +18,14 @@ TERMS = {"clean accuracy": "clean_accuracy", "accuracy of all": "accuracy_of_all
     ],
 )
 def test_a_name_is_found_as_it_is_read(text, named):
-    found = terms.pieces(text, TERMS)
-    assert "".join(piece for piece, _ in found) == text
-    assert [term for _, term in found if term] == named
+    pieces = terms.pieces(text, TERMS)
+    assert "".join(piece for piece, _ in pieces) == text
+    assert [term for _, term in pieces if term] == named
 
 
 def test_a_term_is_spoken_without_underscores():
-    assert terms.spoken("robustness_wrt_predictions") == "robustness w.r.t. predictions"
-    assert terms.spoken("inter-class distance") == "inter-class distance"
+    assert terms.in_words("robustness_wrt_predictions") == "robustness w.r.t. predictions"
+    assert terms.in_words("inter-class distance") == "inter-class distance"
 
 
 def test_each_section_links_a_name_once_and_the_glossary_nothing(tmp_path):

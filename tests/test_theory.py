@@ -132,10 +132,10 @@ def boxed_robust_error(d: int, eps: float) -> float:
 def test_bound_within_the_cube(d, eps):
     mean = quad(lambda u: min(u + eps, 1), 0, 1, points=[1 - eps])[0]
     variance = quad(lambda u: (min(u + eps, 1) - mean) ** 2, 0, 1, points=[1 - eps])[0]
-    found = theory.diagonal_bound_in_cube(d, eps)
+    bound = theory.diagonal_bound_in_cube(d, eps)
     # Cantelli: P(X ≤ E - t) ≤ σ²/(σ² + t²), twice
-    assert found == pytest.approx(1 - 2 * d * variance / (d * variance + (d * (mean - 0.5)) ** 2))
-    assert theory.diagonal_bound(d, eps) <= found <= boxed_robust_error(d, eps)
+    assert bound == pytest.approx(1 - 2 * d * variance / (d * variance + (d * (mean - 0.5)) ** 2))
+    assert theory.diagonal_bound(d, eps) <= bound <= boxed_robust_error(d, eps)
 
 
 # --- Example 1: the maps ------------------------------------------------------------------------------------------------
@@ -259,8 +259,8 @@ def test_ball_bounds_by_quadrature(eps, d, mass):
         ("last", theory.BEST_CONSTANT, d * eps**2 / 4),
     ):
         outside = 1 - quad(lambda t: math.exp(-t), 0, min(exponent, 60), limit=200)[0]
-        found = theory.ball_concentration(eps, d, mass, form=form, constant=constant)
-        assert found == pytest.approx(1 - outside / mass, abs=1e-8)
+        bound = theory.ball_concentration(eps, d, mass, form=form, constant=constant)
+        assert bound == pytest.approx(1 - outside / mass, abs=1e-8)
 
 
 @pytest.mark.parametrize(("eps", "mass", "d"), every([0.001, 0.05, 0.3, 1.0, 2.0], [0.5, 0.7, 0.9, 1.0], [1, 50, 3072]))
@@ -341,11 +341,11 @@ def rational_diagonal(d: int, eps: float) -> float:
 
 
 def test_a_simulation_is_repeated_by_its_seed_whatever_the_memory(monkeypatch):
-    found = theory.simulate_example_1(5, [0.1], 3000, rng(12))
-    assert theory.simulate_example_1(5, [0.1], 3000, rng(12)) == found
-    assert theory.simulate_example_1(5, [0.1], 3000, rng(13)) != found
+    rows = theory.simulate_example_1(5, [0.1], 3000, rng(12))
+    assert theory.simulate_example_1(5, [0.1], 3000, rng(12)) == rows
+    assert theory.simulate_example_1(5, [0.1], 3000, rng(13)) != rows
     monkeypatch.setattr(theory, "_CHUNK", 5 * 1000)
-    assert theory.simulate_example_1(5, [0.1], 3000, rng(12)) == found  # in three parts
+    assert theory.simulate_example_1(5, [0.1], 3000, rng(12)) == rows  # in three parts
 
 
 class HalfSpace(NamedTuple):
@@ -385,10 +385,10 @@ def test_distance_to_a_half_space_by_minimisation(space, seed):
     x = theory.sample(space, 12, d, rng(17, seed))
     if space == "cube":
         x[:6, 0], x[:6, 1:] = 1, x[:6, 1:] ** 4  # near an edge
-    found = theory.half_space_distance(space, x, normal, threshold)
+    distances = theory.half_space_distance(space, x, normal, threshold)
     inside = {"type": "ineq", "fun": lambda z: threshold - z @ normal}
     whole = {"type": "ineq", "fun": lambda z: 1 - z @ z}
-    for point, distance in zip(x, found, strict=True):
+    for point, distance in zip(x, distances, strict=True):
         solved = minimize(
             lambda z, point=point: ((z - point) ** 2).sum(), np.full(d, 0.0), method="SLSQP", options={"ftol": 1e-14},
             constraints=[inside, whole] if space == "ball" else [inside], bounds=[(0, 1)] * d if space == "cube" else None,

@@ -67,10 +67,10 @@ def case(request) -> tuple[str, dict]:
 
 def test_each_member_follows_its_training_alone(case):
     name, settings = case
-    expected, found = members(name), members(name)
+    expected, group = members(name), members(name)
     curves = [alone(member, settings).curve for member in expected]
-    done = training.train_together(found, **settings)
-    for one, other, curve, result in zip(expected, found, curves, done, strict=True):
+    done = training.train_together(group, **settings)
+    for one, other, curve, result in zip(expected, group, curves, done, strict=True):
         assert_same(one.model, other.model)
         assert not other.model.training
         assert result.curve["step"] == curve["step"]
@@ -99,9 +99,9 @@ def test_a_group_goes_on_from_checkpoints_even_of_different_steps(case, monkeypa
     (tmp_path / "1.safetensors").unlink()
     steps = [checkpoints.load_tensors(path, "cpu")[1]["step"] for path in sorted(tmp_path.glob("*.safetensors"))]
     assert steps == [2, 4, 5]
-    found = members(name, 4, tmp_path)
-    done = training.train_together(found, **settings)
-    for one, other in zip(expected, found, strict=True):
+    group = members(name, 4, tmp_path)
+    done = training.train_together(group, **settings)
+    for one, other in zip(expected, group, strict=True):
         assert_same(one.model, other.model)
     assert all(result.curve["step"] == list(range(1, STEPS + 1)) for result in done)
 
@@ -114,9 +114,9 @@ def test_a_member_goes_on_alone(case, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         kill_at(patch, 3)
         with pytest.raises(Killed):
-            training.train_together(members(name, folder=tmp_path), **settings, every=0.0)
-    found = members(name, folder=tmp_path)
-    for one, other in zip(expected, found, strict=True):
+            training.train_together(members(name, folder=tmp_path), **settings, checkpoint_seconds=0.0)
+    resumed = members(name, folder=tmp_path)
+    for one, other in zip(expected, resumed, strict=True):
         alone(other, settings)
         assert_same(one.model, other.model)
 
@@ -124,18 +124,18 @@ def test_a_member_goes_on_alone(case, monkeypatch, tmp_path):
 @pytest.mark.parametrize("attack", [None, ATTACK], ids=["standard", "pgd"])
 def test_a_member_that_fails_leaves_the_others_at_work(attack, tmp_path):
     settings = {**ADAM, "attack": attack}
-    expected, found = members("lenet5"), members("lenet5", folder=tmp_path)
+    expected, group = members("lenet5"), members("lenet5", folder=tmp_path)
     with torch.no_grad():
-        found[1].model[-1].bias.fill_(1e308)
-        found[1].model[-1].bias.mul_(10)
+        group[1].model[-1].bias.fill_(1e308)
+        group[1].model[-1].bias.mul_(10)
     for member in (expected[0], expected[2]):
         alone(member, settings)
-    first, failed, last = training.train_together(found, **settings, every=0.0)
+    first, failed, last = training.train_together(group, **settings, checkpoint_seconds=0.0)
     assert isinstance(failed, training.TrainingFailedError)
     assert failed.reason == "non-finite loss between steps 0 and 0"
     for i, done in ((0, first), (2, last)):
         assert done.curve["step"] == list(range(1, STEPS + 1))
-        assert_same(expected[i].model, found[i].model)
+        assert_same(expected[i].model, group[i].model)
 
 
 def test_a_gradient_that_is_not_finite_fails_its_member():
@@ -144,19 +144,19 @@ def test_a_gradient_that_is_not_finite_fails_its_member():
     def total(n: int) -> torch.Tensor:  # once it has failed, two members are left
         return torch.tensor([0.0, math.nan, 0.0] * 8) if n == 24 else torch.zeros(n)
 
-    found = members("lenet5")
+    group = members("lenet5")
     with pytest.MonkeyPatch.context() as patch:
         steps = training.attacks.steps
         patch.setattr(training.attacks, "steps", lambda network, x, *a, **k: (steps(network, x, *a, **k)[0], total(len(x))))
-        done = training.train_together(found, **ADAM, attack=ATTACK)
+        done = training.train_together(group, **ADAM, attack=ATTACK)
     assert [isinstance(result, training.TrainingFailedError) for result in done] == [False, True, False]
 
 
 def test_a_member_at_chance_fails_alone(monkeypatch):
     monkeypatch.setattr(training, "NO_BETTER_THAN_CHANCE", 1.2)
-    found = members("lenet5")
-    found[1] = Member(found[1].model, torch.full_like(found[1].x, 0.5), found[1].y, 0)  # the same image in both classes
-    done = training.train_together(found, **{**ADAM, "steps": 60, "lr": 0.003})
+    group = members("lenet5")
+    group[1] = Member(group[1].model, torch.full_like(group[1].x, 0.5), group[1].y, 0)  # the same image in both classes
+    done = training.train_together(group, **{**ADAM, "steps": 60, "lr": 0.003})
     assert [isinstance(result, training.TrainingFailedError) for result in done] == [False, True, False]
     assert "ends at chance" in str(done[1])
 
@@ -175,17 +175,17 @@ def test_stacked_networks_are_the_networks(build, mode):
         networks.append(build().double().train(mode))
     x = torch.rand(5, 3, 3, 16, 16, dtype=torch.double)
     network = stacked.stacked(networks)
-    found = network(x.flatten(0, 1)).view(5, 3, -1)
+    logits = network(x.flatten(0, 1)).view(5, 3, -1)
     for i, own in enumerate(networks):
-        assert torch.allclose(found[:, i], own(x[:, i]), atol=1e-12)
+        assert torch.allclose(logits[:, i], own(x[:, i]), atol=1e-12)
         part = stacked.part(network.body.state_dict(), i, 3)
         assert all(torch.allclose(part[name], value, atol=1e-12) for name, value in own.state_dict().items())
 
 
 def test_only_known_layers_are_stacked():
-    assert stacked.holds(models.lenet5(1 / 8))
+    assert stacked.can_stack(models.lenet5(1 / 8))
     strange = nn.Sequential(nn.Flatten(), nn.LayerNorm(12), nn.Linear(12, 2))
-    assert not stacked.holds(strange)
+    assert not stacked.can_stack(strange)
     with pytest.raises(ValueError, match="have layers that can be stacked, given LayerNorm"):
         stacked.stacked([strange, strange])
     with pytest.raises(ValueError, match="must have the same shape, given 2 that differ"):
@@ -208,10 +208,10 @@ def test_what_cannot_be_trained_together_is_refused(changed, message):
 
 
 def test_as_many_images_each():
-    found = members("lenet5")
-    found[2] = Member(found[2].model, found[2].x[:30], found[2].y[:30], 0)
+    group = members("lenet5")
+    group[2] = Member(group[2].model, group[2].x[:30], group[2].y[:30], 0)
     with pytest.raises(ValueError, match="the same number of images, given 30 and 36"):
-        training.train_together(found, **ADAM)
+        training.train_together(group, **ADAM)
     with pytest.raises(ValueError, match="at least one training is needed, given none"):
         training.train_together([], **ADAM)
 
@@ -222,28 +222,28 @@ def test_as_many_images_each():
 @pytest.fixture
 def captures(monkeypatch) -> list:
     """The functions that were captured. As on a GPU, but for the graph itself, in whose place the function is called again."""
-    found = []
+    functions = []
     monkeypatch.setattr(forms, "captures", lambda model, x: True)
-    monkeypatch.setattr(forms, "_recorded", lambda function, device: (function(), found.append(function), function)[2])
-    return found
+    monkeypatch.setattr(forms, "_graph_of", lambda function, device: (function(), functions.append(function), function)[2])
+    return functions
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_step_is_captured_once_and_capturing_leaves_no_trace(case, count, request):
     """The optimizer's update in one kernel, its rate in a tensor; a run alone is captured as well."""
     name, settings = case
-    expected, found = members(name, count), members(name, count)
+    expected, group = members(name, count), members(name, count)
     for member in expected:
         alone(member, settings)
     captures = request.getfixturevalue("captures")
-    training.train_together(found, **settings)
+    training.train_together(group, **settings)
     assert len(captures) == 1
-    for one, other in zip(expected, found, strict=True):
+    for one, other in zip(expected, group, strict=True):
         assert_same(one.model, other.model, atol=1e-5)  # a rate in a tensor is in float32
 
 
 def test_a_captured_step_that_does_nothing_is_noticed(captures, monkeypatch):
-    monkeypatch.setattr(forms, "_recorded", lambda function, device: lambda: None)
+    monkeypatch.setattr(forms, "_graph_of", lambda function, device: lambda: None)
     with pytest.raises(RuntimeError, match="a captured CUDA graph gives other numbers"):
         training.train_together(members("lenet5"), **ADAM)
 
@@ -251,19 +251,19 @@ def test_a_captured_step_that_does_nothing_is_noticed(captures, monkeypatch):
 @pytest.mark.usefixtures("captures")
 def test_a_captured_training_goes_on(case, monkeypatch, tmp_path):
     name, settings = case
-    expected, found = members(name, 1), members(name, 1, tmp_path)
+    expected, group = members(name, 1), members(name, 1, tmp_path)
     training.train_together(expected, **settings)
     with monkeypatch.context() as patch:
         kill_at(patch, 3)
         with pytest.raises(Killed):
-            training.train_together(members(name, 1, tmp_path), **settings, every=0.0)
-    training.train_together(found, **settings, every=0.0)
-    assert_same(expected[0].model, found[0].model)
+            training.train_together(members(name, 1, tmp_path), **settings, checkpoint_seconds=0.0)
+    training.train_together(group, **settings, checkpoint_seconds=0.0)
+    assert_same(expected[0].model, group[0].model)
 
 
 def test_a_graph_is_captured_and_replayed_on_its_own_device(monkeypatch):
     """On a pretended machine of two GPUs. torch's own stream for captures is of the device that captured first."""
-    current, first, seen = ["cuda:0"], [], []
+    current, first, devices = ["cuda:0"], [], []
 
     @contextmanager
     def on(device):
@@ -285,13 +285,13 @@ def test_a_graph_is_captured_and_replayed_on_its_own_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: on(stream.device))
     monkeypatch.setattr(torch.cuda, "graph", graph)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: seen.append(current[-1])))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: devices.append(current[-1])))
     for device in ("cuda:0", "cuda:1"):
-        replay = forms._recorded(lambda: seen.append(current[-1]), torch.device(device))
+        replay = forms._graph_of(lambda: devices.append(current[-1]), torch.device(device))
         replay()
-        assert seen == [device] * 4  # twice to warm up, captured, replayed
+        assert devices == [device] * 4  # twice to warm up, captured, replayed
         assert current == ["cuda:0"]
-        seen.clear()
+        devices.clear()
 
 
 class Looks(TorchDispatchMode):
@@ -311,12 +311,12 @@ class Looks(TorchDispatchMode):
 def test_no_step_of_a_captured_training_waits_for_the_device(case, count):
     """But for a look at the sums at each of the curve's hundred points, and at a checkpoint."""
     name, settings = case
-    found = []
+    counts = []
     for steps in (STEPS, 2 * STEPS):
         with Looks() as looks:
             training.train_together(members(name, count), **{**settings, "steps": steps})
-        found.append(looks.count)
-    assert found[0] == found[1] > 0
+        counts.append(looks.count)
+    assert counts[0] == counts[1] > 0
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -336,20 +336,20 @@ def test_the_memory_of_one_group_is_free_for_the_next(monkeypatch):
     """A graph keeps what its step has computed: after a failure the rest must not need it twice."""
     alive = []
 
-    class Watched(training._Together):
+    class Watched(training._StackedSteps):
         def __init__(self, *arguments):
             gc.collect()
             assert not any(earlier() for earlier in alive)
             alive.append(weakref.ref(self))
             super().__init__(*arguments)
 
-    monkeypatch.setattr(training, "_Together", Watched)
+    monkeypatch.setattr(training, "_StackedSteps", Watched)
     monkeypatch.setattr(forms, "captures", lambda model, x: True)
-    monkeypatch.setattr(forms, "_recorded", lambda function, device: (function(), function)[1])
-    found = members("lenet5")
+    monkeypatch.setattr(forms, "_graph_of", lambda function, device: (function(), function)[1])
+    group = members("lenet5")
     with torch.no_grad():
-        found[1].model[-1].bias.fill_(math.nan)
-    training.train_together(found, **ADAM)
+        group[1].model[-1].bias.fill_(math.nan)
+    training.train_together(group, **ADAM)
     assert len(alive) == 2
 
 
@@ -359,7 +359,7 @@ def test_a_resumed_optimizer_has_its_state_laid_out_as_the_weights(monkeypatch, 
     with monkeypatch.context() as patch:
         kill_at(patch, 3)
         with pytest.raises(Killed):
-            training.train_together(members("wide_resnet28", 1, tmp_path), **settings, every=0.0)
+            training.train_together(members("wide_resnet28", 1, tmp_path), **settings, checkpoint_seconds=0.0)
     (member,) = members("wide_resnet28", 1, tmp_path)
     course = training._Course(member, recipe.optimizer_of("sgd", member.model, 0.1, 0.0, 0.9), STEPS)
     buffers = {weight: slots["momentum_buffer"] for weight, slots in course.algorithm.state.items()}
@@ -382,5 +382,5 @@ def test_a_copy_in_lower_precision_is_renewed_in_one_launch(monkeypatch):
     step.run(state, 1)
     ((to, source),) = lists
     assert ({t.dtype for t in to}, {t.dtype for t in source}) == ({torch.bfloat16}, {torch.float32})
-    assert step.fast.head.bias.eq(3.0).all()
-    assert step.fast.blocks[0].norm1.running_var.dtype == torch.bfloat16
+    assert step.low_precision.head.bias.eq(3.0).all()
+    assert step.low_precision.blocks[0].norm1.running_var.dtype == torch.bfloat16

@@ -114,9 +114,9 @@ def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(kind, examples, m
 def test_checkpoints_are_not_written_at_every_step(examples, monkeypatch, tmp_path):
     written = []
     monkeypatch.setattr(checkpoints, "save_tensors", lambda path, *_: written.append(path))
-    training.train(lenet(), *examples, **ADAM, seed=0, checkpoint=tmp_path / "a", every=1e6)
+    training.train(lenet(), *examples, **ADAM, seed=0, checkpoint=tmp_path / "a", checkpoint_seconds=1e6)
     assert not written
-    training.train(lenet(), *examples, **ADAM, seed=0, checkpoint=tmp_path / "a", every=0.0)
+    training.train(lenet(), *examples, **ADAM, seed=0, checkpoint=tmp_path / "a", checkpoint_seconds=0.0)
     assert set(written) == {tmp_path / "a"}
     assert len(written) > STEPS // 2
 
@@ -144,11 +144,11 @@ class Recorder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.head, self.seen, self.modes = nn.Linear(12, 2), [], []
+        self.head, self.inputs, self.modes = nn.Linear(12, 2), [], []
 
     def forward(self, x):
         if torch.is_grad_enabled() and self.head.weight.requires_grad:
-            self.seen.append(x[:, 0, 0, 0].tolist())
+            self.inputs.append(x[:, 0, 0, 0].tolist())
         else:
             self.modes.append(self.training)
         return self.head(x.flatten(1))
@@ -162,8 +162,8 @@ def numbered(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_an_epoch_draws_without_replacement():
     model = Recorder()
     training.train(model, *numbered(36), **ADAM, seed=0)
-    assert [len(batch) for batch in model.seen] == [8] * STEPS
-    epochs = [sum(model.seen[first : first + 4], []) for first in (0, 4, 8)]
+    assert [len(batch) for batch in model.inputs] == [8] * STEPS
+    epochs = [sum(model.inputs[first : first + 4], []) for first in (0, 4, 8)]
     assert all(len(set(epoch)) == 32 for epoch in epochs)
     assert epochs[0] != epochs[1]
 
@@ -174,16 +174,16 @@ def test_pgd_training_sees_the_adversarial_images_only(monkeypatch):
     crafted = []
 
     def pgd(model, x, y, *, generator, **keywords):
-        found = attacks_pgd(model, x, y, generator=generator, **keywords)
-        crafted.append(found[:, 0, 0, 0].tolist())
-        return found
+        adversarial = attacks_pgd(model, x, y, generator=generator, **keywords)
+        crafted.append(adversarial[:, 0, 0, 0].tolist())
+        return adversarial
 
     attacks_pgd = attacks.pgd
     monkeypatch.setattr(attacks, "pgd", pgd)
     model = Recorder()
     training.train(model, *numbered(36), **ADAM, seed=0, attack=ATTACK)
     assert len(crafted) == STEPS
-    assert model.seen == crafted
+    assert model.inputs == crafted
     assert model.modes == [False] * (1 + STEPS * ATTACK["num_steps"])  # once before, to count its classes
 
 
@@ -205,14 +205,14 @@ def test_one_step_is_the_optimizers(examples):
             {"optimizer": "sgd", "lr": 0.1, "weight_decay": 0.01, "momentum": 0.9},
         ),
     ):
-        expected, found = lenet(), lenet()
+        expected, trained = lenet(), lenet()
         optimizer = make(expected.parameters())
         for _ in range(25):
             optimizer.zero_grad()
             F.cross_entropy(expected(x), y).backward()
             optimizer.step()
-        training.train(found, x, y, **{**ADAM, **keywords, "steps": 25, "batch_size": 36}, seed=0)
-        for one, other in zip(expected.parameters(), found.parameters(), strict=True):
+        training.train(trained, x, y, **{**ADAM, **keywords, "steps": 25, "batch_size": 36}, seed=0)
+        for one, other in zip(expected.parameters(), trained.parameters(), strict=True):
             assert torch.allclose(one, other, atol=1e-4)
 
 
@@ -224,8 +224,8 @@ def test_one_cycle_is_torchs(steps):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=steps, cycle_momentum=False)
     for step in range(steps):
-        found = training.learning_rate(step, lr=0.02, schedule="one-cycle", steps=steps)
-        assert found == pytest.approx(scheduler.get_last_lr()[0], rel=1e-9)
+        rate = training.learning_rate(step, lr=0.02, schedule="one-cycle", steps=steps)
+        assert rate == pytest.approx(scheduler.get_last_lr()[0], rel=1e-9)
         if step < steps - 1:
             optimizer.step()
             scheduler.step()
@@ -259,7 +259,7 @@ def test_the_schedule_reaches_the_optimizer(examples, monkeypatch):
 def test_augmented_images_are_the_crops_and_their_mirror_images():
     n, size = 60, 12
     image = torch.rand(3, size, size, generator=torch.Generator().manual_seed(0))
-    found = training.augmented(image.expand(n, -1, -1, -1), torch.Generator().manual_seed(1))
+    augmented = training.augmented(image.expand(n, -1, -1, -1), torch.Generator().manual_seed(1))
     padded = np.pad(image.numpy(), ((0, 0), (4, 4), (4, 4)), mode="reflect")
     crops = {}
     for top in range(9):
@@ -268,7 +268,7 @@ def test_augmented_images_are_the_crops_and_their_mirror_images():
             crops[crop.tobytes()] = (top, left, False)
             crops[np.ascontiguousarray(crop[:, :, ::-1]).tobytes()] = (top, left, True)
     assert len(crops) == 9 * 9 * 2
-    chosen = [crops[np.ascontiguousarray(crop.numpy()).tobytes()] for crop in found]
+    chosen = [crops[np.ascontiguousarray(crop.numpy()).tobytes()] for crop in augmented]
     assert {mirrored for _, _, mirrored in chosen} == {True, False}
     assert len({top for top, _, _ in chosen}) == 9
     assert len({left for _, left, _ in chosen}) == 9
@@ -284,10 +284,10 @@ def test_augmented_images_keep_their_places():
 )
 def test_the_adversary_warms_up(warmup, step, share):
     settings = {**ATTACK, "precision": "bfloat16"} | ({} if warmup is None else {"warmup": warmup})
-    found = training.adversary(settings, step, 100)
-    assert found.pop("eps") == pytest.approx(0.1 * share)
-    assert found.pop("step_size") == pytest.approx(0.05 * share)
-    assert found == {"num_steps": 2, "random_start": True, "bounds": (0.0, 1.0), "precision": "bfloat16"}
+    keywords = training.adversary(settings, step, 100)
+    assert keywords.pop("eps") == pytest.approx(0.1 * share)
+    assert keywords.pop("step_size") == pytest.approx(0.05 * share)
+    assert keywords == {"num_steps": 2, "random_start": True, "bounds": (0.0, 1.0), "precision": "bfloat16"}
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -469,16 +469,16 @@ def test_the_same_weights_give_the_same_file_and_earlier_files_are_read(tmp_path
     digest = checkpoints._digest(tensors, json.dumps(about))
     for metadata in ({"about": json.dumps(about)}, {"about": json.dumps(about), "digest": digest}):
         save_file(tensors, files[0], metadata)
-        found, told = checkpoints.load_tensors(files[0], "cpu")
+        loaded, told = checkpoints.load_tensors(files[0], "cpu")
         assert told == about
-        assert all(torch.equal(found[name], value) for name, value in tensors.items())
+        assert all(torch.equal(loaded[name], value) for name, value in tensors.items())
 
 
 def test_weights_that_are_no_number_are_not_kept_as_a_checkpoint(examples, tmp_path):
     """A training that diverges fails of its own loss; its last checkpoint is from before."""
     checkpoint = tmp_path / "training.safetensors"
     with pytest.raises(training.TrainingFailedError):
-        training.train(lenet(), *examples, **{**ADAM, "lr": 1e30}, seed=0, checkpoint=checkpoint, every=0.0)
+        training.train(lenet(), *examples, **{**ADAM, "lr": 1e30}, seed=0, checkpoint=checkpoint, checkpoint_seconds=0.0)
     if checkpoint.exists():
         assert all(value.isfinite().all() for value in checkpoints.load_tensors(checkpoint, "cpu")[0].values())
 
@@ -499,10 +499,10 @@ def test_tensors_come_back_as_they_were_saved(tmp_path):
     }
     about = {"step": 12, "curve": {"loss": [0.1 + 0.2, 1e-17]}}
     checkpoints.save_tensors(tmp_path / "deep" / "file", tensors, about)
-    found, said = checkpoints.load_tensors(tmp_path / "deep" / "file", "cpu")
-    assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[name], tensors[name]) and found[name].dtype == tensors[name].dtype for name in tensors)
-    assert said == about
+    loaded, metadata = checkpoints.load_tensors(tmp_path / "deep" / "file", "cpu")
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensors[name]) and loaded[name].dtype == tensors[name].dtype for name in tensors)
+    assert metadata == about
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file"]
 
 
@@ -525,8 +525,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, target, e
     with monkeypatch.context() as patch, pytest.raises(OSError, match=f"cannot write {path}: .*(No space|Permission)"):
         patch.setattr(target, fail)
         checkpoints.save_tensors(path, {"weight": torch.zeros(3)}, {"step": 2})
-    found, about = checkpoints.load_tensors(path, "cpu")
-    assert torch.equal(found["weight"], torch.ones(3))
+    loaded, about = checkpoints.load_tensors(path, "cpu")
+    assert torch.equal(loaded["weight"], torch.ones(3))
     assert about == {"step": 1}
     assert [entry for entry in tmp_path.iterdir() if entry.is_file()] == [path]
 

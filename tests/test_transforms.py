@@ -34,9 +34,9 @@ def images() -> torch.Tensor:
 )
 def test_smooth_is_scipys_filter_and_the_maximum(images, size, footprint, shape, mode, dtype):
     smoothed = transforms.smooth(images.to(dtype), size, footprint)
-    for plane, found in zip(images.flatten(0, 1).numpy(), smoothed.flatten(0, 1).numpy(), strict=True):
+    for plane, smoothed_plane in zip(images.flatten(0, 1).numpy(), smoothed.flatten(0, 1).numpy(), strict=True):
         average = scipy.ndimage.uniform_filter(plane, size=shape(size), mode=mode, cval=0.0)
-        np.testing.assert_allclose(found, np.maximum(plane, average), atol=1e-6 if dtype == torch.float32 else 1e-12)
+        np.testing.assert_allclose(smoothed_plane, np.maximum(plane, average), atol=1e-6 if dtype == torch.float32 else 1e-12)
 
 
 def test_smooth_takes_the_column_by_default(images):
@@ -129,9 +129,9 @@ def test_levels_act_in_the_direction_their_names_say(images):
 @pytest.mark.parametrize("sigma", [1.0, 2.0])
 def test_edges_are_cannys(sigma):
     x = data.load("grey-patches", "test").batch()[::100]
-    found = transforms.edges(x, sigma)
-    assert 0 < found.mean() < 1
-    for image, edges in zip(x, found, strict=True):
+    edge_maps = transforms.edges(x, sigma)
+    assert 0 < edge_maps.mean() < 1
+    for image, edges in zip(x, edge_maps, strict=True):
         np.testing.assert_array_equal(edges[0].numpy(), canny(image[0].double().numpy(), sigma=sigma))
 
 

@@ -41,22 +41,22 @@ def test_what_is_kept_is_the_network_bit_for_bit(recorded):
         recorded[0].weight[:4] *= 1e-9  # what half precision has no numbers for
     stored.write(RUN, "training", weights=weights.digest(recorded))
     assert weights.keep(RUN, recorded)
-    found = weights.load(RUN)
-    assert not found.training
+    loaded = weights.load(RUN)
+    assert not loaded.training
     assert not weights.is_rounded(RUN)
     for name, value in recorded.state_dict().items():
-        assert torch.equal(found.state_dict()[name], value), name
-    assert not (found[0].weight == 0).any()
+        assert torch.equal(loaded.state_dict()[name], value), name
+    assert not (loaded[0].weight == 0).any()
 
 
 def test_rounded_weights_of_the_first_edition_are_read_and_replaced(recorded, digits):
     _rounded(recorded)
     assert weights.is_rounded(RUN)
-    found = weights.load(RUN)
+    loaded = weights.load(RUN)
     for name, value in recorded.state_dict().items():
-        assert torch.equal(found.state_dict()[name], value.half().float()), name
+        assert torch.equal(loaded.state_dict()[name], value.half().float()), name
     x = digits[0][:100]
-    torch.testing.assert_close(found(x), recorded(x), atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(loaded(x), recorded(x), atol=1e-2, rtol=1e-2)
     assert weights.keep(RUN, recorded)
     assert not weights.is_rounded(RUN)
 
@@ -84,8 +84,8 @@ def test_weights_that_were_damaged_are_refused(recorded):
 def test_weights_are_changed_in_a_copy(change, expected):
     model = torch.nn.Linear(3, 1, bias=False)
     model.weight.data = torch.tensor([[0.3, 1e-9, -1e-9]])
-    found = weights.changed(model, change)
-    torch.testing.assert_close(found.weight.data[0], torch.tensor(expected), rtol=1e-6, atol=0)
+    copied = weights.changed(model, change)
+    torch.testing.assert_close(copied.weight.data[0], torch.tensor(expected), rtol=1e-6, atol=0)
     assert model.weight.data.tolist() == [pytest.approx([0.3, 1e-9, -1e-9], rel=1e-6)]
 
 
@@ -98,8 +98,8 @@ def test_kept_weights_do_for_a_later_evaluation(recorded):
     """The checkpoints are gone; what is kept beside the record is the network itself, unless it was rounded."""
     assert material.finished(RUN, torch.device("cpu")) is None
     weights.keep(RUN, recorded)
-    found = material.trained_model(RUN, torch.device("cpu"))
-    assert weights.digest(found) == weights.digest(recorded)
+    loaded = material.trained_model(RUN, torch.device("cpu"))
+    assert weights.digest(loaded) == weights.digest(recorded)
     _rounded(recorded)
     assert material.finished(RUN, torch.device("cpu")) is None
 
@@ -339,11 +339,11 @@ def committed(monkeypatch) -> list[Run]:
 
 
 def _committed() -> list[Run]:
-    found = []
+    runs = []
     for file in sorted(COMMITTED.rglob("*.safetensors")):
         scale, *key = file.relative_to(COMMITTED).with_suffix("").parts
-        found.append(Run.parse("/".join(key), scale))
-    return found
+        runs.append(Run.parse("/".join(key), scale))
+    return runs
 
 
 def test_committed_weights_are_those_of_committed_records(committed):
@@ -365,7 +365,7 @@ def test_committed_weights_give_their_records(run, monkeypatch, request):
 def test_the_books_attack_on_them_works_as_written(committed, real_data):
     page = (records.ROOT / "book" / "reproduce.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(from lib import attacks.*?)```", page, re.DOTALL)
-    found = {}
-    exec(code, found)
-    recorded = records.read(found["run"], "pgd")["metrics"]["test"]["robust_accuracy"]
-    assert abs(found["survived"].item() - recorded) < 0.06  # 500 images, and 100 steps in place of 40
+    names = {}
+    exec(code, names)
+    recorded = records.read(names["run"], "pgd")["metrics"]["test"]["robust_accuracy"]
+    assert abs(names["survived"].item() - recorded) < 0.06  # 500 images, and 100 steps in place of 40

@@ -56,18 +56,18 @@ class Checkout:
 
     def run(self, *arguments: str) -> tuple[int, str]:
         with self.start(*arguments) as process:
-            said, _ = process.communicate()
-        return process.returncode, said
+            log, _ = process.communicate()
+        return process.returncode, log
 
     def records(self) -> dict[str, int]:
         """When each record was written: the time within it, and that of its file."""
-        found = (path for path in (self.folder / "results").rglob("*.json") if not path.name.startswith("."))
+        paths = (path for path in (self.folder / "results").rglob("*.json") if not path.name.startswith("."))
         return {
             str(path.relative_to(self.folder / "results" / "smoke")): (
                 json.loads(path.read_text())["date"],
                 path.stat().st_mtime_ns,
             )
-            for path in found
+            for path in paths
         }
 
 
@@ -101,8 +101,8 @@ def test_killed_continued_and_asked_again_for_what_is_stale(checkout):
     assert 0 < len(before) < len(everything)
 
     assert checkout.run(*asked, "--unlock")[0] == 0
-    status, said = checkout.run(*asked, "--rerun-incomplete")
-    assert status == 0, said
+    status, log = checkout.run(*asked, "--rerun-incomplete")
+    assert status == 0, log
     after = checkout.records()
     assert set(after) == everything
     assert before == {name: when for name, when in after.items() if name in before}
@@ -114,9 +114,9 @@ def test_killed_continued_and_asked_again_for_what_is_stale(checkout):
     os.utime(training, ns=(0, 0))
     (store / PGD / "pgd.json").unlink()
     checkout.change("lib/store/plans.py", '"measured": ', '"measured": 100 + ')
-    status, said = checkout.run(*asked)
-    assert status == 0, said
-    assert "3 runs and measurements, 2 of them lack records" in said
+    status, log = checkout.run(*asked)
+    assert status == 0, log
+    assert "3 runs and measurements, 2 of them lack records" in log
     assert training.stat().st_mtime_ns == 0
     os.utime(training, ns=(0, after[f"{STANDARD}/training.json"][1]))
     again = checkout.records()
@@ -132,8 +132,8 @@ def test_a_stale_record_of_tomorrow_is_computed_again(checkout):
     os.utime(record, (time.time() + 86400,) * 2)
     before = record.read_text()
     checkout.change("lib/store/plans.py", '"measured": ', '"measured": 100 + ')
-    status, said = checkout.run(*only(VOLUME))
-    assert status == 0, said
+    status, log = checkout.run(*only(VOLUME))
+    assert status == 0, log
     assert record.read_text() != before
 
 
@@ -202,8 +202,8 @@ def test_only_the_engine_is_killed(checkout):
             time.sleep(0.05)
         process.kill()
         assert checkout.run(*only(PGD), "--unlock")[0] == 0
-        status, said = checkout.run(*only(PGD))
-        assert status == 0, said
+        status, log = checkout.run(*only(PGD))
+        assert status == 0, log
     assert set(checkout.records()) == records_of(PGD)
     curve = json.loads((checkout.folder / "results" / "smoke" / PGD / "training.json").read_text())["curve"]
     assert len(curve) == len({row["step"] for row in curve})
@@ -215,22 +215,22 @@ def test_a_failed_job_takes_no_record_along(checkout):
     checkout.change(
         "lib/evaluation.py", "def evaluate(", "def evaluate(*_, **__):\n    raise ArithmeticError\n\n\ndef _evaluate("
     )
-    status, said = checkout.run(*only(STANDARD))
+    status, log = checkout.run(*only(STANDARD))
     assert status != 0
-    assert "ArithmeticError" in said or "error:" in said
+    assert "ArithmeticError" in log or "error:" in log
     before = checkout.records()
     assert set(before) == {f"{STANDARD}/training.json"}
     checkout.change(
         "lib/evaluation.py", "def evaluate(*_, **__):\n    raise ArithmeticError\n\n\ndef _evaluate(", "def evaluate("
     )
-    status, said = checkout.run(*only(STANDARD))
-    assert status == 0, said
+    status, log = checkout.run(*only(STANDARD))
+    assert status == 0, log
     after = checkout.records()
     assert set(after) == records_of(STANDARD)
     assert after[f"{STANDARD}/training.json"] == before[f"{STANDARD}/training.json"]
-    status, said = checkout.run(*only(OTHER), "--workflow-profile", "none", "--cores", "1")
+    status, log = checkout.run(*only(OTHER), "--workflow-profile", "none", "--cores", "1")
     assert status != 0
-    assert "--keep-incomplete" in said
+    assert "--keep-incomplete" in log
 
 
 @pytest.mark.long
@@ -240,8 +240,8 @@ def test_a_training_that_fails_is_recorded_and_not_repeated(checkout):
         "        lr: 0.004\n        schedule: one-cycle\n        steps: 40",
         "        lr: 1.0e+30\n        steps: 40",
     )
-    status, said = checkout.run(*only(STANDARD))
-    assert status == 0, said
+    status, log = checkout.run(*only(STANDARD))
+    assert status == 0, log
     assert set(checkout.records()) == {f"{STANDARD}/training.json"}
     assert "0 of them lack records" in checkout.run(*only(STANDARD))[1]
 
@@ -254,7 +254,7 @@ def test_the_paper_grid_is_listed_with_its_cost(profile):
     own = {**os.environ, "PYTHONPATH": str(ROOT), "DATA_DIR": "/grid/data"}
     done = subprocess.run([*command, *names], cwd=ROOT, env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    said = done.stdout + done.stderr
+    log = done.stdout + done.stderr
     listed = grid.runs("table-2", "paper")
     jobs = groups.groups(listed, groups.SHARE * 80e9, spread=True)
     assert {len({run.training for run in job}) for job in jobs} == {1}
@@ -262,11 +262,11 @@ def test_the_paper_grid_is_listed_with_its_cost(profile):
     for job in (job for job in jobs if len(job) > 1):
         keys, operations = ", ".join(run.key for run in job), sum(map(cost.flops, job))
         told = f"{operations:.2e} operations, {groups.hours(job, 1e12):.2f} GPU-hours (estimated)"
-        assert f"{len(job)} runs together, {keys}: {told}" in said
+        assert f"{len(job)} runs together, {keys}: {told}" in log
     total, hours = sum(map(cost.flops, listed)), sum(groups.hours(job, 1e12) for job in jobs)
     assert (
         f"18 of them lack records: {total:.2e} operations, {hours:.1f} GPU-hours in {len(jobs)} groups of runs (estimated"
-        in said
+        in log
     )
 
 
@@ -275,11 +275,11 @@ def test_on_a_processor_each_run_is_a_job():
     own = {**os.environ, "PYTHONPATH": str(ROOT), "DATA_DIR": "/grid/data"}
     config = ["--config", "scale=paper", "only=table-2", "device=cpu"]
     done = subprocess.run([*command, *config], cwd=ROOT, env=own, capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    assert "in 18 groups of runs" in said
+    log = done.stdout + done.stderr
+    assert done.returncode == 0, log
+    assert "in 18 groups of runs" in log
     for run in grid.runs("table-2", "paper"):
-        assert f"{run.key}: {cost.flops(run):.2e} operations" in said
+        assert f"{run.key}: {cost.flops(run):.2e} operations" in log
 
 
 def test_a_user_may_have_no_name(tmp_path):
@@ -447,9 +447,9 @@ def test_workflows_install_by_hashes():
         assert workflow["env"]["HASHED"] == 1, name
     for job in JOBS.values():
         for step in job["steps"]:
-            said = step.get("run", "")
-            assert not re.search(r"\b(pip|uv|conda|npm)\b", said)
-            assert "sudo make" not in said or "HASHED=1" in said  # sudo takes no environment along
+            command = step.get("run", "")
+            assert not re.search(r"\b(pip|uv|conda|npm)\b", command)
+            assert "sudo make" not in command or "HASHED=1" in command  # sudo takes no environment along
             if "cache-dependency-path" in step.get("with", {}):
                 assert step["with"]["cache-dependency-path"] == "hashes.txt"
 

@@ -47,8 +47,8 @@ def write_records(folder: Path) -> None:
     tables = {f"{name}.csv": table_of(name) for name in [*grid.exhibits(), *results.benchmarks()]}
     for name, table in tables.items():
         (folder / name).write_text(as_csv(table), encoding="utf-8")
-    every = pd.concat([found for scale in grid.SCALES if len(found := results.load(scale))] or [results.frame([])])
-    tables |= {"all.csv": every, "published.csv": results.published()}
+    all_rows = pd.concat([rows for scale in grid.SCALES if len(rows := results.load(scale))] or [results.frame([])])
+    tables |= {"all.csv": all_rows, "published.csv": results.published()}
     contents = {name: as_csv(table).encode() for name, table in tables.items()}
     for name, file in record.files():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -56,8 +56,8 @@ def write_records(folder: Path) -> None:
         (folder / name).write_bytes(contents[name])
     with zipfile.ZipFile(folder / "records.zip", "w") as archive:
         for name, content in contents.items():
-            about = zipfile.ZipInfo(f"records/{name}", (1980, 1, 1, 0, 0, 0))
-            archive.writestr(about, content, zipfile.ZIP_DEFLATED)
+            entry = zipfile.ZipInfo(f"records/{name}", (1980, 1, 1, 0, 0, 0))
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
 
 
 def _code_pages(app: Sphinx) -> Iterator[tuple[str, dict, str]]:
@@ -84,7 +84,7 @@ def _lead_to_records(app: Sphinx, doctree: nodes.document, docname: str) -> None
     """Let the numbers of a page's tables lead to the pages of their records."""
     for raw in list(doctree.findall(nodes.raw)):
         if raw.get("format") == "html" and 'class="record"' in raw.astext():
-            raw.replace_self(nodes.raw("", record.linked(raw.astext(), docname), format="html"))
+            raw.replace_self(nodes.raw("", record.link_records(raw.astext(), docname), format="html"))
 
 
 def _boxes(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -97,11 +97,11 @@ def _boxes(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def _glue(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Keep a formula and the comma, full stop or closing bracket behind it on one line: a browser would break between them."""
     for formula in list(doctree.findall(nodes.math)):
-        parent, place = formula.parent, formula.parent.index(formula)
-        after = parent[place + 1] if place + 1 < len(parent) else None
+        parent, position = formula.parent, formula.parent.index(formula)
+        after = parent[position + 1] if position + 1 < len(parent) else None
         mark = re.match(r"""[-,.;:!?)\]'"’”]+""", after) if isinstance(after, nodes.Text) else None
         if mark:
-            parent[place : place + 2] = [
+            parent[position : position + 2] = [
                 nodes.inline("", "", formula, nodes.Text(mark[0]), classes=["glued"]),
                 nodes.Text(after[mark.end() :]),
             ]
@@ -115,8 +115,8 @@ def add_reading_time(doctree: nodes.document) -> None:
 
     title = next(doctree.findall(nodes.title))
     minutes = max(1, round((words(doctree) - sum(map(words, doctree.findall(nodes.table)))) / 200))
-    said = f'<p class="reading-time">About {minutes} minute{"s" * (minutes > 1)} to read</p>'
-    line = nodes.raw("", said, format="html")  # what is raw stays out of the summary that a link to the page is shown with
+    sentence = f'<p class="reading-time">About {minutes} minute{"s" * (minutes > 1)} to read</p>'
+    line = nodes.raw("", sentence, format="html")  # what is raw stays out of the summary that a link to the page is shown with
     title.parent.insert(title.parent.index(title) + 1, line)
 
 
@@ -127,8 +127,8 @@ def _reading_time(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 def doi(citation: Path) -> str:
     """The line of the footer that names the DOI of this edition; nothing where the CITATION.cff at `citation` has no `doi`."""
-    found = yaml.safe_load(citation.read_text(encoding="utf-8")).get("doi")
-    return f'<p class="doi">Cite this edition: <a href="https://doi.org/{found}">doi:{found}</a></p>' if found else ""
+    number = yaml.safe_load(citation.read_text(encoding="utf-8")).get("doi")
+    return f'<p class="doi">Cite this edition: <a href="https://doi.org/{number}">doi:{number}</a></p>' if number else ""
 
 
 def repository(remote: str) -> str | None:
@@ -136,8 +136,8 @@ def repository(remote: str) -> str | None:
 
     `git@github.com:someone/book.git` and `https://github.com/someone/book` both give the latter.
     """
-    found = re.fullmatch(r"(?:https://|ssh://)?(?:[^@/]+@)?(github\.com|gitlab\.com)[:/](.+?)(?:\.git)?/?", remote.strip())
-    return f"https://{found[1]}/{found[2]}" if found else None
+    match = re.fullmatch(r"(?:https://|ssh://)?(?:[^@/]+@)?(github\.com|gitlab\.com)[:/](.+?)(?:\.git)?/?", remote.strip())
+    return f"https://{match[1]}/{match[2]}" if match else None
 
 
 def site(page: str | None) -> str:
@@ -161,9 +161,9 @@ def _configure(app: Sphinx, config) -> None:
     config.html_js_files = [file for file in config.html_js_files if not file.startswith("vendor/")]
     page = repository(_git("config", "--get", "remote.origin.url"))
     commit, date = records.provenance()["commit"], _git("show", "-s", "--format=%cs")
-    built = f"Built from commit <code>{commit}</code>{f' of {date}' if date else ''}."
+    stamp = f"Built from commit <code>{commit}</code>{f' of {date}' if date else ''}."
     options = config.html_theme_options
-    options["extra_footer"] = f'<p class="built">{built}</p>{doi(ROOT / "CITATION.cff")}'
+    options["extra_footer"] = f'<p class="built">{stamp}</p>{doi(ROOT / "CITATION.cff")}'
     config.html_context["default_mode"] = "auto"  # the reader's own; an empty one is an error in the console
     options["navbar_persistent"] = []  # one search field, above the table of contents
     options["repository_url"] = page or ""
@@ -189,7 +189,7 @@ def page_buttons(buttons: list[dict], pagename: str) -> list[dict]:
     Notebooks lie at its top; the book's folder only links to them, and a host of repositories does not follow the link. What is
     written in Markdown has no launch button: elsewhere it is no notebook.
     """
-    kept = []
+    adjusted = []
     for button in buttons:
         if button.get("label") == "launch-buttons" and not pagename.startswith("notebooks/"):
             continue
@@ -198,8 +198,8 @@ def page_buttons(buttons: list[dict], pagename: str) -> list[dict]:
             button["url"] = button["url"].replace("/book/notebooks/", "/notebooks/")
         if "buttons" in button:
             button["buttons"] = page_buttons(button["buttons"], pagename)
-        kept.append(button)
-    return kept
+        adjusted.append(button)
+    return adjusted
 
 
 def _adjust_page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:

@@ -16,6 +16,6 @@ def run(page: str, *options: str) -> str:
     if browser is None:
         raise FileNotFoundError(f"no Chromium on the path; looked for {', '.join(NAMES)}")
     with tempfile.TemporaryDirectory() as profile:
-        always = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
-        done = subprocess.run([browser, *always, *options, page], capture_output=True, text=True, check=False)
-    return done.stderr.strip()
+        fixed_options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+        process = subprocess.run([browser, *fixed_options, *options, page], capture_output=True, text=True, check=False)
+    return process.stderr.strip()

@@ -50,18 +50,18 @@ class ExhibitDirective(SphinxDirective):
             lines = [f"`````{{glue:figure}} {name}", *options, "", *caption, "`````"]
         if exhibit.badged():
             lines += ["", "`````{div} exhibit-badge", *_glued(f"{name}-badge"), "`````"]
-        made = nodes.Element()
-        self.state.nested_parse(StringList(lines, source=self.get_source_info()[0]), self.content_offset, made)
-        place = next(i for i, node in enumerate(made.children) if isinstance(node, (nodes.table, nodes.figure)))
-        return [*made.children[: place + 1], self._origin(exhibit), *made.children[place + 1 :]]
+        container = nodes.Element()
+        self.state.nested_parse(StringList(lines, source=self.get_source_info()[0]), self.content_offset, container)
+        position = next(i for i, node in enumerate(container.children) if isinstance(node, (nodes.table, nodes.figure)))
+        return [*container.children[: position + 1], self._origin(exhibit), *container.children[position + 1 :]]
 
     def _origin(self, exhibit: report.Exhibit) -> nodes.raw:
         """The line below an exhibit: its records as CSV, and the code that made it."""
-        here = self.env.app.builder.get_target_uri(self.env.docname)
+        page_uri = self.env.app.builder.get_target_uri(self.env.docname)
         files = [f"{name}.csv" for name in exhibit.records()] + ["records.zip"] * exhibit.everything()
-        links = [f'<a href="{relative_uri(here, f"{RECORDS}/{file}")}" download>{file}</a>' for file in files]
+        links = [f'<a href="{relative_uri(page_uri, f"{RECORDS}/{file}")}" download>{file}</a>' for file in files]
         page, line = code_of(exhibit)
-        target = relative_uri(here, self.env.app.builder.get_target_uri(page))
+        target = relative_uri(page_uri, self.env.app.builder.get_target_uri(page))
         parts = [f"Records: {', '.join(links)}"] if links else []
         parts.append(f'Code: <a href="{target}#line-{line}"><code>{escape(exhibit.make.__name__)}</code></a>')
         return nodes.raw("", f'<p class="origin">{" · ".join(parts)}</p>', format="html")

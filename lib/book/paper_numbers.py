@@ -13,7 +13,7 @@ from sphinx.util.nodes import make_refnode
 
 _MARK = " [paper]"
 _NUMBER = r"\d[a-d]?(?![\w%]|\.\d)"
-_NAMED = re.compile(
+_MENTION = re.compile(
     rf"(?:\b(?:[Tt]he paper(?:'|’)s|[Ii]ts)\s+)?\b"
     rf"(?:(?P<one>Table|Figure)\s(?P<number>{_NUMBER})"
     rf"|(?P<many>Tables|Figures)\s(?P<numbers>{_NUMBER}(?:(?:, | and | to ){_NUMBER})*))"
@@ -37,25 +37,25 @@ def parts(text: str) -> Iterator[tuple[str, str | None]]:
     "the paper's Tables 2 and 3" becomes "Tables 2 and 3 [paper]", with a link at either number.
     """
     end = 0
-    for found in _NAMED.finditer(text):
-        yield text[end : found.start()], None
-        named = found["one"] or found["many"]
-        kind, numbers = named.rstrip("s"), re.split(r"(\d[a-d]?)", found["number"] or found["numbers"])
-        words = [f"{named} {numbers[1]}", *numbers[2:]]
+    for mention in _MENTION.finditer(text):
+        yield text[end : mention.start()], None
+        noun = mention["one"] or mention["many"]
+        kind, numbers = noun.rstrip("s"), re.split(r"(\d[a-d]?)", mention["number"] or mention["numbers"])
+        words = [f"{noun} {numbers[1]}", *numbers[2:]]
         for i, word in enumerate(words[:-1]):
             yield word, label(kind, numbers[i + 1]) if i % 2 == 0 else None
         yield _MARK, None
-        end = found.end()
+        end = mention.end()
     yield text[end:], None
 
 
 def _mark(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     labels = app.env.get_domain("std").anonlabels
-    kept = (nodes.reference, nodes.literal, nodes.literal_block, nodes.citation, nodes.raw, nodes.math, nodes.math_block)
+    unmarked = (nodes.reference, nodes.literal, nodes.literal_block, nodes.citation, nodes.raw, nodes.math, nodes.math_block)
     for text in list(doctree.findall(nodes.Text)):
-        if not _NAMED.search(text) or any(isinstance(above, kept) for above in above(text)):
+        if not _MENTION.search(text) or any(isinstance(parent, unmarked) for parent in ancestors(text)):
             continue
-        made = []
+        new_nodes = []
         for piece, target in parts(text):
             if not piece:
                 continue
@@ -63,11 +63,11 @@ def _mark(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             if target in labels:
                 page, anchor = labels[target]
                 node = make_refnode(app.builder, docname, page, anchor, nodes.inline("", piece), None)
-            made.append(node)
-        text.parent.replace(text, made)
+            new_nodes.append(node)
+        text.parent.replace(text, new_nodes)
 
 
-def above(node: nodes.Node) -> Iterator[nodes.Node]:
+def ancestors(node: nodes.Node) -> Iterator[nodes.Node]:
     """The nodes that a node stands in, innermost first."""
     while (node := node.parent) is not None:
         yield node

@@ -54,8 +54,8 @@ def _slug(page: str) -> str:
 
 def _pages(index: BeautifulSoup) -> list[str]:
     """The pages in the order of the table of contents, without `.html`; the first page first."""
-    listed = [link["href"].partition("#")[0] for link in index.select("nav.bd-links a.internal[href]")]
-    return list(dict.fromkeys(["index", *(href.removesuffix(".html") for href in listed if href.endswith(".html"))]))
+    targets = [link["href"].partition("#")[0] for link in index.select("nav.bd-links a.internal[href]")]
+    return list(dict.fromkeys(["index", *(href.removesuffix(".html") for href in targets if href.endswith(".html"))]))
 
 
 def document(html: Path) -> str:
@@ -69,18 +69,18 @@ def document(html: Path) -> str:
     pages = _pages(index)
     articles = [_article(html, page, pages) for page in pages]
     titles = [article.find("h1").get_text(" ", strip=True) for article in articles]
-    listed = "".join(f'<li><a href="#{_slug(p)}">{title}</a></li>' for p, title in zip(pages, titles, strict=True))
+    contents = "".join(f'<li><a href="#{_slug(p)}">{title}</a></li>' for p, title in zip(pages, titles, strict=True))
     styles = "".join(str(_resolved(link, "href", html)) for link in index.select('link[rel="stylesheet"]'))
-    configured = next((str(script) for script in index.find_all("script") if "window.MathJax" in script.text), "")
-    built = index.select_one("p.built")
+    mathjax_settings = next((str(script) for script in index.find_all("script") if "window.MathJax" in script.text), "")
+    stamp = index.select_one("p.built")
     authors, title = index.select_one(".component-author"), index.title.text.rpartition("—")[2].strip()
     mathjax = (html / "_static" / "mathjax" / "tex-chtml.js").resolve().as_uri()
     return (
         f'<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{title}</title>'
-        f"{styles}<style>{_STYLE}</style>{configured}<script src='{mathjax}'></script></head><body>"
+        f"{styles}<style>{_STYLE}</style>{mathjax_settings}<script src='{mathjax}'></script></head><body>"
         f'<div class="title"><p style="font-size:2rem">{title}</p>'
-        f"<p>{authors.get_text(' ', strip=True).removeprefix('By ') if authors else ''}</p>{built or ''}</div>"
-        f'<nav class="contents"><p style="font-size:1.5rem">Contents</p><ol>{listed}</ol></nav>'
+        f"<p>{authors.get_text(' ', strip=True).removeprefix('By ') if authors else ''}</p>{stamp or ''}</div>"
+        f'<nav class="contents"><p style="font-size:1.5rem">Contents</p><ol>{contents}</ol></nav>'
         f'<main class="bd-content">{"".join(map(str, articles))}</main></body></html>'
     )
 
@@ -132,21 +132,21 @@ def write(html: Path, file: Path) -> None:
     """
     text = document(html)
     with tempfile.TemporaryDirectory() as folder:
-        page, printed = Path(folder) / "book.html", Path(folder) / "book.pdf"
+        page, pdf = Path(folder) / "book.html", Path(folder) / "book.pdf"
         page.write_text(text, encoding="utf-8")
-        options = ["--no-pdf-header-footer", "--generate-pdf-document-outline", f"--print-to-pdf={printed}"]
+        options = ["--no-pdf-header-footer", "--generate-pdf-document-outline", f"--print-to-pdf={pdf}"]
         # Formulas are set before time, which runs as fast as it can, is up.
-        said = chromium.run(page.as_uri(), *options, "--virtual-time-budget=120000")
-        if not printed.is_file():
-            raise OSError(f"Chromium printed nothing: {said[-500:]}")
+        messages = chromium.run(page.as_uri(), *options, "--virtual-time-budget=120000")
+        if not pdf.is_file():
+            raise OSError(f"Chromium printed nothing: {messages[-500:]}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        _titled(printed, BeautifulSoup(text, "html.parser")).write(file)
+        _with_headings(pdf, BeautifulSoup(text, "html.parser")).write(file)
 
 
-def _titled(printed: Path, soup: BeautifulSoup) -> PdfWriter:
+def _with_headings(pdf: Path, soup: BeautifulSoup) -> PdfWriter:
     """The PDF with the headings as they are written: Chromium's outline repeats words where a heading is broken into lines."""
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns of Chromium's count of objects, which is off
-    writer = PdfWriter(clone_from=printed)
+    writer = PdfWriter(clone_from=pdf)
     headings = [" ".join(heading.get_text().split()) for heading in soup.find_all(re.compile(r"h[1-6]"))]
     entries = list(_entries(writer.root_object["/Outlines"]))
     if len(entries) != len(headings):

@@ -24,18 +24,18 @@ def write(html: Path, file: Path) -> list[Path]:
     page, written = (html / "index.html").resolve().as_uri(), []
     for ending, scheme in _SCHEMES.items():
         target = file.with_name(f"{file.stem}{ending}.png")
-        target.write_bytes(_taken(page, scheme))
+        target.write_bytes(_screenshot(page, scheme))
         written.append(target)
     return written
 
 
-def _taken(page: str, scheme: int) -> bytes:
+def _screenshot(page: str, scheme: int) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "shot.png"
         options = [f"--window-size={SIZE[0]},{SIZE[1]}", "--hide-scrollbars", f"--blink-settings=preferredColorScheme={scheme}"]
-        said = chromium.run(page, *options, "--virtual-time-budget=20000", f"--screenshot={shot}")
+        messages = chromium.run(page, *options, "--virtual-time-budget=20000", f"--screenshot={shot}")
         if not shot.is_file():
-            raise OSError(f"Chromium took no picture of {page}: {said[-500:]}")
+            raise OSError(f"Chromium took no picture of {page}: {messages[-500:]}")
         # A page has few colours: a palette holds them, at a third of the size.
         with Image.open(shot) as image:
             small = image.convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE)

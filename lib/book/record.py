@@ -26,7 +26,7 @@ FILES = "records"  # of the files: the records themselves, and the tables of the
 MODULES = ("lib.attacks", "lib.certified", "lib.evaluation", "lib.run.evaluations", "lib.run.measurements", "lib.training")
 
 
-def place(path: str) -> tuple[str, str]:
+def page_and_anchor(path: str) -> tuple[str, str]:
     """(page, anchor) of a record, or of the folder of a run or of its seeds: `laptop/mnist/…/default/seed0/pgd.json`."""
     parts = path.removesuffix(".json").split("/")
     if parts[1:2] == ["measured"]:
@@ -34,14 +34,14 @@ def place(path: str) -> tuple[str, str]:
     return "/".join((FOLDER, *parts[:7])), "-".join(parts[7:])
 
 
-def linked(html: str, here: str) -> str:
-    """HTML of the page `here` whose links to records, `../results/…`, lead to the records' pages."""
+def link_records(html: str, page: str) -> str:
+    """HTML of the page `page` whose links to records, `../results/…`, lead to the records' pages."""
 
-    def page(found: re.Match) -> str:
-        target, anchor = place(found[1])
-        return f'<a class="record" href="{relative_uri(f"{here}.html", f"{target}.html")}{f"#{anchor}" if anchor else ""}"'
+    def link(match: re.Match) -> str:
+        target, anchor = page_and_anchor(match[1])
+        return f'<a class="record" href="{relative_uri(f"{page}.html", f"{target}.html")}{f"#{anchor}" if anchor else ""}"'
 
-    return re.sub(r'<a class="record" href="\.\./results/([^"]+)"', page, html)
+    return re.sub(r'<a class="record" href="\.\./results/([^"]+)"', link, html)
 
 
 def code_page(module: str) -> str:
@@ -49,17 +49,17 @@ def code_page(module: str) -> str:
     return f"code/{module.rpartition('.')[2]}"
 
 
-def every() -> dict[str, list[Item]]:
-    """By page, the runs (of the seeds there are) or the measurement that it is of: all that there is a record of."""
-    found: dict[str, list[Item]] = {}
+def items_by_page() -> dict[str, list[Item]]:
+    """The runs, one a seed, or the measurement of each page: everything that has a record."""
+    items_of_page: dict[str, list[Item]] = {}
     for scale in grid.SCALES:
         for item in grid.every(scale):
-            if _recorded(item):
-                found.setdefault(place(results.record_of(item, _recorded(item)[0]))[0], []).append(item)
-    return found
+            if _record_names(item):
+                items_of_page.setdefault(page_and_anchor(results.record_of(item, _record_names(item)[0]))[0], []).append(item)
+    return items_of_page
 
 
-def _recorded(item: Item) -> list[str]:
+def _record_names(item: Item) -> list[str]:
     return [name for name in plans.of(item).records() if records.path(item, name).is_file()]
 
 
@@ -71,21 +71,21 @@ def pages(repository: str | None) -> Iterator[tuple[str, str, str]]:
     )  # fmt: skip
     template = environment.get_template("record.html.jinja")
     spreads: dict[str, Spreads] = {}
-    for page, items in every().items():
-        title, about = _title(items[0])
+    for page, items in items_by_page().items():
+        title, subtitle = _title(items[0])
         scale = items[0].scale
         if scale not in spreads:
             spreads[scale] = results.spreads(scale)
         seeds = [_of_item(item, page, repository, spreads[scale]) for item in items]
-        text = template.render(title=title, about=about, scale=scale, seeds=seeds, mean=_means(items, spreads[scale]))
+        text = template.render(title=title, subtitle=subtitle, scale=scale, seeds=seeds, mean=_means(items, spreads[scale]))
         yield page, title, text
 
 
 def files() -> Iterator[tuple[str, Path]]:
-    """The files of all records that have a page, and how each is called: as it lies in the folder of records."""
-    for items in every().values():
+    """(name in the folder of records, path) of each record that has a page."""
+    for items in items_by_page().values():
         for item in items:
-            for name in _recorded(item):
+            for name in _record_names(item):
                 yield results.record_of(item, name), records.path(item, name)
 
 
@@ -93,27 +93,27 @@ _TRAINING = {"standard": "standard", "pgd": "PGD", "lp": "LP"}
 
 
 def _title(item: Item) -> tuple[str, str]:
-    what = f"{set_name(item.dataset) if item.dataset in grid.SET_NAMES else item.dataset}, {transform_label(item.transform)}"
+    variant = f"{set_name(item.dataset) if item.dataset in grid.SET_NAMES else item.dataset}, {transform_label(item.transform)}"
     if isinstance(item, Measurement):
-        return f"{item.quantity.replace('_', ' ')}: {what}", "A measurement, without training."
+        return f"{item.quantity.replace('_', ' ')}: {variant}", "A measurement, without training."
     recipe = "" if item.recipe == "default" else f", recipe {item.recipe}"
     network = (
         f"{item.model}, w={item.widen_factor:g}, {_TRAINING[item.training]} training on {item.train_size:,} images{recipe}"
     )
-    return f"{what}: {network}", "A network and its training, with all seeds that are recorded."
+    return f"{variant}: {network}", "A network and its training, with all seeds that are recorded."
 
 
 def _of_item(item: Item, page: str, repository: str | None, spreads: Spreads) -> dict:
-    names = _recorded(item)
+    names = _record_names(item)
     anchor = f"seed{item.seed}" if isinstance(item, Run) else ""
-    said = [_of_record(item, name, page, repository, spreads) for name in names]
-    return {"anchor": anchor, "key": item.key, "shown": ", ".join(grid.exhibits_of(item)), "records": said}
+    seed_records = [_of_record(item, name, page, repository, spreads) for name in names]
+    return {"anchor": anchor, "key": item.key, "shown": ", ".join(grid.exhibits_of(item)), "records": seed_records}
 
 
 def _of_record(item: Item, name: str, page: str, repository: str | None, spreads: Spreads) -> dict:
     record, state = records.read(item, name), records.status(item, name)
     file = results.record_of(item, name)
-    said = {
+    facts = {
         "device": record["device"],
         "computed": f"{record['date'][:10]}, in {record['seconds']:,.1f} seconds",
         "source": record["source"],
@@ -126,25 +126,25 @@ def _of_record(item: Item, name: str, page: str, repository: str | None, spreads
     }
     commit = record["commit"]
     computes = [training.train] if name == "training" else checking.code_of(item, name)
-    kept = record["seconds"] <= checking.LONGEST if isinstance(item, Measurement) else weights.path(item).is_file()
+    checkable = record["seconds"] <= checking.LONGEST if isinstance(item, Measurement) else weights.path(item).is_file()
     return {
         "name": name,
         "anchor": f"seed{item.seed}-{name}" if isinstance(item, Run) else "measured",
         "state": state,
         "rows": _numbers(item, record, state, spreads),
-        "said": {label: schema.one_line(str(text)) for label, text in said.items() if text not in (None, "")},
+        "facts": {label: schema.one_line(str(text)) for label, text in facts.items() if text not in (None, "")},
         "commit": commit,
         "commit_page": f"{repository}/tree/{commit}" if repository and re.fullmatch("[0-9a-f]{7,40}", commit) else "",
         "dirty": is_dirty(commit),
         "file": relative_uri(f"{page}.html", f"{FILES}/{file}"),
         "code": [_code(function, page) for function in computes],
-        "check": checking.check_command(item, name) if kept and name != "training" and state == "recorded" else "",
+        "check": checking.check_command(item, name) if checkable and name != "training" and state == "recorded" else "",
         "anew": checking.anew_command(item, record),
         "settings": json.dumps(record["settings"], indent=1, ensure_ascii=False),
     }
 
 
-def _named(metric: str) -> str:
+def _metric_label(metric: str) -> str:
     return metric.replace("_", " ").replace(" wrt ", " w.r.t. ")
 
 
@@ -153,13 +153,13 @@ def _numbers(item: Item, record: dict, state: str, spreads: Spreads) -> list[dic
     rows = []
     for split, metrics in record.get("metrics", {}).items() if state == "recorded" else ():
         for metric, value in metrics.items():
-            row = {"metric": _named(metric), "split": split, "value": f"{value:,.6g}", "interval": "", "images": ""}
+            row = {"metric": _metric_label(metric), "split": split, "value": f"{value:,.6g}", "interval": "", "images": ""}
             packed = record.get("outcomes", {}).get(split, {}).get(metric)
             n = record["sizes"][split]
             if packed is not None:
                 spread = spread_of(spreads, item.training, metric, split)
-                about = estimate([100 * value], n, spread)
-                row |= {"value": f"{100 * value:.2f}%", "interval": f"{about.low:.1f} to {about.high:.1f}"}
+                interval = estimate([100 * value], n, spread)
+                row |= {"value": f"{100 * value:.2f}%", "interval": f"{interval.low:.1f} to {interval.high:.1f}"}
                 row["images"] = f"{int(records.unpack(packed, n).sum()):,} of {n:,}"
             rows.append(row)
     return rows
@@ -169,27 +169,27 @@ def _means(items: list[Item], spreads: Spreads) -> list[dict]:
     """Where several seeds are recorded, one row a number: its value in each, linked, and the mean with its interval."""
     if len(items) < 2:
         return []
-    found: dict[tuple[str, str, str], dict[str, tuple[float, int]]] = {}
+    values_by_metric: dict[tuple[str, str, str], dict[str, tuple[float, int]]] = {}
     for run in items:
-        for name in _recorded(run):
+        for name in _record_names(run):
             if name != "training" and records.status(run, name) == "recorded":
                 record = records.read(run, name)
                 for split, metrics in record["metrics"].items():
                     for metric, value in metrics.items():
-                        at = found.setdefault((name, metric, split), {})
-                        at[f"seed{run.seed}"] = 100 * value, record["sizes"][split]
+                        by_seed = values_by_metric.setdefault((name, metric, split), {})
+                        by_seed[f"seed{run.seed}"] = 100 * value, record["sizes"][split]
     rows = []
-    for (name, metric, split), at in found.items():
-        if len(at) < 2:  # that one stands with its seed
+    for (name, metric, split), by_seed in values_by_metric.items():
+        if len(by_seed) < 2:  # that one stands with its seed
             continue
         spread = spread_of(spreads, items[0].training, metric, split)
-        about = estimate([value for value, _ in at.values()], min(n for _, n in at.values()), spread)
+        interval = estimate([value for value, _ in by_seed.values()], min(n for _, n in by_seed.values()), spread)
         rows.append(
             {
-                "metric": _named(metric), "split": split, "mean": f"{about.value:.2f}%",
-                "interval": f"{about.low:.1f} to {about.high:.1f}",
+                "metric": _metric_label(metric), "split": split, "mean": f"{interval.value:.2f}%",
+                "interval": f"{interval.low:.1f} to {interval.high:.1f}",
                 "seeds": [
-                    {"name": seed, "anchor": f"{seed}-{name}", "value": f"{value:.2f}%"} for seed, (value, _) in at.items()
+                    {"name": seed, "anchor": f"{seed}-{name}", "value": f"{value:.2f}%"} for seed, (value, _) in by_seed.items()
                 ],
             }
         )  # fmt: skip

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lib import checks
 from lib.fast import forms
-from lib.fast.surroundings import classes_of, frozen, numpy_seeded, settled
+from lib.fast.surroundings import classes_of, frozen, gradient_context, numpy_seeded
 
 
 def import_advertorch():
@@ -61,7 +61,7 @@ def square(model, x, y, *, eps, queries, bounds, generator) -> Tensor:
     from art.estimators.classification import PyTorchClassifier
 
     seed = int(torch.randint(2**32, (), generator=generator, device=x.device))
-    with settled(x), frozen(model), numpy_seeded(seed), torch.random.fork_rng(devices=[]):
+    with gradient_context(x), frozen(model), numpy_seeded(seed), torch.random.fork_rng(devices=[]):
         classes = classes_of(model, x, y)
         checks.labels(y, x, classes)
         classifier = PyTorchClassifier(
@@ -69,8 +69,8 @@ def square(model, x, y, *, eps, queries, bounds, generator) -> Tensor:
             device_type="gpu" if x.is_cuda else "cpu",
         )  # fmt: skip
         attack = SquareAttack(classifier, eps=eps, max_iter=queries, batch_size=len(x), verbose=False)
-        found = attack.generate(x.cpu().numpy(), y.cpu().numpy())
-    return torch.from_numpy(found).to(x)
+        adversarial = attack.generate(x.cpu().numpy(), y.cpu().numpy())
+    return torch.from_numpy(adversarial).to(x)
 
 
 def autoattack(model, x, y, *, eps, seed, iterations, targets, queries) -> Tensor:
@@ -78,7 +78,7 @@ def autoattack(model, x, y, *, eps, seed, iterations, targets, queries) -> Tenso
     from pyautoattack import AutoAttack
 
     devices = [x.device] if x.is_cuda else []
-    with settled(x), frozen(model), torch.random.fork_rng(devices):
+    with gradient_context(x), frozen(model), torch.random.fork_rng(devices):
         classes = classes_of(model, x, y)
         checks.labels(y, x, classes)
         if classes < 4:
@@ -89,5 +89,5 @@ def autoattack(model, x, y, *, eps, seed, iterations, targets, queries) -> Tenso
             part.n_iter = iterations
         attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = targets
         attack.square.n_queries = queries
-        found, _ = attack.run_standard_evaluation(x, y, batch_size=len(x))
-    return found
+        adversarial, _ = attack.run_standard_evaluation(x, y, batch_size=len(x))
+    return adversarial

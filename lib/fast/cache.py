@@ -37,66 +37,66 @@ def folder() -> Path | None:
     """
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     try:
-        place = Path(base) if base else Path.home() / ".cache"
-        place = place if os.environ.get("NUMBA_CACHE_DIR") else place / "robustness-sensitivity-book" / "numba"
-        place /= _digest_of_sources()
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place):
+        directory = Path(base) if base else Path.home() / ".cache"
+        directory = directory if os.environ.get("NUMBA_CACHE_DIR") else directory / "robustness-sensitivity-book" / "numba"
+        directory /= _digest_of_sources()
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
             pass
     except (OSError, RuntimeError):  # RuntimeError: there is no home
         return None
-    return place
+    return directory
 
 
-def _digests(place: Path) -> dict[Path, bytes]:
-    return {file: hashlib.sha256(file.read_bytes()).digest() for file in sorted(place.rglob("*.nb[ic]"))}
+def _digests(directory: Path) -> dict[Path, bytes]:
+    return {file: hashlib.sha256(file.read_bytes()).digest() for file in sorted(directory.rglob("*.nb[ic]"))}
 
 
-def _kept(file: Path) -> Path:
+def _digest_file(file: Path) -> Path:
     return file.with_name(f"{file.name}.sha256")
 
 
-def _drop_damaged(place: Path) -> None:
+def _drop_damaged(directory: Path) -> None:
     """Delete every file that is not what was written: its digest stands beside it. numba compiles what is not there."""
-    for file in place.rglob("*.nb[ic]"):
+    for file in directory.rglob("*.nb[ic]"):
         with suppress(OSError):
-            digest = _kept(file)
+            digest = _digest_file(file)
             if not digest.is_file() or digest.read_bytes() != hashlib.sha256(file.read_bytes()).digest():
                 file.unlink()
 
 
-def _seal(place: Path) -> None:
-    for file, digest in _digests(place).items():
-        if not _kept(file).is_file() or _kept(file).read_bytes() != digest:
-            _kept(file).write_bytes(digest)
+def _seal(directory: Path) -> None:
+    for file, digest in _digests(directory).items():
+        if not _digest_file(file).is_file() or _digest_file(file).read_bytes() != digest:
+            _digest_file(file).write_bytes(digest)
 
 
 @contextmanager
 def cached() -> Iterator[bool]:
-    """Whether to compile with `cache=True` inside the block, which no other process of this machine is in meanwhile.
+    """Whether to compile with `cache=True` inside the block; one process of this machine is in it at a time.
 
     What is damaged in the cache is deleted before, so that numba compiles it anew. False where the folder cannot be written
     or another process holds it for too long. Compile inside the block: a dispatcher that compiles later does so unlocked.
     """
-    place = folder()
+    directory = folder()
     with ExitStack() as stack:
-        held = False
-        if place is not None:
+        locked = False
+        if directory is not None:
             with suppress(OSError, Timeout):
-                stack.enter_context(files.alone(place / "lock", SECONDS))
-                held = True
-        if not held:
+                stack.enter_context(files.locked(directory / "lock", SECONDS))
+                locked = True
+        if not locked:
             yield False
             return
         config = sys.modules["numba.core.config"] if "numba.core.config" in sys.modules else _numba_config()
-        before, config.CACHE_DIR = config.CACHE_DIR, str(place)
-        _drop_damaged(place)
+        before, config.CACHE_DIR = config.CACHE_DIR, str(directory)
+        _drop_damaged(directory)
         try:
             yield True
         finally:
             config.CACHE_DIR = before
             with suppress(OSError):
-                _seal(place)
+                _seal(directory)
 
 
 def _numba_config():

@@ -22,8 +22,8 @@ def in_precision(model: Callable, precision: str) -> tuple[Callable, nn.Module |
     # Told beforehand what each tensor becomes, deepcopy copies none in full precision first.
     cast = {id(t): t.to(dtype) if t.is_floating_point() else t.clone() for t in _tensors(model)}
     cast |= {id(p): nn.Parameter(cast[id(p)], requires_grad=False) for p in model.parameters()}
-    fast = copy.deepcopy(model, cast)
-    return lambda x: fast(x.to(dtype)).float(), fast
+    low_precision = copy.deepcopy(model, cast)
+    return lambda x: low_precision(x.to(dtype)).float(), low_precision
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
@@ -62,42 +62,42 @@ def capture(function: Callable[[], None], changed: Sequence[Tensor]) -> Callable
     before = [value.clone() for value in changed]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")  # it is captured, then compared
-        replay = _recorded(function, device)
+        replay = _graph_of(function, device)
         _restore(changed, before)
         function()
     expected = [value.clone() for value in changed]
     _restore(changed, before)
     replay()
-    same = all(map(_alike, expected, changed))
+    same = all(map(_agree, expected, changed))
     _restore(changed, before)
     if not same:
         raise RuntimeError(f"a captured CUDA graph gives other numbers than the network, on {device}; please report this")
     return replay
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    """Of the same kernels in the same order: what rounding may do to a sign is a few numbers."""
+def _agree(one: Tensor, other: Tensor) -> bool:
+    """Whether two results of the same kernels agree, but for 1% of the numbers: rounding may flip a few signs."""
     near = one.double().isclose(other.double(), rtol=1e-3, atol=1e-5, equal_nan=True)
     return bool((~near).double().mean() <= 0.01)
 
 
 def _restore(changed: Sequence[Tensor], before: Sequence[Tensor]) -> None:
     with torch.no_grad():
-        for value, earlier in zip(changed, before, strict=True):
-            value.copy_(earlier)
+        for value, value_before in zip(changed, before, strict=True):
+            value.copy_(value_before)
 
 
-def _recorded(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
+def _graph_of(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """The graph of `function` on its own device, which need not be the current one."""
     with torch.cuda.device(device):
-        side = torch.cuda.Stream()  # torch's own for captures lies on the device of the first capture of all
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # capturing wants the libraries' workspaces to be there
+        side_stream = torch.cuda.Stream()  # torch's own for captures lies on the device of the first capture of all
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):  # capturing wants the libraries' workspaces to be there
             for _ in range(2):
                 function()
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(side_stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=side):
+        with torch.cuda.graph(graph, stream=side_stream):
             function()
 
     def replay() -> None:
@@ -112,23 +112,23 @@ class _CapturedStep:
 
     def __init__(self, model: nn.Module, state, precision: str) -> None:
         self.model = model
-        self.attacked, self.fast = in_precision(model, precision)
+        self.attacked_model, self.low_precision = in_precision(model, precision)
         self.state = copy.copy(state)
         for name, value in vars(state).items():
             setattr(self.state, name, value.clone())
         changed = [self.state.adversarial, self.state.finite]
-        self.advance = capture(lambda: self.state.advance(self.attacked), changed)
+        self.advance = capture(lambda: self.state.advance(self.attacked_model), changed)
 
     def run(self, state, num_steps: int) -> None:
         """Take the steps; those of a smaller batch than the captured one without the graph."""
-        if self.fast is not None:
+        if self.low_precision is not None:
             # Without batch normalisation's counts, which no attack reads: a list of two types would be copied one by one.
-            fast, model = ([t for t in _tensors(net) if t.is_floating_point()] for net in (self.fast, self.model))
+            copies, sources = ([t for t in _tensors(net) if t.is_floating_point()] for net in (self.low_precision, self.model))
             with torch.no_grad():
-                torch._foreach_copy_(fast, model)
+                torch._foreach_copy_(copies, sources)
         if state.adversarial.shape != self.state.adversarial.shape:
             for _ in range(num_steps):
-                state.advance(self.attacked)
+                state.advance(self.attacked_model)
             return
         _copy(self.state, state)
         for _ in range(num_steps):
@@ -136,9 +136,9 @@ class _CapturedStep:
         _copy(state, self.state)
 
 
-def _copy(to, state) -> None:
-    for name, value in vars(state).items():
-        getattr(to, name).copy_(value)
+def _copy(target, source) -> None:
+    for name, value in vars(source).items():
+        getattr(target, name).copy_(value)
 
 
 _CAPTURED: OrderedDict[tuple, _CapturedStep] = OrderedDict()  # the latest two; each holds its model and its graph's memory
@@ -159,4 +159,4 @@ def captured(model: nn.Module, state, precision: str, num_steps: int) -> tuple[C
     while len(_CAPTURED) > 2:
         _CAPTURED.popitem(last=False)
     step.run(state, num_steps)
-    return step.attacked, state
+    return step.attacked_model, state

@@ -119,8 +119,8 @@ def _gradient_with_the_sums(to_total_, to_out_, out_, scale_, to_x_, rows, lengt
             if out[i, j] == 0:
                 to_x[i, j] = to_total[i, j]
             else:
-                through = _value(to_out[i, j]) * _value(scale[j])
-                to_x[i, j] = _element(_value(to_total[i, j]) + through, out[i, j])
+                to_sum = _value(to_out[i, j]) * _value(scale[j])
+                to_x[i, j] = _element(_value(to_total[i, j]) + to_sum, out[i, j])
 
 
 @no_type_check
@@ -149,31 +149,31 @@ class _AddAffineReLU(torch.autograd.Function):
         n, c, h, w = x.shape
         pixels = math.gcd(h * w, len(scale) // c)
         ctx.sizes = n * h * w // pixels, pixels * c
-        of_sum, alone, *ctx.gradients = _affine(x.dtype)
+        sum_and_affine_relu, affine_relu, *ctx.gradients = _affine(x.dtype)
         x = _dense(x)
         out = torch.empty_like(x)
         ctx.save_for_backward(out, scale)
         factors = scale.data_ptr(), shift.data_ptr()
         if other is None:
-            alone(x.data_ptr(), *factors, out.data_ptr(), *ctx.sizes)
+            affine_relu(x.data_ptr(), *factors, out.data_ptr(), *ctx.sizes)
             return None, out
         other, total = _dense(other), torch.empty_like(x)
-        of_sum(x.data_ptr(), other.data_ptr(), *factors, total.data_ptr(), out.data_ptr(), *ctx.sizes)
+        sum_and_affine_relu(x.data_ptr(), other.data_ptr(), *factors, total.data_ptr(), out.data_ptr(), *ctx.sizes)
         return total, out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, to_total: Tensor | None, to_out: Tensor | None) -> tuple[Tensor | None, ...]:
         out, scale = ctx.saved_tensors
-        with_the_sums, alone = ctx.gradients
+        gradient_with_the_sums, gradient = ctx.gradients
         to_out = torch.zeros_like(out) if to_out is None else _dense(to_out)
         to_x = torch.empty_like(out)
         addresses = to_out.data_ptr(), out.data_ptr(), scale.data_ptr(), to_x.data_ptr()
         if to_total is None:
-            alone(*addresses, *ctx.sizes)
+            gradient(*addresses, *ctx.sizes)
         else:
             to_total = _dense(to_total)
-            with_the_sums(to_total.data_ptr(), *addresses, *ctx.sizes)
+            gradient_with_the_sums(to_total.data_ptr(), *addresses, *ctx.sizes)
         return to_x, to_x if ctx.needs_input_grad[1] else None, None, None
 
 

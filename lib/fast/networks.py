@@ -1,6 +1,6 @@
 """The paper's networks, and their gradients to the images, as tables of the operations that `lib.fast.operations` interprets.
 
-`described` says which table is a network's: of exactly the paper's LeNet5 and WRN-28, and of nothing that differs from them.
+`description_of` gives the table of exactly the paper's LeNet5 and WRN-28, and of no network that differs from them.
 """
 
 import math
@@ -18,7 +18,7 @@ from lib.fast.vectors import TILE, UNITS
 from lib.layers import PixelConv2d, Shortcut, scale_and_shift
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-CPU = torch.device("cpu")  # a default device that a program sets is not asked
+CPU = torch.device("cpu")  # named everywhere, so that a default device has no effect
 
 
 @dataclass(frozen=True)
@@ -53,31 +53,31 @@ class _Builder:
         self.zero = at
 
     def room(self, *shape: int) -> int:
-        """Planes of zeros."""
+        """Reserve planes of zeros, and say where they begin."""
         self.planes += math.prod(shape)
         return self.planes - math.prod(shape)
 
     def put(self, places: Tensor) -> int:
-        """Weights, in the order in which an operation reads them."""
+        """Add weights in the order in which an operation reads them, and say where they begin."""
         self.packed.append(places.reshape(-1))
         self.count += places.numel()
         return self.count - places.numel()
 
     def padded(self, places: Tensor, multiple: int) -> Tensor:
-        """Places with so many more, of zeros, that the first dimension is a multiple."""
+        """Places, padded with the place of the zero until their first dimension is a multiple of `multiple`."""
         return F.pad(places, (0, 0) * (places.ndim - 1) + (0, -len(places) % multiple), value=self.zero)
 
     def add(self, kind: str, **fields: int) -> None:
-        """A row."""
+        """Add a row."""
         row = dict.fromkeys(FIELDS, 0) | dict.fromkeys(("winner", "add", "total", "scale", "active", "onto"), -1)
         self.rows.append([(row | fields | {"kind": KINDS.index(kind)})[name] for name in FIELDS])
 
     def channels(self, count: int, side: int, border: int) -> int:
-        """Planes for the output of a convolution, which computes TILE channels at once."""
+        """Reserve planes for the output of a convolution, which computes TILE channels at once."""
         return self.room(count + -count % TILE, side + 2 * border, side + 2 * border)
 
     def convolve(self, w: Tensor, x: int, side: int, margin: int, out: int, bias: Tensor | None = None, **fields: int) -> None:
-        """A convolution with same padding, which `margin`, x's border, holds; x's planes have `side`² pixels."""
+        """Add a convolution with same padding, which `margin`, x's border, holds; x's planes have `side`² pixels."""
         units = self.padded(w, TILE)
         bias = torch.full((len(w),), self.zero, device=CPU) if bias is None else bias
         packed = units.view(-1, TILE, *w.shape[1:]).permute(0, 2, 3, 4, 1)
@@ -92,7 +92,7 @@ class _Builder:
         return self.put(torch.stack([self.padded(scale, TILE), self.padded(shift, TILE)]))
 
     def dense(self, w: Tensor, x: int, out: int, bias: Tensor | None = None, **fields: int) -> None:
-        """A dense layer."""
+        """Add a dense layer."""
         units = self.padded(w, UNITS)
         bias = torch.full((len(w),), self.zero, device=CPU) if bias is None else bias
         self.add(
@@ -101,18 +101,18 @@ class _Builder:
         )  # fmt: skip
 
     def units(self, count: int) -> int:
-        """Planes for the output of a dense layer, which computes UNITS at once."""
+        """Reserve planes for the output of a dense layer, which computes UNITS at once."""
         return self.room(count + -count % UNITS)
 
     def unpool(self, w: Tensor, x: int, side: int, margin: int, winner: int, out: int, **fields: int) -> None:
-        """The gradient to the input of a 5×5 convolution with pooling; x and `winner` have a border of `margin`.
+        """Add the gradient to the input of a 5×5 convolution with pooling; x and `winner` have a border of `margin`.
 
         With a border that input is the image itself, of few channels; without one it has those of another convolution.
         """
         # For each of nine windows, pixel of a block and winner: the tap of the kernel that leads from it there, 25 for none.
         offset = torch.arange(2, device=CPU)
-        apart = offset[None, :, None] - 2 * torch.arange(-1, 2, device=CPU)[:, None, None] - offset + 2  # window, pixel, winner
-        y, x_ = apart[:, None, :, None, :, None], apart[None, :, None, :, None, :]
+        shift = offset[None, :, None] - 2 * torch.arange(-1, 2, device=CPU)[:, None, None] - offset + 2  # window, pixel, winner
+        y, x_ = shift[:, None, :, None, :, None], shift[None, :, None, :, None, :]
         taps = torch.where((y >= 0) & (y < 5) & (x_ >= 0) & (x_ < 5), 5 * y + x_, 25).reshape(9, 4, 4)
         t = F.pad(w.flatten(2), (0, 1), value=self.zero)[:, :, taps]  # unit, channel, window, pixel, winner
         tile = 1 if margin else TILE  # blocks along a row of the image, or in as many channels
@@ -123,9 +123,9 @@ class _Builder:
             w=self.put(packed), out=out, **fields,
         )  # fmt: skip
 
-    def table(self, **about) -> Table:
-        """What was collected."""
-        return Table(torch.tensor(self.rows, device=CPU), weights=torch.cat(self.packed), planes=self.planes, **about)
+    def table(self, **fields) -> Table:
+        """The table of all that was added."""
+        return Table(torch.tensor(self.rows, device=CPU), weights=torch.cat(self.packed), planes=self.planes, **fields)
 
 
 def _flipped(w: Tensor) -> Tensor:
@@ -147,19 +147,19 @@ def _lenet5(sizes: tuple[tuple[int, ...], ...], side: int) -> Table:
     half, quarter, colours = side // 2, side // 4, w1.shape[1]
     x, bounds = p.room(colours, side + 4, side + 4), p.room(2, colours, side, side)
     to_x = p.channels(colours, side, 0)
-    h1, won1, to_h1 = (p.channels(len(w1), half, 2) for _ in range(3))
-    h2, won2, to_h2 = (p.channels(len(w2), quarter, 0) for _ in range(3))
+    h1, winner1, to_h1 = (p.channels(len(w1), half, 2) for _ in range(3))
+    h2, winner2, to_h2 = (p.channels(len(w2), quarter, 0) for _ in range(3))
     h3, to_h3, logits, to_logits = p.units(len(w3)), p.units(len(w3)), p.units(len(w4)), p.units(len(w4))
-    p.convolve(w1, x, side, 2, h1, b1, border=2, relu=1, winner=won1)
-    p.convolve(w2, h1, half, 2, h2, b2, relu=1, winner=won2)
+    p.convolve(w1, x, side, 2, h1, b1, border=2, relu=1, winner=winner1)
+    p.convolve(w2, h1, half, 2, h2, b2, relu=1, winner=winner2)
     p.dense(w3.flatten(1), h2, h3, b3, relu=1)
     p.dense(w4, h3, logits, b4)
     forward = len(p.rows)
     p.add("loss", x=logits, out=to_logits, channels=len(w4))
     p.dense(w4.T, to_logits, to_h3, active=h3)
     p.dense(w3.T, to_h3, to_h2, active=h2)
-    p.unpool(w2, to_h2, quarter, 0, won2, to_h1, active=h1, border=2)
-    p.unpool(w1, to_h1, half, 2, won1, to_x)
+    p.unpool(w2, to_h2, quarter, 0, winner2, to_h1, active=h1, border=2)
+    p.unpool(w1, to_h1, half, 2, winner1, to_x)
     p.add("step", x=x, margin=2, side=side, channels=colours, out=bounds, add=to_x)
     return p.table(
         forward=forward, shape=(colours, side, side), border=2, images=x, bounds=bounds, logits=logits, to_logits=to_logits,
@@ -199,16 +199,16 @@ def _wide_resnet(sizes: tuple[tuple[int, ...], ...], side: int, strides: tuple[i
     total, out = p.channels(len(stem), side, 1), p.channels(len(stem), side, 1)
     p.add("standardize", x=x, side=side, channels=3, out=image, border=1, winner=moments)
     p.convolve(stem, image, side, 1, out, total=total, scale=p.affine(*norms[0]), relu=1, border=1)
-    undo = []
-    for ((scale, _, w1, shift, w2, *shortcut), stride), following in zip(blocks, norms[1:], strict=True):
+    backward_blocks = []
+    for ((scale, _, w1, shift, w2, *shortcut), stride), next_norm in zip(blocks, norms[1:], strict=True):
         active, large, side = out, side, side // stride
         inner, out = p.channels(len(w1), side, 1), p.channels(len(w1), side, 1)
         p.convolve(w1, active, large, 1, inner, shift, relu=1, border=1, stride=stride)
         if shortcut:
             total = p.channels(len(w1), side, 1)
             p.convolve(shortcut[0], active, large, 1, total, border=1, stride=stride)
-        p.convolve(w2, inner, side, 1, out, add=total, total=total, scale=p.affine(*following), relu=1, border=1)
-        undo.append((scale, w1, w2, shortcut, stride, side, active, inner))
+        p.convolve(w2, inner, side, 1, out, add=total, total=total, scale=p.affine(*next_norm), relu=1, border=1)
+        backward_blocks.append((scale, w1, w2, shortcut, stride, side, active, inner))
     width = len(w2)
     pooled, to_pooled, to_total = p.units(width), p.units(width), p.channels(width, side, 1)
     p.add("mean", x=out, side=side, channels=width, margin=1, out=pooled)
@@ -220,21 +220,21 @@ def _wide_resnet(sizes: tuple[tuple[int, ...], ...], side: int, strides: tuple[i
         "mean_gradient", x=to_pooled, side=side, out_channels=width + -width % TILE, channels=width, border=1, out=to_total,
         scale=p.affine(norms[-1][0]), active=out,
     )  # fmt: skip
-    for scale, w1, w2, shortcut, stride, side, active, inner in reversed(undo):
+    for scale, w1, w2, shortcut, stride, side, active, inner in reversed(backward_blocks):
         to_inner = p.channels(len(w1), side, 1)
         p.convolve(_flipped(w2), to_total, side, 1, to_inner, active=inner, border=1)
-        through = {"active": active, "scale": p.affine(scale), "border": 1}
+        activation_fields = {"active": active, "scale": p.affine(scale), "border": 1}
         if not shortcut:
-            p.convolve(_flipped(w1), to_inner, side, 1, to_total, onto=to_total, **through)
+            p.convolve(_flipped(w1), to_inner, side, 1, to_total, onto=to_total, **activation_fields)
             continue
         large = side * stride
         if stride > 1:
             narrow, (to_inner, to_total) = (to_inner, to_total), [p.channels(len(w1), large, 1) for _ in range(2)]
             for planes, wide in zip(narrow, (to_inner, to_total), strict=True):
                 p.add("spread", x=planes, side=side, channels=len(w1), margin=1, out=wide, border=1)
-        around, to_before = (p.channels(w1.shape[1], large, 1) for _ in range(2))
-        p.convolve(_flipped(shortcut[0]), to_total, large, 1, around, border=1)
-        p.convolve(_flipped(w1), to_inner, large, 1, to_before, add=around, **through)
+        to_shortcut, to_before = (p.channels(w1.shape[1], large, 1) for _ in range(2))
+        p.convolve(_flipped(shortcut[0]), to_total, large, 1, to_shortcut, border=1)
+        p.convolve(_flipped(w1), to_inner, large, 1, to_before, add=to_shortcut, **activation_fields)
         to_total = to_before
     p.convolve(_flipped(stem), to_total, size, 1, to_x)
     p.add("standardize_gradient", x=image, margin=1, side=size, channels=3, out=to_x, winner=moments)
@@ -323,8 +323,8 @@ def is_wide_resnet(model: nn.Module, side: int) -> bool:
     )
 
 
-def described(model: nn.Module, x: Tensor) -> tuple[Callable[..., Table], tuple, list[Tensor]] | None:
-    """The builder of the model's table, what it has to be told, and the numbers; None for any other network.
+def description_of(model: nn.Module, x: Tensor) -> tuple[Callable[..., Table], tuple, list[Tensor]] | None:
+    """(the builder of the model's table, its arguments, the model's numbers); None for any other network.
 
     The framework's own matrix products are as fast for wider networks.
     """
@@ -332,11 +332,11 @@ def described(model: nn.Module, x: Tensor) -> tuple[Callable[..., Table], tuple,
     if x.shape[2] != x.shape[3]:
         return None
     if _is_lenet5(model, side) and x.shape[1] == model[0].in_channels and model[0].out_channels <= 16:
-        numbers, build, about = _lenet5_numbers(model), _lenet5, (side,)
+        numbers, build, arguments = _lenet5_numbers(model), _lenet5, (side,)
     elif is_wide_resnet(model, side) and x.shape[1] == 3 and model.blocks[0].conv1.out_channels <= 8:
         strides = tuple(block.conv1.stride[0] for block in model.blocks)
         shortcuts = tuple(block.shortcut is not None for block in model.blocks)
-        numbers, build, about = _wide_resnet_numbers(model), _wide_resnet, (side, strides, shortcuts)
+        numbers, build, arguments = _wide_resnet_numbers(model), _wide_resnet, (side, strides, shortcuts)
     else:
         return None
-    return build, (tuple(tuple(tensor.shape) for tensor in numbers), *about), numbers
+    return build, (tuple(tuple(tensor.shape) for tensor in numbers), *arguments), numbers

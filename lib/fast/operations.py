@@ -386,7 +386,7 @@ def compiled(dtype: torch.dtype, lanes: int) -> Callable:
     v, s, i = types.CPointer(Vector(number, lanes)), types.CPointer(number), types.CPointer(types.int64)
     signature = types.int64(v, s, s, i, types.int64, types.int64, i, i, types.int64, number)
     function = compiling.function(cfunc, signature)(interpret)
-    address, whole = ctypes.c_void_p, ctypes.c_int64
+    address, integer = ctypes.c_void_p, ctypes.c_int64
     real = ctypes.c_float if number is types.float32 else ctypes.c_double
-    kinds = [address] * 4 + [whole, whole, address, address, whole, real]
-    return ctypes.CFUNCTYPE(whole, *kinds)(function.address)
+    kinds = [address] * 4 + [integer, integer, address, address, integer, real]
+    return ctypes.CFUNCTYPE(integer, *kinds)(function.address)

@@ -1,7 +1,7 @@
 """A network as a table of operations with its current weights, and the compiled attack on it.
 
-found = program.of(model, x)     # None: this network, or this processor, is left to the framework
-found.attack(adversarial, y, lower, upper, step_size, num_steps)
+compiled = program.of(model, x)     # None: this network, or this processor, is left to the framework
+compiled.attack(adversarial, y, lower, upper, step_size, num_steps)
 """
 
 import math
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lib.fast import operations, wide
-from lib.fast.networks import CPU, Table, described, is_wide_resnet
+from lib.fast.networks import CPU, Table, description_of, is_wide_resnet
 from lib.fast.rows import WIDTH
-from lib.fast.vectors import LANES, pays
+from lib.fast.vectors import LANES, has_avx2
 
 _DTYPES = {torch.float32: LANES, torch.float64: LANES // 2}  # and how many images a vector takes
 
@@ -40,35 +40,35 @@ class Program:
         if len(y) and not 0 <= int(y.min()) <= int(y.max()) < t.classes:
             raise ValueError(f"labels must be from 0 to {t.classes - 1}, given labels from {int(y.min())} to {int(y.max())}")
 
-        def some(blocks: list[slice]) -> bool:
+        def attack_blocks(blocks: list[slice]) -> bool:
             finite, block = True, _Block(self)
             bounds = block.planes[t.bounds :][: 2 * math.prod(t.shape)].view(2, *t.shape, self.lanes)
-            for here in blocks:
-                n = len(y[here])
+            for part in blocks:
+                n = len(y[part])
                 for planes, values in ((block.images, images), (bounds[0], lower), (bounds[1], upper)):
-                    planes[..., :n] = values[here].movedim(0, -1)
+                    planes[..., :n] = values[part].movedim(0, -1)
                     planes[..., n:] = 0
-                block.labels[:n], block.labels[n:] = y[here], 0
+                block.labels[:n], block.labels[n:] = y[part], 0
                 finite &= block.run(0, len(t.rows), num_steps, step_size)
                 # A gradient that is no number moves nothing, and may come of a finite loss.
                 finite &= not block.planes[t.to_images :][: math.prod(t.shape), :n].isnan().any()
-                images[here] = block.images[..., :n].movedim(-1, 0)
+                images[part] = block.images[..., :n].movedim(-1, 0)
             return finite
 
         blocks = list(self._blocks(len(y)))
         threads = min(torch.get_num_threads(), len(blocks))
         if threads < 2:
-            return some(blocks)
+            return attack_blocks(blocks)
         operations.compiled(self.dtype, self.lanes)
         with ThreadPoolExecutor(threads) as pool:  # a compiled call lets the other threads run
-            return all(list(pool.map(some, (blocks[i::threads] for i in range(threads)))))
+            return all(list(pool.map(attack_blocks, (blocks[i::threads] for i in range(threads)))))
 
     def logits(self, images: Tensor) -> Tensor:
         """The logits of images."""
         block, t = _Block(self), self.table
         out = images.new_empty(len(images), t.classes)
-        for here in self._blocks(len(images)):
-            out[here] = block.forward(images[here])
+        for part in self._blocks(len(images)):
+            out[part] = block.forward(images[part])
         return out
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -86,8 +86,8 @@ class _Block:
         t, lanes = program.table, program.lanes
         self.program, self.lanes = program, lanes
         room = torch.zeros(t.planes * lanes + lanes, dtype=program.dtype, device=CPU)
-        skipped = -room.data_ptr() % (lanes * room.element_size()) // room.element_size()  # a vector's alignment
-        self.planes = room[skipped:][: t.planes * lanes].view(t.planes, lanes)
+        offset = -room.data_ptr() % (lanes * room.element_size()) // room.element_size()  # a vector's alignment
+        self.planes = room[offset:][: t.planes * lanes].view(t.planes, lanes)
         self.row = torch.zeros(WIDTH, dtype=torch.int64, device=CPU)
         self.labels = torch.zeros(lanes, dtype=torch.int64, device=CPU)
         channels, side, _ = t.shape
@@ -119,12 +119,12 @@ class _Logits(torch.autograd.Function):
     def forward(ctx, images: Tensor, program: Program) -> Tensor:
         ctx.slices = list(program._blocks(len(images)))
         ctx.blocks = [_Block(program) for _ in ctx.slices]
-        return torch.cat([block.forward(images[here]) for here, block in zip(ctx.slices, ctx.blocks, strict=True)])
+        return torch.cat([block.forward(images[part]) for part, block in zip(ctx.slices, ctx.blocks, strict=True)])
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        parts = [block.backward(gradient[here]) for here, block in zip(ctx.slices, ctx.blocks, strict=True)]
+        parts = [block.backward(gradient[part]) for part, block in zip(ctx.slices, ctx.blocks, strict=True)]
         return torch.cat(parts), None
 
 
@@ -135,27 +135,27 @@ def of(model: Callable, x: Tensor) -> Program | None:
     changes; another type than float32 or float64; not on a processor with AVX2; images of sides that the tiles do not divide.
     As a rule may be incomplete, the program's logits of the first few images are compared with the model's, too.
     """
-    if not (pays() and isinstance(model, nn.Module) and len(x) and x.device.type == "cpu" and x.dtype in _DTYPES):
+    if not (has_avx2() and isinstance(model, nn.Module) and len(x) and x.device.type == "cpu" and x.dtype in _DTYPES):
         return None
     if any(tensor.dtype != x.dtype for tensor in model.parameters()) or any(p.device.type != "cpu" for p in model.parameters()):
         return None
     with torch.no_grad():
-        about_it = described(model, x)
-        if about_it is None:
+        description = description_of(model, x)
+        if description is None:
             return None
-        build, about, numbers = about_it
-        program = Program(build(*about), numbers)
-        few = x[: program.lanes]
-        return program if _agrees(program.logits(few), model(few)) else None
+        build, arguments, numbers = description
+        program = Program(build(*arguments), numbers)
+        first_images = x[: program.lanes]
+        return program if _agrees(program.logits(first_images), model(first_images)) else None
 
 
 def specialized(model: nn.Module, x: Tensor) -> nn.Module:
     """A wide WRN-28, which has no program, in the form for its present weights; any other network as it is."""
     if x.shape[2] != x.shape[3] or not is_wide_resnet(model, x.shape[2]):
         return model
-    few, form = x[:4], wide.specialized(model)
+    first_images, form = x[:4], wide.specialized(model)
     with torch.no_grad():
-        return form if _agrees(form(few), model(few)) else model
+        return form if _agrees(form(first_images), model(first_images)) else model
 
 
 def _agrees(ours: Tensor, theirs: Tensor) -> bool:

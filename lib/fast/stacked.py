@@ -62,7 +62,7 @@ _STACKED = {
 }
 
 
-def holds(model: nn.Module) -> bool:
+def can_stack(model: nn.Module) -> bool:
     """Whether a network is made of layers that can be stacked; no other is taken for one."""
     return all(type(part) in _STACKED or type(part) in _AS_THEY_ARE for part in model.modules())
 
@@ -89,7 +89,7 @@ class Stacked(nn.Module):
 
 def stacked(networks: Sequence[nn.Module]) -> Stacked:
     """Networks of one shape as one. ValueError for layers that cannot be stacked, or shapes that differ."""
-    if not holds(networks[0]):
+    if not can_stack(networks[0]):
         unknown = next(part for part in networks[0].modules() if type(part) not in _STACKED.keys() | _AS_THEY_ARE)
         raise ValueError(f"networks trained together must have layers that can be stacked, given {type(unknown).__name__}")
     shapes = [{name: value.shape for name, value in network.state_dict().items()} for network in networks]
@@ -101,7 +101,8 @@ def stacked(networks: Sequence[nn.Module]) -> Stacked:
 def joined(tensors: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The members' tensors as the stacked network has them; counts, which have no dimension, are the same in each."""
     return {
-        name: torch.cat([own[name] for own in tensors]) if value.ndim else value.clone() for name, value in tensors[0].items()
+        name: torch.cat([member[name] for member in tensors]) if value.ndim else value.clone()
+        for name, value in tensors[0].items()
     }
 
 

@@ -15,24 +15,24 @@ Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
 
 _FREEZING = threading.Lock()
-_HELD: dict[int, list] = {}  # by id: how many blocks hold a module or parameter, the thing itself, and how it was before
+_FROZEN: dict[int, list] = {}  # by id: how many blocks hold it, the module or parameter, its value before
 
 
-def _hold(thing: nn.Module | nn.Parameter, name: str) -> None:
+def _hold(part: nn.Module | nn.Parameter, name: str) -> None:
     """Set `training` or `requires_grad` to False until as many calls of `_release`."""
     with _FREEZING:
-        entry = _HELD.setdefault(id(thing), [0, thing, getattr(thing, name)])
+        entry = _FROZEN.setdefault(id(part), [0, part, getattr(part, name)])
         entry[0] += 1
-        setattr(thing, name, False)
+        setattr(part, name, False)
 
 
-def _release(thing: nn.Module | nn.Parameter, name: str) -> None:
+def _release(part: nn.Module | nn.Parameter, name: str) -> None:
     with _FREEZING:
-        entry = _HELD[id(thing)]
+        entry = _FROZEN[id(part)]
         entry[0] -= 1
         if not entry[0]:
-            setattr(thing, name, entry[2])
-            del _HELD[id(thing)]
+            setattr(part, name, entry[2])
+            del _FROZEN[id(part)]
 
 
 @contextmanager
@@ -43,24 +43,24 @@ def frozen(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
     modules that it calls inside the block are in eval mode, and their parameters without gradients.
     """
     module = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
-    held = []
+    frozen_parts = []
     if isinstance(module, nn.Module):
-        held += [(part, "training") for part in module.modules()]
-        held += [(parameter, "requires_grad") for parameter in module.parameters()]
-    for thing, name in held:
-        _hold(thing, name)
+        frozen_parts += [(part, "training") for part in module.modules()]
+        frozen_parts += [(parameter, "requires_grad") for parameter in module.parameters()]
+    for part, name in frozen_parts:
+        _hold(part, name)
     with ExitStack() as stack:
         if not isinstance(model, nn.Module):
-            stack.callback(_evaluating(held).remove)
+            stack.callback(_evaluating(frozen_parts).remove)
         try:
             yield
         finally:
-            for thing, name in held:
-                _release(thing, name)
+            for part, name in frozen_parts:
+                _release(part, name)
 
 
-def _evaluating(held: list[tuple[nn.Module | nn.Parameter, str]]) -> RemovableHandle:
-    """A hook that puts each module into eval mode when this thread calls it, and notes it in `held`."""
+def _evaluating(frozen_parts: list[tuple[nn.Module | nn.Parameter, str]]) -> RemovableHandle:
+    """A hook that puts each module into eval mode when this thread calls it, and notes it in `frozen_parts`."""
     thread = threading.get_ident()
 
     def evaluate(module: nn.Module, _) -> None:
@@ -68,21 +68,21 @@ def _evaluating(held: list[tuple[nn.Module | nn.Parameter, str]]) -> RemovableHa
             return
         parts = [(module, "training")] if module.training else []
         # AdverTorch would leave gradients in the parameters.
-        parts += [(own, "requires_grad") for own in module.parameters(recurse=False) if own.requires_grad]
-        held.extend(parts)
-        for thing, name in parts:
-            _hold(thing, name)
+        parts += [(parameter, "requires_grad") for parameter in module.parameters(recurse=False) if parameter.requires_grad]
+        frozen_parts.extend(parts)
+        for part, name in parts:
+            _hold(part, name)
 
     return nn.modules.module.register_module_forward_pre_hook(evaluate)
 
 
-def usable(x: Tensor) -> Tensor:
+def detached(x: Tensor) -> Tensor:
     """x without its history; a copy where it was made in inference mode, since autograd takes no such tensor."""
     return x.detach().clone() if x.is_inference() else x.detach()
 
 
 @contextmanager
-def settled(x: Tensor) -> Iterator[None]:
+def gradient_context(x: Tensor) -> Iterator[None]:
     """Gradients on, no autocast and x's device as the default inside the block, whatever the caller has set."""
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -98,9 +98,9 @@ _CLASSES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how many lo
 
 def classes_of(model: Callable[[Tensor], Tensor], x: Images, y: Labels | None = None) -> int:
     """The number of classes of a model that is frozen, told from its logits; asked for again only where a label is beyond."""
-    known = _CLASSES.get(model, 0) if isinstance(model, nn.Module) else 0
-    if known and (y is None or not len(y) or int(y.max()) < known):
-        return known
+    classes = _CLASSES.get(model, 0) if isinstance(model, nn.Module) else 0
+    if classes and (y is None or not len(y) or int(y.max()) < classes):
+        return classes
     with torch.no_grad():
         logits = model(x[:1])
     if logits.ndim != 2:

@@ -17,8 +17,8 @@ LANES, TILE = (16, 4) if _WIDE else (8, 2)
 UNITS = 8  # of a dense layer at once
 
 
-def pays() -> bool:
-    """Whether this processor has vectors that are worth the trouble: x86 with AVX2 and fused multiply-add."""
+def has_avx2() -> bool:
+    """Whether this is an x86 processor with AVX2 and fused multiply-add, without which compiled vectors do not pay."""
     return bool(FEATURES.get("avx2") and FEATURES.get("fma"))
 
 
@@ -84,8 +84,8 @@ def marked(typing, v, number):
     def generate(context, builder, signature, arguments):
         vector = context.get_value_type(kind)
         bits = _integers(vector)
-        whole = context.cast(builder, arguments[1], number, types.int32 if bits.element.width == 32 else types.int64)
-        return builder.bitcast(_spread(builder, whole, kind.lanes), vector)
+        integer = context.cast(builder, arguments[1], number, types.int32 if bits.element.width == 32 else types.int64)
+        return builder.bitcast(_spread(builder, integer, kind.lanes), vector)
 
     return kind(v, number), generate
 
@@ -160,16 +160,16 @@ def chosen(typing, w, at, which):
         first = builder.gep(numbers, [at_])
         index = builder.bitcast(marks, _integers(marks.type))
         name = _LOOK_UP.get(which.lanes) if which.element == types.float32 else None
-        if name and pays():  # the look-up goes by fours of lanes, so the four numbers stand there as often as lanes are fours
+        if name and has_avx2():  # it looks up within each four lanes, so the four numbers are repeated for each
             four = builder.load(builder.bitcast(first, ir.VectorType(ir.FloatType(), 4).as_pointer()), align=4)
             repeated = ir.Constant(ir.VectorType(ir.IntType(32), which.lanes), list(range(4)) * (which.lanes // 4))
             return _call(builder, name, marks.type, builder.shuffle_vector(four, four, repeated), index)
-        found = ir.Constant(marks.type, None)
+        selected = ir.Constant(marks.type, None)
         for i in range(4):
             number = _spread(builder, builder.load(builder.gep(first, [ir.Constant(ir.IntType(64), i)])), which.lanes)
-            mine = builder.icmp_signed("==", index, _spread(builder, ir.Constant(index.type.element, i), which.lanes))
-            found = builder.select(mine, number, found)
-        return found
+            matches = builder.icmp_signed("==", index, _spread(builder, ir.Constant(index.type.element, i), which.lanes))
+            selected = builder.select(matches, number, selected)
+        return selected
 
     return which(w, at, which), generate
 

@@ -179,7 +179,7 @@ def locked_model(run: Run, device: torch.device) -> nn.Module:
     """`trained_model` of a run that is not the one in hand: no other process trains it meanwhile. What failed fails again."""
     folder = checkpoint_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
-    with files.alone(folder / "lock"):
+    with files.locked(folder / "lock"):
         clear(run)
         if records.status(run, "training") == "failed":
             record = records.read(run, "training")

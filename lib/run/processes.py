@@ -74,7 +74,7 @@ def _complete_runs(runs: Sequence[Run], device: torch.device) -> int:
                 raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
             # Two processes may share the records and not the checkpoints.
             locks.enter_context(records.alone(run))
-            locks.enter_context(files.alone(folder / "lock"))
+            locks.enter_context(files.locked(folder / "lock"))
         lacking = [run for run in runs if records.missing(run)]
         if not lacking:
             return 0

@@ -92,7 +92,7 @@ def examine(
     work = study.place(place, images, chosen, asked)
     work.mkdir(parents=True, exist_ok=True)
     try:
-        with files.alone(work / "lock", timeout=1):
+        with files.locked(work / "lock", timeout=1):
             if (work / "plan.json").exists() and (work / "data.safetensors").exists():
                 drawn = study.read_json(work / "plan.json")
                 say(f"{len(study.missing(work, drawn))} of {len(study.names(drawn))} records are missing; the others are kept")

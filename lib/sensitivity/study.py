@@ -137,7 +137,7 @@ class Worker:
         try:
             done = training.train(
                 model, x, self.train_labels.to(self.device), **{**plan["training"], "steps": steps}, seed=seed,
-                attack=plan["attack"], checkpoint=checkpoint, every=15.0, description=target.stem,
+                attack=plan["attack"], checkpoint=checkpoint, checkpoint_seconds=15.0, description=target.stem,
             )  # fmt: skip
         except training.TrainingFailedError as failure:
             write_json(target, {**record, "failed": failure.reason, "seconds": failure.seconds})

@@ -137,7 +137,7 @@ def alone(item: Item) -> Iterator[None]:
     with _to_be_written(f"records to {folder()}"):
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()
-    with files.alone(lock):
+    with files.locked(lock):
         yield
 
 
