@@ -30,7 +30,7 @@ def kept(trained, digits, monkeypatch) -> Run:
         settings = {**declared(run, name).settings, "sizes": {"test": IMAGES}}
         if "threat_model" in settings:
             settings["threat_model"] = {**settings["threat_model"], "num_steps": 1, "eps": 0.01, "step_size": 0.01}
-        return replace(declared(run, name), settings=settings)
+        return replace(declared(run, name), settings=plans.Settings.of(settings))
 
     monkeypatch.setattr(material, "images_of", lambda *_: (x, y, "digits"))
     monkeypatch.setattr(data, "load", lambda name, split, load=data.load: load("mnist-5000", split))

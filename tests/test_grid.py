@@ -20,6 +20,11 @@ MNIST = Run("mnist", "smooth-3", "lenet5", 1.0, "pgd", 60000, "default", 0, "pap
 CIFAR10 = Run("cifar10", "saturate-8", "wide_resnet28", 4.0, "pgd", 50000, "default", 0, "paper")
 
 
+def copied(item) -> dict:
+    """The settings of an item, to be changed."""
+    return json.loads(json.dumps(plans.of(item).settings))
+
+
 @pytest.fixture(params=grid.SCALES)
 def items(request) -> list[grid.Item]:
     """The whole grid at a scale."""
@@ -310,11 +315,9 @@ def test_the_precision_exhibit_compares_runs_that_differ_by_it_alone(scale):
     assert len({run.seed for run in listed}) > 1
     for run in listed:
         if not run.recipe.endswith("bfloat16"):
-            settings = plans.of(run).settings
+            settings = copied(run)
             (other,) = (
-                plans.of(each).settings
-                for each in listed
-                if each.recipe.endswith("bfloat16") and replace(each, recipe=run.recipe) == run
+                copied(each) for each in listed if each.recipe.endswith("bfloat16") and replace(each, recipe=run.recipe) == run
             )
             assert (settings["attack"].pop("precision"), other["attack"].pop("precision")) == ("float32", "bfloat16")
             assert settings == other
@@ -624,7 +627,7 @@ def test_seeds_refused(seeds):
         ({"dataset": "imagenet"}, "unknown dataset 'imagenet'; allowed: mnist, fashion_mnist, cifar10, cifar10-jpeg"),
         ({"model": "resnet50"}, "unknown model 'resnet50'; allowed: lenet5, wide_resnet28"),
         ({"training": "trades"}, "unknown training 'trades'; allowed: standard, pgd"),
-        ({"recipe": "best"}, r"unknown recipe 'best'; allowed: default, third, twice, four-times, published"),
+        ({"recipe": "best"}, r"unknown recipe 'best'; allowed: default, third, sixth, twice, four-times, published"),
         ({"train_size": 0}, "train_size must be from 1 to 60000 for mnist at paper, given 0"),
         ({"train_size": 60001}, "given 60001"),
         ({"scale": "smoke", "train_size": 60000}, "train_size must be from 1 to 4000 for mnist at smoke"),
@@ -686,11 +689,13 @@ def test_unknown_names(call, message):
         call()
 
 
-@pytest.mark.parametrize(("recipe", "times"), [("third", Fraction(1, 3)), ("twice", 2), ("four-times", 4)])
+@pytest.mark.parametrize(
+    ("recipe", "times"), [("third", Fraction(1, 3)), ("sixth", Fraction(1, 6)), ("twice", 2), ("four-times", 4)]
+)
 @pytest.mark.parametrize("scale", grid.SCALES)
 def test_a_longer_training_differs_in_its_steps_alone(recipe, times, scale):
     run = next(run for run in grid.runs("table-3", scale) if run.training == "pgd")
-    usual, longer = (plans.of(each).settings for each in (run, replace(run, recipe=recipe)))
+    usual, longer = (copied(each) for each in (run, replace(run, recipe=recipe)))
     steps, schedule = (usual["training"].pop(name) for name in ("steps", "schedule"))
     assert longer["training"].pop("steps") == round(steps * times)
     stretched = longer["training"].pop("schedule")

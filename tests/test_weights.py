@@ -292,7 +292,7 @@ def _attacked(model, digits, monkeypatch, images=200) -> None:
 def _fewer(declared, images):
     def fewer(run, name):
         evaluation = declared(run, name)
-        return replace(evaluation, settings={**evaluation.settings, "sizes": {"test": images}})
+        return replace(evaluation, settings=plans.Settings.of({**evaluation.settings, "sizes": {"test": images}}))
 
     return fewer
 
