@@ -311,6 +311,17 @@ def test_the_committed_study_is_one():
     assert (len(found["training"]), len(found["strong"]), len(found["measured"])) == (24, 8, 8)
 
 
+def test_the_committed_study_is_described_in_the_words_of_the_code(tmp_path):
+    """The page shows the words of the plan, and no number of the study depends on them."""
+    found = study.read(ROOT / "results" / "sensitivity" / "digits")["plan"]
+    digits = command.folder.load(sensitivity.write_digits(tmp_path / "digits"))
+    assert (digits.digest, digits.notes) == (found["digest"], found["notes"])
+    assert plan.epsilon(digits.train.images) == (found["threat_model"]["eps"], found["eps_reason"])
+    assert [change["does"] for change in found["changes"]] == [
+        command.changes.parse(change["name"]).does for change in found["changes"]
+    ]
+
+
 DAMAGED = {
     "plan.json": [
         ("digest", "x"), ("classes", ["one"]), ("changes", []), ("seeds", 0), ("strong", {}), ("test_size", -1), ("code", "1"),
