@@ -88,10 +88,10 @@ def each(parts: Mapping[str, Finding]) -> Finding:
         raise AbsentError("needs variants on which all the numbers compared are recorded")
     failing = [f"{name}: {part.evidence}" for name, part in parts.items() if not part.holds]
     if failing:
-        return Finding(False, f"fails on {len(failing)} of {len(parts)}; {'; '.join(failing)}")
+        return Finding(False, f"on {len(failing)} of {len(parts)}; {'; '.join(failing)}")
     ends = dict.fromkeys((next(iter(parts)), list(parts)[-1]))
     said = "; ".join(f"{name}: {parts[name].evidence}" for name in ends)
-    return Finding(True, f"holds on {len(parts)} of {len(parts)}; {said}")
+    return Finding(True, f"on {len(parts)} of {len(parts)}; {said}")
 
 
 def share(count: SupportsFloat, n: SupportsFloat) -> Estimate:

@@ -210,7 +210,7 @@ def _judged(row: dict, usual: Mapping[str, object]) -> str:
     """Our verdict, its evidence, what it rests on where that is not as usual, and why a claim fails."""
     other = [text for name, text in _rests_on(row).items() if row[name] and row[name] != usual[name]]
     said = _verdict(row["verdict"], row["evidence"]) + (f" ({words(', '.join(other))})" if other else "")
-    return said + (f" **Why**: {row['reason']}." if row["reason"] else "")
+    return said + (f". **Why**: {row['reason']}." if row["reason"] else "")
 
 
 def _rests_on(of: Mapping[str, object]) -> dict[str, str]:
