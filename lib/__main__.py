@@ -252,38 +252,43 @@ def pdf_(
     name="sensitivity",
 )  # fmt: skip
 def sensitivity_(
-    folder: Annotated[Path, typer.Argument(help="Images: train/CLASS/* and test/CLASS/*, or CLASS/*, split here.")],
+    folder: Annotated[Path, typer.Argument(help="Images: train/CLASS/* and test/CLASS/*, or CLASS/*, which is split.")],
     change: Annotated[
         list[str] | None, typer.Option(help="A change, such as gamma-0.6, or file.py:function; repeat the option for more.")
     ] = None,
-    list_changes: Annotated[bool, typer.Option("--list-changes", help="Show all changes, with pictures, and stop.")] = False,
-    minutes: Annotated[float, typer.Option(help="How long it may take on this machine; decides the number of steps.")] = 20.0,
+    list_changes: Annotated[bool, typer.Option("--list-changes", help="Show every change on your images, and stop.")] = False,
+    minutes: Annotated[float, typer.Option(help="How long it may take on this machine; sets the number of steps.")] = 20.0,
     eps: Annotated[
-        str | None, typer.Option(help="The budget of the attack, such as 8/255; chosen from the images if left out.")
+        str | None,
+        typer.Option(help="The largest change of a pixel in [0, 1], such as 8/255; chosen from the images if left out."),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Trainings for each change; if left out 2, or 3 from 60 minutes on.")
+        int | None, typer.Option(help="Trainings for each change; if left out 2, or 3 with at least 60 minutes.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="lenet5, wide_resnet28 or file.py:factory; chosen from the images if left out.")
     ] = None,
-    widen_factor: Annotated[float, typer.Option(help="The width of the paper's networks.")] = 0.25,
-    fixed: Annotated[bool, typer.Option("--fixed", help="Also attack one network with each change in front of it.")] = False,
-    steps: Annotated[int | None, typer.Option(help="Steps of a training, instead of --minutes.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in each step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    widen_factor: Annotated[float, typer.Option(help="Widen factor, the relative width, of lenet5 or wide_resnet28.")] = 0.25,
+    fixed: Annotated[
+        bool,
+        typer.Option("--fixed", help="Also attack one network with each change in front of it."),
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Steps of each training; chosen from --minutes if left out.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in each step; chosen if left out.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; chosen for the network if left out.")] = None,
     attack_steps: Annotated[int | None, typer.Option(help="Steps of the reported attack; 20 if left out.")] = None,
     size: Annotated[
-        int | None, typer.Option(help="Side of the images, a multiple of 4 up to 64; inferred if left out.")
+        int | None,
+        typer.Option(help="Height and width in pixels, a multiple of 4 from 8 to 64; chosen from the files if left out."),
     ] = None,
-    colour: Annotated[str, typer.Option(help="auto, or grey or rgb to make all images so.")] = "auto",
+    colour: Annotated[str, typer.Option(help="auto, or grey or rgb to convert all images.")] = "auto",
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read, and name them.")
+        bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read, and name them in the report.")
     ] = False,
-    margin: Annotated[float, typer.Option(help="From how many points on the data count as sensitive.")] = 5.0,
-    out: Annotated[Path | None, typer.Option(help="Where the report goes; sensitivity-FOLDER if left out.")] = None,
+    margin: Annotated[float, typer.Option(help="Data are sensitive if robust accuracy surely moves by more points.")] = 5.0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; sensitivity-FOLDER if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    jobs: Annotated[int | None, typer.Option(help="Processes; as many as processors if left out.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Trainings at a time; one per processor if left out.")] = None,
 ) -> None:
     """Measure how far robust accuracy moves when your own images change a little, and write a report in HTML and CSV."""
     from lib import sensitivity  # imports of a second, for this command alone
@@ -302,7 +307,7 @@ def sensitivity_(
             attack_steps=attack_steps, jobs=jobs,
         )  # fmt: skip
     except KeyboardInterrupt:  # typer would leave without a word
-        typer.echo("interrupted; the records are kept, and the same command continues from there", err=True)
+        typer.echo("interrupted; the records are kept, and the same command continues the study", err=True)
         raise typer.Exit(130) from None
 
 

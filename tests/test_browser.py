@@ -361,6 +361,7 @@ def test_the_gallery_s_slider_moves_the_attack(chromium, html, name, variants, w
         cards = frame.locator(".gallery-card")
         assert cards.count() >= max(variants, 1)
         assert all(picture.is_visible() for picture in frame.locator("img").all())
+        assert cards.evaluate_all("cards => cards.filter((card) => card.scrollWidth > card.clientWidth + 1).length") == 0
         states.append((control.get_attribute("aria-valuetext"), frame.locator("img").first.get_attribute("src")))
         page.keyboard.press("ArrowRight")
     assert len({sentence for sentence, _ in states}) == len({picture for _, picture in states}) == 5

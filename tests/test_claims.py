@@ -634,7 +634,7 @@ def test_evidence_holds_the_numbers():
     for number in ("95.1", "83.1", "83.3", "-12.0"):
         assert number in verdict.evidence
     slip = claims.check("5.3-mnist-test-robustness-stops-at-width-1", claims.published())
-    assert "fails on 2 of 9; smooth-7: +2.4" in slip.evidence
+    assert "on 2 of 9; smooth-7: +2.4" in slip.evidence
 
 
 # --- which records a verdict rests on ---------------------------------------------------------------------------------

@@ -435,7 +435,7 @@ def test_claims_stand_with_both_verdicts_and_their_evidence():
     assert list(table["claim"]) == ["a is so. `a`", "b is so. `b`"]
     assert (
         overview.claims_table(verdicts(("d", "fails", "holds"))).text.loc[0, "ours"]
-        == "**fails**: ours of d **Why**: so it is."
+        == "**fails**: ours of d. **Why**: so it is."
     )
     assert not any("|" in text for text in [*table.columns, *table.to_numpy().ravel()])
 

@@ -58,7 +58,7 @@ def test_train_and_test_are_kept_and_leaks_are_told(tmp_path):
                 save(tmp_path / "set" / split / label / f"{i}.png", i + 10 * (label == "b"))
     found = folder.load(tmp_path / "set")
     assert (len(found.train), len(found.test)) == (8, 4)
-    assert any("4 test images have the very pixels of a training image" in note for note in found.notes)
+    assert any("4 test images identical to a training image" in note for note in found.notes)
 
 
 def test_sixteen_bits_transparency_and_palettes(tmp_path):
@@ -73,7 +73,7 @@ def test_sixteen_bits_transparency_and_palettes(tmp_path):
     assert pixels == {255, 10, 20, 30, 11, 21, 31}
     clear = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
     clear.save(tmp_path / "clear.png")
-    laid = folder._plain(Image.open(tmp_path / "clear.png"), tmp_path)
+    laid = folder._to_8_bits(Image.open(tmp_path / "clear.png"), tmp_path)
     assert np.asarray(laid).min() == 255
 
 
@@ -82,7 +82,7 @@ def test_formats(images, name, options):
     Image.new("L", (40, 30), 7).save(images / "cat" / name, **options)
     found = folder.load(images, 8)
     assert sum(len(part) for part in (found.train, found.test)) == 21
-    assert any("8×8 to 40×30 pixels were made 8×8" in note for note in found.notes)
+    assert any("8×8 to 40×30 pixels were resized to 8×8" in note for note in found.notes)
 
 
 def test_resizing_antialiases(tmp_path):
@@ -208,27 +208,27 @@ def _unknown_in_test(place: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_empty, "holds no image; give a folder of CLASS/*"),
-        (_one_class, "holds one class, cat; at least 2 are needed"),
-        (_one_image, "class dog holds 1 images of 1 different pixels; at least 2 different ones are needed"),
-        (_same_pixels, "class dog holds 10 images of 1 different pixels"),
+        (_empty, "has no image; give a folder of CLASS/*"),
+        (_one_class, "has one class, cat; at least 2 are needed"),
+        (_one_image, "class dog has 1 distinct image that no other class has (1 file); at least 2 are needed"),
+        (_same_pixels, "class dog has 1 distinct image that no other class has (10 files)"),
         (_text, "notes.txt cannot be read as PNG, JPEG, WEBP, TIFF"),
         (_truncated, "big.png cannot be read as PNG"),
-        (_large, "large.png has 8000×5000 pixels, at most 32 million are read; make it smaller"),
-        (_link, "link.png is a link out of the folder; copy the file into it"),
-        (_linked_class, "cow is a link out of the folder"),
-        (_loop, "loop.png is a link to nothing; delete it"),
-        (_loop_of_a_class, "cow is a link to nothing; delete it"),
-        (_link_to_nothing, "gone.png is a link to nothing; delete it"),
-        (_enormous, "enormous.png has 10000×10000 pixels, at most 32 million are read"),
+        (_large, "large.png has 8000×5000 pixels, the limit is 32 million; make it smaller"),
+        (_link, "link.png is a link to a place outside the folder; copy the file into the folder"),
+        (_linked_class, "cow is a link to a place outside the folder"),
+        (_loop, "loop.png is a broken link; delete it"),
+        (_loop_of_a_class, "cow is a broken link; delete it"),
+        (_link_to_nothing, "gone.png is a broken link; delete it"),
+        (_enormous, "enormous.png has 10000×10000 pixels, the limit is 32 million"),
         (_no_test, "test/ of "),
-        (_mixed, "grey and colour are mixed: "),
-        (_nested, "more is not a file; a class is a folder of images"),
-        (_empty_class, "class cow holds no image"),
-        (_train_alone, "holds train/ and no test/; add it"),
-        (_animated, "film.tiff holds 2 pictures; one is expected"),
-        (_float, "float.tiff has pixels of type F; save it with 8 or 16 bits a channel"),
-        (_unknown_in_test, "test/ has a class that train/ lacks: cow"),
+        (_mixed, "grey and colour images are mixed: "),
+        (_nested, "more is not a file; a class folder may contain only image files"),
+        (_empty_class, "class cow has no image"),
+        (_train_alone, "has train/ but no test/; add it"),
+        (_animated, "film.tiff has 2 pictures; one is expected"),
+        (_float, "float.tiff has pixels of type F; save it with 8 or 16 bits per channel"),
+        (_unknown_in_test, "class cow is in test/ but not in train/; add it to train/"),
     ],
 )
 def test_what_is_no_data_set_is_one_line(images, spoil, said):
@@ -249,11 +249,13 @@ def test_what_cannot_be_read_is_left_out_and_named_if_asked(images, spoil, fault
 
 def test_what_is_not_read_is_told(images):
     save(images / "loose.png")
-    assert any(note == "not read, 1 beside the folders of classes: loose.png" for note in folder.load(images).notes)
+    assert any(
+        note == "not read, because outside the class folders: loose.png (1 in all)" for note in folder.load(images).notes
+    )
     for split in ("train", "test", "val"):
         shutil.copytree(images, images.parent / "split" / split)
     notes = folder.load(images.parent / "split").notes
-    assert any(note.startswith("not read, 3 beside the folders of classes: val, train/loose.png, ") for note in notes), notes
+    assert any(note.startswith("not read, because outside the class folders: val, train/loose.png, ") for note in notes), notes
 
 
 def test_a_folder_that_is_none(tmp_path):
@@ -288,35 +290,38 @@ X = {channels: torch.rand(3, channels, 16, 16, generator=torch.Generator().manua
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_change_gives_images(channels):
-    for name in changes.listed(channels):
+    for name in changes.descriptions(channels):
         x = X[channels].clone()
         found = changes.parse(name)(x)
         assert found.shape == x.shape
         assert torch.equal(x, X[channels])
         assert (name == changes.ORIGINAL) == torch.equal(found, x), name
-        assert changes.parse(name).does == changes.listed(channels)[name]
+        assert changes.descriptions(channels)[name].startswith(changes.parse(name).does)
 
 
-def test_a_change_of_another_level_is_told_in_words():
-    assert changes.parse("gamma-0.9").does == changes.parse("gamma-0.6").does
+def test_a_change_is_described_with_its_level():
+    assert changes.parse("gamma-0.9").does == "pixel values to the power of 0.9 (a transform of the paper)"
+    assert changes.parse("jpeg-75").does == "saved as JPEG with quality 75 and read again (Pillow)"
+    assert changes.parse("smooth-square-5").does.startswith("average over 5×5 pixels")
+    assert changes.parse("smooth-5").does.startswith("average over 5 pixels of a column")
     assert changes.parse("binarize+smooth-3").does == ", then ".join(
         changes.parse(name).does for name in ("binarize", "smooth-3")
     )
 
 
 def test_the_defaults_are_listed():
-    assert set(changes.DEFAULTS) <= set(changes.listed(1))
-    assert "grey" in {change.name for change in changes.chosen([], 3)}
-    assert [change.name for change in changes.chosen(["edges", "edges"], 1)] == ["original", "edges"]
+    assert set(changes.DEFAULTS) <= set(changes.descriptions(1))
+    assert "grey" in {change.name for change in changes.select([], 3)}
+    assert [change.name for change in changes.select(["edges", "edges"], 1)] == ["original", "edges"]
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("jpg-30", "unknown change 'jpg-30'; allowed: original, binarize"),
-        ("jpeg-0", "change jpeg-QUALITY: the quality must lie in"),
-        ("resize-2", "change resize-FACTOR: the factor must lie in"),
-        ("quantise-9", "change quantise-BITS: the number of bits must lie in"),
+        ("jpeg-0", "change jpeg-QUALITY: the quality must be in"),
+        ("resize-2", "change resize-FACTOR: the factor must be in"),
+        ("quantise-9", "change quantise-BITS: the number of bits must be in"),
         ("gamma-0", "gamma must be > 0"),
         ("nowhere.py:f", "--change nowhere.py:f: cannot read nowhere.py (No such file or directory)"),
         ("steps.txt.py:not a name", "--change must be file.py:function"),
@@ -358,7 +363,7 @@ def test_a_user_s_function_works_and_only_its_file_is_loaded(tmp_path, monkeypat
     x = X[1].clone()
     assert torch.equal(changes.parse("steps.py:darker")(x), 0.5 * x)
     assert {path.name for path in tmp_path.iterdir()} == {"other.py", "steps.py"}
-    with pytest.raises(ChangeError, match="no function value in it; it has darker"):
+    with pytest.raises(ChangeError, match="the file has no function value; it has darker"):
         changes.parse("steps.py:value")
     Path("broken.py").write_text("def f(:\n")
     Path("leaving.py").write_text("raise SystemExit(0)\n")
@@ -385,8 +390,18 @@ def test_the_attack_goes_through_a_change_and_straight_through_where_it_has_no_g
 
 
 def test_epsilon_goes_by_the_pixels():
-    assert plan.epsilon((torch.rand(4, 1, 8, 8) > 0.5).to(torch.uint8) * 255)[0] == 0.3
-    assert plan.epsilon(torch.full((4, 1, 8, 8), 128, dtype=torch.uint8))[0] == 8 / 255
+    eps, reason = plan.epsilon((torch.rand(4, 1, 8, 8) > 0.5).to(torch.uint8) * 255)
+    assert eps == 0.3
+    assert reason == "the usual value for nearly binary images; 100% of these pixels are nearly black or white"
+    eps, reason = plan.epsilon(torch.full((4, 1, 8, 8), 128, dtype=torch.uint8))
+    assert eps == 8 / 255
+    share = "only 0% of these pixels are nearly black or white"
+    assert reason == f"the usual value; ε = 0.3 is for nearly binary images, and {share}"
+
+
+@pytest.mark.parametrize(("value", "text"), [(8 / 255, "8/255"), (1 / 255, "1/255"), (0.3, "0.3"), (0.3 / 7, "0.0429")])
+def test_a_budget_is_printed_as_a_fraction_if_it_is_one(value, text):
+    assert plan.in_pixel_units(value) == text
 
 
 @pytest.mark.parametrize(
@@ -419,7 +434,7 @@ def test_options_out_of_range(option, said):
         ("return nn.Flatten()", "must return a network with parameters to train, it has none"),
         (
             "return nn.Sequential(nn.Flatten(), nn.Linear(64, 5))",
-            "must give logits of shape (2, 2) for 2 images",
+            "the network must return logits of shape (2, 2) for 2 images",
         ),
         ("return nn.Linear(3, 2)", "the network fails on images (2, 1, 8, 8)"),
         ("raise OSError('no')", "the factory failed (OSError: no)"),
@@ -445,21 +460,21 @@ def test_names_of_changes_from_a_notebook():
 def test_an_output_folder_that_cannot_be(images, tmp_path):
     with pytest.raises(ChangeError, match="cannot read nowhere.py"):  # before the images are read
         command.examine(tmp_path / "nowhere", model="nowhere.py:f")
-    with pytest.raises(ValueError, match="lies in the folder of images"):
+    with pytest.raises(ValueError, match="is inside the folder of images"):
         command.examine(images, out=images / "report")
     (tmp_path / "taken").write_text("")
-    with pytest.raises(OSError, match="cannot write to --out .*taken: .*; give a folder that can be written"):
+    with pytest.raises(OSError, match="cannot write to --out .*taken: .*; give a folder that you can write to"):
         command.examine(images, out=tmp_path / "taken")
 
 
 def test_too_few_minutes_name_how_many_would_do(images, tmp_path):
-    with pytest.raises(ValueError, match=r"--minutes 0.01 allow 0 steps a training, at least 60 .*: give --minutes \d+"):
+    with pytest.raises(ValueError, match=r"--minutes 0.01 allows 0 steps per training, at least 60 .*: give --minutes \d+"):
         command.examine(images, ["edges"], out=tmp_path / "out", minutes=0.01, say=lambda _: None)
     assert not list((tmp_path / "out").rglob("*.json"))
 
 
 def test_no_more_trainings_at_a_time_than_processors(images, monkeypatch):
-    monkeypatch.setattr(plan, "_measured", lambda drawn, *_: drawn)
+    monkeypatch.setattr(plan, "_measured", lambda made, *_: made)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(3), raising=False)
     asked = plan.Options(jobs=1000, seeds=4)
-    assert plan.draw(folder.load(images), changes.chosen([], 1), asked, torch.device("cpu"))["jobs"] == 3
+    assert plan.make(folder.load(images), changes.select([], 1), asked, torch.device("cpu"))["jobs"] == 3

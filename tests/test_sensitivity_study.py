@@ -105,7 +105,7 @@ def test_other_images_or_settings_are_another_study(images, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("gone", "first", "now", "left"),
+    ("elapsed", "first", "now", "left"),
     [
         (0, 0, 0, 1000),
         (300, 0, 0, 700),
@@ -116,8 +116,8 @@ def test_other_images_or_settings_are_another_study(images, tmp_path, monkeypatc
         (9, 0, 1, 0),
     ],
 )
-def test_the_time_left_is_the_plans_until_something_is_done(gone, first, now, left):
-    assert study.seconds_left(1000, gone, first, now) == pytest.approx(left)
+def test_the_time_left_is_the_plans_until_something_is_done(elapsed, first, now, left):
+    assert study.seconds_left(1000, elapsed, first, now) == pytest.approx(left)
 
 
 def test_after_a_kill_it_goes_on(images, tmp_path):
@@ -133,7 +133,7 @@ def test_after_a_kill_it_goes_on(images, tmp_path):
     assert not (tmp_path / "out" / "report.html").exists()
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "records are missing; the others are kept" in done.stdout
+    assert "records are missing; the others are reused" in done.stdout
     assert first.read_bytes() == kept
     assert (tmp_path / "out" / "report.html").exists()
 
@@ -143,17 +143,17 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(images, tmp_pat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "write_whole", full)
-    with pytest.raises(OSError, match=r"cannot write .*No space left on device; what was recorded before is kept"):
+    with pytest.raises(OSError, match=r"cannot write .*No space left on device; the records are kept"):
         examine(images, tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.json"))
 
 
 def test_two_at_once_are_refused(images, tmp_path, monkeypatch):
     asked = plan.Options(changes=("gamma-0.6", "binarize"), **OPTIONS)
-    chosen = command.changes.chosen(list(asked.changes), 1)
+    chosen = command.changes.select(list(asked.changes), 1)
     work = study.place(tmp_path / "out", command.folder.load(images), chosen, asked)
     work.mkdir(parents=True)
-    with files.locked(work / "lock"), pytest.raises(ValueError, match="another process is at work on this study"):
+    with files.locked(work / "lock"), pytest.raises(ValueError, match="another process works on this study"):
         examine(images, tmp_path / "out")
 
 
@@ -202,9 +202,14 @@ def test_a_wide_range_is_a_sensitivity():
         verdict.outcomes(made_up({"original": (0.9, 0.7), "edges": (0.9, 0.85)}, 2000)), "robust"
     ).spread
     assert spread[1] < 15 < spread[2]
+    moves = r"by \d+\.\d \[\d+\.\d, \d+\.\d\] points"
     assert re.fullmatch(
-        r"Robust accuracy moves by \d+\.\d \[\d+\.\d, \d+\.\d\] points .*: sensitive\. \(2000 test images.*", found.sentence
+        rf"Sensitive: robust accuracy moves {moves} over these changes, clean accuracy {moves}\.", found.sentence
     )
+    assert found.remarks[0].startswith(
+        "The brackets hold 95% intervals, from 2000 test images and 2 trainings for each change."
+    )
+    assert found.remarks[1].startswith("Robust accuracy is lowest for original (7")
 
 
 def test_a_narrow_range_on_many_images_is_none():
@@ -214,12 +219,22 @@ def test_a_narrow_range_on_many_images_is_none():
 @pytest.mark.parametrize(
     ("shares", "images", "options", "said"),
     [
-        ({"original": (0.9, 0.7), "edges": (0.9, 0.76)}, 60, {}, "neither more nor less than 5 points can be shown"),
-        ({"original": (0.9, 0.7), "edges": (0.9, 0.7)}, 40, {}, "neither more nor less than 5 points can be shown"),
-        ({"original": (0.9, 0.6), "edges": (0.9, 0.8)}, 2000, {"seeds": 1}, "with one training a change nothing tells"),
-        ({"original": (0.9, 0.7), "edges": (0.9, 0.8)}, 2000, {"scatter": 0.08}, "neither more nor less"),
-        ({"original": (0.9, 0.1), "edges": (0.9, 0.28)}, 2000, {}, "hardly more robust than guessing (25.0%)"),
-        ({"original": (0.9, 0.7)}, 2000, {}, "1 changes have a training that did not fail, 2 are needed"),
+        (
+            {"original": (0.9, 0.7), "edges": (0.9, 0.76)},
+            60,
+            {},
+            "the interval contains 5 points, and more test images or more --seeds",
+        ),
+        (
+            {"original": (0.9, 0.7), "edges": (0.9, 0.7)},
+            40,
+            {},
+            "the interval contains 5 points, and more test images or more --seeds",
+        ),
+        ({"original": (0.9, 0.6), "edges": (0.9, 0.8)}, 2000, {"seeds": 1}, "one training for each change does not show"),
+        ({"original": (0.9, 0.7), "edges": (0.9, 0.8)}, 2000, {"scatter": 0.08}, "the interval contains 5 points"),
+        ({"original": (0.9, 0.1), "edges": (0.9, 0.28)}, 2000, {}, "hardly better than guessing (25.0%)"),
+        ({"original": (0.9, 0.7)}, 2000, {}, "1 change has a training that did not fail, and at least 2 are needed"),
     ],
 )
 def test_the_data_at_hand_cannot_tell(shares, images, options, said):
@@ -244,7 +259,7 @@ def test_a_failed_training_is_told_and_not_counted():
     )
     judged = verdict.judge(found)
     assert judged.kind == "sensitive"
-    assert "A training of clahe (seed 0) failed and is not counted: the model ends at chance." in judged.remarks
+    assert "The training of clahe with seed 0 failed and is not counted: the model ends at chance." in judged.remarks
 
 
 def test_a_stronger_attack_that_leaves_more_fails_its_check():
@@ -294,6 +309,17 @@ def test_what_a_killed_study_left_goes(kept):
 def test_the_committed_study_is_one():
     found = study.read(ROOT / "results" / "sensitivity" / "digits")
     assert (len(found["training"]), len(found["strong"]), len(found["measured"])) == (24, 8, 8)
+
+
+def test_the_committed_study_is_described_in_the_words_of_the_code(tmp_path):
+    """The page shows the words of the plan, and no number of the study depends on them."""
+    found = study.read(ROOT / "results" / "sensitivity" / "digits")["plan"]
+    digits = command.folder.load(sensitivity.write_digits(tmp_path / "digits"))
+    assert (digits.digest, digits.notes) == (found["digest"], found["notes"])
+    assert plan.epsilon(digits.train.images) == (found["threat_model"]["eps"], found["eps_reason"])
+    assert [change["does"] for change in found["changes"]] == [
+        command.changes.parse(change["name"]).does for change in found["changes"]
+    ]
 
 
 DAMAGED = {

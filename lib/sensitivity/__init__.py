@@ -1,4 +1,4 @@
-"""The paper's question for your own images: how far does robust accuracy move when they change a little?
+"""Asks the paper's question of your own images: how far does robust accuracy move if they change a little?
 
 study = sensitivity.examine("photographs/", changes=["gamma-0.6", "jpeg-30"], minutes=20)
 sensitivity.judge(study).sentence

@@ -15,47 +15,47 @@ from lib.store import records
 
 
 def write_digits(target: Path | str) -> Path:
-    """scikit-learn's 1797 handwritten digits, 8×8 pixels, as a folder of PNGs: `target/CLASS/NUMBER.png`."""
-    from sklearn.datasets import load_digits  # a slow import, for this alone
+    """Write scikit-learn's 1797 handwritten digits, 8×8 pixels, as PNG files: `target/CLASS/NUMBER.png`."""
+    from sklearn.datasets import load_digits  # a slow import, only needed here
 
-    found = load_digits()
-    for number, (image, label) in enumerate(zip(found.images, found.target, strict=True)):
-        place = Path(target) / str(label)
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.round(image * 255 / 16).astype(np.uint8)).save(place / f"{number:04}.png")
+    digits = load_digits()
+    for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        folder_of_class = Path(target) / str(label)
+        folder_of_class.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.round(image * 255 / 16).astype(np.uint8)).save(folder_of_class / f"{number:04}.png")
     return Path(target)
 
 
 def names(given: Iterable[str] | str | None) -> tuple[str, ...]:
-    """The changes that are asked for: a list, or a text such as `[gamma-0.6, jpeg-30]`; none for `default` or nothing."""
+    """The names of changes in a list, or in a text such as `[gamma-0.6, jpeg-30]`; none for `default` or nothing."""
     if given is None or given == "default":
         return ()
     parts = given.strip().removeprefix("[").removesuffix("]").split(",") if isinstance(given, str) else list(given)
     return tuple(part.strip().strip("'\"") for part in parts if part.strip())
 
 
-def _place(source: Path | str, out: Path | str | None) -> Path:
-    """Where the report goes: a folder that can be written and does not lie in the images'."""
-    place = Path(out) if out else Path(f"sensitivity-{Path(source).resolve().name}")
-    if place.resolve().is_relative_to(Path(source).resolve()):
-        raise ValueError(f"--out {place} lies in the folder of images; its files would be taken for a class: give another")
-    trial = place / ".trial"
+def _output_folder(source: Path | str, out: Path | str | None) -> Path:
+    """The folder of the report. ValueError if it is inside the folder of images, OSError if it cannot be written to."""
+    folder_out = Path(out) if out else Path(f"sensitivity-{Path(source).resolve().name}")
+    if folder_out.resolve().is_relative_to(Path(source).resolve()):
+        raise ValueError(f"--out {folder_out} is inside the folder of images and would be read as a class; give another")
+    trial = folder_out / ".trial"
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        folder_out.mkdir(parents=True, exist_ok=True)
         trial.write_text("", encoding="utf-8")
-        trial.unlink(missing_ok=True)  # another study may have the same place
+        trial.unlink(missing_ok=True)  # another study may use the same folder
     except OSError as error:
-        raise OSError(f"cannot write to --out {place}: {error.strerror}; give a folder that can be written") from None
-    return place
+        raise OSError(f"cannot write to --out {folder_out}: {error.strerror}; give a folder that you can write to") from None
+    return folder_out
 
 
 def list_changes(
     source: Path | str, given: Iterable[str] | str | None = None, *, out: Path | str | None = None, **reading: object
 ) -> tuple[Path, dict[str, str]]:
-    """A page with a picture of every change on the folder's images, and what each does by name."""
-    place = _place(source, out)
-    asked = [changes.parse(name) for name in names(given)]
-    return report.contact_sheet(folder.load(source, **reading), asked, place)
+    """Write a page that shows every change on the folder's images. Return its path, and by name what each change does."""
+    folder_out = _output_folder(source, out)
+    parsed = [changes.parse(name) for name in names(given)]
+    return report.contact_sheet(folder.load(source, **reading), parsed, folder_out)
 
 
 def examine(
@@ -71,62 +71,64 @@ def examine(
     say: Callable[[str], object] = print,
     **options: object,
 ) -> dict:
-    """The study of a folder of images: planned, computed where it is not recorded yet, and reported. Returns its records.
+    """Plan the study of a folder of images, compute its missing records and write its report. Return the records.
 
-    `options`: the fields of `plan.Options`. `out`: where `report.html`, `numbers.csv` and `work/` go; by default
-    `sensitivity-FOLDER` in the current folder. The same call after a kill goes on where it was.
-    Raises ValueError or OSError, of one line, for what cannot be studied.
+    `options`: the fields of `plan.Options`. `out`: the folder for `report.html`, `numbers.csv` and `work/`, by default
+    `sensitivity-FOLDER` in the current folder. After a kill, the same call continues the study.
+    Raises ValueError or OSError, of one line, if the folder or an option is wrong.
     """
-    asked = plan.Options(changes=names(changes_), **options)
-    asked.check()
+    settings = plan.Options(changes=names(changes_), **options)
+    settings.check()
     if not 0 < margin <= 100:
         raise ValueError(f"--margin must be in (0, 100] points, given {margin:g}")
-    for name in asked.changes:
-        changes.parse(name)  # before anything is read
-    if asked.model and ".py:" in asked.model:
-        changes.load_function(asked.model, "--model")
-    on = devices.device(device)
-    place = _place(source, out)
+    for name in settings.changes:
+        changes.parse(name)  # a wrong name raises before the images are read
+    if settings.model and ".py:" in settings.model:
+        changes.load_function(settings.model, "--model")
+    torch_device = devices.device(device)
+    folder_out = _output_folder(source, out)
     images = folder.load(source, size, colour=colour, skip=skip)
-    chosen = changes.chosen(list(asked.changes), images.channels)
-    work = study.place(place, images, chosen, asked)
+    selected = changes.select(list(settings.changes), images.channels)
+    work = study.place(folder_out, images, selected, settings)
     work.mkdir(parents=True, exist_ok=True)
     try:
         with files.locked(work / "lock", timeout=1):
             if (work / "plan.json").exists() and (work / "data.safetensors").exists():
-                drawn = study.read_json(work / "plan.json")
-                say(f"{len(study.missing(work, drawn))} of {len(study.names(drawn))} records are missing; the others are kept")
+                plan_ = study.read_json(work / "plan.json")
+                missing, every = len(study.missing(work, plan_)), len(study.names(plan_))
+                say(f"{missing} of {every} records are missing; the others are reused")
             else:
-                drawn = plan.draw(images, chosen, asked, on)
-                study.prepare(work, images, drawn)
-            study.clear(work, drawn)
-            say(plan.in_words(drawn))
-            if study.missing(work, drawn):
-                study.run(work, str(on))
+                plan_ = plan.make(images, selected, settings, torch_device)
+                study.prepare(work, images, plan_)
+            study.clear(work, plan_)
+            say(plan.in_words(plan_))
+            if study.missing(work, plan_):
+                study.run(work, str(torch_device))
     except filelock.Timeout:
-        raise ValueError(f"another process is at work on this study in {place}; wait for it, or give another --out") from None
-    found = study.read(work)
-    page, table = report.write(found, place, margin, command_line(source, asked, out, size, colour, margin))
-    say(f"{verdict.judge(found, margin).sentence}\n{page}\n{table}")
-    return found
+        message = f"another process works on this study in {folder_out}; wait for it, or give another --out"
+        raise ValueError(message) from None
+    records_ = study.read(work)
+    page, table = report.write(records_, folder_out, margin, command_line(source, settings, out, size, colour, margin))
+    say(f"{verdict.judge(records_, margin).sentence}\n{page}\n{table}")
+    return records_
 
 
-def command_line(source, asked: plan.Options, out, size: int | None, colour: str, margin: float) -> str:
+def command_line(source, settings: plan.Options, out, size: int | None, colour: str, margin: float) -> str:
     """The command that repeats a study."""
     words = ["python", "-m", "lib", "sensitivity", str(source)]
-    for name in asked.changes:
+    for name in settings.changes:
         words += ["--change", name]
-    for name, value in vars(asked).items():
+    for name, value in vars(settings).items():
         if name not in ("changes", "jobs") and value != getattr(plan.Options(), name):
             words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
-    usual = {"out": None, "size": None, "colour": "auto", "margin": verdict.MARGIN}
+    defaults = {"out": None, "size": None, "colour": "auto", "margin": verdict.MARGIN}
     for name, value in {"out": out, "size": size, "colour": colour, "margin": margin}.items():
-        if value != usual[name]:
+        if value != defaults[name]:
             words += [f"--{name}", str(value)]
     return shlex.join(words)
 
 
 def recorded(name: str) -> dict | None:
-    """The committed records of a study, `results/sensitivity/NAME`; None where there are none."""
-    place = records.folder() / "sensitivity" / name
-    return study.read(place) if (place / "plan.json").exists() else None
+    """The committed records of a study, `results/sensitivity/NAME`; None if there are none."""
+    work = records.folder() / "sensitivity" / name
+    return study.read(work) if (work / "plan.json").exists() else None

@@ -12,29 +12,29 @@ from lib.sensitivity import report, verdict
 NOT_YET = HTML("<p>Not computed yet: <code>python -m lib sensitivity FOLDER</code> computes it.</p>")
 
 
-def _of_a_study(piece: Callable[[dict], str]) -> Callable[[dict | None], HTML]:
-    """A piece of a page, its HTML made of a study's records; where there are none, the page says so."""
+def _of_a_study(part: Callable[[dict], str]) -> Callable[[dict | None], HTML]:
+    """A part of the page as HTML from a study's records; if there are none, it says so."""
 
-    @wraps(piece)
-    def shown(study: dict | None) -> HTML:
-        return NOT_YET if study is None else HTML(piece(study))
+    @wraps(part)
+    def display(study: dict | None) -> HTML:
+        return NOT_YET if study is None else HTML(part(study))
 
-    return shown
+    return display
 
 
-def _framed(frame: pd.DataFrame) -> str:
+def _framed(frame: pd.DataFrame, caption: str) -> str:
     table = frame.to_html(index=False, border=0, classes="table")
-    return f'<div class="pst-scrollable-table-container" tabindex="0">{table}</div>'
+    return f'<p>{escape(caption)}</p><div class="pst-scrollable-table-container" tabindex="0">{table}</div>'
 
 
 def _pictures(images: list[str], what: str) -> str:
-    """A row of pictures, and in words what they are of."""
-    shown = (
+    """A row of pictures with alternative texts."""
+    tags = (
         f'<img src="data:image/png;base64,{escape(image)}" alt="{escape(f"image {i}, {what}")}" width="56" height="56" '
         f'style="image-rendering: pixelated; margin: 2px">'
         for i, image in enumerate(images, 1)
     )
-    return f"<div>{''.join(shown)}</div>"
+    return f"<div>{''.join(tags)}</div>"
 
 
 def _figure(figure, words: str) -> str:
@@ -43,24 +43,24 @@ def _figure(figure, words: str) -> str:
 
 @_of_a_study
 def judged(study: dict) -> str:
-    """The verdict, and what to bear in mind."""
-    found = verdict.judge(study)
-    remarks = "".join(f"<li>{escape(remark)}</li>" for remark in found.remarks)
-    return f"<p><strong>{escape(found.sentence)}</strong></p><ul>{remarks}</ul>"
+    """The verdict and its remarks."""
+    judgement = verdict.judge(study)
+    remarks = "".join(f"<li>{escape(remark)}</li>" for remark in judgement.remarks)
+    return f"<p><strong>{escape(judgement.sentence)}</strong></p><ul>{remarks}</ul>"
 
 
 @_of_a_study
 def decided(study: dict) -> str:
-    """What was decided before it started, and the option that decides otherwise."""
-    return _framed(report.settings(study["plan"]))
+    """The settings of the study, and the options that set them."""
+    return _framed(report.settings(study["plan"]), report.CAPTIONS["settings"])
 
 
 @_of_a_study
 def pictures(study: dict) -> str:
     """Some images after each change."""
     does = {change["name"]: escape(change["does"]) for change in study["plan"]["changes"]}
-    shown = {record["change"]: _pictures(record["pictures"], f"after {record['change']}") for record in study["measured"]}
-    return "".join(f"<p><strong>{escape(name)}</strong>: {does[name]}</p>{row}" for name, row in shown.items())
+    rows = {record["change"]: _pictures(record["pictures"], f"after {record['change']}") for record in study["measured"]}
+    return "".join(f"<p><strong>{escape(name)}</strong>: {does[name]}</p>{row}" for name, row in rows.items())
 
 
 @_of_a_study
@@ -72,13 +72,13 @@ def accuracies(study: dict) -> str:
 @_of_a_study
 def numbers(study: dict) -> str:
     """The accuracies with their intervals, volume and distance, by change."""
-    return _framed(report.table(study))
+    return _framed(report.table(study), report.CAPTIONS["table"])
 
 
 @_of_a_study
 def curve(study: dict) -> str:
     """Robust accuracy against ε."""
-    return _figure(report.curve_figure(study), "Robust accuracy over epsilon, one line a change.")
+    return _figure(report.curve_figure(study), "Robust accuracy against epsilon, one line per change.")
 
 
 @_of_a_study
@@ -89,5 +89,6 @@ def explained(study: dict) -> str:
 
 @_of_a_study
 def strength(study: dict) -> str:
-    """The strongest attacks on a part of the images, and the checks for hidden gradients."""
-    return _framed(report.suite_table(study)) + _framed(report.hidden_table(study))
+    """The strongest attacks on some of the images, and the checks for masked gradients."""
+    suite = _framed(report.suite_table(study), report.suite_caption(study))
+    return suite + _framed(report.hidden_table(study), report.CAPTIONS["hidden"])

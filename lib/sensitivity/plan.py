@@ -1,6 +1,6 @@
 """Plans a study before it starts: the budget, the network, the length of each training and the images to attack.
 
-Everything the user may leave out is decided here, by measuring a few steps on this machine, and stands in the plan.
+Options that the user leaves out are chosen here, by timing a few steps on this machine. The plan holds all of them.
 """
 
 import inspect
@@ -16,23 +16,24 @@ import torch
 from torch import nn
 
 from lib import attacks, data, evaluation, models, training
+from lib.report.words import budget_label, counted
 from lib.run.cost import makespan
 from lib.sensitivity.changes import Change, ChangeError, load_function, reason
 from lib.sensitivity.folder import Folder
 from lib.store import records, schema
 
-NEAR_BINARY = 0.85  # the share of pixels within a tenth of 0 or 1 above which eps is .3
+NEAR_BINARY = 0.85  # eps is 0.3 if at least this share of the pixels is within 0.1 of 0 or 1
 MOST_EPOCHS = 60  # of a training; small sets are learnt by then
-FEWEST_STEPS = 60  # below that a network has not left chance
-AUTOATTACK_CALLS = 5000  # of the network by AutoAttack, for images that withstand it: about, in steps of an attack
-FEW = 32  # images, of the smallest batch that AutoAttack is measured for
-WIDEST = 16  # of the paper's networks, four times its widest: 200 million weights
+FEWEST_STEPS = 60  # with fewer steps a network is no better than chance
+AUTOATTACK_CALLS = 5000  # about the cost of AutoAttack, in attack steps, for images that it does not fool
+FEW = 32  # images in the smallest batch for which AutoAttack is timed
+WIDEST = 16  # the largest widen factor, four times the paper's largest: 200 million weights
 PAPER_MODELS = ("lenet5", "wide_resnet28")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asks for; None is decided by `draw`."""
+    """The user's options; `make` chooses those that are None."""
 
     changes: tuple[str, ...] = ()
     eps: str | None = None  # a number or a fraction, in pixel units
@@ -41,14 +42,14 @@ class Options:
     steps: int | None = None
     batch_size: int | None = None
     lr: float | None = None
-    attack_steps: int | None = None  # of the attack that is reported
+    attack_steps: int | None = None  # of the reported attack
     model: str | None = None  # lenet5, wide_resnet28 or file.py:factory
     widen_factor: float = 0.25
     fixed: bool = False
     jobs: int | None = None
 
     def check(self) -> None:
-        """ValueError, of one line, for a value out of range."""
+        """Raise ValueError, with a message of one line, for a value out of range."""
         if not 0 < self.minutes < math.inf:
             raise ValueError(f"--minutes must be > 0, given {self.minutes:g}; 20 are enough for 10,000 small images")
         for name, least in (("seeds", 1), ("steps", 1), ("batch_size", 2), ("attack_steps", 1), ("jobs", 1)):
@@ -79,28 +80,34 @@ def budget(text: str) -> float:
 
 
 def epsilon(images: torch.Tensor) -> tuple[float, str]:
-    """The budget for such images, uint8, and the reason in words."""
+    """The budget for the images, uint8, and the reason for it in words."""
     pixels = images.float() / 255
-    near = ((pixels < 0.1) | (pixels > 0.9)).float().mean().item()
-    if near >= NEAR_BINARY:
-        return 0.3, f"{near:.0%} of the pixels are nearly black or white: less than 0.3 would not be felt, as on MNIST"
-    why = f"{near:.0%} of the pixels are nearly black or white, below the {NEAR_BINARY:.0%} that ask for 0.3"
-    return 8 / 255, f"the customary one; {why}"
+    near_binary = ((pixels < 0.1) | (pixels > 0.9)).float().mean().item()
+    if near_binary >= NEAR_BINARY:
+        return 0.3, f"the usual value for nearly binary images; {near_binary:.0%} of these pixels are nearly black or white"
+    share = f"only {near_binary:.0%} of these pixels are nearly black or white"
+    return 8 / 255, f"the usual value; ε = 0.3 is for nearly binary images, and {share}"
+
+
+def in_pixel_units(value: float) -> str:
+    """A budget or a step size for pixels in [0, 1], as a fraction such as 8/255 if it is one, otherwise with three digits."""
+    label = budget_label(value)
+    return label if "/" in label else f"{value:.3g}"
 
 
 def build(plan: dict, seed: int) -> nn.Module:
-    """The network of the plan, its weights drawn from `seed`. ChangeError where a user's factory does not give one."""
+    """The network of the plan, its weights drawn from `seed`. ChangeError if a user's factory does not return a network."""
     torch.manual_seed(seed)
     model, image, classes = plan["model"], plan["image"], len(plan["classes"])
     if model["name"] in PAPER_MODELS:
         return models.build(model["name"], model["widen_factor"], **image, classes=classes)
     factory, _ = load_function(model["name"], "--model")
-    offered, option = {**image, "classes": classes}, f"--model {model['name']}"
+    keywords, option = {**image, "classes": classes}, f"--model {model['name']}"
     try:
-        wanted = inspect.signature(factory).parameters.values()
-        every = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in wanted)
-        names = {parameter.name for parameter in wanted}
-        network = factory(**{name: value for name, value in offered.items() if every or name in names})
+        parameters = inspect.signature(factory).parameters.values()
+        takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+        names = {parameter.name for parameter in parameters}
+        network = factory(**{name: value for name, value in keywords.items() if takes_all or name in names})
     except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise ChangeError(f"{option}: the factory failed ({reason(error)})") from None
     _check_network(network, option, image, classes)
@@ -121,39 +128,39 @@ def _check_network(network: object, option: str, image: dict, classes: int) -> N
     network.train(training_before)
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-        raise ChangeError(f"{option} must give logits of shape (2, {classes}) for 2 images, it gave {given}")
+        raise ChangeError(f"{option}: the network must return logits of shape (2, {classes}) for 2 images, it returned {given}")
     if not logits.isfinite().all():
-        raise ChangeError(f"{option} must give finite logits, it gave NaN or infinity")
+        raise ChangeError(f"{option}: the network must return finite logits, it returned NaN or infinity")
 
 
 def _settings(name: str, train_size: int, eps: float, options: Options) -> tuple[dict, dict]:
-    """The keyword arguments of `training.train` but for steps and seed, and the attack of training."""
+    """The keyword arguments of `training.train` without steps and seed, and the attack in training."""
     batch = min(options.batch_size or 128, train_size) if options.batch_size else min(128, max(16, train_size // 8), train_size)
     common = {"schedule": "one-cycle", "batch_size": batch}
     if name == "wide_resnet28":
-        how = {"optimizer": "sgd", "momentum": 0.9, "lr": options.lr or 0.1, "weight_decay": 0.0002}
+        optimizer = {"optimizer": "sgd", "momentum": 0.9, "lr": options.lr or 0.1, "weight_decay": 0.0002}
         attack = {"num_steps": 3, "step_size": eps / 2}
     else:
-        how = {"optimizer": "adam", "lr": options.lr or (0.002 if name == "lenet5" else 0.001), "weight_decay": 0.0}
+        optimizer = {"optimizer": "adam", "lr": options.lr or (0.002 if name == "lenet5" else 0.001), "weight_decay": 0.0}
         attack = {"num_steps": 7, "step_size": eps / 4}
-    return common | how, {"eps": eps, **attack, "warmup": 0.3, "bounds": [0.0, 1.0], "random_start": True}
+    return common | optimizer, {"eps": eps, **attack, "warmup": 0.3, "bounds": [0.0, 1.0], "random_start": True}
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    began = time.monotonic()
+    start = time.monotonic()
     work()
-    return time.monotonic() - began
+    return time.monotonic() - start
 
 
 def _step_seconds(plan: dict, x: torch.Tensor, y: torch.Tensor) -> float:
-    """Of one training step on this machine: the first few, which compile, are not counted."""
+    """The seconds of one training step on this machine, without the first steps, which compile."""
     model = build(plan, 0).to(x.device)
     attack = plan["attack"]
 
     def train(steps: int) -> float:
         try:
             return training.train(
-                model, x, y, **plan["training"], steps=steps, seed=0, attack=attack, description="measuring"
+                model, x, y, **plan["training"], steps=steps, seed=0, attack=attack, description="timing"
             ).seconds
         except training.TrainingFailedError as failure:  # so few steps end at chance
             return failure.seconds
@@ -163,32 +170,32 @@ def _step_seconds(plan: dict, x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 def _attack_seconds(plan: dict, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
-    """Of one step of the attack on one image, and of one step of another attack on few images together."""
+    """The seconds of one step of the attack on one image, and of one step of AutoAttack's kind on `FEW` images together."""
     model = build(plan, 0).to(x.device).eval()
     keywords = {"eps": plan["attack"]["eps"], "step_size": 0.01, "num_steps": 10}
-    timed = []
-    for images, other in ((256, {}), (FEW, {"loss": "margin"})):  # the margin takes each step by itself, as AutoAttack does
-        attack = partial(attacks.pgd, model, x[:images], y[:images], **keywords, **other)
+    seconds = []
+    for images, loss in ((256, {}), (FEW, {"loss": "margin"})):  # with the margin loss each step is a call, as in AutoAttack
+        attack = partial(attacks.pgd, model, x[:images], y[:images], **keywords, **loss)
         attack()
-        timed.append(_seconds(attack) / 10)
-    return timed[0] / len(x[:256]), timed[1]
+        seconds.append(_seconds(attack) / 10)
+    return seconds[0] / len(x[:256]), seconds[1]
 
 
 @dataclass(frozen=True)
 class _Costs:
-    """Seconds: of a training step, an attack's step on an image, a call with few images, and, on average, a change of one."""
+    """The costs of a study's parts, in seconds."""
 
-    step: float
-    attack: float
-    call: float  # one step of an attack on `FEW` images: with so few it is the call that costs
-    change: float
+    step: float  # a training step
+    attack: float  # an attack step on one image
+    call: float  # an attack step on `FEW` images; with so few images the overhead of the call decides
+    change: float  # a change of one image, the mean over the changes
 
     def autoattack(self, images: int) -> float:
-        """Of AutoAttack on so many images that withstand it."""
+        """Seconds of AutoAttack on so many images that it does not fool."""
         return AUTOATTACK_CALLS * self.call * max(1.0, images / FEW)
 
     def jobs(self, plan: dict, steps: int) -> list[float]:
-        """What each job costs: one a change and seed; the first seed's has the strong attacks and half the length."""
+        """The seconds of each job, one per change and seed; the first seed has the strong attacks and the half training."""
         test, strong = plan["test_size"], plan["strong"]
         evaluated = test * self.attack * (1 + 1.3 * plan["threat_model"]["num_steps"])
         changed = self.change * (plan["sizes"]["train"] + test)
@@ -204,13 +211,13 @@ class _Costs:
         return [first + fixed] * changes + [one] * (changes * (seeds - 1))
 
 
-def draw(folder: Folder, changes: list[Change], options: Options, device: torch.device) -> dict:
-    """The plan of a study: plain JSON values. ValueError where the minutes do not suffice, naming how many would."""
+def make(folder: Folder, changes: list[Change], options: Options, device: torch.device) -> dict:
+    """The plan of a study, of plain JSON values. ValueError if there are too few minutes; it says how many are enough."""
     options.check()
     threads = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = 1 if device.type == "cuda" else min(options.jobs or cores, max(2, cores))
-    eps, why = (budget(options.eps), "as asked") if options.eps else epsilon(folder.train.images)
+    eps, eps_reason = (budget(options.eps), "as given") if options.eps else epsilon(folder.train.images)
     attack_steps = options.attack_steps or 20
     seeds = options.seeds or (3 if options.minutes >= 60 else 2)
     plan = {
@@ -218,7 +225,7 @@ def draw(folder: Folder, changes: list[Change], options: Options, device: torch.
         "sizes": {"train": len(folder.train), "test": len(folder.test)},
         "image": {"in_channels": folder.channels, "image_size": folder.side},
         "changes": [{"name": change.name, "does": change.does, "source": change.source} for change in changes],
-        "eps_reason": why, "seeds": seeds, "fixed": options.fixed, "minutes": options.minutes,
+        "eps_reason": eps_reason, "seeds": seeds, "fixed": options.fixed, "minutes": options.minutes,
         "threat_model": {"eps": eps, "num_steps": attack_steps, "step_size": 2.5 * eps / attack_steps},
         "eps_curve": sorted({0.0, *(min(share * eps, 1.0) for share in (0.25, 0.5, 1.0, 1.5, 2.0)), 0.5, 1.0}),
         "jobs": min(jobs, len(changes) * seeds),
@@ -231,9 +238,9 @@ def draw(folder: Folder, changes: list[Change], options: Options, device: torch.
 
 
 def _measured(plan: dict, folder: Folder, changes: list[Change], options: Options, device: torch.device) -> dict:
-    """The plan with its network, its steps and the images attacked, by what a few steps take here."""
-    chosen = data.balanced(folder.train.labels, min(len(folder.train), 1024))
-    x, y = (folder.train.images[chosen].to(device).float() / 255), folder.train.labels[chosen].to(device)
+    """The plan with its network, its steps and the attacked images, chosen by timing a few steps."""
+    subset = data.balanced(folder.train.labels, min(len(folder.train), 1024))
+    x, y = (folder.train.images[subset].to(device).float() / 255), folder.train.labels[subset].to(device)
     few = x[:32]
     change = sum(_seconds(lambda apply=apply: apply(few)) for apply in changes) / len(changes) / len(few)
     available = 60 * options.minutes * 0.85 - 10  # a worker takes seconds to start
@@ -251,15 +258,15 @@ def _measured(plan: dict, folder: Folder, changes: list[Change], options: Option
         steps = options.steps or min(MOST_EPOCHS * epoch, _most_steps(plan, costs, available))
         if name == names[-1] or steps >= 8 * epoch:
             break
-        reasons.append(f"{name} would see each image {steps / epoch:.1f} times in the time given")
+        reasons.append(f"{name} would see each image only {steps / epoch:.1f} times in this time")
     if steps < FEWEST_STEPS and not options.steps:
         needed = (makespan(costs.jobs(plan, FEWEST_STEPS), plan["jobs"]) + 10) / 0.85 / 60
         raise ValueError(
-            f"--minutes {options.minutes:g} allow {max(steps, 0)} steps a training, at least {FEWEST_STEPS} are needed: give "
-            f"--minutes {math.ceil(needed)}, or fewer changes ({len(changes)} now) or --seeds (now {plan['seeds']})"
+            f"--minutes {options.minutes:g} allows {max(steps, 0)} steps per training, at least {FEWEST_STEPS} are needed: "
+            f"give --minutes {math.ceil(needed)}, fewer changes (now {len(changes)}) or fewer --seeds (now {plan['seeds']})"
         )
-    by = "as asked" if options.model else "grey images" if folder.channels == 1 else "; ".join(reasons) or "colour images"
-    plan["model"]["reason"] = by
+    usual = "the choice for grey images" if folder.channels == 1 else "the choice for colour images"
+    plan["model"]["reason"] = "as given" if options.model else "; ".join(reasons) or usual
     plan["training"] = {**plan["training"], "steps": int(steps)}
     plan |= {
         "epochs": round(steps / epoch, 1), "step_seconds": costs.step,
@@ -271,12 +278,12 @@ def _measured(plan: dict, folder: Folder, changes: list[Change], options: Option
 
 
 def _choose_images(plan: dict, folder: Folder, options: Options, costs: _Costs, available: float) -> None:
-    """How many test images are attacked: each kind of attack gets a share of the time, and no fewer than tell anything."""
+    """How many test images are attacked: each kind of attack gets a share of the time, and a least number of images."""
     trainings = len(plan["changes"]) * (plan["seeds"] + 1)
-    an_image = costs.attack * (1 + 1.3 * plan["threat_model"]["num_steps"]) * trainings / plan["jobs"]
-    test = min(len(folder.test), 2000, max(200, int(0.12 * available / an_image)))
+    seconds_per_image = costs.attack * (1 + 1.3 * plan["threat_model"]["num_steps"]) * trainings / plan["jobs"]
+    test = min(len(folder.test), 2000, max(200, int(0.12 * available / seconds_per_image)))
     images = min(test, 200)
-    # AutoAttack gets an eighth of the time, if that is enough for it at all.
+    # AutoAttack gets an eighth of the time, if this is enough for the fewest images.
     suite = int(FEW * 0.125 * available * plan["jobs"] / len(plan["changes"]) / costs.autoattack(FEW))
     affordable = len(plan["classes"]) >= 4 and suite >= FEW
     suite_images = min(images, max(FEW, suite), 100) if affordable else min(images, 100)
@@ -284,7 +291,7 @@ def _choose_images(plan: dict, folder: Folder, options: Options, costs: _Costs, 
 
 
 def _most_steps(plan: dict, costs: _Costs, available: float) -> int:
-    """The longest training with which the whole study still ends in time; 0 where none does."""
+    """The most steps of a training with which the whole study ends in time; 0 if there are none."""
     low, high = 0, 10**6
     while low < high:
         middle = (low + high + 1) // 2
@@ -294,24 +301,28 @@ def _most_steps(plan: dict, costs: _Costs, available: float) -> int:
 
 
 def in_words(plan: dict) -> str:
-    """What is going to happen, in a few lines, before it does."""
+    """The plan in a few lines, for the user who waits for the study."""
     changes = ", ".join(change["name"] for change in plan["changes"])
-    sizes, side, model = plan["sizes"], plan["image"]["image_size"], plan["model"]
+    sizes, side, model, threat = plan["sizes"], plan["image"]["image_size"], plan["model"], plan["threat_model"]
     colour = "grey" if plan["image"]["in_channels"] == 1 else "colour"
-    suite = f"{plan['strong']['suite_images']} of them under the strongest attacks"
+    pgd, trainings = f"PGD with {counted(threat['num_steps'], 'step')}", counted(plan["seeds"], "training")
     return "\n".join(
         [
-            f"{plan['folder']}: {sizes['train']} images to train on, {sizes['test']} to test on, "
+            f"{plan['folder']}: {counted(sizes['train'], 'training image')}, {counted(sizes['test'], 'test image')}, "
             f"{len(plan['classes'])} classes, {side}×{side} pixels, {colour}",
             f"changes: {changes}",
-            f"network: {model['name']} ({model['reason']}); ε {plan['threat_model']['eps']:.4g} ({plan['eps_reason']})",
-            f"{plan['seeds']} trainings a change, of {plan['training']['steps']} steps ({plan['epochs']:g} passes over the "
-            f"images), and one of half the length; {plan['test_size']} test images are attacked, {suite}",
-            f"about {plan['expected_seconds'] / 60:.1f} minutes, {plan['jobs']} trainings at a time; --minutes changes it",
+            f"network: {model['name']} ({model['reason']})",
+            f"attack: {pgd}, ε = {in_pixel_units(threat['eps'])} ({plan['eps_reason']})",
+            f"training: {trainings} for each change, {counted(plan['training']['steps'], 'step')} each "
+            f"({plan['epochs']:g} passes over the images), and one training with half as many steps",
+            f"evaluation: {counted(plan['test_size'], 'test image')} under this attack, {plan['strong']['suite_images']} of "
+            "them also under stronger attacks",
+            f"time: about {plan['expected_seconds'] / 60:.1f} minutes, {counted(plan['jobs'], 'training')} at a time; "
+            "--minutes sets the limit",
         ]
     )
 
 
 def threat_model(plan: dict, **other: object) -> evaluation.ThreatModel:
-    """The attack that is reported, or one that differs in some settings."""
+    """The reported attack, or one that differs from it in some settings."""
     return evaluation.ThreatModel(**{**plan["threat_model"], **other})

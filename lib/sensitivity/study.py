@@ -1,6 +1,7 @@
 """Runs a study of a folder: trains, attacks and records a network for each change and seed. Records are kept.
 
-Each record is a JSON file, written atomically, in the folder of the study; what a killed process left out is done by the next.
+Each record is a JSON file, written atomically, in the folder of the study. After a kill, the next call computes the
+missing ones.
 """
 
 import base64
@@ -31,13 +32,13 @@ from lib.store import schema
 from lib.store.records import RecordError, pack
 
 PICTURES = 6  # of each change, in the report
-STARTS, STEPS, QUERIES = 5, 100, 1000  # of the strongest attacks where AutoAttack is none of them
+STARTS, STEPS, QUERIES = 5, 100, 1000  # of the strongest attacks if these are PGD and Square, not AutoAttack
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write a record: the file is the whole new one, or what it was. OSError, of one line, where it cannot be written.
+    """Write a record whole, or leave the file as it was. OSError, of one line, if it cannot be written.
 
-    ValueError for what would be refused when it is read.
+    ValueError for a content that `read_json` would refuse.
     """
     schema.check_study(content, _kind(path))
     write_text(path, json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1))
@@ -48,7 +49,7 @@ def _kind(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict:
-    """A record of a study. RecordError, of one line, where it is not what it should be."""
+    """A record of a study. RecordError, of one line, if it is not valid."""
     try:
         record = schema.parsed(path.read_text(encoding="utf-8"))
         schema.check_study(record, _kind(path))
@@ -59,21 +60,21 @@ def read_json(path: Path) -> dict:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a file whole or not at all, and give its path. OSError, of one line, where it cannot be written."""
+    """Write a file whole or not at all, and return its path. OSError, of one line, if it cannot be written."""
     try:
         files.write_whole(path, text.encode("utf-8", "replace"))
     except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror}; what was recorded before is kept") from None
+        raise OSError(f"cannot write {path}: {error.strerror}; the records are kept") from None
     return path
 
 
 def place(out: Path, folder: Folder, changes: list[Change], options: plan_.Options) -> Path:
-    """The folder of this very study under `out`: it is named by the images, the changes and what else was asked for."""
+    """The folder of this study under `out`. Its name is a hash of the images, the changes and the other options."""
     model = options.model if options.model and ".py:" in options.model else None
-    asked = {name: value for name, value in vars(options).items() if name not in ("jobs", "changes")}
+    settings = {name: value for name, value in vars(options).items() if name not in ("jobs", "changes")}
     source = changes_.load_function(model, "--model")[1] if model else ""
-    named = [[change.name, change.source] for change in changes]
-    text = json.dumps([folder.digest, named, source, asked], sort_keys=True, default=str)
+    names_and_sources = [[change.name, change.source] for change in changes]
+    text = json.dumps([folder.digest, names_and_sources, source, settings], sort_keys=True, default=str)
     return out / "work" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -86,7 +87,7 @@ def png(image: Tensor) -> str:
 
 
 def one_a_class(labels: Tensor) -> list[int]:
-    """Indices of the first image of each class, of the first few classes; more of them where there are fewer classes."""
+    """Indices of `PICTURES` images, one of each of the first classes; several of a class if there are fewer classes."""
     return data.balanced(labels, min(PICTURES, len(labels))).tolist()
 
 
@@ -102,21 +103,21 @@ class Worker:
         self.changes = [changes_.parse(change["name"]) for change in self.plan["changes"]]
 
     def changed(self, change: int, images: Tensor) -> Tensor:
-        """Images after the change, float32 on the device; in slices, which bound the memory of its float64."""
+        """Images after the change, float32 on the device. They are changed in slices, since float64 takes much memory."""
         parts = [self.changes[change](part.float() / 255) for part in images.split(1000)]
         return torch.cat(parts).float().to(self.device)
 
     def test(self, change: int, size: int) -> tuple[Tensor, Tensor]:
         """A class-balanced part of the test set, the same images for every change, after the change."""
-        chosen = data.balanced(self.test_labels, size)
-        return self.changed(change, self.test_images[chosen]), self.test_labels[chosen].to(self.device)
+        subset = data.balanced(self.test_labels, size)
+        return self.changed(change, self.test_images[subset]), self.test_labels[subset].to(self.device)
 
     def generator(self) -> torch.Generator:
-        """Every attack begins with the same starts."""
+        """A new generator, so that every attack begins with the same random starts."""
         return torch.Generator(self.device).manual_seed(0)
 
     def job(self, change: int, seed: int) -> None:
-        """Everything of one change and seed that is not recorded yet."""
+        """Compute all records of one change and seed that are missing."""
         train_x = None
         for half in (False, True) if seed == 0 else (False,):
             if not (self.work / training_name(change, seed, half)).exists():
@@ -135,7 +136,7 @@ class Worker:
         checkpoint = target.with_suffix(".checkpoint.safetensors")
         record = {"change": plan["changes"][change]["name"], "seed": seed, "half": half, "steps": steps}
         try:
-            done = training.train(
+            trained = training.train(
                 model, x, self.train_labels.to(self.device), **{**plan["training"], "steps": steps}, seed=seed,
                 attack=plan["attack"], checkpoint=checkpoint, checkpoint_seconds=15.0, description=target.stem,
             )  # fmt: skip
@@ -143,24 +144,24 @@ class Worker:
             write_json(target, {**record, "failed": failure.reason, "seconds": failure.seconds})
             checkpoint.unlink(missing_ok=True)
             return
-        began = time.monotonic()
+        start = time.monotonic()
         test_x, test_y = self.test(change, plan["test_size"])
-        found = evaluation.evaluate(model, test_x, test_y, plan_.threat_model(plan), generator=self.generator())
+        result = evaluation.evaluate(model, test_x, test_y, plan_.threat_model(plan), generator=self.generator())
         if not half:
             checkpoints.save_tensors(self.weights(change, seed), model.state_dict(), {})
-        outcomes = {"clean": pack(found.correct), "robust": pack(found.robust)}
-        last = done.curve["accuracy"][-5:]
-        seconds = done.seconds + time.monotonic() - began
+        outcomes = {"clean": pack(result.correct), "robust": pack(result.robust)}
+        last = trained.curve["accuracy"][-5:]
+        seconds = trained.seconds + time.monotonic() - start
         record |= {"n": len(test_y), "outcomes": outcomes, "seconds": seconds, "training_accuracy": sum(last) / len(last)}
         write_json(target, record)
         checkpoint.unlink(missing_ok=True)
 
     def weights(self, change: int, seed: int) -> Path:
-        """Where the final weights lie."""
+        """The file of the final weights."""
         return self.work / f"weights-{change:02}-seed{seed}.safetensors"
 
     def model(self, change: int) -> nn.Module | None:
-        """The first seed's trained network; None where its training failed."""
+        """The trained network of the first seed; None if its training failed."""
         if not self.weights(change, 0).exists():
             return None
         model = plan_.build(self.plan, 0)
@@ -168,25 +169,25 @@ class Worker:
         return model.to(self.device).eval()
 
     def strong(self, change: int) -> dict:
-        """The stronger attacks, the checks for a hidden gradient, robust accuracy against eps, and adversarial images."""
-        began, plan, model = time.monotonic(), self.plan, self.model(change)
+        """The record of stronger attacks, checks for masked gradients, robust accuracy against eps, and adversarial images."""
+        start, plan, model = time.monotonic(), self.plan, self.model(change)
         record = {"change": plan["changes"][change]["name"]}
         if model is None:
             return {**record, "failed": "its training failed", "seconds": 0.0}
         x, y = self.test(change, plan["strong"]["images"])
         eps = plan["threat_model"]["eps"]
 
-        def holds(**other: object) -> Tensor:
-            threat = plan_.threat_model(plan, **other)
+        def robust(**settings: object) -> Tensor:
+            threat = plan_.threat_model(plan, **settings)
             craft = partial(attacks.pgd, model, generator=self.generator(), **threat.attack())
             return evaluation.survives(model, x, y, craft, eps=threat.eps)
 
         step = plan["threat_model"]["step_size"] / eps
-        curve = {f"{at:.6g}": holds(eps=at, step_size=step * at).float().mean().item() for at in plan["eps_curve"]}
+        curve = {f"{at:.6g}": robust(eps=at, step_size=step * at).float().mean().item() for at in plan["eps_curve"]}
         outcomes = {
-            "reference": holds(),
-            "one_step": holds(num_steps=1, step_size=eps, random_start=False),
-            "100_steps": holds(num_steps=100, step_size=eps / 10),
+            "reference": robust(),
+            "one_step": robust(num_steps=1, step_size=eps, random_start=False),
+            "100_steps": robust(num_steps=100, step_size=eps / 10),
             "moved": evaluation.moved_by_pgd(model, x, y, plan_.threat_model(plan), generator=self.generator()),
         }
         suite_size = plan["strong"]["suite_images"]
@@ -194,26 +195,26 @@ class Worker:
         return {
             **record, "n": len(y), "curve": curve, "outcomes": {key: pack(value) for key, value in outcomes.items()},
             "suite": {"name": name, "n": suite_size, "held": pack(suite)},
-            "examples": self._examples(model, x, y), "seconds": time.monotonic() - began,
+            "examples": self._examples(model, x, y), "seconds": time.monotonic() - start,
         }  # fmt: skip
 
     def _suite(self, model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, str]:
-        """Which images withstand the strongest attacks there are for so many classes, and time, and their name."""
+        """Which images the strongest attacks do not fool, and their name; it depends on the number of classes and the time."""
         survives = partial(evaluation.survives, model, x, y, eps=eps, batch_size=len(x))
         if self.plan["strong"]["autoattack"]:
             return survives(partial(attacks.autoattack, model, eps=eps, seed=0)), "AutoAttack"
         keywords = {"eps": eps, "step_size": eps / 10, "num_steps": STEPS, "early_stop": True, "restarts": STARTS}
         pgd = partial(attacks.pgd, model, **keywords, generator=self.generator())
-        name = f"PGD with {STARTS} starts of {STEPS} steps"
+        name = f"PGD with {STARTS} random starts of {STEPS} steps each"
         if len(self.plan["classes"]) >= 4:
-            return survives(pgd), f"{name} (AutoAttack needs more minutes)"
+            return survives(pgd), f"{name} (AutoAttack needs more --minutes)"
         square = partial(attacks.square, model, eps=eps, queries=QUERIES, generator=self.generator())
-        return survives(pgd) & survives(square), f"{name}, and Square (AutoAttack needs 4 classes)"
+        return survives(pgd) & survives(square), f"{name}, and Square (AutoAttack needs at least 4 classes)"
 
     def _examples(self, model: nn.Module, x: Tensor, y: Tensor) -> list[dict]:
-        """Some images before and after the attack, and what the network says of them."""
-        chosen = one_a_class(y.cpu())
-        x, y = x[chosen], y[chosen]
+        """Some images before and after the attack, with the predictions of the network."""
+        subset = one_a_class(y.cpu())
+        x, y = x[subset], y[subset]
         attacked = attacks.pgd(model, x, y, generator=self.generator(), **plan_.threat_model(self.plan).attack())
         with torch.no_grad():
             before, after = (model(images.contiguous()).softmax(1).cpu() for images in (x, attacked))
@@ -228,28 +229,28 @@ class Worker:
         ]  # fmt: skip
 
     def measured(self, change: int) -> dict:
-        """What is measured without a network: perturbable volume and inter-class distance of test images, and pictures."""
-        began = time.monotonic()
+        """The record of what needs no network: perturbable volume and inter-class distance of test images, and pictures."""
+        start = time.monotonic()
         x, y = (value.cpu() for value in self.test(change, min(len(self.test_labels), 1000)))
         volume = geometry.log2_perturbable_volume(x, self.plan["threat_model"]["eps"]).mean().item()
-        several = len(y.unique()) > 1
+        has_two_classes = len(y.unique()) > 1
         return {
             "change": self.plan["changes"][change]["name"], "n": len(y), "log2_perturbable_volume": volume,
-            "inter_class_distance": geometry.inter_class_distance(x, y) if several else None,
-            "pictures": [png(x[i]) for i in one_a_class(y)], "seconds": time.monotonic() - began,
+            "inter_class_distance": geometry.inter_class_distance(x, y) if has_two_classes else None,
+            "pictures": [png(x[i]) for i in one_a_class(y)], "seconds": time.monotonic() - start,
         }  # fmt: skip
 
     def fixed(self, change: int) -> dict:
-        """The network trained on unchanged images, behind the change, and attacked through it."""
-        began, plan, model = time.monotonic(), self.plan, self.model(0)
+        """The record of the network trained on unchanged images, with the change in front of it and attacked through it."""
+        start, plan, model = time.monotonic(), self.plan, self.model(0)
         record = {"change": plan["changes"][change]["name"]}
         if model is None:
             return {**record, "failed": "the training on unchanged images failed", "seconds": 0.0}
         x, y = self.test(0, plan["strong"]["images"])
-        behind = Preprocessed(self.changes[change], model) if change else model
-        found = evaluation.evaluate(behind, x, y, plan_.threat_model(plan), generator=self.generator())
-        outcomes = {"clean": pack(found.correct), "robust": pack(found.robust)}
-        return {**record, "n": len(y), "outcomes": outcomes, "seconds": time.monotonic() - began}
+        network = Preprocessed(self.changes[change], model) if change else model
+        result = evaluation.evaluate(network, x, y, plan_.threat_model(plan), generator=self.generator())
+        outcomes = {"clean": pack(result.correct), "robust": pack(result.robust)}
+        return {**record, "n": len(y), "outcomes": outcomes, "seconds": time.monotonic() - start}
 
 
 def training_name(change: int, seed: int, half: bool) -> str:
@@ -258,30 +259,30 @@ def training_name(change: int, seed: int, half: bool) -> str:
 
 
 def names(plan: dict) -> dict[str, float]:
-    """The records of a whole study, and about what share of the work each is."""
-    found = {}
+    """The files of the records of a whole study, and roughly the work of each, in trainings."""
+    work = {}
     for change in range(len(plan["changes"])):
         for seed in range(plan["seeds"]):
-            found[training_name(change, seed, False)] = 1.0
-        found |= {training_name(change, 0, True): 0.6, f"strong-{change:02}.json": 0.4, f"measured-{change:02}.json": 0.05}
+            work[training_name(change, seed, False)] = 1.0
+        work |= {training_name(change, 0, True): 0.6, f"strong-{change:02}.json": 0.4, f"measured-{change:02}.json": 0.05}
         if plan["fixed"]:
-            found[f"fixed-{change:02}.json"] = 0.2
-    return found
+            work[f"fixed-{change:02}.json"] = 0.2
+    return work
 
 
 def missing(work: Path, plan: dict) -> list[str]:
-    """The records that a study lacks."""
+    """The files of the records that a study lacks."""
     return [name for name in names(plan) if not (work / name).exists()]
 
 
 def clear(work: Path, plan: dict) -> None:
-    """Remove what a killed process was writing, and checkpoints of what it had recorded.
+    """Remove unfinished files of a killed process, and checkpoints of trainings that are recorded.
 
-    The study must be this process's alone.
+    No other process may work on the study.
     """
     recorded = [work / name for name in names(plan) if (work / name).exists()]
-    for left in [*work.glob(".*"), *(file.with_suffix(".checkpoint.safetensors") for file in recorded)]:
-        left.unlink(missing_ok=True)
+    for leftover in [*work.glob(".*"), *(file.with_suffix(".checkpoint.safetensors") for file in recorded)]:
+        leftover.unlink(missing_ok=True)
 
 
 _WORKERS: dict[str, Worker] = {}
@@ -298,20 +299,20 @@ def _job(work: str, device: str, task: tuple[str, int, int]) -> None:
         write_json(target, worker.fixed(change))
 
 
-def seconds_left(expected: float, gone: float, first: float, now: float) -> float:
-    """The time that a study still takes: `gone` seconds ago the share `first` of it was done, `now` the share `now` is.
+def seconds_left(expected: float, elapsed: float, first: float, now: float) -> float:
+    """The time that a study still takes: the share `first` of it was done `elapsed` seconds ago, the share `now` is done now.
 
-    By the speed since then, and before anything was done by the plan, of which the whole study is `expected` seconds.
+    The estimate follows the speed since then; until something is done, it follows the plan, `expected` seconds in all.
     """
     if now > first:
-        return gone * (1 - now) / (now - first)
-    return max(0.0, expected * (1 - first) - gone)
+        return elapsed * (1 - now) / (now - first)
+    return max(0.0, expected * (1 - first) - elapsed)
 
 
 def run(work: Path, device: str = "auto") -> None:
-    """Compute what the study in `work` lacks, with a bar that tells the time left.
+    """Compute the missing records of the study in `work`, with a progress bar that shows the time left.
 
-    Raises what a job raises, and WorkerDiedError where a process ended without an error. The records are kept.
+    Raises what a job raises, and WorkerDiedError if a process ends without an error. The records are kept.
     """
     plan = read_json(work / "plan.json")
     tasks = [("train", change, seed) for seed in range(plan["seeds"]) for change in range(len(plan["changes"]))]
@@ -321,44 +322,46 @@ def run(work: Path, device: str = "auto") -> None:
     def done() -> float:
         return round(sum(share for name, share in shares.items() if (work / name).exists()), 2)
 
-    total, first, began = round(sum(shares.values()), 2), done(), time.monotonic()
-    bar_format = "{l_bar}{bar}| {elapsed} gone{postfix}"
+    total, first, start = round(sum(shares.values()), 2), done(), time.monotonic()
+    bar_format = "{l_bar}{bar}| {elapsed} elapsed{postfix}"
     with tqdm(total=total, initial=first, desc="study", bar_format=bar_format) as bar:
 
-        def look() -> None:
-            moved = bar.update(done() - bar.n)
-            left = seconds_left(plan["expected_seconds"], time.monotonic() - began, first / total, bar.n / total)
-            bar.set_postfix_str(f"about {tqdm.format_interval(left)} left", refresh=bool(moved) or sys.stderr.isatty())
+        def show_progress() -> None:
+            advanced = bar.update(done() - bar.n)
+            left = seconds_left(plan["expected_seconds"], time.monotonic() - start, first / total, bar.n / total)
+            bar.set_postfix_str(f"about {tqdm.format_interval(left)} left", refresh=bool(advanced) or sys.stderr.isatty())
 
         for stage in stages:
             if missing(work, plan):
-                _in_parallel(work, device, stage, plan["jobs"], look)
+                _in_parallel(work, device, stage, plan["jobs"], show_progress)
 
 
-def _in_parallel(work: Path, device: str, tasks: list[tuple[str, int, int]], jobs: int, look: Callable[[], None]) -> None:
+def _in_parallel(
+    work: Path, device: str, tasks: list[tuple[str, int, int]], jobs: int, show_progress: Callable[[], None]
+) -> None:
     if jobs == 1:
         for task in tasks:
             _job(str(work), device, task)
-            look()
+            show_progress()
         return
     threads = max(1, torch.get_num_threads() // jobs)
     with side_by_side(_job, [(str(work), device, task) for task in tasks], jobs, device, threads) as futures:
         waiting = set(futures)
         while waiting:
             finished, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-            look()
+            show_progress()
             for future in finished:
                 try:
                     future.result()
                 except BrokenProcessPool:
                     raise WorkerDiedError(
                         "a process ended without an error message; the system may have killed it for lack of memory. The "
-                        "records are kept, and the same command continues from there"
+                        "records are kept, and the same command continues the study"
                     ) from None
 
 
 def prepare(work: Path, folder: Folder, plan: dict) -> None:
-    """Write what the jobs need: the images and, last, the plan."""
+    """Write what the jobs need: first the images, then the plan."""
     tensors = {
         f"{split}_{name}": getattr(part, name)
         for split, part in (("train", folder.train), ("test", folder.test))
@@ -370,23 +373,23 @@ def prepare(work: Path, folder: Folder, plan: dict) -> None:
 
 def read(work: Path) -> dict:
     """The records of a study: `plan`, and lists `training`, `strong`, `measured` and `fixed`, in the order of the changes."""
-    found: dict = {"plan": read_json(work / "plan.json")}
+    study: dict = {"plan": read_json(work / "plan.json")}
     for kind in ("training", "strong", "measured", "fixed"):
-        files = [work / name for name in names(found["plan"]) if _kind(Path(name)) == kind and (work / name).exists()]
-        found[kind] = [read_json(file) for file in sorted(files)]
-        for file, record in zip(sorted(files), found[kind], strict=True):
-            _check_of_plan(file, record, found["plan"])
-    return found
+        files = [work / name for name in names(study["plan"]) if _kind(Path(name)) == kind and (work / name).exists()]
+        study[kind] = [read_json(file) for file in sorted(files)]
+        for file, record in zip(sorted(files), study[kind], strict=True):
+            _check_of_plan(file, record, study["plan"])
+    return study
 
 
 def _check_of_plan(file: Path, record: dict, plan: dict) -> None:
-    """RecordError for a record of another file's change or seed, or of another number of images than the plan's."""
+    """RecordError if a record's change, seed or number of images is not that of its file name and the plan."""
     change = int(file.stem.split("-")[1])
     sizes = {"training": plan["test_size"], "strong": plan["strong"]["images"], "fixed": plan["strong"]["images"]}
-    wanted = {"change": plan["changes"][change]["name"], "n": sizes.get(_kind(file), record.get("n"))}
+    expected = {"change": plan["changes"][change]["name"], "n": sizes.get(_kind(file), record.get("n"))}
     if _kind(file) == "training" and file.name != training_name(change, record["seed"], record["half"]):
-        wanted["seed"] = "that of its file's name"
-    for name, value in wanted.items():
+        expected["seed"] = "that of its file's name"
+    for name, value in expected.items():
         if name in record and record[name] != value:
             what = f"{file} is not a valid record ({name} must be {value}, given {record[name]}); restore it, or delete it"
             raise RecordError(schema.one_line(what))

@@ -1,8 +1,8 @@
 """Judges a study by its records: accuracies and their differences with intervals, and a verdict in one sentence.
 
-The intervals hold for all pairs of changes together, so that the largest difference of many is not taken for more than it is:
-images are drawn anew (the same ones for every change), each training's chance is added as its seeds show it, and the widest
-deviation of any pair, in its own standard errors, sets the width of all.
+The intervals hold for all pairs of changes together, because among many equal changes chance alone makes some differ. They
+come from a bootstrap: it resamples the images, the same ones for every change, and adds to each accuracy a random error as
+large as the spread between seeds. The largest deviation of any pair, in units of its standard error, sets the width of all.
 """
 
 from dataclasses import dataclass
@@ -12,92 +12,94 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, spearmanr
 
+from lib.report.words import counted
 from lib.sensitivity.changes import ORIGINAL
 from lib.store.records import unpack
 
-MARGIN = 5.0  # points; a range that is surely larger is a sensitivity
-DRAWS = 2000
+MARGIN = 5.0  # points; the data are sensitive if robust accuracy surely moves by more
+DRAWS = 2000  # of the bootstrap
 METRICS = {"clean": "clean accuracy", "robust": "robust accuracy"}
 
 
 def bits(text: str, n: int) -> np.ndarray:
-    """The booleans of n images, as a record has them."""
+    """The n booleans, one for each image, that a record holds as text."""
     return unpack(text, n).numpy()
 
 
 @dataclass(frozen=True)
 class Differences:
-    """Of one metric, in points: how far the changes lie apart, and each from the original, with 95% intervals."""
+    """One metric over the changes: its means, and its differences between changes with 95% intervals."""
 
     means: dict[str, float]  # by change, in percent
-    spread: tuple[float, float, float]  # the largest difference of two changes, and its interval
+    spread: tuple[float, float, float]  # the largest difference of two changes and its interval, in points
     lowest: str
     highest: str
-    from_original: dict[str, tuple[float, float, float]]
+    from_original: dict[str, tuple[float, float, float]]  # by change, the difference and its interval, in points
     images: int
-    seeds: int  # the fewest of a change
+    seeds: int  # of the change with the fewest
 
 
 def outcomes(study: dict, half: bool = False) -> dict[str, dict[int, dict[str, np.ndarray]]]:
-    """By change, seed and metric, whether each test image was right; of trainings that did not fail."""
-    found: dict[str, dict[int, dict[str, np.ndarray]]] = {}
+    """By change, seed and metric, whether each test image is classified correctly; without failed trainings."""
+    by_change: dict[str, dict[int, dict[str, np.ndarray]]] = {}
     for record in study["training"]:
         if record["half"] == half and "failed" not in record:
-            named = {metric: bits(text, record["n"]) for metric, text in record["outcomes"].items()}
-            found.setdefault(record["change"], {})[record["seed"]] = named
-    return {change["name"]: found[change["name"]] for change in study["plan"]["changes"] if change["name"] in found}
+            by_metric = {metric: bits(text, record["n"]) for metric, text in record["outcomes"].items()}
+            by_change.setdefault(record["change"], {})[record["seed"]] = by_metric
+    return {change["name"]: by_change[change["name"]] for change in study["plan"]["changes"] if change["name"] in by_change}
 
 
-def differences(found: dict[str, dict[int, dict[str, np.ndarray]]], metric: str) -> Differences | None:
-    """The differences of a metric between changes; None where fewer than two changes have a training that did not fail."""
-    if len(found) < 2:
+def differences(by_change: dict[str, dict[int, dict[str, np.ndarray]]], metric: str) -> Differences | None:
+    """The differences of a metric between changes; None if fewer than two changes have a training that did not fail."""
+    if len(by_change) < 2:
         return None
-    names = list(found)
-    each = [np.stack([seed[metric] for seed in found[name].values()]).astype(float) for name in names]
-    means = np.stack([one.mean(0) for one in each])  # changes × images
+    names = list(by_change)
+    samples = [np.stack([seed[metric] for seed in by_change[name].values()]).astype(float) for name in names]  # seeds × images
+    means = np.stack([sample.mean(0) for sample in samples])  # changes × images
     images = means.shape[1]
     random = np.random.default_rng(0)
-    weights, random.bit_generator.state = _drawn(images)
+    weights, random.bit_generator.state = _resampled(images)
     deviations = 100 * (weights @ means.T - means.mean(1))
-    deviations += _chance_of_training(each, random)
+    deviations += _errors_of_training(samples, random)
     centre = 100 * means.mean(1)
     first, second = np.triu_indices(len(names), 1)
-    apart, moved = centre[second] - centre[first], deviations[:, second] - deviations[:, first]
-    errors = moved.std(0)
-    scaled = np.abs(moved) / np.where(errors > 0, errors, np.inf)
-    # Where no image differs, up to three in n may still do so (the rule of three).
+    gaps, gap_deviations = centre[second] - centre[first], deviations[:, second] - deviations[:, first]
+    errors = gap_deviations.std(0)
+    scaled = np.abs(gap_deviations) / np.where(errors > 0, errors, np.inf)
+    # If none of n images differs, the share that differs may still be up to 3 / n (the rule of three).
     widths = np.maximum(np.quantile(scaled.max(1), 0.95) * errors, 300 / images)
-    low, high = np.abs(apart) - widths, np.abs(apart) + widths
-    spread = (float(np.abs(apart).max()), float(max(0.0, low.max())), float(min(100.0, high.max())))
-    beside = {}
+    low, high = np.abs(gaps) - widths, np.abs(gaps) + widths
+    spread = (float(np.abs(gaps).max()), float(max(0.0, low.max())), float(min(100.0, high.max())))
+    from_original = {}
     if ORIGINAL in names:
         base = names.index(ORIGINAL)
         for pair, (i, j) in enumerate(zip(first, second, strict=True)):
             if base in (i, j):
                 sign, other = (1, j) if i == base else (-1, i)
-                value, width = float(sign * apart[pair]), float(widths[pair])
-                beside[names[other]] = (value, value - width, value + width)
-    seeds = min(len(one) for one in each)
-    shares = dict(zip(names, centre.tolist(), strict=True))
-    return Differences(shares, spread, names[int(centre.argmin())], names[int(centre.argmax())], beside, images, seeds)
+                value, width = float(sign * gaps[pair]), float(widths[pair])
+                from_original[names[other]] = (value, value - width, value + width)
+    seeds = min(len(sample) for sample in samples)
+    by_name = dict(zip(names, centre.tolist(), strict=True))
+    lowest, highest = names[int(centre.argmin())], names[int(centre.argmax())]
+    return Differences(by_name, spread, lowest, highest, from_original, images, seeds)
 
 
 @lru_cache(maxsize=2)
-def _drawn(images: int) -> tuple[np.ndarray, dict]:
-    """Images drawn anew, `DRAWS` times: each image's share of a draw, and the state of the generator after that."""
+def _resampled(images: int) -> tuple[np.ndarray, dict]:
+    """`DRAWS` samples of the images with replacement: each image's share of a sample, and the generator's state afterwards."""
     random = np.random.default_rng(0)
     return random.multinomial(images, np.full(images, 1 / images), DRAWS) / images, random.bit_generator.state
 
 
-def _chance_of_training(each: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
-    """Draws of what another training would change, in points: the seeds' spread, pooled; 0 where all have one seed."""
-    free = sum(len(one) - 1 for one in each)
-    if not free:
-        return np.zeros((DRAWS, len(each)))
-    pooled = np.sqrt(sum(((one.mean(1) - one.mean()) ** 2).sum() for one in each) / free)
-    unsure = np.sqrt(free / random.chisquare(free, (DRAWS, 1)))  # so few seeds tell their own spread badly: Student's t
-    counts = np.sqrt([len(one) for one in each])
-    return 100 * pooled * unsure * random.standard_normal((DRAWS, len(each))) / counts
+def _errors_of_training(samples: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
+    """Random errors of the means by the choice of seeds, in points: the pooled spread between seeds; 0 with one seed each."""
+    freedom = sum(len(sample) - 1 for sample in samples)
+    if not freedom:
+        return np.zeros((DRAWS, len(samples)))
+    pooled = np.sqrt(sum(((sample.mean(1) - sample.mean()) ** 2).sum() for sample in samples) / freedom)
+    student = np.sqrt(freedom / random.chisquare(freedom, (DRAWS, 1)))  # few seeds estimate their spread badly: Student's t
+    roots = np.sqrt([len(sample) for sample in samples])
+    return 100 * pooled * student * random.standard_normal((DRAWS, len(samples))) / roots
 
 
 def _interval(triple: tuple[float, float, float]) -> str:
@@ -107,7 +109,7 @@ def _interval(triple: tuple[float, float, float]) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`kind`: `sensitive`, `not sensitive` or `cannot tell`; the sentence that says so, and what to bear in mind."""
+    """`kind` is `sensitive`, `not sensitive` or `cannot tell`; `sentence` says it, and `remarks` explain it."""
 
     kind: str
     sentence: str
@@ -115,79 +117,84 @@ class Verdict:
 
 
 def judge(study: dict, margin: float = MARGIN) -> Verdict:
-    """The verdict of a study. A range of robust accuracy that is surely above `margin` points is a sensitivity."""
-    found = outcomes(study)
-    robust, clean = differences(found, "robust"), differences(found, "clean")
+    """The verdict of a study: sensitive if the whole interval of the range of robust accuracy is above `margin` points."""
+    by_change = outcomes(study)
+    robust, clean = differences(by_change, "robust"), differences(by_change, "clean")
     failed = [record for record in study["training"] if "failed" in record and not record["half"]]
     if robust is None or clean is None:
-        sentence = f"The data at hand cannot tell: {len(found)} changes have a training that did not fail, 2 are needed."
+        successful = counted(len(by_change), "change has", "changes have")
+        sentence = f"The data at hand cannot tell: {successful} a training that did not fail, and at least 2 are needed."
         return Verdict("cannot tell", sentence, _remarks_on_failures(failed))
-    cleanly = f"clean accuracy by {_interval(clean.spread)}"
-    moves = f"robust accuracy moves by {_interval(robust.spread)} points over these changes, {cleanly}"
-    counted = f"{robust.images} test images, {robust.seeds} training{'s' * (robust.seeds > 1)} a change"
+    moves = f"robust accuracy moves by {_interval(robust.spread)} points over these changes, clean accuracy by "
+    moves += f"{_interval(clean.spread)} points"
     _, low, high = robust.spread
     chance = 100 / len(study["plan"]["classes"])
     if max(robust.means.values()) <= 1.2 * chance:
-        why = f"the networks are hardly more robust than guessing ({chance:.1f}%): they need longer training"
+        why = f"under attack the networks are hardly better than guessing ({chance:.1f}%), so train them longer"
         kind = "cannot tell"
     elif robust.seeds < 2 and high >= margin:
-        kind, why = "cannot tell", "with one training a change nothing tells how far trainings differ by chance; give --seeds 2"
+        why = "one training for each change does not show how far trainings differ by chance, so give --seeds 2"
+        kind = "cannot tell"
     elif low > margin:
         kind, why = "sensitive", ""
     elif high < margin:
         kind, why = "not sensitive", ""
     else:
-        kind, why = "cannot tell", f"neither more nor less than {margin:g} points can be shown; more test images or seeds would"
-    if kind == "cannot tell":
-        sentence = f"The data at hand cannot tell: {moves} ({counted}); {why}."
-    else:
-        sentence = f"{moves[0].upper()}{moves[1:]}: {kind}. ({counted}; the margin is {margin:g} points.)"
+        why = f"the interval contains {margin:g} points, and more test images or more --seeds would narrow it"
+        kind = "cannot tell"
+    sentence = f"The data at hand cannot tell: {moves}; {why}." if why else f"{kind.capitalize()}: {moves}."
     return Verdict(kind, sentence, [*_remarks(study, robust, clean, margin), *_remarks_on_failures(failed)])
 
 
 def _remarks_on_failures(failed: list[dict]) -> list[str]:
     return [
-        f"A training of {record['change']} (seed {record['seed']}) failed and is not counted: {record['failed']}."
+        f"The training of {record['change']} with seed {record['seed']} failed and is not counted: {record['failed']}."
         for record in failed
     ]
 
 
 def _remarks(study: dict, robust: Differences, clean: Differences, margin: float) -> list[str]:
-    """What bears on the verdict: clean accuracy, the length of training, stronger attacks, hidden gradients, seeds."""
+    """How the verdict came about, then clean accuracy, the length of training, stronger attacks, hidden gradients, seeds."""
     low, high = robust.lowest, robust.highest
-    beside = clean.means[high] - clean.means[low]
-    remarks = [f"Least robust: {low} ({robust.means[low]:.1f}%); most robust: {high} ({robust.means[high]:.1f}%)."]
+    sizes = f"{counted(robust.images, 'test image')} and {counted(robust.seeds, 'training')} for each change"
+    remarks = [
+        f"The brackets hold 95% intervals, from {sizes}. The data count as sensitive if the whole interval of robust accuracy "
+        f"is above {margin:g} points.",
+        f"Robust accuracy is lowest for {low} ({robust.means[low]:.1f}%) and highest for {high} ({robust.means[high]:.1f}%).",
+    ]
     if robust.spread[1] > margin:
-        removed = beside > 0.5 * robust.spread[0]
-        mostly = "much of the range is what the change removes from the images" if removed else "the rest is robustness"
-        remarks.append(
-            f"Of these {robust.spread[0]:.1f} points {max(beside, 0.0):.1f} are lost on clean images already: {mostly}."
-        )
+        lost = max(clean.means[high] - clean.means[low], 0.0)
+        if lost > 0.5 * robust.spread[0]:
+            rest = "most of the difference may be information that the change removes from the images"
+        else:
+            rest = f"the other {robust.spread[0] - lost:.1f} are lost under attack alone"
+        remarks.append(f"Of these {robust.spread[0]:.1f} points, {lost:.1f} are lost on clean images too; {rest}.")
     halves = outcomes(study, half=True)
-    whole = {name: {0: seeds[0]} for name, seeds in outcomes(study).items() if 0 in seeds and name in halves}
-    shorter, longer = (differences({name: each[name] for name in whole}, "robust") for each in (halves, whole))
+    wholes = {name: {0: seeds[0]} for name, seeds in outcomes(study).items() if 0 in seeds and name in halves}
+    shorter, longer = (differences({name: each[name] for name in wholes}, "robust") for each in (halves, wholes))
     if shorter and longer:
-        gained = max(longer.means[name] - shorter.means[name] for name in whole)
-        ranges = f"{shorter.spread[0]:.1f} points at half the length, {longer.spread[0]:.1f} at the whole"
-        remark = f"Training was long enough to tell: robust accuracy ranges over {ranges} (first seed)."
-        if gained > 3.0 or abs(longer.spread[0] - shorter.spread[0]) > margin:
-            remark = f"Training may have been too short: robust accuracy ranges over {ranges}; the second half adds up to "
-            remark += f"{gained:.1f} points (first seed)."
+        gain = max(longer.means[name] - shorter.means[name] for name in wholes)
+        ranges = f"robust accuracy moves by {shorter.spread[0]:.1f} points after half of the training and by "
+        ranges += f"{longer.spread[0]:.1f} after all of it (first seed)"
+        remark = f"The training is long enough: {ranges}."
+        if gain > 3.0 or abs(longer.spread[0] - shorter.spread[0]) > margin:
+            remark = f"The training may be too short: {ranges}. Its second half raises robust accuracy by up to {gain:.1f} "
+            remark += "points; --steps sets a longer training."
         remarks.append(remark)
     remarks += _remarks_on_attacks(study)
     if robust.seeds < 2:
-        remarks.append("One training a change: the intervals cover chance in the images, not in training.")
+        remarks.append("There is one training for each change: the intervals cover chance in the images, but not in training.")
     return remarks
 
 
 def suites(study: dict) -> pd.DataFrame:
-    """Robust accuracy in percent of the same images under the reported attack and the strongest ones: one row a change."""
+    """Robust accuracy, in percent, of the same images under the reported attack and the strongest attacks: a row per change."""
     rows = []
     for record in study["strong"]:
         if "failed" not in record:
             size = record["suite"]["n"]
-            held = bits(record["outcomes"]["reference"], record["n"])[:size]
-            rows.append([record["change"], 100 * held.mean(), 100 * bits(record["suite"]["held"], size).mean(), size])
+            robust = bits(record["outcomes"]["reference"], record["n"])[:size]
+            rows.append([record["change"], 100 * robust.mean(), 100 * bits(record["suite"]["held"], size).mean(), size])
     return pd.DataFrame(rows, columns=["change", "reference", "suite", "n"])
 
 
@@ -196,22 +203,22 @@ def _remarks_on_attacks(study: dict) -> list[str]:
     if len(table) > 1:
         name = next(record["suite"]["name"] for record in study["strong"] if "failed" not in record)
         ranges = [table[column].max() - table[column].min() for column in ("reference", "suite")]
-        off = table["reference"] - table["suite"]
+        falls = table["reference"] - table["suite"]
         remarks.append(
-            f"Under {name}, on {table['n'].iloc[0]} images, robust accuracy ranges over {ranges[1]:.1f} points; under the "
-            f"reported attack, on the same images, over {ranges[0]:.1f}. The stronger attack lowers robust accuracy by "
-            f"at most {max(off.max(), 0.0):.1f} points."
+            f"Under {name}, robust accuracy moves by {ranges[1]:.1f} points; under the reported attack, on the same "
+            f"{counted(table['n'].iloc[0], 'image')}, by {ranges[0]:.1f}. The stronger attack lowers it by at most "
+            f"{max(falls.max(), 0.0):.1f} points."
         )
     failing = hidden(study)
     failing = failing[failing["verdict"] == "fails"]
     if len(failing):
-        listed = "; ".join(f"{row.check} ({row.change})" for row in failing.itertuples())
-        remarks.append(f"A gradient may be hidden, so that robust accuracy is overstated: fails: {listed}.")
+        checks = "; ".join(f"{row.check} ({row.change})" for row in failing.itertuples())
+        remarks.append(f"Gradients may be masked, and then robust accuracy is overstated. These checks fail: {checks}.")
     return remarks
 
 
 def fallen(weaker: np.ndarray, stronger: np.ndarray) -> str:
-    """Whether an attack that should be the stronger one leaves no more images, beyond chance (an exact sign test at 5%)."""
+    """`fails` if the stronger attack fools fewer images, beyond chance (an exact sign test at 5%), otherwise `holds`."""
     more, fewer = int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum())
     if more <= fewer:
         return "holds"
@@ -219,58 +226,60 @@ def fallen(weaker: np.ndarray, stronger: np.ndarray) -> str:
 
 
 def hidden(study: dict) -> pd.DataFrame:
-    """Checks for a hidden gradient (Athalye et al., 2018): one row a `change` and `check`, its `verdict` and `detail`."""
+    """Checks for masked gradients (Athalye et al., 2018): a row per `change` and `check`, with its `verdict` and `detail`."""
     rows = []
     for record in study["strong"]:
         if "failed" in record:
             continue
-        held = {name: bits(text, record["n"]) for name, text in record["outcomes"].items()}
+        robust = {name: bits(text, record["n"]) for name, text in record["outcomes"].items()}
         size = record["suite"]["n"]
+        suite = bits(record["suite"]["held"], size)
         pairs = {
-            "many steps do no less than one": (held["one_step"], held["reference"]),
-            "100 steps do no less than the reported attack": (held["reference"], held["100_steps"]),
-            "the strongest attacks do no less": (held["reference"][:size], bits(record["suite"]["held"], size)),
+            "the attack fools at least as many images as a single step": (robust["one_step"], robust["reference"]),
+            "100 steps fool at least as many images as the attack": (robust["reference"], robust["100_steps"]),
+            "the strongest attacks fool at least as many images": (robust["reference"][:size], suite),
         }
         for check, (weaker, stronger) in pairs.items():
             detail = f"{100 * weaker.mean():.1f} → {100 * stronger.mean():.1f}"
             rows.append([record["change"], check, fallen(weaker, stronger), detail])
         curve = {float(eps): 100 * value for eps, value in record["curve"].items()}
-        rise, moved = max(np.diff(list(curve.values())), default=0.0), 100 * held["moved"].mean()
+        rise, moved = max(np.diff(list(curve.values())), default=0.0), 100 * robust["moved"].mean()
         for check, holds, detail in (
-            ("a larger ε leaves no more images", rise <= 1, f"{rise:+z.1f} at most"),
-            ("at ε = 1 nothing is left", curve[1.0] <= 1, f"{curve[1.0]:.1f}"),
-            ("the attack moves every image", moved >= 99, f"{moved:.1f}%"),
+            ("robust accuracy never rises with ε", rise <= 1, f"largest rise {max(rise, 0.0):.1f}"),
+            ("robust accuracy at ε = 1 is 0", curve[1.0] <= 1, f"{curve[1.0]:.1f}"),
+            ("the attack changes every image", moved >= 99, f"{moved:.1f} of the images"),
         ):
             rows.append([record["change"], check, "holds" if holds else "fails", detail])
     return pd.DataFrame(rows, columns=["change", "check", "verdict", "detail"])
 
 
 def explanations(study: dict) -> list[str]:
-    """Whether perturbable volume or inter-class distance goes along with robust accuracy, a sentence each."""
+    """Whether perturbable volume and inter-class distance go along with robust accuracy, a sentence each."""
     means = differences(outcomes(study), "robust")
     if means is None:
         return []
-    said = []
+    sentences = []
     measured = {record["change"]: record for record in study["measured"]}
     for key, name in (("log2_perturbable_volume", "perturbable volume"), ("inter_class_distance", "inter-class distance")):
         values = [(measured.get(change, {}).get(key), value) for change, value in means.means.items()]
         pairs = np.array([pair for pair in values if pair[0] is not None], float)
         if len(pairs) < 4 or (np.ptp(pairs, axis=0) == 0).any():
-            said.append(
-                f"Whether {name} explains it cannot be told: at least 4 changes that differ are needed, {len(pairs)} are there."
+            sentences.append(
+                f"Whether {name} explains the differences cannot be told: this needs at least 4 changes with different values, "
+                f"and there are {len(pairs)} changes."
             )
             continue
-        found = spearmanr(*pairs.T)
-        strength = "explains much of it" if found.pvalue < 0.05 else "does not explain it, as far as so few changes tell"
-        said.append(
-            f"The {name} {strength}: its rank correlation with robust accuracy is {found.statistic:+z.2f} over "
-            f"{len(pairs)} changes (p = {found.pvalue:.2f})."
+        test = spearmanr(*pairs.T)
+        answer = "goes along with robust accuracy" if test.pvalue < 0.05 else "shows no clear relation to robust accuracy"
+        sentences.append(
+            f"The {name} {answer}: Spearman's rank correlation over {len(pairs)} changes is {test.statistic:+z.2f} "
+            f"(p = {test.pvalue:.2f})."
         )
-    return said
+    return sentences
 
 
 def numbers(study: dict) -> pd.DataFrame:
-    """All numbers, tidy: columns `change`, `seed`, `length`, `metric`, `value` (percent for accuracies) and `n`."""
+    """All numbers as a tidy table: columns `change`, `seed`, `length`, `metric`, `value` (percent for accuracies) and `n`."""
     rows = []
     for record in study["training"]:
         length = "half" if record["half"] else "whole"

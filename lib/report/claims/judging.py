@@ -88,10 +88,10 @@ def all_hold(parts: Mapping[str, Finding]) -> Finding:
         raise AbsentError("needs variants on which all the numbers compared are recorded")
     failing = [f"{name}: {part.evidence}" for name, part in parts.items() if not part.holds]
     if failing:
-        return Finding(False, f"fails on {len(failing)} of {len(parts)}; {'; '.join(failing)}")
+        return Finding(False, f"on {len(failing)} of {len(parts)}; {'; '.join(failing)}")
     first_and_last = dict.fromkeys((next(iter(parts)), list(parts)[-1]))
     evidence = "; ".join(f"{name}: {parts[name].evidence}" for name in first_and_last)
-    return Finding(True, f"holds on {len(parts)} of {len(parts)}; {evidence}")
+    return Finding(True, f"on {len(parts)} of {len(parts)}; {evidence}")
 
 
 def share(count: SupportsFloat, n: SupportsFloat) -> Estimate:

@@ -214,7 +214,7 @@ def _judged(row: dict, usual: Mapping[str, object]) -> str:
     """Our verdict, its evidence, what it rests on where that is not as usual, and why a claim fails."""
     unusual = [text for name, text in _rests_on(row).items() if row[name] and row[name] != usual[name]]
     cell = _verdict(row["verdict"], row["evidence"]) + (f" ({as_markdown(', '.join(unusual))})" if unusual else "")
-    return cell + (f" **Why**: {row['reason']}." if row["reason"] else "")
+    return cell + (f". **Why**: {row['reason']}." if row["reason"] else "")
 
 
 def _rests_on(row: Mapping[str, object]) -> dict[str, str]:
