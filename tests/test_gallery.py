@@ -28,7 +28,7 @@ def test_each_budget_says_what_the_networks_answer_and_marks_the_wrong_ones():
     shown = gallery.adversarial_gallery(answers, ("none", "one"), 0.3, name="x").data
     assert 'data-start="1"' in shown
     assert "ε = 0: 0 of 2 networks are wrong" in shown
-    assert "ε = 0.3: 1 of 2 networks are wrong" in shown
+    assert "ε = 0.3: 1 of 2 networks is wrong" in shown
     assert 'one (90.0%) → <span class="gallery-wrong">✗ none (>99.9%)' in shown
     assert 'one (80.0%) → <span class="gallery-right">✓ one (60.0%)' in shown
     assert "<b>smooth 3</b>" in shown

@@ -72,6 +72,8 @@ def test_a_study_and_its_report(images, tmp_path):
     assert "--fixed" in page
     table = (tmp_path / "out" / "numbers.csv").read_text(encoding="utf-8")
     assert table.startswith("change,seed,length,metric,value,n\n")
+    assert re.search(r"^original,0,whole,robust_accuracy,", table, re.MULTILINE)
+    assert not re.search(r"\.[0-9]{12}", table)  # no 77.10000000000001
     assert {"clean_accuracy", "robust_accuracy", "log2_perturbable_volume"} <= {
         line.split(",")[3] for line in table.split()[1:]
     }

@@ -304,4 +304,6 @@ def numbers(study: dict) -> pd.DataFrame:
     for record in study["fixed"]:
         for metric, text in record.get("outcomes", {}).items():
             rows.append([record["change"], 0, "fixed", f"{metric}_accuracy", 100 * bits(text, record["n"]).mean(), record["n"]])
-    return pd.DataFrame(rows, columns=["change", "seed", "length", "metric", "value", "n"])
+    table = pd.DataFrame(rows, columns=["change", "seed", "length", "metric", "value", "n"]).astype({"seed": "Int64"})
+    # 100 × 0.771 is 77.10000000000001 in floating point.
+    return table.assign(value=table["value"].map(lambda value: float(f"{value:.12g}")))

@@ -78,7 +78,7 @@ def _frame(gallery: Gallery, eps: float, classes: Sequence[str]) -> str:
             )
         cards.append(f'<div class="gallery-card"><b>{html.escape(heading)}</b>{rows}</div>')
     budget = f"ε = {budget_label(eps)}"
-    caption = f"{budget}: {wrong} of {total} networks are wrong on the attacked image"
+    caption = f"{budget}: {wrong} of {total} networks {'is' if wrong == 1 else 'are'} wrong on the attacked image"
     return (
         f'<li data-x="0" data-label="{budget}" data-said="{html.escape(caption)}"><strong>{html.escape(caption)}</strong>'
         f'<div class="gallery-cards">{"".join(cards)}</div></li>'
