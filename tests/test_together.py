@@ -82,9 +82,9 @@ def test_each_member_follows_its_training_alone(case):
 def test_a_group_goes_on_from_checkpoints_even_of_different_steps(case, monkeypatch, tmp_path):
     """Killed between the writes of two checkpoints: a member is behind, one has none, and one was trained alone meanwhile."""
     name, settings = case
-    settings = {**settings, "every": 0.0}
+    settings = {**settings, "checkpoint_seconds": 0.0}
     expected = members(name, 4)
-    training.train_together(expected, **{**settings, "every": None})
+    training.train_together(expected, **{**settings, "checkpoint_seconds": None})
     with monkeypatch.context() as patch:
         kill_at(patch, 2)
         with pytest.raises(Killed):
