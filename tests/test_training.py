@@ -93,7 +93,7 @@ def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(kind, examples, m
     """Killed twice: in the middle of the second epoch (of four batches), and at the start of the fourth."""
     whole, parts = kind.network(), kind.network(seed=1)
     uninterrupted = training.train(whole, *examples, **kind.settings, seed=5)
-    keywords = {**kind.settings, "seed": 5, "checkpoint": tmp_path / "a" / "training.safetensors", "every": 0.0}
+    keywords = {**kind.settings, "seed": 5, "checkpoint": tmp_path / "a" / "training.safetensors", "checkpoint_seconds": 0.0}
     first = kind.network()
     for step, network in ((6, first), (12, kind.network(seed=2))):
         with monkeypatch.context() as patch:
@@ -334,7 +334,7 @@ def test_a_model_at_chance_has_failed():
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "another model's", "no checkpoint"])
 def test_a_damaged_checkpoint_is_an_error(examples, tmp_path, monkeypatch, damage):
     checkpoint = tmp_path / "training.safetensors"
-    keywords = {**ADAM, "seed": 0, "checkpoint": checkpoint, "every": 0.0}
+    keywords = {**ADAM, "seed": 0, "checkpoint": checkpoint, "checkpoint_seconds": 0.0}
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, 6)
         training.train(lenet(), *examples, **keywords)
@@ -409,7 +409,7 @@ def _altered(checkpoint: Path, damage: str, *, digest: bool) -> bytes:
 @pytest.fixture
 def killed(examples, tmp_path, monkeypatch) -> tuple[Path, dict]:
     """A checkpoint of a training that was killed, and the training's keywords."""
-    keywords = {**ADAM, "seed": 0, "checkpoint": tmp_path / "training.safetensors", "every": 0.0}
+    keywords = {**ADAM, "seed": 0, "checkpoint": tmp_path / "training.safetensors", "checkpoint_seconds": 0.0}
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, 6)
         training.train(lenet(), *examples, **keywords)
