@@ -23,14 +23,14 @@ def _of_a_study(part: Callable[[dict], str]) -> Callable[[dict | None], HTML]:
 
 
 def _framed(frame: pd.DataFrame, caption: str) -> str:
-    table = frame.to_html(index=False, border=0, classes="table")
+    table = frame.to_html(index=False, border=0, justify="left", classes="table")
     return f'<p>{escape(caption)}</p><div class="pst-scrollable-table-container" tabindex="0">{table}</div>'
 
 
 def _pictures(images: list[str], what: str) -> str:
     """A row of pictures with alternative texts."""
     tags = (
-        f'<img src="data:image/png;base64,{escape(image)}" alt="{escape(f"image {i}, {what}")}" width="56" height="56" '
+        f'<img src="data:image/png;base64,{escape(image)}" alt="{escape(f"image {i}, {what}")}" width="52" height="52" '
         f'style="image-rendering: pixelated; margin: 2px">'
         for i, image in enumerate(images, 1)
     )
