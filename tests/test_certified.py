@@ -352,8 +352,8 @@ def test_a_broken_certificate_of_a_ramp_is_not_recorded(monkeypatch, trained, di
     (run, *_) = grid.runs("exact-certificate", "smoke")
     monkeypatch.setattr(certified, "certified_by_ramp", lambda model, x, y, **_: torch.ones(len(x), dtype=torch.bool))
     x, y = (t[-20:] for t in digits)
-    resolved = plans.of(run).evaluation("ramp").settings
-    resolved["threat_model"] |= {"eps": 0.3, "step_size": 0.05, "num_steps": 10}
+    settings = plans.of(run).evaluation("ramp").settings
+    resolved = {**settings, "threat_model": {**settings["threat_model"], "eps": 0.3, "step_size": 0.05, "num_steps": 10}}
     with pytest.raises(ArithmeticError, match=r"certified_error_ramp: \S+ \S+ changes the class|\w+ changes the class"):
         evaluations._behind_a_ramp(run, "ramp", resolved | {"ramp": {"slope": 10.0, "queries": 3}}, trained, x, y, "ramp")
 
