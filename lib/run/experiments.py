@@ -17,7 +17,7 @@ from lib.store import grid, records
 def compute(exhibit: str, scale: str, *, seeds: int | str = "all", device: str = "auto") -> None:
     """Compute what the exhibit shows at `scale` and is not recorded yet; `auto` reads what there is, and computes nothing.
 
-    Not a stretch: that takes longer than a page may, and `python -m lib run` computes it.
+    Skips long runs (the grid's `stretch`); start them with `python -m lib run`.
     """
     if scale != "auto":
         items = grid.runs(exhibit, scale, seeds=seeds, stretches=False)

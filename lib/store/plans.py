@@ -18,7 +18,9 @@ NUMERICS = {"measured": 2, "lenet5": 2, "small_convnet": 2, "wide_resnet28": 4}
 
 
 class Settings(dict):
-    """Plain JSON values that are shared by everyone who asks for them: changing one raises TypeError. `{**settings}` copies."""
+    """Plain JSON values that everyone who asks for them shares. Setting or removing a name raises TypeError: copy them first,
+    with `{**settings}`. A list in them must not be changed either; nothing checks that.
+    """
 
     def _refuse(self, *_, **__):
         raise TypeError("settings of a plan cannot be changed; copy them first: {**settings}")
@@ -35,7 +37,7 @@ class Settings(dict):
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationPlan:
     """An evaluation of one run's trained model.
 
     `settings` has the `sizes` of the splits and, where the model is attacked, the `threat_model`. The others, where they apply:
@@ -85,7 +87,7 @@ class Plan:
         """The names of the records that the item leaves behind once it is complete, or of those that one exhibit shows."""
         return ["measured"] if isinstance(self.item, Measurement) else ["training", *self.evaluations(shown_by)]
 
-    def evaluation(self, name: str) -> Evaluation:
+    def evaluation(self, name: str) -> EvaluationPlan:
         """An evaluation of the run, needed or not. ValueError, listing what there is, for one that is not declared."""
         return _evaluation(self.item, name)
 
@@ -196,7 +198,7 @@ _RESOLVED = ("attack", "autoattack", "curve", "metrics", "surrogate", "test_size
 
 
 @cache
-def _evaluation(run: Run, name: str) -> Evaluation:
+def _evaluation(run: Run, name: str) -> EvaluationPlan:
     one_of("evaluation", name, spec()["evaluations"])
     declared = spec()
     chosen = merged(declared["evaluations"][name], declared["scales"][run.scale].get("evaluations", {}).get(name))
@@ -218,4 +220,4 @@ def _evaluation(run: Run, name: str) -> Evaluation:
         resolved["surrogate"] = of(surrogate).settings
     if "autoattack" in chosen:
         resolved["autoattack"] = {"eps": dataset["threat_model"]["eps"], **chosen["autoattack"]}
-    return Evaluation(Settings.of(resolved), metrics(name), surrogate)
+    return EvaluationPlan(Settings.of(resolved), metrics(name), surrogate)
