@@ -442,9 +442,27 @@ def test_without_javascript_every_level_and_figure_stands(chromium, html):
     assert levels.count() == 14
     assert all(level.is_visible() for level in levels.all())
     assert page.get_by_role("slider").count() == 0
-    figures = page.locator(".figure-box > img")
+    figures = page.locator(".figure-box > img:not(.phone)")
     assert figures.count() >= 6
     assert all(figure.is_visible() for figure in figures.all())
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_first_figure_fits_a_phone(chromium, html, width):
+    """A phone shows its panels below one another, within its screen; a larger screen shows them side by side."""
+    page = _open(chromium, html, "index")
+    page.set_viewport_size({"width": width, "height": 900})
+    images = page.locator("#fig-claim .figure-box > img")
+    assert images.count() == 2
+    shown = [image for image in images.all() if image.is_visible()]
+    assert len(shown) == 1
+    shown[0].scroll_into_view_if_needed()
+    shown[0].evaluate("image => image.decode()")
+    box = shown[0].bounding_box()
+    assert (box["height"] > box["width"]) == (width == 390)
+    assert box["x"] > 0
+    assert box["x"] + box["width"] <= width
     page.context.close()
 
 

@@ -1,12 +1,14 @@
 """Declarations of exhibits, and pages: what is read, once, and what a page refuses."""
 
+from itertools import pairwise
+
 import pandas as pd
 import pytest
 from frames import ROBUST, frame
 from matplotlib.figure import Figure
 
 from lib import report
-from lib.report import exhibit
+from lib.report import exhibit, plot
 from lib.report.table import Column, Table
 
 
@@ -103,3 +105,32 @@ def test_a_name_is_declared_once_and_known():
         exhibit.exhibit("a", words)
     with pytest.raises(ValueError, match="unknown exhibit 'b'; allowed: a"):
         report.Page().make("b")
+
+
+@pytest.mark.parametrize(("shape", "stacked"), [((1, 3), True), ((1, 1), False), ((2, 2), False)])
+def test_panels_side_by_side_stand_below_one_another_on_a_phone(shape, stacked):
+    figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+    axes = figure.subplots(*shape, squeeze=False, sharey=True).ravel()
+    axes[0].plot([0, 1], [0, 1], label="a line")
+    axes[0].set_ylabel("points")
+    axes[len(axes) // 2].set_xlabel("of all panels")
+    figure.legend(loc="outside upper center", ncols=3)
+    assert plot.stack(figure) is stacked
+    figure.draw_without_rendering()
+    boxes = [ax.get_window_extent() for ax in axes]
+    if stacked:
+        assert figure.get_figwidth() < 4.5
+        assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
+        assert [ax.get_xlabel() for ax in axes] == ["", "", "of all panels"]
+        assert {ax.get_ylabel() for ax in axes} == {"points"}
+    else:
+        assert tuple(figure.get_size_inches()) == (7.2, 2.9)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a line"]
+
+
+def test_pictures_stay_side_by_side():
+    figure = Figure()
+    for ax in figure.subplots(1, 2):
+        ax.imshow([[0, 1]])
+    assert not plot.stack(figure)

@@ -42,6 +42,16 @@ def test_badge_tells_scale_source_model_seeds_and_share():
         assert part in text
 
 
+def test_the_badge_of_several_frames_says_once_what_they_share():
+    first, second = frame(("original", *ROBUST, 94.0, 0)), frame(("original", *ROBUST, 94.0, 0))
+    assert words.badge(first, second) == words.badge(first)
+    second = second.assign(seed=1)
+    second.attrs = first.attrs | {"expected": 9}
+    shared, *rest = words.badge(first, second).split("\n\n")
+    assert "scale laptop" in shared
+    assert rest == ["seed 0 · 1 of 54 runs are computed", "seed 1 · 1 of 9 runs are computed"]
+
+
 @pytest.mark.parametrize(
     ("number", "words_for", "said"),
     [(1, ("variant",), "1 variant"), (2, ("variant",), "2 variants"), (1, ("is", "are"), "1 is"), (0, ("is", "are"), "0 are")],

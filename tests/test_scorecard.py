@@ -282,10 +282,7 @@ def test_each_scale_is_a_list_of_its_own(monkeypatch):
     """A list needs an empty line before the next sentence, or that sentence joins its last item."""
     compared = _like(monkeypatch)
     summary = scorecard.like_summary(pd.concat([compared.assign(scale="paper"), compared]))
-    assert [re.search(r"scale (\w+)\)", line)[1] for line in summary.split("\n\n") if line.startswith("Like")] == [
-        "paper",
-        "laptop",
-    ]
+    assert re.findall(r"(?:^|\n\n)At scale (\w+),", summary) == ["paper", "laptop"]
 
 
 def test_a_count_of_one_agrees_with_its_word(monkeypatch):
@@ -319,7 +316,8 @@ def test_the_committed_records_like_with_like(committed_records):
     assert spans.loc["mnist", "headline"] == pytest.approx(15.0)
     assert spans.loc["cifar10-jpeg", "paper"] == pytest.approx(43.6)
     summary = scorecard.like_summary(like)
-    assert "143 numbers can be compared:\n\n- MNIST: 101 numbers, with a mean absolute difference" in summary
+    assert "143 numbers can be compared like with like" in summary
+    assert "the whole training of that scale.\n\n- MNIST: 101 numbers, with a mean absolute difference" in summary
     # The first thing that the state says, on every page that says it.
     assert scorecard.summary(like, scorecard.numbers(), marks.marks(), verdicts()).startswith(summary)
 

@@ -16,6 +16,9 @@ from html import escape
 from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
+from matplotlib.figure import Figure
+from myst_nb.core.variables import RetrievalError
+from myst_nb.ext.glue.utils import retrieve_glue_data
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.osutil import relative_uri
 
@@ -53,7 +56,25 @@ class ExhibitDirective(SphinxDirective):
         container = nodes.Element()
         self.state.nested_parse(StringList(lines, source=self.get_source_info()[0]), self.content_offset, container)
         position = next(i for i, node in enumerate(container.children) if isinstance(node, (nodes.table, nodes.figure)))
+        if exhibit.kind is Figure:
+            self._add_phone_image(container[position], name)
         return [*container.children[: position + 1], self._origin(exhibit), *container.children[position + 1 :]]
+
+    def _add_phone_image(self, figure: nodes.figure, name: str) -> None:
+        """Give a figure a second image for phones, where the notebook has one; `book.css` shows one of the two."""
+        phone_name = f"{name}-phone"
+        try:
+            retrieve_glue_data(self.state.document, phone_name)
+        except RetrievalError:
+            return
+        container = nodes.Element()
+        lines = [f"`````{{glue:figure}} {phone_name}", f":alt: {self.options.get('alt', '')}", "`````"]
+        self.state.nested_parse(StringList(lines, source=self.get_source_info()[0]), self.content_offset, container)
+        (wide,), (phone,) = figure.findall(nodes.image), container.findall(nodes.image)
+        wide["classes"].append("wide")
+        phone["classes"].append("phone")
+        phone["loading"] = "lazy"  # a browser does not load an image that is not shown
+        figure.insert(figure.index(wide) + 1, phone)
 
     def _origin(self, exhibit: report.Exhibit) -> nodes.raw:
         """The line below an exhibit: its records as CSV, and the code that made it."""

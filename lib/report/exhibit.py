@@ -14,6 +14,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
+from lib.report.plot import stack
 from lib.report.table import Table
 from lib.report.words import badge, stamp
 from lib.run import experiments
@@ -216,10 +217,11 @@ class Page:
         return declaration.make(*(self.value(read, only) for read in declaration.reads), **declaration.options)
 
     def badge(self, name: str) -> str:
-        """The badge below an exhibit: a line for each of its frames, and what its sources say of themselves."""
+        """The badge below an exhibit: of its frames, and what its sources say of themselves."""
         sources = EXHIBITS[name].sources()
         names = dict.fromkeys(record for source in sources if source.has_badge for record in source.records)
-        lines = [badge(self._frames[record]) for record in names if record in self._frames]
+        frames = [self._frames[record] for record in names if record in self._frames]
+        lines = [badge(*frames)] if frames else []
         lines += [source.badge_line(self.value(source)) for source in sources if source.badge_line]
         return "\n\n".join(dict.fromkeys(lines))
 
@@ -249,12 +251,18 @@ def page(namespace: Mapping[str, object] | None = None, *, compute: bool = True,
 
 
 def show(name: str, content: Figure | Table | HTML | str) -> None:
-    """Display what an exhibit is in the notebook and hand it, under `name`, to the page that refers to it."""
+    """Display what an exhibit is in the notebook and hand it, under `name`, to the page that refers to it.
+
+    A figure with panels side by side is handed over a second time, as `NAME-phone`, with its panels below one another. It is
+    changed by that.
+    """
     from matplotlib_inline.backend_inline import set_matplotlib_formats
     from myst_nb import glue
 
     if isinstance(content, (Figure, HTML)):
         set_matplotlib_formats("svg")
         glue(name, content)
+        if isinstance(content, Figure) and stack(content):
+            glue(f"{name}-phone", content, display=False)
     else:
         glue(name, Markdown(content.markdown() if isinstance(content, Table) else content))

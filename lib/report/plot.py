@@ -24,6 +24,10 @@ STYLE = {
     "svg.hashsalt": "exhibits",  # the same figure gives the same file
 }
 
+# On a phone: the width of a figure, and the largest heights of a panel and of all panels, in inches. Type of 8 points is nearly
+# as large there as that of the text.
+_PHONE = (4.0, 2.5, 8.0)
+
 
 def error_bar(row: pd.Series) -> tuple[float, float]:
     """The lengths of the error bar below and above the mean."""
@@ -52,6 +56,32 @@ def not_yet(figure: Figure, rows: pd.DataFrame) -> Figure:
     ax.set_axis_off()
     ax.text(0.5, 0.5, f"not computed yet; compute it with:\n{rows.attrs['command']}", ha="center", va="center")
     return figure
+
+
+def stack(figure: Figure) -> bool:
+    """Put the panels of a figure below one another, as wide as a phone's screen. False, and no change, where it has one panel,
+    several rows of panels, or panels of images."""
+    axes = figure.axes
+    rows, columns = axes[0].get_gridspec().get_geometry()
+    if rows > 1 or columns < 2 or any(ax.images for ax in axes):
+        return False
+    width, tallest, total = _PHONE
+    grid = figure.add_gridspec(columns, 1)
+    labels = [label for ax in axes if (label := ax.get_xlabel())]
+    for ax, place in zip(axes, grid, strict=True):
+        ax.set_subplotspec(place)
+        ax.tick_params(labelleft=True)
+        ax.set_ylabel(ax.get_ylabel() or axes[0].get_ylabel())
+        if len(labels) == 1:  # one for all panels: it stands below the last
+            ax.set_xlabel(labels[0] if ax is axes[-1] else "")
+    lines = 0
+    for old in list(figure.legends):
+        names = [text.get_text() for text in old.get_texts()]
+        old.remove()
+        figure.legend(old.legend_handles, names, fontsize=8, frameon=False, loc="outside upper center")
+        lines += len(names)
+    figure.set_size_inches(width, columns * min(figure.get_figheight(), tallest, total / columns) + 0.18 * lines)
+    return True
 
 
 def share_bars(ax: Axes, rows: pd.DataFrame, column: str, x: str, **style) -> None:

@@ -296,8 +296,8 @@ def like_summary(like: pd.DataFrame) -> str:
     for scale, part in by_set.groupby("scale", sort=False):
         all_numbers = part[part["of"] == "all"]
         lines.append(
-            f"\nLike with like (the same width, all training images, the whole training of scale {scale}), "
-            f"{counted(all_numbers['numbers'].sum(), 'number')} can be compared:\n"
+            f"\nAt scale {scale}, {counted(all_numbers['numbers'].sum(), 'number')} can be compared like with like: the same "
+            f"width, all training images, the whole training of that scale.\n"
         )
         for row, robust in zip(all_numbers.itertuples(), part[part["of"] != "all"].itertuples(), strict=True):
             line = (

@@ -76,14 +76,22 @@ def to_compute(ours: pd.DataFrame) -> str:
     return f"compute it with `{ours.attrs['command']}`."
 
 
-def badge(ours: pd.DataFrame) -> str:
-    """The line below an exhibit: scale, data source, model, seeds, device and how many of its runs are computed.
+def badge(*frames: pd.DataFrame) -> str:
+    """The badge below an exhibit of some records: scale, data source, model, seeds, device, how many of its runs are computed.
 
-    Without any record it says so, and names the command that computes them.
+    Of several frames, the first line is what they have in common, and each has a line for the rest. Without any record it says
+    so, and names the command that computes them.
     """
+    lines = [_badge_parts(ours) for ours in frames]
+    shared = [part for part in lines[0] if all(part in parts for parts in lines)] if len(lines) > 1 else []
+    lines = [shared, *([part for part in parts if part not in shared] for parts in lines)]
+    return "\n\n".join(" · ".join(parts) for parts in lines if parts)
+
+
+def _badge_parts(ours: pd.DataFrame) -> list[str]:
     completed = f"{ours.attrs['complete']} of {ours.attrs['expected']}"
     if ours.empty:
-        return f"not computed yet; compute it with: `{ours.attrs['command']}`"
+        return [f"not computed yet; compute it with: `{ours.attrs['command']}`"]
     parts = [f"scale {ours.attrs['scale']}", *map(as_markdown, sorted(set(ours["source"])))]
     if ours["model"].any():
         parts += [f"{model} w={width:g}" for model, width in sorted(set(zip(ours["model"], ours["widen_factor"], strict=True)))]
@@ -101,7 +109,7 @@ def badge(ours: pd.DataFrame) -> str:
         )
     if "commit" in ours and any(map(is_dirty, ours["commit"])):
         parts.append("some records come from code with uncommitted changes")
-    return " · ".join(parts)
+    return parts
 
 
 def _names_by_value(more_seeds: Mapping[str, tuple[int, str]]) -> dict[tuple[int, str], list[str]]:

@@ -34,7 +34,7 @@ def _pictures(images: list[str], what: str) -> str:
         f'style="image-rendering: pixelated; margin: 2px">'
         for i, image in enumerate(images, 1)
     )
-    return f"<div>{''.join(tags)}</div>"
+    return f'<div style="margin-bottom: 1.2rem">{"".join(tags)}</div>'
 
 
 def _figure(figure, words: str) -> str:
@@ -60,7 +60,9 @@ def pictures(study: dict) -> str:
     """Some images after each change."""
     does = {change["name"]: escape(change["does"]) for change in study["plan"]["changes"]}
     rows = {record["change"]: _pictures(record["pictures"], f"after {record['change']}") for record in study["measured"]}
-    return "".join(f"<p><strong>{escape(name)}</strong>: {does[name]}</p>{row}" for name, row in rows.items())
+    return "".join(
+        f'<p style="margin-bottom: 0"><strong>{escape(name)}</strong>: {does[name]}</p>{row}' for name, row in rows.items()
+    )
 
 
 @_of_a_study

@@ -290,7 +290,6 @@ for _name, _sections in JUDGED.items():
 for _name, _exhibits in _MARKED.items():
     exhibit(f"marks-{_name}-seen", marks_summary, _marks(*_exhibits))
 exhibit("scorecard-summary", scorecard.summary, _LIKE, _NUMBERS, _marks(), verdicts_of(""))
-exhibit("scorecard-like-summary", scorecard.like_summary, _LIKE)
 _TOTALS = (computed(lambda page, make=make: make(page.value(_LIKE))) for make in (scorecard.like_totals, scorecard.ranges))
 exhibit("scorecard-like", like_table, *_TOTALS)
 exhibit("scorecard-marks", marks_table, _marks())
