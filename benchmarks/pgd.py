@@ -38,7 +38,8 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
-from lib import attacks, data, layers, models, training
+from lib import attacks, data, models, training
+from lib.base import layers
 from lib.fast import adapters
 from lib.fast.vectors import FEATURES
 from lib.run import cost, devices

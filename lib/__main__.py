@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from lib import checkpoints, data, files
+from lib import data
+from lib.base import checkpoints, files
 from lib.run import checking, cost, devices, processes
 from lib.store import grid, plans, records
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lib import checks
+from lib.base import checks
 from lib.fast import adapters, forms
 from lib.fast.forms import PRECISIONS
 from lib.fast.surroundings import classes_of, detached, frozen, gradient_context

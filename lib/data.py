@@ -26,7 +26,8 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from lib import files, transforms
+from lib import transforms
+from lib.base import files
 
 SPLITS = ("train", "test")
 

@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib import attacks, checks
+from lib import attacks
 from lib.attacks import ThreatModel
+from lib.base import checks
 
 Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lib import checks
+from lib.base import checks
 
 
 def log2_perturbable_volume(x: Float[Tensor, "n ..."], eps: float) -> Float[Tensor, " n"]:

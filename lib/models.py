@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lib.layers import PixelConv2d, Shortcut, standardize
+from lib.base.layers import PixelConv2d, Shortcut, standardize
 
 Images = Float[Tensor, "n c h w"]
 Logits = Float[Tensor, "n classes"]

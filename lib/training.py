@@ -16,10 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib import attacks, checkpoints, checks
-from lib.checkpoints import Curve
+from lib import attacks
+from lib.base import checkpoints, checks
+from lib.base.checkpoints import Curve
+from lib.base.recipe import AUGMENTATIONS, adversary, augmented, learning_rate, optimizer_of
 from lib.fast import forms, stacked
-from lib.recipe import AUGMENTATIONS, adversary, augmented, learning_rate, optimizer_of
 
 Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]

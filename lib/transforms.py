@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lib import checks
+from lib.base import checks
 
 Images = Float[Tensor, "n c h w"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import files
+from lib.base import files
 from lib.fast import cache
 
 ROOT = Path(__file__).resolve().parents[1]

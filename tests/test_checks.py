@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from lib import attacks, checks, evaluation, geometry, models, training, transforms
+from lib import attacks, evaluation, geometry, models, training, transforms
 from lib.attacks import ThreatModel
+from lib.base import checks
 
 PGD = {"eps": 0.1, "step_size": 0.05, "num_steps": 2}
 LIGHT = ThreatModel(**PGD)

@@ -18,7 +18,8 @@ import torch
 from filelock import FileLock
 from killing import popen
 
-from lib import checkpoints, data, evaluation, files, geometry, theory, training, transforms
+from lib import data, evaluation, geometry, theory, training, transforms
+from lib.base import checkpoints, files
 from lib.run import checking, devices, experiments, material, measurements, processes
 from lib.store import grid, plans, records, results, weights
 from lib.store.grid import Measurement, Run

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib import files, models
+from lib import models
+from lib.base import files
 from lib.report.sections import gallery
 from lib.report.sections.gallery import Answer, Gallery
 

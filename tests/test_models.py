@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib import layers, models
+from lib import models
+from lib.base import layers
 from lib.fast import wide
 
 

@@ -18,7 +18,8 @@ from markupsafe import escape
 from payloads import payloads
 from PIL import Image
 
-from lib import files, sensitivity, training
+from lib import sensitivity, training
+from lib.base import files
 from lib.run.processes import WorkerDiedError
 from lib.sensitivity import command, plan, report, study, verdict
 from lib.store import records

@@ -15,7 +15,8 @@ from killing import Killed, kill_at
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib import attacks, checkpoints, models, recipe, training
+from lib import attacks, models, training
+from lib.base import checkpoints, recipe
 from lib.fast import forms, stacked
 from lib.run import cost
 from lib.training import Member

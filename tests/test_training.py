@@ -17,7 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from lib import attacks, checkpoints, models, training
+from lib import attacks, models, training
+from lib.base import checkpoints
 
 STEPS = 14
 ADAM = {"optimizer": "adam", "lr": 0.01, "schedule": "constant", "weight_decay": 0.0, "steps": STEPS, "batch_size": 8}

@@ -10,7 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lib import attacks, checkpoints, data, models
+from lib import attacks, data, models
+from lib.base import checkpoints
 from lib.run import checking, evaluations, material
 from lib.store import grid, plans, records, weights
 from lib.store.grid import Run

@@ -18,7 +18,8 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 from sphinx.application import Sphinx
 
-from lib import files, report
+from lib import report
+from lib.base import files
 from lib.book import paper_numbers, record, terms
 from lib.book.directive import RECORDS, ExhibitDirective
 from lib.report.table import as_csv

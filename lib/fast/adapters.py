@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lib import checks
+from lib.base import checks
 from lib.fast import forms
 from lib.fast.surroundings import classes_of, frozen, gradient_context, numpy_seeded
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from lib import files
+from lib.base import files
 
 SOURCES = Path(__file__).parent
 SECONDS = 120.0  # that a process waits for another one's compilation before it compiles for itself

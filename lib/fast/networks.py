@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib import models
+from lib.base.layers import PixelConv2d, Shortcut, scale_and_shift
 from lib.fast.rows import FIELDS, KINDS
 from lib.fast.vectors import TILE, UNITS
-from lib.layers import PixelConv2d, Shortcut, scale_and_shift
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 CPU = torch.device("cpu")  # named everywhere, so that a default device has no effect

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lib import models
-from lib.layers import PixelConv2d, Shortcut, standardize
+from lib.base.layers import PixelConv2d, Shortcut, standardize
 
 # Layers without weights that do the same to each channel, and the networks and blocks that are made of such layers.
 _AS_THEY_ARE = {nn.Sequential, nn.MaxPool2d, nn.ReLU, nn.Flatten, nn.Identity, models.LeNet5, models.Block, models.WideResNet}

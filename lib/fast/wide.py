@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lib import models
-from lib.layers import scale_and_shift
+from lib.base.layers import scale_and_shift
 
 Images = Float[Tensor, "n c h w"]
 Logits = Float[Tensor, "n classes"]

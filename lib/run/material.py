@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lib import attacks, certified, checkpoints, data, files, geometry, models, training, transforms
+from lib import attacks, certified, data, geometry, models, training, transforms
+from lib.base import checkpoints, files
 from lib.store import plans, records, schema, weights
 from lib.store.grid import Run
 

@@ -17,7 +17,8 @@ from multiprocessing import active_children, get_context, parent_process
 import torch
 from tqdm import tqdm
 
-from lib import files, training
+from lib import training
+from lib.base import files
 from lib.run import checking, devices, evaluations, groups, material, measurements
 from lib.store import plans, records
 from lib.store.grid import Item, Measurement, Run

@@ -8,7 +8,7 @@ import filelock
 import numpy as np
 from PIL import Image
 
-from lib import files
+from lib.base import files
 from lib.run import devices
 from lib.sensitivity import changes, folder, plan, report, study, verdict
 from lib.store import records

@@ -21,7 +21,8 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib import attacks, checkpoints, data, evaluation, files, geometry, training
+from lib import attacks, data, evaluation, geometry, training
+from lib.base import checkpoints, files
 from lib.run import devices
 from lib.run.processes import WorkerDiedError, side_by_side
 from lib.sensitivity import changes as changes_

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib import files
+from lib.base import files
 from lib.store import plans, schema
 from lib.store.grid import Item, Measurement
 

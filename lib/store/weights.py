@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lib import checkpoints, models
+from lib import models
+from lib.base import checkpoints
 from lib.store import plans, records
 from lib.store.grid import Run
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
-from lib import files
+from lib.base import files
 
 Curve = dict[str, list[int | float]]  # step, loss, accuracy
 
