@@ -16,7 +16,8 @@ from lib.report.claims.marks import MARKS
 
 ROOT = Path(__file__).resolve().parents[1]
 THIN = (
-    "transforms", "data", "models", "attacks", "training", "base/recipe", "evaluation", "certified", "theory", "geometry", "__main__"
+    "transforms", "data", "models", "attacks", "training", "base/recipe", "evaluation", "certified", "theory", "geometry",
+    "__main__",
 )  # fmt: skip
 PROSE = sorted(
     [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]

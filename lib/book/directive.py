@@ -74,7 +74,7 @@ class ExhibitDirective(SphinxDirective):
         wide["classes"].append("wide")
         phone["classes"].append("phone")
         phone["loading"] = "lazy"  # a browser does not load an image that is not shown
-        figure.insert(figure.index(wide) + 1, phone)
+        wide.parent.insert(wide.parent.index(wide) + 1, phone)
 
     def _origin(self, exhibit: report.Exhibit) -> nodes.raw:
         """The line below an exhibit: its records as CSV, and the code that made it."""

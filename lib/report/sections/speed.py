@@ -142,8 +142,8 @@ def precision_table(ours: pd.DataFrame) -> Table:
     """
     metrics = {metric: heading for (training, metric), heading in _UNDER_PGD.items() if training == "pgd"}
     columns = [Column("variant"), Column("quantity"), Column("seeds", left=False)]
-    columns += [Column(f"{kind}: mean (s.d.)", ".2f", write=_with_deviation) for kind in ("float32", "bfloat16")]
-    columns += [Column("difference", "+.2f"), Column("95% interval", "+.2f", write=_ends)]
+    columns += [Column(f"{kind}: mean (s.d.)", ".2f", write=with_deviation) for kind in ("float32", "bfloat16")]
+    columns += [Column("difference", "+.2f"), Column("95% interval", "+.2f", write=ends)]
     variants = transforms_of(ours) if len(ours) else []
     rows = []
     for transform in [*variants, ALL_VARIANTS] if len(variants) > 1 else variants or [MISSING]:
@@ -169,14 +169,16 @@ _UNDER_PGD = {
 }
 
 
-def _with_deviation(mean_and_deviation: tuple[float, float]) -> str:
+def with_deviation(mean_and_deviation: tuple[float, float]) -> str:
+    """A mean with the standard deviation in brackets, where there is one."""
     mean, deviation = mean_and_deviation
     if not math.isfinite(mean):
         return MISSING
     return f"{mean:.2f} ({deviation:.2f})" if math.isfinite(deviation) else f"{mean:.2f}"
 
 
-def _ends(number: Number) -> str:
+def ends(number: Number) -> str:
+    """The ends of a number's 95% interval, with their signs."""
     return f"{number.low:+z.2f} to {number.high:+z.2f}" if number.exists else MISSING
 
 
