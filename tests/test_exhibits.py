@@ -46,10 +46,13 @@ def test_the_badge_of_several_frames_says_once_what_they_share():
     first, second = frame(("original", *ROBUST, 94.0, 0)), frame(("original", *ROBUST, 94.0, 0))
     assert words.badge(first, second) == words.badge(first)
     second = second.assign(seed=1)
-    second.attrs = first.attrs | {"expected": 9}
+    second.attrs = first.attrs | {"expected": 9, "exhibit": "table-1"}
     shared, *rest = words.badge(first, second).split("\n\n")
     assert "scale laptop" in shared
-    assert rest == ["seed 0 · 1 of 54 runs are computed", "seed 1 · 1 of 9 runs are computed"]
+    assert rest == [
+        f"`{first.attrs['exhibit']}`: seed 0 · 1 of 54 runs are computed",
+        "`table-1`: seed 1 · 1 of 9 runs are computed",
+    ]
 
 
 @pytest.mark.parametrize(

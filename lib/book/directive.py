@@ -73,7 +73,6 @@ class ExhibitDirective(SphinxDirective):
         (wide,), (phone,) = figure.findall(nodes.image), container.findall(nodes.image)
         wide["classes"].append("wide")
         phone["classes"].append("phone")
-        phone["loading"] = "lazy"  # a browser does not load an image that is not shown
         wide.parent.insert(wide.parent.index(wide) + 1, phone)
 
     def _origin(self, exhibit: report.Exhibit) -> nodes.raw:

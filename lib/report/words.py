@@ -79,13 +79,16 @@ def to_compute(ours: pd.DataFrame) -> str:
 def badge(*frames: pd.DataFrame) -> str:
     """The badge below an exhibit of some records: scale, data source, model, seeds, device, how many of its runs are computed.
 
-    Of several frames, the first line is what they have in common, and each has a line for the rest. Without any record it says
-    so, and names the command that computes them.
+    Of several frames, the first line is what they have in common, and each has a line for the rest, with the exhibit's name.
+    Without any record it says so, and names the command that computes them.
     """
-    lines = [_badge_parts(ours) for ours in frames]
-    shared = [part for part in lines[0] if all(part in parts for parts in lines)] if len(lines) > 1 else []
-    lines = [shared, *([part for part in parts if part not in shared] for parts in lines)]
-    return "\n\n".join(" · ".join(parts) for parts in lines if parts)
+    parts_of = [_badge_parts(ours) for ours in frames]
+    shared = [part for part in parts_of[0] if all(part in parts for parts in parts_of)]
+    lines = [" · ".join(shared)]
+    for ours, parts in zip(frames, parts_of, strict=True):
+        if rest := [part for part in parts if part not in shared]:
+            lines.append(f"{as_code(ours.attrs['exhibit'])}: {' · '.join(rest)}")
+    return "\n\n".join(filter(None, lines))
 
 
 def _badge_parts(ours: pd.DataFrame) -> list[str]:
