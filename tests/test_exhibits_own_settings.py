@@ -42,6 +42,20 @@ def test_what_is_seen_of_them():
     assert "66.2 is nearer to our **smooth 5**: 65.2 with a column filter, 60.2 with a square one" in said
 
 
+def test_the_largest_difference_is_named_where_there_is_one():
+    assert "The largest difference" not in own_settings.own_settings_summary(OURS, SHORT, PAPER)
+    far = of("paper", original=88.1, smooth_8=55.9)
+    said = own_settings.own_settings_summary(far, SHORT, PAPER)
+    assert "The largest difference is on smooth 8: 55.9%, where the paper has 71.7%." in said
+
+
+def test_the_papers_column_is_read_for_rises():
+    said = own_settings.paper_column_summary(OURS, PAPER)
+    assert "rises from smooth 6 (59.3%) to smooth 7 (62.8%) and from smooth 7 (62.8%) to smooth 8 (71.7%)" in said
+    falling = PAPER.assign(value=PAPER["value"].where(~PAPER["transform"].isin(["smooth-7", "smooth-8"]), 50.0))
+    assert own_settings.paper_column_summary(OURS, falling).startswith("The paper's column of this width falls")
+
+
 def test_the_first_screen_says_how_near_the_papers_settings_come():
     sentence = own_settings.own_settings_answer(OURS, SHORT, PAPER)
     assert "is 1.0 points from the paper's on average.**" in sentence
