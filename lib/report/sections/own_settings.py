@@ -77,7 +77,7 @@ def own_settings_summary(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.Data
                 f"{theirs[farthest]:.1f}%."
             )
     if len(shared) > 1:
-        text += f" Its range is {extent(robust[shared]):.1f} points; the paper's is {extent(theirs[shared]):.1f}."
+        text += f" The range over these variants is {extent(robust[shared]):.1f} points; the paper's is {extent(theirs[shared]):.1f}."
     shorter = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
     pair = ["original", "smooth-5"]
     if {*pair} <= {*shared} & {*shorter.index}:
