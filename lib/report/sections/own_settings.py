@@ -77,7 +77,8 @@ def own_settings_summary(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.Data
                 f"{theirs[farthest]:.1f}%."
             )
     if len(shared) > 1:
-        text += f" The range over these variants is {extent(robust[shared]):.1f} points; the paper's is {extent(theirs[shared]):.1f}."
+        ranges = [f"{extent(values[shared]):.1f}" for values in (robust, theirs)]
+        text += f" The range over these variants is {ranges[0]} points; the paper's is {ranges[1]}."
     shorter = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
     pair = ["original", "smooth-5"]
     if {*pair} <= {*shared} & {*shorter.index}:
