@@ -34,7 +34,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const count = document.createElement("output");
     field.type = "search";
     label.className = "table-filter";
-    label.append("Rows with all of these words: ", field, " ", count);
+    label.append("Show rows that contain all of these words: ", field, " ", count);
     const filter = () => {
       const words = field.value.toLowerCase().split(/\s+/);
       let shown = 0;
