@@ -372,7 +372,7 @@ def test_the_gallery_s_slider_moves_the_attack(chromium, html, name, variants, w
 PREVIEWS = {
     "a citation": ("a.reference[href*='references.html#']", ".citation"),
     "an equation": ("a.reference[href='#equation-eq-saturate']", "mjx-container"),
-    "a figure": ("a.reference[href='#fig-1a']", "figure img"),
+    "a figure": ("a.reference[href='#fig-1a']", "figure img:visible"),
     "a table": ("a.reference[href='#tab-2']", "table"),
     "a term": ("a.term", "dd"),
 }

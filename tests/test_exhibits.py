@@ -53,6 +53,9 @@ def test_the_badge_of_several_frames_says_once_what_they_share():
         f"`{first.attrs['exhibit']}`: seed 0 · 1 of 54 runs are computed",
         "`table-1`: seed 1 · 1 of 9 runs are computed",
     ]
+    nothing = first[:0]
+    nothing.attrs = first.attrs | {"command": "python -m lib run table-1"}
+    assert words.badge(first, nothing).split("\n\n")[1] == "not computed yet; compute it with: `python -m lib run table-1`"
 
 
 @pytest.mark.parametrize(

@@ -168,12 +168,12 @@ def _papermill(tmp_path, *arguments, page="sec3", **environment):
 
 
 def _shown(target) -> set[str]:
-    """The names of the exhibits that an executed notebook shows."""
+    """The names of the exhibits that a notebook shows; what it only keeps, such as an image for phones, is left out."""
     return {
         output.metadata["scrapbook"]["name"]
         for cell in _code(nbformat.read(target, as_version=4))
         for output in cell.outputs
-        if "scrapbook" in output.get("metadata", {})
+        if "scrapbook" in output.get("metadata", {}) and not output.metadata["scrapbook"]["mime_prefix"]
     }
 
 

@@ -87,7 +87,8 @@ def badge(*frames: pd.DataFrame) -> str:
     lines = [" · ".join(shared)]
     for ours, parts in zip(frames, parts_of, strict=True):
         if rest := [part for part in parts if part not in shared]:
-            lines.append(f"{as_code(ours.attrs['exhibit'])}: {' · '.join(rest)}")
+            name = f"{as_code(ours.attrs['exhibit'])}: " if len(ours) else ""  # without a record its command names it
+            lines.append(f"{name}{' · '.join(rest)}")
     return "\n\n".join(filter(None, lines))
 
 
