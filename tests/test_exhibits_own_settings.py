@@ -1,5 +1,6 @@
 """The paper's own settings on the narrowest network, on made-up records."""
 
+import numpy as np
 import pandas as pd
 from frames import frame
 
@@ -59,26 +60,74 @@ def test_the_papers_column_is_read_for_rises():
 def test_the_first_screen_says_how_near_the_papers_settings_come():
     sentence = own_settings.own_settings_answer(OURS, SHORT, PAPER)
     assert "is 1.0 points from the paper's on average.**" in sentence
-    assert "original 88.1% (the paper 87.1%); smooth 5 65.2% (the paper 66.2%)" in sentence
-    assert "These are 2 of the paper's 9 variants. With our short training the mean distance is 3.6 points" in sentence
+    assert "as many steps as the paper's on 2 of its 9 variants" in sentence
+    assert "The largest difference is on original: 88.1%, where the paper has 87.1%." in sentence
+    assert "The range over the variants is 22.9 points; the paper's is 20.9." in sentence
+    assert (
+        "On the 2 variants that our short training has too, its mean distance from the paper is 3.6 points, and 1.0" in sentence
+    )
     assert "Not computed yet; " in own_settings.own_settings_answer(OURS[:0], SHORT, PAPER)
+
+
+def test_the_first_screen_compares_with_short_training_where_both_are():
+    """Smooth 8 is not trained shortly: its distance of 15.8 counts in the first mean alone."""
+    far = of("paper", original=88.1, smooth_8=55.9)
+    sentence = own_settings.own_settings_answer(far, SHORT, PAPER)
+    assert "is 8.4 points from the paper's on average.**" in sentence
+    assert (
+        "On the 1 variant that our short training has too, its mean distance from the paper is 1.1 points, and 1.0" in sentence
+    )
+    assert "short training" not in own_settings.own_settings_answer(far, SHORT[:0], PAPER)
 
 
 def test_without_a_record_it_says_what_computes_them():
     assert own_settings.own_settings_summary(OURS[:0], SHORT, PAPER).startswith("Not computed yet")
 
 
-def test_autoattack_on_the_same_networks():
+def attacked(**held: tuple[int, int]) -> pd.DataFrame:
+    """Outcomes of ten images: by variant, how many withstand the paper's attack and AutoAttack."""
     rows = [
-        {"transform": "smooth-5", "seed": 0, "metric": f"robust_accuracy_{attack}", "image": image, "held": image < held}
-        for attack, held in (("reference", 7), ("autoattack", 5))
+        {
+            "transform": name.replace("_", "-"), "seed": 0, "metric": f"robust_accuracy_{attack}", "image": image,
+            "held": image < count, "scale": "paper", "key": name,
+        }
+        for name, counts in held.items()
+        for attack, count in zip(("reference", "autoattack"), counts, strict=True)
         for image in range(10)
-    ]
+    ]  # fmt: skip
     table = pd.DataFrame(rows)
     table.attrs = {**OURS.attrs, "exhibit": "autoattack-narrow"}
-    sentence = own_settings.own_settings_attacked(table)
-    assert "smooth 5 50.0% (the paper's attack: 70.0%)" in sentence
-    assert "same 10 test images. The largest fall is **20.0 points**: the paper's attack overstates robustness" in sentence
-    nothing = table[:0]
-    nothing.attrs = table.attrs
+    return table
+
+
+def test_autoattack_on_the_same_networks():
+    sentence = own_settings.own_settings_attacked(attacked(original=(9, 8), smooth_5=(7, 5)))
+    assert (
+        "these 2 networks by up to **20.0 points** more than the paper's attack: on smooth 5 from 70.0% to 50.0%." in sentence
+    )
+    assert "So the paper's attack overstates robustness here as well. Their range is 20.0 points" in sentence
+    assert "under the paper's attack and 30.0 under AutoAttack. (The same 10 test images, scale paper.)" in sentence
+    one = own_settings.own_settings_attacked(attacked(smooth_5=(7, 7)))
+    assert "robust accuracy of this network by up to **0.0 points**" in one
+    assert "range" not in one
+    assert "the two attacks agree here" in one
+    nothing = attacked(smooth_5=(7, 5))[:0]
+    nothing.attrs = OURS.attrs
     assert own_settings.own_settings_attacked(nothing).startswith("Not computed yet under AutoAttack; ")
+
+
+def test_the_figure_has_a_line_for_each_training_and_attack():
+    figure = own_settings.own_settings_figure(OURS, SHORT, PAPER, attacked(original=(9, 8), smooth_5=(7, 5)))
+    (ax,) = figure.axes
+    drawn = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert drawn == {
+        "the paper, this width", "ours, the paper's settings", "ours, scale laptop",
+        "ours, the paper's settings, under AutoAttack",
+    }  # fmt: skip
+    assert [label.get_text() for label in ax.get_xticklabels()][:3] == ["binarized", "original", "smooth 2"]
+    places = {tuple(line.get_xdata()): list(line.get_ydata()) for line in ax.lines if len(line.get_xdata()) == 2}
+    assert places[(1, 5)]  # original and smooth 5 at their places among the nine
+    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
+    assert {88.1, 65.2, 86.0, 60.0, 80.0, 50.0} <= {*drawn.round(1)}
+    alone = own_settings.own_settings_figure(OURS[:0], SHORT[:0], PAPER, attacked(original=(9, 8))[:0].assign(metric=""))
+    assert [text.get_text() for text in alone.axes[0].get_legend().get_texts()] == ["the paper, this width"]

@@ -11,12 +11,11 @@ from lib.report import claims
 from lib.report.claims.evidence import COMPARABLE
 from lib.report.exhibit import exhibit, measurements, outcomes, published, runs
 from lib.report.plot import STYLE
-from lib.report.sections.autoattack import both_attacks
+from lib.report.sections.autoattack import both_attacks, draw_autoattack
 from lib.report.sections.overview import verdicts_of
 from lib.report.sections.sec3 import SETS, draw_accuracies, footprint_table
-from lib.report.values import BOXED, PALETTE, at_our_width, extent, over_seeds
+from lib.report.values import BOXED, at_our_width, extent, over_seeds
 from lib.report.words import counted, set_name, to_compute, transform_label
-from lib.store.intervals import interval
 
 _CLEAN = ("standard", "clean_accuracy")
 
@@ -108,15 +107,8 @@ def claim_figure(
         handles = {}
         for ax, (name, tables) in zip(axes, sets.items(), strict=True):
             transforms = draw_accuracies(ax, *tables, (_CLEAN, BOXED), joined=True)
-            attacked = both_attacks(strong[name]) if name in strong else pd.DataFrame()
-            attacked = attacked.reindex([transform for transform in transforms if transform in attacked.index])
-            if len(attacked):
-                ends = np.array([interval(row.autoattack, int(row.n)) for row in attacked.itertuples()]).T
-                spans = np.abs(ends - attacked["autoattack"].to_numpy())
-                style = {"fmt": "s", "color": PALETTE[4], "markersize": 4, "capsize": 2, "label": "the same, AutoAttack"}
-                ax.errorbar(
-                    [transforms.index(transform) for transform in attacked.index], attacked["autoattack"], yerr=spans, **style
-                )
+            if name in strong:
+                draw_autoattack(ax, transforms, strong[name], "the same, AutoAttack")
             handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
             ax.set_xticks(range(len(transforms)), map(transform_label, transforms), rotation=60, ha="right", fontsize=8)
             ax.set(title=name, ylim=(0, 101))

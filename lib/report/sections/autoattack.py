@@ -1,12 +1,16 @@
 """Robust accuracy under AutoAttack beside the paper's attack, on the same images, for each network whose weights are kept."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from scipy.stats import spearmanr
 
 from lib.report.exhibit import exhibit, outcomes
 from lib.report.sections.strength import by_attack, records_by_attack
 from lib.report.table import Column, Number, Table
-from lib.report.values import extent, transforms_of
+from lib.report.values import PALETTE, extent, transforms_of
 from lib.report.words import counted, to_compute, transform_label
 from lib.store.intervals import interval
 
@@ -24,6 +28,23 @@ def both_attacks(outcomes: pd.DataFrame) -> pd.DataFrame:
         if {*_BOTH} <= {*by_image.columns}
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*_BOTH, "n"])
+
+
+def draw_autoattack(ax: Axes, transforms: Sequence[str], outcomes: pd.DataFrame, label: str, *, joined: bool = False) -> None:
+    """Draw robust accuracy under AutoAttack at the places of the transforms, with 95% intervals of the images.
+
+    `joined`: a line joins the variants. Nothing is drawn where no network was attacked with both attacks.
+    """
+    attacked = both_attacks(outcomes)
+    attacked = attacked.reindex([name for name in transforms if name in attacked.index])
+    if attacked.empty:
+        return
+    ends = np.array([interval(row.autoattack, int(row.n)) for row in attacked.itertuples()]).T
+    ax.errorbar(
+        [transforms.index(name) for name in attacked.index], attacked["autoattack"],
+        yerr=np.abs(ends - attacked["autoattack"].to_numpy()), fmt="s-" if joined else "s", color=PALETTE[4], markersize=4,
+        linewidth=1.6, capsize=2, label=label,
+    )  # fmt: skip
 
 
 def autoattack_table(outcomes: pd.DataFrame) -> Table:
@@ -67,3 +88,4 @@ def autoattack_summary(outcomes: pd.DataFrame) -> str:
 for _name in ("mnist", "footprints", "narrow", "fashion", "cifar10", "gamma"):
     exhibit(f"autoattack-{_name}", autoattack_table, outcomes(f"autoattack-{_name}"))
     exhibit(f"autoattack-{_name}-seen", autoattack_summary, outcomes(f"autoattack-{_name}"))
+exhibit("own-settings-autoattack", autoattack_table, outcomes("autoattack-narrow", "paper"))

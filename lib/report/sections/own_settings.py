@@ -2,15 +2,19 @@
 
 from itertools import pairwise
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from lib.report.claims.evidence import COMPARABLE
 from lib.report.exhibit import exhibit, outcomes, published, runs
-from lib.report.sections.autoattack import both_attacks
+from lib.report.plot import STYLE, error_bar
+from lib.report.sections.autoattack import both_attacks, draw_autoattack
 from lib.report.table import Column, Number, Table
 from lib.report.values import (
     BOXED,
+    QUANTITIES,
     at_our_width,
     extent,
     our_column,
@@ -21,8 +25,9 @@ from lib.report.values import (
     transforms_of,
     width_of,
 )
-from lib.report.words import to_compute, transform_label
+from lib.report.words import counted, to_compute, transform_label
 
+_ROBUST = QUANTITIES[BOXED][2]
 _QUANTITIES = {"robust": BOXED, "clean, PGD": ("pgd", "clean_accuracy"), "clean, standard": ("standard", "clean_accuracy")}
 
 
@@ -118,40 +123,83 @@ def paper_column_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
 def own_settings_answer(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> str:
     """For the first screen: how far robust accuracy is from the paper's, with its settings and with short training."""
     robust = over_seeds(ours, *BOXED)["mean"].dropna()
-    shorter = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
     theirs = at_our_width(ours, paper, BOXED)
-    shared = [name for name in theirs.index if name in robust.index and name in shorter.index]
+    shared = [name for name in theirs.index if name in robust.index]
     if not shared:
         return f"**The paper's own settings.** Not computed yet; {to_compute(ours)}"
-    distance, shorter_distance = ((means[shared] - theirs[shared]).abs().mean() for means in (robust, shorter))
-    numbers = "; ".join(f"{transform_label(name)} {robust[name]:.1f}% (the paper {theirs[name]:.1f}%)" for name in shared)
-    return (
-        f"**With the paper's own settings, robust accuracy on MNIST is {distance:.1f} points from the paper's on average.** "
-        f"With as many steps as the paper's, the narrowest LeNet5 has a robust accuracy of: {numbers}. These are {len(shared)} "
-        f"of the paper's {len(theirs)} variants. With our short training the mean distance is {shorter_distance:.1f} points on "
-        f"the same variants. (Scales {ours.attrs['scale']} and {short.attrs['scale']}.)"
+    differences = (robust[shared] - theirs[shared]).abs()
+    farthest = differences.idxmax()
+    text = (
+        f"**With the paper's own settings, robust accuracy on MNIST is {differences.mean():.1f} points from the paper's on "
+        f"average.** The narrowest LeNet5 was trained for as many steps as the paper's on {len(shared)} of its {len(theirs)} "
+        f"variants. The largest difference is on {transform_label(farthest)}: {robust[farthest]:.1f}%, where the paper has "
+        f"{theirs[farthest]:.1f}%."
     )
+    if len(shared) > 1:
+        text += (
+            f" The range over the variants is {extent(robust[shared]):.1f} points; the paper's is {extent(theirs[shared]):.1f}."
+        )
+    shorter = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
+    if both := [name for name in shared if name in shorter.index]:
+        distance, shorter_distance = ((means[both] - theirs[both]).abs().mean() for means in (robust, shorter))
+        text += (
+            f" On the {counted(len(both), 'variant')} that our short training has too, its mean distance from the "
+            f"paper is {shorter_distance:.1f} points, and {distance:.1f} with the paper's settings."
+        )
+    return f"{text} (Scales {ours.attrs['scale']} and {short.attrs['scale']}.)"
 
 
 def own_settings_attacked(image_outcomes: pd.DataFrame) -> str:
-    """Robust accuracy of the narrowest networks under AutoAttack and under the paper's attack, from the outcomes of both."""
+    """How far AutoAttack lowers the robust accuracy of the narrowest networks, and its range under either attack."""
     robust = both_attacks(image_outcomes).dropna()
     if robust.empty:
         return f"Not computed yet under AutoAttack; {to_compute(image_outcomes)}"
-    accuracies = "; ".join(
-        f"{transform_label(name)} {row.autoattack:.1f}% (the paper's attack: {row.reference:.1f}%)"
-        for name, row in robust.iterrows()
+    falls = robust["reference"] - robust["autoattack"]
+    lowest = falls.idxmax()
+    conclusion = (
+        "the paper's attack overstates robustness here as well" if falls.max() > COMPARABLE else "the two attacks agree here"
     )
-    fall = (robust["reference"] - robust["autoattack"]).max()
-    conclusion = "the paper's attack overstates robustness here as well" if fall > COMPARABLE else "the two attacks agree here"
+    networks = "this network" if len(robust) == 1 else f"these {len(robust)} networks"
     weak, strong = (extent(robust[attack]) for attack in ("reference", "autoattack"))
     ranges = f" Their range is {weak:.1f} points under the paper's attack and {strong:.1f} under AutoAttack."
-    wide = ranges if len(robust) > 1 else ""
     return (
-        f"Under AutoAttack the robust accuracy of these networks is: {accuracies}. Both attacks use the same "
-        f"{int(robust['n'].iloc[0]):,} test images. The largest fall is **{fall:.1f} points**: {conclusion}.{wide} "
-        f"(Scale {image_outcomes.attrs['scale']}.)"
+        f"AutoAttack lowers the robust accuracy of {networks} by up to "
+        f"**{falls.max():.1f} points** more than the paper's attack: on {transform_label(lowest)} from "
+        f"{robust.loc[lowest, 'reference']:.1f}% to {robust.loc[lowest, 'autoattack']:.1f}%. So {conclusion}."
+        f"{ranges if len(robust) > 1 else ''} (The same {int(robust['n'].iloc[0]):,} test images, scale "
+        f"{image_outcomes.attrs['scale']}.)"
     )
+
+
+def own_settings_figure(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame, image_outcomes: pd.DataFrame) -> Figure:
+    """Robust accuracy over the variants: the paper's column of our width, ours with its settings and of shorter training, and
+    ours under AutoAttack. Error bars: 95% intervals, of images and trainings; of AutoAttack, of images alone.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+        ax = figure.subplots()
+        names = [name for name in transforms_of(paper, ours) if name in at_our_width(ours, paper, BOXED).index]
+        theirs = at_our_width(ours, paper, BOXED).reindex(names)
+        ax.plot(range(len(names)), theirs, "--", color=_ROBUST, linewidth=1.4, label="the paper, this width")
+        narrow = short[short["widen_factor"] == width_of(ours)]
+        labels = {
+            "ours, the paper's settings": (ours, "o-", _ROBUST),
+            f"ours, scale {short.attrs['scale']}": (narrow, "D:", "grey"),
+        }
+        for label, (rows, style, colour) in labels.items():
+            estimates = over_seeds(rows, *BOXED)
+            estimates = estimates[estimates["seeds"] > 0].reindex([name for name in names if name in estimates.index])
+            estimates = estimates.dropna(subset="mean")
+            if len(estimates):
+                spans = np.reshape([error_bar(row) for _, row in estimates.iterrows()], (-1, 2)).T
+                places = [names.index(name) for name in estimates.index]
+                look = {"color": colour, "markersize": 4, "linewidth": 1.6, "capsize": 2, "label": label}
+                ax.errorbar(places, estimates["mean"], yerr=spans, fmt=style, **look)
+        draw_autoattack(ax, names, image_outcomes, "ours, the paper's settings, under AutoAttack", joined=True)
+        ax.set_xticks(range(len(names)), [transform_label(name) for name in names], rotation=40, ha="right")
+        ax.set(xlabel="MNIST variant", ylabel="robust accuracy (%)", ylim=(0, 101))
+        ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    return figure
 
 
 _READS = (runs("paper-settings-mnist"), runs("figure-4-capacity-mnist"), published("table-4"))
@@ -159,4 +207,5 @@ exhibit("own-settings", own_settings_table, *_READS)
 exhibit("own-settings-seen", own_settings_summary, *_READS)
 exhibit("own-settings-paper", paper_column_summary, _READS[0], _READS[2])
 exhibit("answer-own", own_settings_answer, *_READS)
+exhibit("own-settings-figure", own_settings_figure, *_READS, outcomes("autoattack-narrow", "paper"))
 exhibit("own-settings-attacked", own_settings_attacked, outcomes("autoattack-narrow", "paper"))
