@@ -91,6 +91,28 @@ def test_an_exhibit_that_is_not_of_a_scale_is_read_at_another(asked, shown):
     assert {scale for _, _, scale, _ in asked} == {"auto"}
 
 
+def test_the_badge_is_of_the_scale_that_an_exhibit_is_read_at(monkeypatch):
+    """An exhibit of the grid that is read at two scales has a line for each; where the page names a scale, both are of that."""
+
+    def select(name, scale, **options):
+        rows = frame(("original", *ROBUST, 94.0, 0), exhibit=name)
+        rows.attrs["scale"] = scale
+        return rows
+
+    monkeypatch.setattr(exhibit.results, "select", select)
+    exhibit.exhibit("a", table, exhibit.runs("table-2"), exhibit.runs("table-2", "paper"))
+    exhibit.exhibit("b", table, exhibit.runs("table-2", "paper"))
+    page = report.Page(compute=False)
+    page.make("a")
+    shared, auto, paper = page.badge("a").split("\n\n")
+    assert "scale" not in shared
+    assert (auto, paper) == ("`table-2`: scale auto", "`table-2`: scale paper")
+    assert page.badge("b").startswith("scale paper · ")
+    named = report.Page("smoke", compute=False)
+    named.make("a")
+    assert named.badge("a").startswith("scale smoke · ")
+
+
 def test_some_of_the_sets_of_an_exhibit_are_read(asked, shown):
     exhibit.exhibit("a", lambda sets: ", ".join(sets), {"MNIST": exhibit.runs("table-2"), "CIFAR10": exhibit.runs("table-3")})
     assert report.Page().make("a") == "MNIST, CIFAR10"

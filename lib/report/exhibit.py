@@ -26,7 +26,8 @@ class Source:
     """An input of an exhibit: `read` gives it to a page. `records`: the exhibits of the grid and the benchmarks it comes from.
 
     `everything`: it is read from all records there are. `has_badge`: what it reads has a badge, and goes into the page's stamp.
-    `badge_line`: a function from what it gives to the line that stands below a table of it as its badge.
+    `badge_line`: a function from what it gives to the line that stands below a table of it as its badge. `auto`: the scale of
+    its records where the page names none.
     """
 
     read: Callable[["Page"], object]
@@ -34,6 +35,7 @@ class Source:
     everything: bool = False
     has_badge: bool = True
     badge_line: Callable[..., str] | None = None
+    auto: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,12 @@ def _sources(source: object) -> Iterator[Source]:
 
 
 @cache
-def runs(name: str) -> Source:
-    """The records of an exhibit of the grid, as `results.select` gives them; where a scale is named, computed before."""
-    return Source(lambda page: page.collected(name, results.select, trains=True), (name,))
+def runs(name: str, auto: str = "auto") -> Source:
+    """The records of an exhibit of the grid, as `results.select` gives them; where the page names a scale, computed before.
+
+    `auto`: the scale, where the page names none.
+    """
+    return Source(lambda page: page.collected(name, results.select, trains=True, auto=auto), (name,), auto=auto)
 
 
 @cache
@@ -124,11 +129,10 @@ def outcomes(name: str, auto: str = "auto") -> Source:
     """The outcome of each image of an exhibit, as `results.outcomes` gives it. `auto`: the scale, where the page names none."""
 
     def read(page: Page) -> pd.DataFrame:
-        page.value(runs(name))
-        scale = page.scale_of(name)
-        return results.outcomes(name, auto if scale == "auto" else scale, seeds=page.seeds)
+        page.value(runs(name, auto))
+        return results.outcomes(name, page.scale_of(name, auto), seeds=page.seeds)
 
-    return Source(read, (name,))
+    return Source(read, (name,), auto=auto)
 
 
 @cache
@@ -175,19 +179,19 @@ class Page:
         self.scale, self.seeds, self.device, self.compute = scale, seeds, device, compute
         self._computes = compute
         self._read: dict[Hashable, object] = {}
-        self._frames: dict[str, pd.DataFrame] = {}
+        self._frames: dict[tuple[str, str], pd.DataFrame] = {}  # by exhibit and the scale where the page names none
 
-    def scale_of(self, name: str) -> str:
+    def scale_of(self, name: str, auto: str = "auto") -> str:
         """The page's scale, or, where the exhibit is not declared at it, `auto`."""
-        return self.scale if self.scale in grid.exhibit(name)["scales"] else "auto"
+        return self.scale if self.scale in grid.exhibit(name)["scales"] else auto
 
-    def collected(self, name: str, read: Callable, *, trains: bool = False) -> pd.DataFrame:
+    def collected(self, name: str, read: Callable, *, trains: bool = False, auto: str = "auto") -> pd.DataFrame:
         """The records of an exhibit of the grid, computed before unless the page only reads."""
-        scale, seeds = self.scale_of(name), {"seeds": self.seeds_of(name)} if trains else {}
+        scale, seeds = self.scale_of(name, auto), {"seeds": self.seeds_of(name)} if trains else {}
         if self._computes:
             experiments.compute(name, scale, **seeds, device=self.device)
         frame = read(name, scale, **seeds)
-        self._frames.setdefault(name, frame)
+        self._frames.setdefault((name, auto), frame)
         return frame
 
     def seeds_of(self, name: str) -> int | str:
@@ -219,7 +223,7 @@ class Page:
     def badge(self, name: str) -> str:
         """The badge below an exhibit: of its frames, and what its sources say of themselves."""
         sources = EXHIBITS[name].sources()
-        names = dict.fromkeys(record for source in sources if source.has_badge for record in source.records)
+        names = dict.fromkeys((record, source.auto) for source in sources if source.has_badge for record in source.records)
         frames = [self._frames[record] for record in names if record in self._frames]
         lines = [badge(*frames)] if frames else []
         lines += [source.badge_line(self.value(source)) for source in sources if source.badge_line]
