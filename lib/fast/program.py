@@ -18,6 +18,7 @@ from lib.fast.rows import WIDTH
 from lib.fast.vectors import LANES, has_avx2
 
 _DTYPES = {torch.float32: LANES, torch.float64: LANES // 2}  # and how many images a vector takes
+_COMPARED = 4  # images whose logits are compared with the network's own before an attack
 
 
 class Program:
@@ -137,15 +138,15 @@ def of(model: Callable, x: Tensor) -> Program | None:
     """
     if not (has_avx2() and isinstance(model, nn.Module) and len(x) and x.device.type == "cpu" and x.dtype in _DTYPES):
         return None
-    if any(tensor.dtype != x.dtype for tensor in model.parameters()) or any(p.device.type != "cpu" for p in model.parameters()):
-        return None
     with torch.no_grad():
         description = description_of(model, x)
         if description is None:
             return None
         build, arguments, numbers = description
+        if any(tensor.dtype != x.dtype or tensor.device.type != "cpu" for tensor in numbers):
+            return None
         program = Program(build(*arguments), numbers)
-        first_images = x[: program.lanes]
+        first_images = x[:_COMPARED]
         return program if _agrees(program.logits(first_images), model(first_images)) else None
 
 
