@@ -449,11 +449,12 @@ def test_without_javascript_every_level_and_figure_stands(chromium, html):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_first_figure_fits_a_phone(chromium, html, width):
+@pytest.mark.parametrize(("place", "figure"), [("index", "fig-claim"), ("notebooks/appB", "fig-own-settings")])
+def test_a_figure_fits_a_phone(chromium, html, place, figure, width):
     """A phone shows its panels below one another, within its screen; a larger screen shows them side by side."""
-    page = _open(chromium, html, "index")
+    page = _open(chromium, html, place)
     page.set_viewport_size({"width": width, "height": 900})
-    images = page.locator("#fig-claim .figure-box > img")
+    images = page.locator(f"#{figure} .figure-box > img")
     assert images.count() == 2
     shown = [image for image in images.all() if image.is_visible()]
     assert len(shown) == 1

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from frames import ROBUST, frame
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from lib import report
 from lib.report import exhibit, plot
@@ -129,7 +130,7 @@ def test_a_name_is_declared_once_and_known():
         report.Page().make("b")
 
 
-@pytest.mark.parametrize(("shape", "stacked"), [((1, 3), True), ((1, 1), False), ((2, 2), False)])
+@pytest.mark.parametrize(("shape", "stacked"), [((1, 3), True), ((1, 1), True), ((2, 2), False)])
 def test_panels_side_by_side_stand_below_one_another_on_a_phone(shape, stacked):
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     axes = figure.subplots(*shape, squeeze=False, sharey=True).ravel()
@@ -143,12 +144,40 @@ def test_panels_side_by_side_stand_below_one_another_on_a_phone(shape, stacked):
     if stacked:
         assert figure.get_figwidth() < 4.5
         assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
-        assert [ax.get_xlabel() for ax in axes] == ["", "", "of all panels"]
+        assert [ax.get_xlabel() for ax in axes] == [*[""] * (len(axes) - 1), "of all panels"]
         assert {ax.get_ylabel() for ax in axes} == {"points"}
     else:
         assert tuple(figure.get_size_inches()) == (7.2, 2.9)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a line"]
+
+
+def test_the_legend_of_a_single_panel_stands_above_it_on_a_phone():
+    """With its markers, a line an entry; what stands below the figure is broken into lines that fit."""
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    ax = figure.subplots()
+    drawn = [ax.errorbar([0, 1], [0, i], yerr=0.1, fmt="o-", label=f"a line with a long name, number {i}") for i in range(3)]
+    ax.set_xticks(range(12), [f"variant {i}" for i in range(12)], rotation=40)
+    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    figure.supxlabel(" · ".join(["a part of the caption"] * 6))
+    assert plot.stack(figure)
+    assert ax.get_legend() is None
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [container.get_label() for container in drawn]
+    assert sum(line.get_marker() == "o" for line in legend.findobj(Line2D)) == len(drawn)
+    assert {label.get_rotation() for label in ax.get_xticklabels()} == {90}
+    figure.draw_without_rendering()
+    width = figure.get_window_extent().width
+    for artist in (legend, figure._supxlabel):
+        box = artist.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= width
+
+
+def test_words_in_place_of_a_figure_stay_as_they_are():
+    figure = plot.not_yet(Figure(layout="constrained"), frame(("original", *ROBUST, None, 0)))
+    assert not plot.stack(figure)
+    assert figure.get_figwidth() == 7.2
 
 
 def test_pictures_stay_side_by_side():

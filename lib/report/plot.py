@@ -24,9 +24,11 @@ STYLE = {
     "svg.hashsalt": "exhibits",  # the same figure gives the same file
 }
 
-# On a phone: the width of a figure, and the largest heights of a panel and of all panels, in inches. Type of 8 points is nearly
-# as large there as that of the text.
-_PHONE = (4.0, 2.5, 8.0)
+# On a phone: the width of a figure, and the largest heights of a panel alone, of one of several and of all panels, in inches.
+# Type of 8 points is nearly as large there as that of the text; so many characters of it fill a line.
+_PHONE = (4.0, 3.4, 2.5, 8.0)
+_PHONE_LINE = 60
+_UPRIGHT = 10  # so many slanting labels at most; more stand upright
 
 
 def error_bar(row: pd.Series) -> tuple[float, float]:
@@ -59,13 +61,15 @@ def not_yet(figure: Figure, rows: pd.DataFrame) -> Figure:
 
 
 def stack(figure: Figure) -> bool:
-    """Put the panels of a figure below one another, as wide as a phone's screen. False, and no change, where it has one panel,
-    several rows of panels, or panels of images."""
+    """Make a figure as wide as a phone's screen, with its panels below one another and its legend above them, a line an entry.
+
+    False, and no change, where it has several rows of panels, or panels of images or of words.
+    """
     axes = figure.axes
     rows, columns = axes[0].get_gridspec().get_geometry()
-    if rows > 1 or columns < 2 or any(ax.images for ax in axes):
+    if rows > 1 or any(ax.images or not ax.axison for ax in axes):
         return False
-    width, tallest, total = _PHONE
+    width, alone, tallest, total = _PHONE
     grid = figure.add_gridspec(columns, 1)
     labels = [label for ax in axes if (label := ax.get_xlabel())]
     for ax, place in zip(axes, grid, strict=True):
@@ -74,13 +78,25 @@ def stack(figure: Figure) -> bool:
         ax.set_ylabel(ax.get_ylabel() or axes[0].get_ylabel())
         if len(labels) == 1:  # one for all panels: it stands below the last
             ax.set_xlabel(labels[0] if ax is axes[-1] else "")
+        rotated = [label for label in ax.get_xticklabels() if label.get_rotation()]
+        if len(rotated) > _UPRIGHT:
+            for label in rotated:
+                label.set(rotation=90, ha="center")
+    drawn = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     lines = 0
-    for old in list(figure.legends):
+    of_the_panel = [legend for ax in axes if columns == 1 and (legend := ax.get_legend())]
+    for old in [*figure.legends, *of_the_panel]:
         names = [text.get_text() for text in old.get_texts()]
         old.remove()
-        figure.legend(old.legend_handles, names, fontsize=8, frameon=False, loc="outside upper center")
-        lines += len(names)
-    figure.set_size_inches(width, columns * min(figure.get_figheight(), tallest, total / columns) + 0.18 * lines)
+        title = old.get_title().get_text() or None
+        handles = [drawn.get(name, handle) for name, handle in zip(names, old.legend_handles, strict=True)]
+        figure.legend(handles, names, title=title, fontsize=8, frameon=False, loc="outside upper center")
+        lines += len(names) + bool(title)
+    if caption := figure.get_supxlabel():
+        figure.supxlabel(wrapped(caption.replace("\n", " · "), _PHONE_LINE), fontsize=8, color="dimgrey", parse_math=False)
+        lines += figure.get_supxlabel().count("\n")
+    height = min(figure.get_figheight(), tallest, total / columns) if columns > 1 else min(figure.get_figheight(), alone)
+    figure.set_size_inches(width, columns * height + 0.18 * lines)
     return True
 
 
