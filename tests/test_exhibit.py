@@ -130,26 +130,37 @@ def test_a_name_is_declared_once_and_known():
         report.Page().make("b")
 
 
-@pytest.mark.parametrize(("shape", "stacked"), [((1, 3), True), ((1, 1), True), ((2, 2), False)])
-def test_panels_side_by_side_stand_below_one_another_on_a_phone(shape, stacked):
+@pytest.mark.parametrize("shape", [(1, 3), (1, 1), (2, 2)], ids=str)
+def test_panels_stand_below_one_another_on_a_phone(shape):
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
-    axes = figure.subplots(*shape, squeeze=False, sharey=True).ravel()
-    axes[0].plot([0, 1], [0, 1], label="a line")
-    axes[0].set_ylabel("points")
-    axes[len(axes) // 2].set_xlabel("of all panels")
+    axes = figure.subplots(*shape, squeeze=False, sharex=True, sharey=True)
+    axes[0, 0].plot([0, 1], [0, 1], label="a line")
+    for i, row in enumerate(axes):
+        row[0].set_ylabel(f"points {i}")
+    for i, ax in enumerate(axes[0]):
+        ax.set_title(f"a title\nof column {i}")
+    axes[-1, 0].set_xlabel("of all panels")
     figure.legend(loc="outside upper center", ncols=3)
-    assert plot.stack(figure) is stacked
+    assert plot.stack(figure)
     figure.draw_without_rendering()
-    boxes = [ax.get_window_extent() for ax in axes]
-    if stacked:
-        assert figure.get_figwidth() < 4.5
-        assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
-        assert [ax.get_xlabel() for ax in axes] == [*[""] * (len(axes) - 1), "of all panels"]
-        assert {ax.get_ylabel() for ax in axes} == {"points"}
-    else:
-        assert tuple(figure.get_size_inches()) == (7.2, 2.9)
+    assert figure.get_figwidth() < 4.5
+    panels = axes.ravel()
+    assert all(above.y0 > below.y1 for above, below in pairwise(ax.get_window_extent() for ax in panels))
+    assert [ax.get_xlabel() for ax in panels] == [*[""] * (len(panels) - 1), "of all panels"]
+    said = [(ax.get_ylabel(), ax.get_title()) for ax in panels]
+    assert said == [(f"points {i}", f"a title of column {j}") for i in range(shape[0]) for j in range(shape[1])]
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a line"]
+
+
+def test_a_legend_of_one_of_several_panels_stays_where_it_was_placed():
+    figure = Figure(figsize=(7.2, 6.0), layout="constrained")
+    axes = figure.subplots(2, 2).ravel()
+    axes[3].plot([0, 1], [0, 1], label="a line")
+    axes[3].legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    assert plot.stack(figure)
+    assert axes[3].get_legend()
+    assert figure.get_figheight() == 4 * 3.0  # each panel as high as it was
 
 
 def test_the_legend_of_a_single_panel_stands_above_it_on_a_phone():

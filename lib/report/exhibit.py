@@ -257,8 +257,7 @@ def page(namespace: Mapping[str, object] | None = None, *, compute: bool = True,
 def show(name: str, content: Figure | Table | HTML | str) -> None:
     """Display what an exhibit is in the notebook and hand it, under `name`, to the page that refers to it.
 
-    A figure of one row of panels is handed over a second time, as `NAME-phone`, as wide as a phone's screen. It is changed by
-    that.
+    A figure without images is handed over a second time, as `NAME-phone`, as wide as a phone's screen. It is changed by that.
     """
     from matplotlib_inline.backend_inline import set_matplotlib_formats
     from myst_nb import glue

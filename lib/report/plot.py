@@ -26,7 +26,7 @@ STYLE = {
 
 # On a phone: the width of a figure, and the largest heights of a panel alone, of one of several and of all panels, in inches.
 # Type of 8 points is nearly as large there as that of the text; so many characters of it fill a line.
-_PHONE = (4.0, 3.4, 2.5, 8.0)
+_PHONE = (4.0, 3.4, 2.5, 10.0)
 _PHONE_LINE = 60
 _UPRIGHT = 10  # so many slanting labels at most; more stand upright
 
@@ -63,41 +63,53 @@ def not_yet(figure: Figure, rows: pd.DataFrame) -> Figure:
 def stack(figure: Figure) -> bool:
     """Make a figure as wide as a phone's screen, with its panels below one another and its legend above them, a line an entry.
 
-    False, and no change, where it has several rows of panels, or panels of images or of words.
+    False, and no change, where its panels are of images or of words.
     """
     axes = figure.axes
-    rows, columns = axes[0].get_gridspec().get_geometry()
-    if rows > 1 or any(ax.images or not ax.axison for ax in axes):
+    if any(ax.images or not ax.axison for ax in axes):
         return False
     width, alone, tallest, total = _PHONE
-    grid = figure.add_gridspec(columns, 1)
+    grid = figure.add_gridspec(len(axes), 1)
     labels = [label for ax in axes if (label := ax.get_xlabel())]
-    for ax, place in zip(axes, grid, strict=True):
+    # In rows and columns only the first panels say what their row or column is of.
+    places = [ax.get_subplotspec() for ax in axes]
+    titles = {place.colspan.start: ax.title for ax, place in zip(axes, places, strict=True) if ax.get_title()}
+    quantities = {place.rowspan.start: ax.get_ylabel() for ax, place in zip(axes, places, strict=True) if ax.get_ylabel()}
+    for ax, before, place in zip(axes, places, grid, strict=True):
         ax.set_subplotspec(place)
-        ax.tick_params(labelleft=True)
-        ax.set_ylabel(ax.get_ylabel() or axes[0].get_ylabel())
+        ax.tick_params(labelleft=True, labelbottom=True)
+        title = ax.title if ax.get_title() else titles.get(before.colspan.start, ax.title)
+        ax.title.set(text=title.get_text().replace("\n", " "), size=title.get_size())
+        ax.set_ylabel(ax.get_ylabel() or quantities.get(before.rowspan.start, ""))
         if len(labels) == 1:  # one for all panels: it stands below the last
             ax.set_xlabel(labels[0] if ax is axes[-1] else "")
         rotated = [label for label in ax.get_xticklabels() if label.get_rotation()]
         if len(rotated) > _UPRIGHT:
             for label in rotated:
                 label.set(rotation=90, ha="center")
-    drawn = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    lines = 0
-    of_the_panel = [legend for ax in axes if columns == 1 and (legend := ax.get_legend())]
-    for old in [*figure.legends, *of_the_panel]:
-        names = [text.get_text() for text in old.get_texts()]
-        old.remove()
-        title = old.get_title().get_text() or None
-        handles = [drawn.get(name, handle) for name, handle in zip(names, old.legend_handles, strict=True)]
-        figure.legend(handles, names, title=title, fontsize=8, frameon=False, loc="outside upper center")
-        lines += len(names) + bool(title)
+    lines = _legends_above(figure)
     if caption := figure.get_supxlabel():
         figure.supxlabel(wrapped(caption.replace("\n", " · "), _PHONE_LINE), fontsize=8, color="dimgrey", parse_math=False)
         lines += figure.get_supxlabel().count("\n")
-    height = min(figure.get_figheight(), tallest, total / columns) if columns > 1 else min(figure.get_figheight(), alone)
-    figure.set_size_inches(width, columns * height + 0.18 * lines)
+    height = figure.get_figheight() / len({place.rowspan.start for place in places})
+    if len(axes) == 1 or not any(ax.get_legend() for ax in axes):  # a panel's own legend is placed for its height
+        height = min(height, alone if len(axes) == 1 else tallest, total / len(axes))
+    figure.set_size_inches(width, len(axes) * height + 0.18 * lines)
     return True
+
+
+def _legends_above(figure: Figure) -> int:
+    """Put the legends of a figure, and of a single panel, above it, a line an entry. How many lines they have."""
+    axes, lines = figure.axes, 0
+    drawn = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    of_the_panel = [legend for ax in axes if len(axes) == 1 and (legend := ax.get_legend())]
+    for old in [*figure.legends, *of_the_panel]:
+        names, title = [text.get_text() for text in old.get_texts()], old.get_title().get_text() or None
+        old.remove()
+        handles = [drawn.get(name, handle) for name, handle in zip(names, old.legend_handles, strict=True)]
+        figure.legend(handles, names, title=title, fontsize=8, frameon=False, loc="outside upper center")
+        lines += len(names) + bool(title)
+    return lines
 
 
 def share_bars(ax: Axes, rows: pd.DataFrame, column: str, x: str, **style) -> None:
