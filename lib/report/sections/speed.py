@@ -37,6 +37,10 @@ def _network(case: str) -> tuple[str, float]:
     return name, float(width)
 
 
+def _short(case: str) -> str:
+    return case.replace("lenet5", "LeNet5").replace("wide_resnet28", "WRN-28").replace("-w", " w=")
+
+
 def _case(case: str) -> str:
     name, width = _network(case)
     return as_markdown(f"{name} w={width:g}")
@@ -52,8 +56,7 @@ def speed_summary(rows: pd.DataFrame) -> str:
     def ratios(case: str, batch: int) -> str:
         (row,) = rows[(rows["case"] == case) & (rows["batch"] == batch) & (rows["engine"] == "lib, float32")].to_dict("records")
         before = f"{row['ratio_to_before']:.1f} times the earlier engine, " if row.get("ratio_to_before") else ""
-        name = case.replace("lenet5", "LeNet5").replace("wide_resnet28", "WRN-28").replace("-w", " w=")
-        return f"{name}, batches of {batch}: {before}{row['ratio_to_advertorch']:.1f} times AdverTorch"
+        return f"{_short(case)}, batches of {batch}: {before}{row['ratio_to_advertorch']:.1f} times AdverTorch"
 
     narrow = [("lenet5-w0.125", 50), ("lenet5-w0.25", 50), ("wide_resnet28-w0.25", 128)]
     wide = [("lenet5-w1", 50), ("wide_resnet28-w1", 128)]
@@ -64,14 +67,15 @@ def speed_summary(rows: pd.DataFrame) -> str:
 
 
 def benchmark_stamp(rows: pd.DataFrame) -> str:
-    """The line below a benchmark: machine, date, commit and number of rounds."""
-    device, date, commit = (rows.attrs[name] for name in ("device", "date", "commit"))
+    """The line below a benchmark of speed: machine, date, commit and number of rounds."""
     before = f"; *before*: the engine of commit {as_code(rows.attrs['before'])}" if rows.attrs.get("before") else ""
-    rounds = rows["rounds"].min()
-    return (
-        f"Measured on {as_markdown(device)}, {as_markdown(date[:10])}, commit {as_code(commit)}; medians of {rounds} rounds"
-        f"{before}."
-    )
+    return f"{measured_on(rows)}; medians of {rows['rounds'].min()} rounds{before}."
+
+
+def measured_on(rows: pd.DataFrame) -> str:
+    """Where a benchmark was measured: machine, date and commit, without a full stop."""
+    device, date, commit = (rows.attrs[name] for name in ("device", "date", "commit"))
+    return f"Measured on {as_markdown(device)}, {as_markdown(date[:10])}, commit {as_code(commit)}"
 
 
 def _gpu() -> pd.DataFrame | None:
@@ -162,6 +166,13 @@ def precision_table(ours: pd.DataFrame) -> Table:
     return Table(columns, rows)
 
 
+def verdict_of(significant: Sequence[str], cause: str) -> str:
+    """What 95% intervals of differences say of their cause: `significant` names those that exclude 0."""
+    if significant:
+        return f"The interval {' and '.join(significant)} excludes 0: there {cause} **did change the result**."
+    return "**Every interval contains 0**; the ends of the intervals say how large an effect could be."
+
+
 _UNDER_PGD = {
     ("pgd", "clean_accuracy"): "clean accuracy",
     ("pgd", "robust_accuracy"): "robust accuracy",
@@ -208,9 +219,7 @@ def precision_summary(ours: pd.DataFrame) -> str:
             significant += [] if low <= 0 <= high else [place]
     if not phrases:
         return f"Not computed yet: at least two seeds are needed in both precisions; {to_compute(ours)}"
-    verdict = f"The interval {' and '.join(significant)} excludes 0: there the precision **did change the result**."
-    if not significant:
-        verdict = "**Every interval contains 0**; the ends of the intervals say how large an effect could be."
+    verdict = verdict_of(significant, "the precision")
     changes, better = ", by ".join(phrases), int((pairs["other"] > pairs["one"]).sum())
     return (
         f"At scale {ours.attrs['scale']}, bfloat16 attacks in training moved robust accuracy by {changes}. {verdict} The model "
@@ -347,7 +356,7 @@ def speed_figure(rows: pd.DataFrame, batch: int = 128) -> Figure:
             ratios = chosen[chosen["engine"] == engine].set_index("case")["ratio_to_advertorch"].reindex(cases)
             ax.bar(np.arange(len(cases)) + (i + 0.5) * width - 0.4, ratios, width, label=engine, color=PALETTE[i])
         ax.axhline(1, color="grey", linewidth=0.8)
-        ax.set_xticks(range(len(cases)), [case.replace("-w", "\nw=") for case in cases])
+        ax.set_xticks(range(len(cases)), [_short(case).replace(" ", "\n") for case in cases])
         ax.set(ylabel="speed, AdverTorch = 1")
         ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
         parts = [f"batch {batch}", rows.attrs["device"], rows.attrs["date"][:10], f"commit {rows.attrs['commit']}"]
