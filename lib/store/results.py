@@ -23,6 +23,13 @@ _ORIGIN = ("source", "device", "commit", "date")
 _NO_RUN = {"model": "", "widen_factor": np.nan, "training": "", "train_size": pd.NA, "recipe": "", "seed": pd.NA}
 
 
+class _Shared(dict):
+    """A mapping of `attrs` that nobody changes: pandas copies all of `attrs`, however deep, with each of its operations."""
+
+    def __deepcopy__(self, memo: dict) -> "_Shared":
+        return self
+
+
 def _rows(item: Item, name: str, shown_by: str | None) -> list[dict]:
     try:
         record = records.read(item, name)
@@ -55,7 +62,8 @@ def record_of(item: Item, name: str) -> str:
 def records_of(rows: pd.DataFrame) -> list[str]:
     """As `record_of`, the records that rows of `frame` are of, each once; none of rows without a key."""
     rows = rows[rows["key"].notna() & rows["value"].notna()]
-    return list(dict.fromkeys(records.place(row.scale, row.key, row.evaluation) for row in rows.itertuples()))
+    columns = [rows[name] for name in ("scale", "key", "evaluation")] if len(rows) else []
+    return [records.place(*row) for row in dict.fromkeys(zip(*columns, strict=True))]
 
 
 def frame(items: list[Item], shown_by: str | None = None) -> pd.DataFrame:
@@ -159,8 +167,8 @@ def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd
         "expected": len(items),
         "complete": complete,
         "command": f"python -m lib run {exhibit} --scale {items[0].scale if complete else first}",
-        "spreads": spreads(items[0].scale),
-        "more_seeds": more_seeds(items),
+        "spreads": _Shared(spreads(items[0].scale)),
+        "more_seeds": _Shared(more_seeds(items)),
     }
     return ours
 
