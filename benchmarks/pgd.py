@@ -8,8 +8,9 @@
 Every engine attacks the same trained weights, images and labels from the same δ₀ with the same eps, step and number of
 steps. The peers get them as anyone would write the network down: stock layers in the default memory layout; the layout
 and the gradient to the pixels are part of what is compared. The memory allocator is set alike for all: it is one
-process. Rounds are interleaved (A B C … A B C …), after one warm-up each; medians, spreads and ratios to AdverTorch are
-printed and written to a record, with the matrix-product ceiling measured in the same rounds.
+process. Rounds are interleaved (A B C … A B C …), after one warm-up each. In a round an engine attacks for a tenth of a
+second, or once where that takes longer. Medians, spreads and ratios to AdverTorch are printed and written to a record,
+with the matrix-product ceiling measured in the same rounds.
 """
 
 import copy
@@ -26,6 +27,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +49,7 @@ from lib.store import records
 
 ROOT = Path(__file__).resolve().parents[1]
 BEFORE = "before"  # the engine of an earlier commit
+LEAST = 0.1  # seconds that an engine attacks in a round: a narrow network's attack takes a hundredth of one
 # Model, widen factor, data set, eps, step size, and the steps of a timed attack.
 CASES = {
     "lenet5-w0.125": ("lenet5", 0.125, "mnist-5000", 0.3, 0.06, 10),
@@ -242,6 +245,18 @@ def ceiling(dtype: torch.dtype, device: torch.device) -> float:
     return 2 * size**3 * count / (time.perf_counter() - start)
 
 
+def timed(attack: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:
+    """(the adversarial images, attacks a second): as many attacks as last `LEAST` seconds, at least one."""
+    count, start = 0, time.perf_counter()
+    while True:
+        adversarial = attack()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        count += 1
+        if (seconds := time.perf_counter() - start) >= LEAST:
+            return adversarial, count / seconds
+
+
 def measure(
     name: str, batch: int, rounds: int, device: torch.device, trained_model: tuple, seconds: float = math.inf
 ) -> list[dict]:
@@ -269,19 +284,14 @@ def measure(
         for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
             ceilings[precision].append(ceiling(dtype, device))
         for label, engine in engines.items():
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            start = time.perf_counter()
-            adversarial = engine(model if label.startswith(("lib", BEFORE)) else plain, x, y, delta, attack)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            seconds = time.perf_counter() - start
+            attacked = model if label.startswith(("lib", BEFORE)) else plain
+            adversarial, rate = timed(partial(engine, attacked, x, y, delta, attack), device)
             if i == 0:
                 with torch.no_grad(), attacks.frozen(model):
                     robust = (model(adversarial).argmax(1) == y).double().mean().item()
                 outcomes[label] = {"robust_accuracy": robust, "max_delta": (adversarial - x).abs().max().item()}
             else:
-                rates.setdefault(label, []).append(batch * num_steps / seconds)
+                rates.setdefault(label, []).append(batch * num_steps * rate)
     rows = []
     for label, speeds in rates.items():
         low, _, high = statistics.quantiles(speeds, n=4)
