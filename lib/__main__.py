@@ -80,7 +80,7 @@ def run(
     """Train, measure, evaluate and record. Recorded results are skipped; an interrupted training continues."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        # A run that lacks only what was not asked for stays as it is; one that is computed lacks nothing afterwards.
+        # A run that lacks only what was not requested stays as it is; one that is computed lacks nothing afterwards.
         incomplete = [item for item, names in _items(keys, scale).items() if {*names} & {*records.missing(item)}]
         count = processes.complete(incomplete, device, jobs=jobs)
     except KeyboardInterrupt:  # typer would leave without a word

@@ -212,7 +212,7 @@ def steps(
     """(`pgd`'s adversarial images, the sum of each image's gradients), without a check and without waiting for the device.
 
     For a training step that is captured whole, on images and a frozen model that were checked before. `eps` and `step_size`
-    are tensors of one number, so that they may change between two replays. A sum that is not finite tells of an image whose
+    are tensors of one number, so that they may change between two replays. A sum that is not finite shows an image whose
     loss or gradient was not.
     """
     state, total = _State.begin(x, y, start, eps, step_size, bounds), x.new_zeros(len(x))
@@ -345,7 +345,7 @@ def square(
     - `queries`: proposals, at most, for each image; one that is misclassified gets no more.
     - `generator`, on x's device, decides the proposals; the global random states are left as they are.
 
-    The result lies within `bounds`, and within `eps` of x but for rounding. ValueError for a setting out of range or
+    The result lies within `bounds`, and within `eps` of x up to rounding. ValueError for a setting out of range or
     images outside `bounds`.
     """
     if bounds is None:

@@ -303,7 +303,7 @@ class DataSet:
     shape: tuple[int, int, int] = (1, 28, 28)  #: channels, height, width
     classes: int = 10
     label: str = ""  #: as a reader reads it
-    files: tuple[tuple[str, ...], ...] = ()  #: under `DATA_DIR`; it is at hand where all of one of these groups are
+    files: tuple[tuple[str, ...], ...] = ()  #: under `DATA_DIR`; it is available where all of one of these groups are
 
 
 def _idx_set(kind: str, label: str) -> DataSet:
@@ -346,7 +346,7 @@ def load(name: str, split: str) -> ImageSet:
 def at_hand(*names: str) -> list[str]:
     """Those of `names` that can be loaded without a download, in their order; a built-in set always can.
 
-    For pictures, which say where they come from; never for numbers. DataError where none is at hand.
+    For pictures, which say where they come from; never for numbers. DataError where none is available.
     """
     base = data_dir()
     available = [

@@ -85,7 +85,7 @@ def evaluate(
     - Clean accuracy: the share of images classified as their label.
     - Robust accuracy: the share still classified so after PGD against the label.
     - Robustness w.r.t. predictions: the share whose clean prediction survives PGD against that prediction. Given the
-      same δ₀ the two attacks are one wherever prediction and label agree, so only the other images are attacked again.
+      same δ₀ the two attacks are the same where prediction and label agree, so only the other images are attacked again.
 
     `threat_model` None evaluates the clean images alone. `generator`, on the model's device, draws the attacks' starts.
     Raises what `attacks.pgd` raises; a non-finite loss names the images.

@@ -169,7 +169,7 @@ class Ramp(nn.Module):
         self.slope, self.straight_through = slope, straight_through
 
     def forward(self, x: Images) -> Images:
-        """Images in [0, 1], whatever x is."""
+        """Images in [0, 1], for every x."""
         if self.straight_through:
             return _InPlaceOf.apply(x, self._ramp(x.detach()))
         return self._ramp(x)

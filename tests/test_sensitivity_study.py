@@ -245,7 +245,7 @@ def test_a_narrow_range_on_many_images_is_none():
 def test_the_data_at_hand_cannot_tell(shares, images, options, said):
     found = verdict.judge(made_up(shares, images, **options))
     assert found.kind == "cannot tell"
-    assert found.sentence.startswith("The data at hand cannot tell: ")
+    assert found.sentence.startswith("These data cannot tell: ")
     assert said in found.sentence
 
 

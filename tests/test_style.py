@@ -48,6 +48,8 @@ WORDS = {
     r"(?:it|they|points?|numbers?|accurac(?:y|ies)|x) lies? (?:below|above|within|apart|off|x)": "is, are",
     r"what (?:becomes|became) of": "how it changes",
     r"stays? put|one and the same|borne out|bears? out|all in all|taken apart|to begin with": "a plain verb",
+    r"at hand": "available",
+    r"\btells? of\b|(?:is|are|be) told (?:by|apart|from|in)|\btold from\b": "names, shows, distinguishes",
     r"without a word|for want of|by eye|knows no|is too little|goes to show|is to blame": "the plain cause",
     r"must be as many|fail(?:s|ed)? too": "what is allowed; the whole sentence",
     r"that (?:fell|stood)": "robust, misclassified",

@@ -20,7 +20,7 @@ def _number(value: float, dtype: torch.dtype) -> str:
 def images(x: Tensor, bounds: Sequence[float] | None = (0.0, 1.0), *, shape: str = "N×C×H×W") -> None:
     """Raise ValueError unless `x` is a float tensor N×C×H×W of finite values, all within `bounds` if these are given.
 
-    `shape` "N×…": points of any shape, where only their distances or volumes are asked for.
+    `shape` "N×…": points of any shape, where only their distances or volumes matter.
     """
     fits = isinstance(x, Tensor) and (x.ndim == 4 if shape == "N×C×H×W" else x.ndim >= 2)
     if not fits or not x.is_floating_point():

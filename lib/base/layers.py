@@ -29,7 +29,7 @@ class _PixelGradient(torch.autograd.Function):
     That gradient is a convolution with as few output channels as the image has, one or three: a processor's vectors run
     all but empty. Here each block×block pixels of the image become block² output channels of a strided convolution
     (its kernel, k + block - 1 wide, is the flipped one at each offset), and are laid out as pixels again. The sums are the
-    same but for their order. For 1 channel and a 5×5 kernel, blocks of 4 take a quarter of the time.
+    same except for their order. For 1 channel and a 5×5 kernel, blocks of 4 take a quarter of the time.
     """
 
     @staticmethod
@@ -64,7 +64,7 @@ class PixelConv2d(nn.Conv2d):
         self.register_buffer("kernel", None, persistent=False)
 
     def specialized(self) -> "PixelConv2d":
-        """The same layer for the present weights, with the gradient's kernel at hand."""
+        """The same layer for the present weights, with the gradient's kernel computed once."""
         twin = copy.copy(self)  # shares the weights
         twin._buffers = {"kernel": _pixel_kernel(self.weight.detach(), self.block)}
         return twin

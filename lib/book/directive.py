@@ -6,7 +6,7 @@
 MNIST variants: test images, in percent.
 ```
 
-A table, figure or piece of HTML is told apart by what the exhibit is declared to be. The badge and the links to the
+A table, figure or piece of HTML is recognised by the kind that the exhibit declares. The badge and the links to the
 records and to the code follow by themselves.
 """
 

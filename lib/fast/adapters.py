@@ -55,7 +55,7 @@ def advertorch(model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
 
 def square(model, x, y, *, eps, queries, bounds, generator) -> Tensor:
     """The toolbox's `SquareAttack` on one batch; its arguments are those of `attacks.square`, checked."""
-    logging.getLogger("art").setLevel(logging.WARNING)  # it would tell of its folder, and of the layers it has counted
+    logging.getLogger("art").setLevel(logging.WARNING)  # it would print its folder, and the layers it has counted
     # An import of seconds, which nothing else here needs.
     from art.attacks.evasion import SquareAttack
     from art.estimators.classification import PyTorchClassifier

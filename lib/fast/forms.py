@@ -76,7 +76,7 @@ def capture(function: Callable[[], None], changed: Sequence[Tensor]) -> Callable
 
 
 def _agree(one: Tensor, other: Tensor) -> bool:
-    """Whether two results of the same kernels agree, but for 1% of the numbers: rounding may flip a few signs."""
+    """Whether two results of the same kernels agree, except for 1% of the numbers: rounding may flip a few signs."""
     near = one.double().isclose(other.double(), rtol=1e-3, atol=1e-5, equal_nan=True)
     return bool((~near).double().mean() <= 0.01)
 

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")  # named everywhere, so that a default device has no e
 
 @dataclass(frozen=True)
 class Table:
-    """The operations of one architecture. Planes, rows and weights are told by whole numbers: where they begin."""
+    """The operations of one architecture. Whole numbers say where planes, rows and weights begin."""
 
     rows: Tensor  # int64, operations × fields
     forward: int  # the rows before it give the logits, from it on the gradient; the last one is the attack's step

@@ -83,7 +83,7 @@ def detached(x: Tensor) -> Tensor:
 
 @contextmanager
 def gradient_context(x: Tensor) -> Iterator[None]:
-    """Gradients on, no autocast and x's device as the default inside the block, whatever the caller has set."""
+    """Gradients on, no autocast and x's device as the default inside the block; the caller's settings do not count there."""
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -97,7 +97,7 @@ _CLASSES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how many lo
 
 
 def classes_of(model: Callable[[Tensor], Tensor], x: Images, y: Labels | None = None) -> int:
-    """The number of classes of a model that is frozen, told from its logits; asked for again only where a label is beyond."""
+    """The number of classes of a frozen model, from its logits; computed again only where a label is larger."""
     classes = _CLASSES.get(model, 0) if isinstance(model, nn.Module) else 0
     if classes and (y is None or not len(y) or int(y.max()) < classes):
         return classes

@@ -195,7 +195,7 @@ class Page:
         return frame
 
     def seeds_of(self, name: str) -> int | str:
-        """How many seeds are asked for, at most as many as the exhibit declares."""
+        """The number of seeds that the page names, at most as many as the exhibit declares."""
         if self.seeds == "all" or self.scale_of(name) == "auto":
             return self.seeds
         seeds = {run.seed for run in grid.runs(name, self.scale) if isinstance(run, grid.Run)}

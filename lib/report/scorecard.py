@@ -248,8 +248,8 @@ def _differences(part: pd.DataFrame) -> dict:
 def like_totals(like: pd.DataFrame) -> pd.DataFrame:
     """The totals of `like_with_like`, by scale and data set: of all numbers and of robust accuracy on test images.
 
-    Columns `scale`, `dataset` (ours), `of`, `numbers`, `agrees`, `close`, `below` (ours below the paper's, whatever the
-    interval), `mean_difference` and `mean_absolute_difference`, in points.
+    Columns `scale`, `dataset` (ours), `of`, `numbers`, `agrees`, `close`, `below` (ours below the paper's,
+    also within the intervals), `mean_difference` and `mean_absolute_difference`, in points.
     """
     rows = []
     for (scale, dataset), part in like.groupby(["scale", "our_dataset"], sort=False):

@@ -53,7 +53,7 @@ def over_seeds(
             "n": grouped["n"].first(),
             "status": grouped["status"].min(),  # failed < recorded < stale; read where there is no value
             "records": [tuple(results.records_of(group)) for _, group in grouped],
-            # How far trainings of this quantity lie apart, where that is known.
+            # How far trainings of this quantity differ, where that is known.
             "spread": [spread_of(ours.attrs.get("spreads", {}), training, metric, split)] * grouped.ngroups,
         }
     )
@@ -125,7 +125,7 @@ def span(row: pd.Series) -> tuple[float, float]:
 
 
 def extent(values: pd.Series) -> float:
-    """How far values lie apart: the largest minus the smallest."""
+    """The range of values: the largest minus the smallest."""
     return values.max() - values.min()
 
 

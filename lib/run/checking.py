@@ -50,7 +50,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Check:
-    """What was compared: by metric the outcomes on the first `images` of `of`, or how far measured numbers lie apart."""
+    """What was compared: by metric the outcomes on the first `images` of `of`, or how far measured numbers differ."""
 
     item: Item
     name: str
@@ -62,7 +62,7 @@ class Check:
 
     @property
     def found(self) -> bool:
-        """Whether the record is found again, but for what rounding explains."""
+        """Whether the record is found again, except for differences that rounding explains."""
         return self.apart <= ROUNDING and all(both.by_rounding for both in self.compared.values())
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class Check:
                 for metric, both in self.compared.items()
             ]
         differ = self.apart or sum(both.more + both.fewer for both in self.compared.values())
-        rounding = ", but for what the rounding of another processor explains" if differ else ", exactly"
+        rounding = ", except for differences that the rounding of another processor explains" if differ else ", exactly"
         lines.append(f"found again{rounding}" if self.found else "NOT found again: rounding does not explain the differences")
         return "\n".join(lines)
 

@@ -152,7 +152,7 @@ def _autoattack_steps(*, eps: float, iterations: int, targets: int, queries: int
 
 @dataclass(frozen=True)
 class Step:
-    """What a step asks of a GPU besides operations: kernels, bytes moved whatever the batch, and bytes an image."""
+    """What a step asks of a GPU besides operations: kernels, bytes that a batch of any size moves, and bytes an image."""
 
     launches: int
     fixed: float

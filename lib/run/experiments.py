@@ -30,8 +30,8 @@ def pictures(
 ) -> tuple[dict[str, np.ndarray], str]:
     """The test image of most contrast in each of the last `count` classes, under each transform, and where they come from.
 
-    They are drawn from the first of `datasets` that is at hand. `of`: the sources of the numbers that the pictures stand
-    beside; a set that is one of them goes before the others, and where none is at hand the words say that the pictures are of
+    They are drawn from the first of `datasets` that is available. `of`: the sources of the numbers that the pictures stand
+    beside; a set that is one of them goes before the others, and where none is available the words say that the pictures are of
     other data. They also say so of a built-in set in the place of the first of `datasets`. Each transform gives `count×H×W×C`,
     values in [0, 1].
     """
@@ -40,9 +40,9 @@ def pictures(
     loaded = next((each for each in sets if each.source in of), None) or data.load(names_at_hand[0], "test")
     origin, stands_in = f"pictures: {loaded.source}", not data.DATASETS[names_at_hand[0]].label
     if of and loaded.source not in of:
-        origin += "; not of the data that the numbers are of, which is not at hand"
+        origin += "; not of the data that the numbers are of, which is not available"
     elif not of and stands_in and (wanted := data.DATASETS[datasets[0]].label):
-        origin += f"; not {wanted}, which is not at hand"
+        origin += f"; not {wanted}, which is not available"
     x = loaded.batch()
     contrast = x.flatten(1).std(1)
     classes = loaded.labels.unique()[-count:]

@@ -83,7 +83,7 @@ def new_model(run: Run, device: torch.device) -> nn.Module:
 
 def finished(run: Run, device: torch.device) -> nn.Module | None:
     """The network with the final weights of its checkpoint folder, or kept beside its record; None unless they are those that
-    the record tells of.
+    the record names.
     """
     file = checkpoint_folder(run) / "weights.safetensors"
     if records.status(run, "training") != "recorded":

@@ -33,7 +33,7 @@ class WorkerDiedError(RuntimeError):
 def complete_one(item: Item, device: torch.device) -> bool:
     """Compute what `item` lacks. Returns whether there was anything to do.
 
-    A second process asked for the same run waits for the first, then finds it recorded. A dead process's lock is free.
+    A second process that is to compute the same run waits for the first, then finds it recorded. A dead process's lock is free.
     """
     if not records.missing(item):
         return False
@@ -98,7 +98,7 @@ def _complete_runs(runs: Sequence[Run], device: torch.device) -> int:
 
 
 def complete(items: Iterable[Item], device: torch.device | str = "auto", *, jobs: int = 1) -> int:
-    """Compute whatever is missing or stale among `items`, in order; returns how many were computed.
+    """Compute all that is missing or stale among `items`, in order; returns how many were computed.
 
     `jobs` runs go side by side, each in a process of its own with its share of the processor's threads: for narrow
     networks that is more than one run with all threads. More processes than there are runs or processors (two at least) are

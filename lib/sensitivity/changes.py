@@ -29,7 +29,7 @@ ORIGINAL = "original"
 
 
 class ChangeError(ValueError):
-    """A change is unknown, or does not return images. The message is one line, whatever a user's file is called or raises."""
+    """A change is unknown, or does not return images. The message is always one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(schema.one_line(message))

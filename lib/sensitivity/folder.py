@@ -1,8 +1,8 @@
 """Reads a folder of images as a data set: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*`, which it splits.
 
 - It reads PNG, JPEG, WebP and TIFF files. It rotates an image as its EXIF data say.
-- 16-bit grey pixels are divided by 257, so that 65535 becomes 255, whatever the brightest pixel is. 16-bit colour pixels keep
-  their high byte, as Pillow reads them. 32-bit and floating-point pixels are refused, since their range is unknown.
+- 16-bit grey pixels are divided by 257, so that 65535 becomes 255 in every image. 16-bit colour pixels keep their high byte, as
+  Pillow reads them. 32-bit and floating-point pixels are refused, since their range is unknown.
 - Images with an alpha channel or a transparent colour are laid over white.
 - Images are resized once to squares of `size` pixels, by Pillow's bicubic filter with antialiasing.
 - The images have one channel if all files are grey or all colour files have three equal channels; otherwise three channels.
@@ -65,7 +65,7 @@ class Folder:
 
 
 def _printable(path: Path | str) -> str:
-    """A path for a message: one line, whatever characters the name has."""
+    """A path for a message: always one line, also where the name holds control characters."""
     return schema.one_line(str(path).encode("utf-8", "replace").decode())
 
 

@@ -123,7 +123,7 @@ def judge(study: dict, margin: float = MARGIN) -> Verdict:
     failed = [record for record in study["training"] if "failed" in record and not record["half"]]
     if robust is None or clean is None:
         successful = counted(len(by_change), "change has", "changes have")
-        sentence = f"The data at hand cannot tell: {successful} a training that did not fail, and at least 2 are needed."
+        sentence = f"These data cannot tell: {successful} a training that did not fail, and at least 2 are needed."
         return Verdict("cannot tell", sentence, _remarks_on_failures(failed))
     moves = f"robust accuracy moves by {_interval(robust.spread)} points over these changes, clean accuracy by "
     moves += f"{_interval(clean.spread)} points"
@@ -142,7 +142,7 @@ def judge(study: dict, margin: float = MARGIN) -> Verdict:
     else:
         why = f"the interval contains {margin:g} points, and more test images or more --seeds would narrow it"
         kind = "cannot tell"
-    sentence = f"The data at hand cannot tell: {moves}; {why}." if why else f"{kind.capitalize()}: {moves}."
+    sentence = f"These data cannot tell: {moves}; {why}." if why else f"{kind.capitalize()}: {moves}."
     return Verdict(kind, sentence, [*_remarks(study, robust, clean, margin), *_remarks_on_failures(failed)])
 
 
@@ -265,7 +265,7 @@ def explanations(study: dict) -> list[str]:
         pairs = np.array([pair for pair in values if pair[0] is not None], float)
         if len(pairs) < 4 or (np.ptp(pairs, axis=0) == 0).any():
             sentences.append(
-                f"Whether {name} explains the differences cannot be told: this needs at least 4 changes with different values, "
+                f"Whether {name} explains the differences is open: an answer needs at least 4 changes with different values, "
                 f"and there are {len(pairs)} changes."
             )
             continue

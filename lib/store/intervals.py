@@ -23,7 +23,7 @@ def interval(percent: float, n: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Spread:
-    """How far trainings lie apart that differ in their seed alone, pooled over runs with several seeds.
+    """How far trainings with other seeds differ, pooled over runs with several seeds.
 
     Near 0% and 100% there is no room to differ, as there is none for the images' chance: the standard deviation of an accuracy
     p is taken to go with √(p(1 - p)).
@@ -63,7 +63,7 @@ def pooled(records: pd.DataFrame) -> dict[tuple[str, str, str], Spread]:
 
 
 def spread_of(spreads: Spreads, training: str, metric: str, split: str) -> Spread | None:
-    """The spread of a quantity; of another attack's robust accuracy, for want of its own, that of the paper's attack."""
+    """The spread of a quantity; of another attack's robust accuracy, where it has none, that of the paper's attack."""
     bases = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")
     names = [metric, *(base for base in bases if metric.startswith(base))]
     return next((spread for name in names if (spread := spreads.get((training, name, split)))), None)
@@ -99,7 +99,7 @@ class Estimate:
         return self.high < 0
 
     def within(self, margin: float) -> bool:
-        """At most `margin` from 0, whatever the interval."""
+        """At most `margin` from 0; the interval does not count."""
         return round(abs(self.value), 6) <= margin
 
     def close(self, margin: float) -> bool:

@@ -92,7 +92,7 @@ class Plan:
         return _evaluation(self.item, name)
 
     def settings_of(self, record: str) -> Settings:
-        """The settings that a record carries, by which it is told from a stale one."""
+        """The settings that a record carries. A record with other settings is stale."""
         evaluated = record not in ("training", "measured")
         return Settings({**self.settings, "evaluation": self.evaluation(record).settings}) if evaluated else self.settings
 

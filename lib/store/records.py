@@ -97,7 +97,7 @@ def _processor() -> str:
 def write(item: Item, name: str, content: dict, *, seconds: float, device: torch.device, source: str) -> Path:
     """Write the record `name` of `item`: `content` (`metrics`, `outcomes`, …) with settings and provenance beside it.
 
-    Atomic: whatever happens, the file is the earlier record or the whole new one. OSError where it cannot be written,
+    Atomic: in every case the file is the earlier record or the whole new one. OSError where it cannot be written,
     ValueError where `read` would refuse it.
     """
     target = path(item, name)
@@ -207,7 +207,7 @@ def _is_current(record: dict, item: Item, name: str) -> bool:
 
 
 def _is_of_these_weights(record: dict, item: Item, name: str) -> bool:
-    """Whether an evaluation is of the weights that the training's record tells of; records without a digest are believed.
+    """Whether an evaluation is of the weights that the training's record names; records without a digest are believed.
 
     A run whose weights are gone is trained again for a later evaluation, and on another device its weights are others.
     """

@@ -82,7 +82,7 @@ def load(scale: str) -> pd.DataFrame:
 
 
 def spreads(scale: str) -> intervals.Spreads:
-    """How far trainings of `scale` lie apart that differ in their seed alone, by quantity: `intervals.pooled`.
+    """How far trainings of `scale` with other seeds differ, by quantity: `intervals.pooled`.
 
     Pooled over the runs of the grid that several seeds are recorded of. Of a scale without any, `paper`, those of `laptop`
     stand in: the same networks and data, trained for less long. `smoke` has its own or none.
@@ -154,7 +154,7 @@ def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd
 
     Evaluations that other exhibits take of the same runs are left out, and not missed. `attrs` says what the records are
     out of: `exhibit`, `scale`, `expected` and `complete` (numbers of runs), `command`, which computes what is missing,
-    `spreads`, how far trainings lie apart, and `more_seeds`, as the function of that name gives it.
+    `spreads`, how far trainings differ, and `more_seeds`, as the function of that name gives it.
     """
     items = choose(exhibit, scale, seeds=seeds)
     ours = frame(items, exhibit)

@@ -133,7 +133,7 @@ BENCHMARK = {
     "additionalProperties": False,
 }  # fmt: skip
 
-# Of a study of a folder (`lib.sensitivity`), by kind. Its words are the user's: whatever a printer shows, escaped where shown.
+# Of a study of a folder (`lib.sensitivity`), by kind. Its words are the user's: all printable characters, escaped where shown.
 _LINE = {"type": "string", "maxLength": 10_000}
 _BASE64 = _words(r"^[A-Za-z0-9+/]*={0,2}$")
 _CHANGED, _FAILED = {"change": _LINE, "seconds": POSITIVE}, {"failed": _LINE}

@@ -23,7 +23,7 @@ def path(run: Run) -> Path:
 
 
 def digest(model: nn.Module) -> str:
-    """12 hexadecimal digits that tell these weights from others, bit for bit, on whatever device they lie."""
+    """12 hexadecimal digits that distinguish these weights from others, bit for bit, on every device."""
     sha256 = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         sha256.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -28,7 +28,7 @@ def _trainings(ours: pd.DataFrame) -> dict[tuple[str, str], dict]:
 
 
 def is_papers_own(scale: str, recipe: str) -> bool:
-    """Whether a training is the paper's own, whatever the other settings of its scale."""
+    """Whether a training is the paper's own. The other settings of its scale do not count."""
     return recipe == "published" or scale == "paper"
 
 

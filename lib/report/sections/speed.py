@@ -141,7 +141,7 @@ def precision_table(ours: pd.DataFrame) -> Table:
     """Training with bfloat16 attacks beside training with float32 ones, evaluated alike: test images, in percent.
 
     A seed trains both from the same initial weights, with the same batches and starts, so the differences, bfloat16 minus
-    float32, are paired. Seeds that have both count; the failed and stale ones are told in brackets. The last rows average
+    float32, are paired. Seeds that have both count; the failed and stale ones are counted in brackets. The last rows average
     the variants of a seed first, so that its differences count once.
     """
     metrics = {metric: heading for (training, metric), heading in _UNDER_PGD.items() if training == "pgd"}
@@ -317,7 +317,7 @@ def fused_summary(run: grid.Run) -> str:
 
     return (
         f"One kernel, written for LeNet5, could take all steps of an attack in a single launch. **There is none here.** No "
-        f"card was at hand on which to check and time it. By the counts and assumptions of the schedule on the page How to "
+        f"card was available to check and time it. By the counts and assumptions of the schedule on the page How to "
         f"reproduce it would make training at most {gains(0.125)}, and {gains(0.25)}. Together, narrow networks come closer to "
         f"the ceiling of operations without code for one network alone."
     )
