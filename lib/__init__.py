@@ -24,7 +24,7 @@ def _leave(*_) -> None:
     os._exit(130)
 
 
-# A command's imports take seconds, and an interrupt in the midst of them would print where each of them stood.
+# A command's imports take seconds. Without this, an interrupt during them would print a traceback.
 _leave.while_importing = True
 if sys.orig_argv[1:3] == ["-m", "lib"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _leave)

@@ -83,7 +83,7 @@ def run(
         # A run that lacks only what was not requested stays as it is; one that is computed lacks nothing afterwards.
         incomplete = [item for item, names in _items(keys, scale).items() if {*names} & {*records.missing(item)}]
         count = processes.complete(incomplete, device, jobs=jobs)
-    except KeyboardInterrupt:  # typer would leave without a word
+    except KeyboardInterrupt:  # typer would exit without a message
         typer.echo("interrupted; the records are kept, and training continues from its checkpoint", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"{count} computed, the others were already recorded")
@@ -307,7 +307,7 @@ def sensitivity_(
             seeds=seeds, model=model, widen_factor=widen_factor, fixed=fixed, steps=steps, batch_size=batch_size, lr=lr,
             attack_steps=attack_steps, jobs=jobs,
         )  # fmt: skip
-    except KeyboardInterrupt:  # typer would leave without a word
+    except KeyboardInterrupt:  # typer would exit without a message
         typer.echo("interrupted; the records are kept, and the same command continues the study", err=True)
         raise typer.Exit(130) from None
 
@@ -318,7 +318,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app()
-    except KeyboardInterrupt:  # before a command was there to say more
+    except KeyboardInterrupt:  # before a command was read
         typer.echo("interrupted", err=True)
         sys.exit(130)
     except USERS_ERRORS as error:

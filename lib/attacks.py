@@ -241,7 +241,7 @@ class _State:
     lower: Tensor
     upper: Tensor
     step_size: Tensor
-    finite: Tensor  # whether every loss so far was; looked at once, at the end: a look waits for the device
+    finite: Tensor  # whether every loss so far was finite; read once, at the end, since reading waits for the device
 
     @staticmethod
     def begin(x, y, start, eps, step_size, bounds) -> "_State":

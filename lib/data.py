@@ -93,7 +93,7 @@ _MD5 = {
 def _download(make: Callable[[], object], name: str, folder: Path, is_complete: Callable[[], bool]) -> None:
     """Download the set, one process at a time, unless another process has done so meanwhile."""
     timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # torchvision's downloads wait for ever otherwise
+    socket.setdefaulttimeout(30)  # without a timeout torchvision's downloads may wait forever
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with files.locked(folder / f".{name}.lock"):
@@ -117,7 +117,7 @@ def _idx(kind: str, split: str) -> ImageSet:
         return all((raw / name).is_file() for name in _MD5[kind])
 
     if not is_complete():
-        from torchvision import datasets  # only here: it takes as long to import as torch
+        from torchvision import datasets  # imported here, since it takes as long as torch
 
         _download(lambda: getattr(datasets, kind)(folder, download=True), kind, folder, is_complete)
     parts, prefix = [], "train" if split == "train" else "t10k"
@@ -151,7 +151,7 @@ def _cifar10(split: str) -> ImageSet:
         _download(lambda: make(folder, download=True), "CIFAR10", folder, is_complete)
     dataset = read()
     if dataset is None and (folder / make.filename).is_file():
-        # Unpacking was broken off: the archive is still there, and is unpacked again.
+        # Unpacking was interrupted: the archive is still there, and is unpacked again.
         _download(lambda: make(folder, download=True), "CIFAR10", folder, lambda: False)
         dataset = read()
     if dataset is None:
@@ -192,7 +192,7 @@ def _jpeg_files(split: str, archive: Path | None) -> Iterator[tuple[str, bytes]]
                     if member.size > LARGEST_JPEG:
                         raise DataError(f"{archive}: {member.name} has {member.size} bytes, too many for 32×32 pixels")
                     yield f"{label}/{file}", tar.extractfile(member).read()
-            while tar.fileobj.read(1 << 20):  # to the end of the stream, where its checksum is
+            while tar.fileobj.read(1 << 20):  # reads to the end of the stream, where the checksum is
                 pass
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise DataError(f"{archive} is truncated or not a tar.gz archive ({error})") from None
@@ -222,9 +222,9 @@ def _jpeg_pixels(split: str, archive: Path | None) -> bytes:
     images = []
     for name, content in sorted(contents.items()):  # the classes' alphabetical order is CIFAR10's
         try:
-            # Of the formats that Pillow reads some start other programs, and some are not lossy: this one alone.
+            # JPEG alone: for some formats Pillow starts other programs, and some are lossless.
             with Image.open(io.BytesIO(content), formats=("JPEG",)) as picture:
-                if picture.size != (32, 32):  # before its pixels are made, however many the file claims
+                if picture.size != (32, 32):  # checked before its pixels are decoded, since the header may claim any number
                     width, height = picture.size
                     raise DataError(f"cifar10-jpeg: {split}/{name} is {width}×{height}, expected 32×32 pixels")
                 images.append(np.asarray(picture.convert("RGB")).tobytes())
@@ -350,7 +350,7 @@ def at_hand(*names: str) -> list[str]:
     """
     base = data_dir()
     available = [
-        name  # a set whose download was broken off lacks some of its files
+        name  # after an interrupted download a set lacks some of its files
         for name in names
         if not DATASETS[name].label or any(all((base / file).exists() for file in group) for group in DATASETS[name].files)
     ]

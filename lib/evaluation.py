@@ -112,7 +112,7 @@ def evaluate(
 
 
 def _check(x: Images, y: Labels, bounds: Sequence[float] | None) -> None:
-    checks.images(x, bounds or (0.0, 1.0))  # without a box it is the attack that may leave it
+    checks.images(x, bounds or (0.0, 1.0))  # where `bounds` is None the attack may leave the box, not the images
     checks.labels(y, x)
     if len(x) == 0:
         raise ValueError("at least one image and label are needed, given 0 and 0")

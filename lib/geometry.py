@@ -104,7 +104,7 @@ def polygon_sides(distance: float) -> int:
     """
     if not distance > 1:
         raise ValueError(f"no polygon lies between circles whose radii have the ratio {distance!r}; it must be > 1")
-    # A ratio that is a polygon's own must not ask for one side more by rounding.
+    # Where the ratio is exactly a polygon's, rounding must not add a side.
     return max(3, math.ceil(math.pi / math.acos(1 / distance) - 1e-9))
 
 

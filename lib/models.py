@@ -81,7 +81,7 @@ class Block(nn.Module):
         """The activations, `n×c×h×w`, of the next block."""
         out = self.norm1(x).relu_()
         residual = self.conv2(self.norm2(self.conv1(out)).relu_())
-        # Where the shape changes, the shortcut starts from the activation; elsewhere it is the identity.
+        # Where the shape changes, the shortcut takes the activation; elsewhere it is the identity.
         return residual + (x if self.shortcut is None else self.shortcut(out))
 
 

@@ -331,7 +331,7 @@ def half_space_distance(
     entries ≥ 0. ValueError for another space.
     """
     _check_name("space", space, SPACES)
-    if space == "ball":  # straight down to the plane is a way inside the ball, for the plane is not below the centre
+    if space == "ball":  # the way straight down to the plane stays inside the ball, since the plane is not below the centre
         return np.maximum(x @ normal - threshold, 0)
     # The nearest point is max(x - λ·normal, 0) for the smallest λ ≥ 0 that brings it into the half-space: what is left to go
     # is convex and piecewise linear in λ, so Newton's method from 0 never overshoots and ends after finitely many steps.

@@ -27,7 +27,7 @@ Labels = Int[Tensor, " n"]
 
 CURVE_POINTS = 100
 CHECKPOINT_SECONDS = 60.0
-# A training whose last tenth does no better than this many times guessing has failed: it never left chance.
+# A training has failed if in its last tenth it is no better than this many times guessing.
 NO_BETTER_THAN_CHANCE = 1.2
 
 
@@ -140,7 +140,7 @@ def train_together(
         return learning_rate(step, lr=lr, schedule=schedule, steps=steps)
 
     while unfinished := [course for course in courses if course.failure is None and course.step < steps]:
-        # After a kill some may have come farther than others: those behind catch up first.
+        # After a kill some runs may have more steps than others: those with fewer catch up first.
         first = min(course.step for course in unfinished)
         group = [course for course in unfinished if course.step == first]
         end_step = min((course.step for course in unfinished if course.step > first), default=steps)
@@ -151,7 +151,7 @@ def train_together(
         label = f"{description} and {len(group) - 1} more" if len(group) > 1 else description
         with tqdm(total=steps, initial=first, desc=label, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
             _run(network, group, end_step, steps, batch_size, augment, checkpoint_seconds, rate, bar)
-        del network  # its memory, and its graph's, is the next one's
+        del network  # the next one uses its memory and its graph's
     return [course.result() for course in courses]
 
 
@@ -176,7 +176,7 @@ class _Course:
         self.curve: Curve = {"step": [], "loss": [], "accuracy": []}
         self.order: Tensor | None = None
         self.step, self.seconds = 0, 0.0
-        # Sums since the last point of the curve, on the device: loss and share of correct predictions.
+        # Sums since the last point of the curve, kept on the device: loss, and share of correct predictions.
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.x.device)
         self.failure: TrainingFailedError | None = None
         if member.checkpoint is not None and member.checkpoint.exists():
@@ -238,7 +238,7 @@ def _run(
             network.advance(batches, step)
         except FloatingPointError as error:  # of a training alone; trainings together find it in their sums
             courses[0].fail(f"step {step}: {error}")
-        all_sums = network.sums.tolist() if step + 1 in points else None  # the one look at the device, which is waited for
+        all_sums = network.sums.tolist() if step + 1 in points else None  # the only place that waits for the device
         now = time.monotonic()
         for course in courses:
             course.step, course.seconds = step + 1, earlier_seconds[id(course)] + (now - started) / len(courses)
@@ -334,7 +334,7 @@ class _StackedSteps:
             settings = adversary(self.attack, step, self.steps)
             self.eps.fill_(settings["eps"])
             self.step_size.fill_(settings["step_size"])
-        # Outside of the graph: three launches a member, its images, labels and start, and two for all of them.
+        # Launches outside the graph: three a member (images, labels, start), and two for all members.
         torch._foreach_copy_(list(self.x), [batch for batch, _ in batches])
         torch._foreach_copy_(list(self.y), [labels for _, labels in batches])
         if random_start:

@@ -63,7 +63,7 @@ def saturate(x: Images, level: float) -> Images:
     if not level > 0:
         raise ValueError(f"the saturation level must be > 0 (or inf), given {level!r}")
     if level == 2:
-        return x.clone()  # the formula's identity, kept free of rounding
+        return x.clone()  # the formula gives the identity; this avoids rounding
     centred = 2 * x - 1
     return centred.sign() * centred.abs() ** (2 / level) / 2 + 0.5
 
@@ -111,7 +111,7 @@ def _identity(x: Images) -> Images:
     return x
 
 
-# What a name may be, as the error tells it, and how each is read.
+# The forms of a name, as the error lists them, and how each is read.
 _NAMES: tuple[tuple[str, str, Callable[..., Callable[[Tensor], Tensor]]], ...] = (
     ("original", r"original", lambda: _identity),
     ("binarize", r"binarize", lambda: binarize),
@@ -160,7 +160,7 @@ def parse(name: str, factor: float | None = None) -> Callable[[Images], Images]:
             allowed = ", ".join(form for form, _, _ in _NAMES)
             raise ValueError(f"unknown transform {name!r}; allowed: {allowed}, rescale-to-TRANSFORM, joined by +")
         try:
-            steps[-1](torch.zeros(0, 1, 512, 512))  # the level is judged now, not after the data have been loaded
+            steps[-1](torch.zeros(0, 1, 512, 512))  # the level is checked now, before the data are loaded
         except ValueError as error:
             raise ValueError(f"transform {name!r}: {error}") from None
 

@@ -50,7 +50,7 @@ def save(path: Path, model: nn.Module, algorithm: torch.optim.Optimizer, loop: d
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, slots in algorithm.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items() if value is not None}
-    # A training that diverges is recorded as failed, of its own loss; the last checkpoint stays a good one.
+    # A training that diverges is recorded as failed by its own loss; its last checkpoint stays valid.
     if not _not_finite(tensors | loop):
         save_tensors(path, tensors | loop, metadata)
 

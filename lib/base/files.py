@@ -76,7 +76,7 @@ def cached(file: Path, compute: Callable[[], bytes]) -> bytes:
             return content
     content = compute()
     with suppress(OSError):
-        for leftover in file.parent.glob(f".{file.name}.*"):  # what a killed process was writing, long ago
+        for leftover in file.parent.glob(f".{file.name}.*"):  # left by a process that was killed long ago while it wrote
             if time.time() - leftover.stat().st_mtime > 3600:
                 leftover.unlink()
         write_whole(file, hashlib.sha256(content).digest() + content)

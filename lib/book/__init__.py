@@ -117,7 +117,7 @@ def add_reading_time(doctree: nodes.document) -> None:
     title = next(doctree.findall(nodes.title))
     minutes = max(1, round((words(doctree) - sum(map(words, doctree.findall(nodes.table)))) / 200))
     sentence = f'<p class="reading-time">About {minutes} minute{"s" * (minutes > 1)} to read</p>'
-    line = nodes.raw("", sentence, format="html")  # what is raw stays out of the summary that a link to the page is shown with
+    line = nodes.raw("", sentence, format="html")  # raw HTML stays out of the page's summary
     title.parent.insert(title.parent.index(title) + 1, line)
 
 
@@ -165,7 +165,7 @@ def _configure(app: Sphinx, config) -> None:
     stamp = f"Built from commit <code>{commit}</code>{f' of {date}' if date else ''}."
     options = config.html_theme_options
     options["extra_footer"] = f'<p class="built">{stamp}</p>{doi(ROOT / "CITATION.cff")}'
-    config.html_context["default_mode"] = "auto"  # the reader's own; an empty one is an error in the console
+    config.html_context["default_mode"] = "auto"  # an empty one would be an error in the console
     options["navbar_persistent"] = []  # one search field, above the table of contents
     options["repository_url"] = page or ""
     for button in ("use_repository_button", "use_issues_button", "use_source_button"):

@@ -14,7 +14,7 @@ from pypdf.generic import DictionaryObject, NameObject, TextStringObject
 
 from lib.book import chromium
 
-# What a reader of paper cannot use: buttons, code that is folded on the screen, links to files of the book's folder.
+# Parts that do not work on paper: buttons, folded code, links to files in the book's folder.
 _SCREEN = ".headerlink, .origin, .copybtn, details.hide, .prev-next-footer, script"
 _STYLE = """
 @page { size: A4; margin: 18mm 16mm 20mm; @bottom-center { content: counter(page); font-size: 9pt; } }
@@ -94,7 +94,7 @@ def _article(html: Path, page: str, pages: Sequence[str]) -> Tag:
     article = _read(html, page).select_one("article.bd-article")
     for part in article.select(_SCREEN):
         part.decompose()
-    for cell in article.select("div.cell"):  # nothing is left of it, and it would part a heading from what follows
+    for cell in article.select("div.cell"):  # it is empty on paper, and would separate a heading from its text
         if not cell.get_text(strip=True) and not cell.find(["img", "svg"]):
             cell.decompose()
     for block in article.select(".levels") if page == "index" else ():  # Sections 3 and 4 hold them
@@ -135,7 +135,7 @@ def write(html: Path, file: Path) -> None:
         page, pdf = Path(folder) / "book.html", Path(folder) / "book.pdf"
         page.write_text(text, encoding="utf-8")
         options = ["--no-pdf-header-footer", "--generate-pdf-document-outline", f"--print-to-pdf={pdf}"]
-        # Formulas are set before time, which runs as fast as it can, is up.
+        # The time budget is virtual: formulas are set before it ends.
         messages = chromium.run(page.as_uri(), *options, "--virtual-time-budget=120000")
         if not pdf.is_file():
             raise OSError(f"Chromium printed nothing: {messages[-500:]}")

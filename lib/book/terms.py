@@ -14,7 +14,7 @@ from sphinx.util.nodes import make_refnode
 
 from lib.book.paper_numbers import ancestors
 
-# Where a link would be in the way, or lead to where it stands.
+# Places where a link disturbs, or leads to itself.
 _UNLINKED = (
     nodes.reference, nodes.title, nodes.table, nodes.literal_block, nodes.citation, nodes.raw, nodes.math, nodes.math_block,
     addnodes.glossary, addnodes.desc,

@@ -19,7 +19,7 @@ def in_precision(model: Callable, precision: str) -> tuple[Callable, nn.Module |
     dtype = PRECISIONS[precision]
     if dtype is None:
         return model, None
-    # Told beforehand what each tensor becomes, deepcopy copies none in full precision first.
+    # With this memo deepcopy uses the cast tensors, and does not first copy them in full precision.
     cast = {id(t): t.to(dtype) if t.is_floating_point() else t.clone() for t in _tensors(model)}
     cast |= {id(p): nn.Parameter(cast[id(p)], requires_grad=False) for p in model.parameters()}
     low_precision = copy.deepcopy(model, cast)
@@ -90,7 +90,7 @@ def _restore(changed: Sequence[Tensor], before: Sequence[Tensor]) -> None:
 def _graph_of(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """The graph of `function` on its own device, which need not be the current one."""
     with torch.cuda.device(device):
-        side_stream = torch.cuda.Stream()  # torch's own for captures lies on the device of the first capture of all
+        side_stream = torch.cuda.Stream()  # torch's own stream for captures is on the device of the first capture
         side_stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side_stream):  # capturing wants the libraries' workspaces to be there
             for _ in range(2):

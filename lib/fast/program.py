@@ -51,7 +51,7 @@ class Program:
                     planes[..., n:] = 0
                 block.labels[:n], block.labels[n:] = y[part], 0
                 finite &= block.run(0, len(t.rows), num_steps, step_size)
-                # A gradient that is no number moves nothing, and may come of a finite loss.
+                # A gradient of NaN moves no pixel, and the loss may still be finite.
                 finite &= not block.planes[t.to_images :][: math.prod(t.shape), :n].isnan().any()
                 images[part] = block.images[..., :n].movedim(-1, 0)
             return finite

@@ -22,7 +22,7 @@ FIELDS = (
     "add",  # planes to add
     "total",  # where the sum is kept
     "scale",  # a factor and a shift, channel by channel
-    "active",  # planes; where those are not positive, the result is zero
+    "active",  # planes; the result is zero where they are not positive
     "relu",
     "onto",  # planes to add after all that
 )  # fmt: skip

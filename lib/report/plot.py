@@ -92,7 +92,8 @@ def stack(figure: Figure) -> bool:
         figure.supxlabel(wrapped(caption.replace("\n", " · "), _PHONE_LINE), fontsize=8, color="dimgrey", parse_math=False)
         lines += figure.get_supxlabel().count("\n")
     height = figure.get_figheight() / len({place.rowspan.start for place in places})
-    if len(axes) == 1 or not any(ax.get_legend() for ax in axes):  # a panel's own legend is placed for its height
+    # A panel's own legend is placed relative to the panel's height.
+    if len(axes) == 1 or not any(ax.get_legend() for ax in axes):
         height = min(height, alone if len(axes) == 1 else tallest, total / len(axes))
     figure.set_size_inches(width, len(axes) * height + 0.18 * lines)
     return True

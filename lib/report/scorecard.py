@@ -116,7 +116,7 @@ class _Computed:
         items = grid.runs(frame.attrs["exhibit"], self.scale)
         runs = [item for item in items if isinstance(item, grid.Run)]
         self.widths = {item.widen_factor for item in runs}
-        # How long it trains: with which recipe, and how many steps.
+        # The length of training: the recipe and the number of steps.
         self.recipe = runs[0].recipe if runs else ""
         self.steps = plans.of(runs[0]).settings["training"]["steps"] if runs else 0
         self._planned = {(item.dataset, item.transform, item.training): set() for item in runs}
@@ -181,7 +181,7 @@ def _compared(row, rows: pd.DataFrame, spreads: dict) -> dict:
     if row.training:
         accuracy = _accuracy(row, valued, spread_of(spreads, row.training, row.metric, row.split))
         return {**origin, **accuracy, "seeds": valued["seed"].nunique(), "source": first["source"]}
-    # Of the data alone: no chance in it.
+    # Quantities of the data alone: they have no random error.
     ours, decimals = valued["value"].mean(), _decimals(row.value) if row.metric != _TRUNCATED else 0
     as_printed = np.trunc(ours) if row.metric == _TRUNCATED else np.round(ours, decimals)
     state = AGREES if np.isclose(as_printed, row.value, rtol=0, atol=1e-9) else DIFFERS

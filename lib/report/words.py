@@ -122,7 +122,7 @@ def _names_by_value(more_seeds: Mapping[str, tuple[int, str]]) -> dict[tuple[int
 
 def is_dirty(commit: object) -> bool:
     """Whether a record's commit says that its code had changes that were not committed."""
-    return str(commit).endswith("-dirty")  # of a cell without a record the commit is missing
+    return str(commit).endswith("-dirty")  # a cell without a record has no commit
 
 
 def stamp(frames: Sequence[pd.DataFrame]) -> str:

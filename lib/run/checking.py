@@ -17,11 +17,11 @@ from lib.run import devices, evaluations, material, measurements
 from lib.store import plans, records, weights
 from lib.store.grid import Item, Measurement, Run
 
-SECONDS = 5.0  # of an attack, by what the record took; on a slower or busier machine it still ends within a minute
-LONGEST = 30.0  # of a measurement that is taken again
+SECONDS = 5.0  # of the attack, as the record measured it; on a slower machine it still ends within a minute
+LONGEST = 30.0  # seconds; a measurement that took longer is not repeated
 FEWEST = 20  # images that are attacked, however long it takes
-ROUNDING = 1e-6  # of a measured number, as a share of it
-CHANCE = 0.001  # an outcome less likely than this is none of chance's
+ROUNDING = 1e-6  # the tolerance for a measured number, as a share of the number
+CHANCE = 0.001  # chance does not explain an outcome that is less likely than this
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Compared:
     images: int
     recorded: float
     found: float
-    more: int  # true now, and not in the record
+    more: int  # true now, but false in the record
     fewer: int
 
     @staticmethod

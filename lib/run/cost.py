@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # What a plan takes a GPU to reach, where nothing was measured: guesses, for a card such as an H100. Operations a second in
 # float32; bytes a second to and from its memory; seconds that one kernel of a replayed graph takes at least; seconds that the
-# processor needs to begin the drawing of a run's batch and start, for which no graph stands.
+# processor needs to start drawing a run's batch and start, which are in no graph.
 ASSUMED, MEMORY, LAUNCH, DRAW = 1e13, 1.5e12, 2.5e-6, 5e-5
 EVALUATED = 500  # images of an evaluation's batch
 # A network of fewer operations an image than this leaves a large GPU mostly idle at the paper's batches: also a guess.
@@ -65,7 +65,7 @@ def _example(model: str, widen_factor: float, device: str = "cpu", **shape: int)
 
 
 def _counter() -> "FlopCounterMode":
-    from torch.utils.flop_counter import FlopCounterMode  # it imports half a compiler, and most pages count nothing
+    from torch.utils.flop_counter import FlopCounterMode  # its import takes long, and most pages count no operations
 
     return FlopCounterMode(display=False)
 
@@ -90,7 +90,7 @@ def bounds_per_image(
     Exact bounds (`proj` None) cost in proportion to the ReLUs that eps leaves undecided, which depends on weights and image:
     this is an estimate, from initial weights and a random image. Signs and sums, not counted, are a large part besides.
     """
-    from convex_adversarial import robust_loss  # of certificates, and nothing else here needs it
+    from convex_adversarial import robust_loss  # only certificates need it
 
     network, image, label = _example(model, widen_factor, **shape)
     kind = {} if proj is None else {"proj": proj, "norm_type": "l1_median"}
@@ -133,7 +133,7 @@ def _evaluation_flops(run: Run) -> float:
             boxed = metric != "certified_error_unboxed"
             each += bounds_per_image(**network(run), eps=threat["eps"], boxed=boxed, proj=None, training=False)
         if "ramp" in resolved:
-            # PGD three times, one step of it, and two Square attacks with three predictions a query; none that stops early.
+            # PGD three times, one single step, and two Square attacks with three predictions a query; none stops early.
             each = 3 * each + image.image_step + 6 * resolved["ramp"]["queries"] * image.forward
         if "autoattack" in resolved:
             steps, queries = _autoattack_steps(**resolved["autoattack"])
@@ -221,7 +221,7 @@ def numbers(model: str, widen_factor: float, **shape: int) -> tuple[int, int]:
         return sum(sizes)
 
     weights = sum(parameter.numel() for parameter in network.parameters())
-    return weights, kept(2) - kept(1)  # of one image more: weights are kept too, but once
+    return weights, kept(2) - kept(1)  # of one more image: the weights are stored once
 
 
 def makespan(costs: Iterable[float], workers: int) -> float:
@@ -282,7 +282,7 @@ def throughput(
         x = torch.rand(batch_size, *image_shape(model, **shape)).to(device)
     y = torch.zeros(batch_size, dtype=torch.long, device=device)
     attack = {"eps": 0.1, "step_size": 0.01, "num_steps": 4, "precision": precision}
-    attacks.pgd(network, x, y, **attack)  # what is compiled or captured for this batch is no part of its speed
+    attacks.pgd(network, x, y, **attack)  # the first call compiles or captures; that time does not count
     steps, began = 0, time.perf_counter()
     while steps == 0 or time.perf_counter() - began < seconds:
         attacks.pgd(network, x, y, **attack)  # looks at its result, so the device has finished

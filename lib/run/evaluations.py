@@ -92,7 +92,7 @@ def _behind_a_ramp(run, name, resolved, model, x, y, description) -> dict[str, t
     certain = certified.certified_by_ramp(model, x, y, eps=threat_model.eps, slope=slope)
 
     def keywords(attack: str) -> dict:
-        # Every attack begins with the same starts.
+        # Every attack has the same starts.
         return {"generator": torch.Generator(x.device).manual_seed(seed), "description": f"{run}, {attack}"}
 
     pgd = evaluation.evaluate(ramped, x, y, threat_model, **keywords("ramp, PGD"))
@@ -133,7 +133,7 @@ def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch
         cases = {own: (network, resolved["threat_model"]) for own, network in zip(metrics, networks, strict=True)}
     for own, (network, settings) in cases.items():
         threat_model = attacks.ThreatModel(**settings)
-        # Every attack begins with the same starts.
+        # Every attack has the same starts.
         generator = torch.Generator(x.device).manual_seed(resolved["seed"])
         craft = partial(attacks.pgd, network if attacked is None else attacked, generator=generator, **threat_model.attack())
         outcomes[own] = evaluation.survives(
@@ -142,7 +142,7 @@ def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch
     return outcomes
 
 
-# By what tells an evaluation's kind from the paper's; the first that is there counts.
+# By the key that distinguishes a kind of evaluation from the paper's; the first one present counts.
 _KINDS = {"against": _surviving, "certificate": _certified, "ramp": _behind_a_ramp}
 
 

@@ -14,7 +14,7 @@ from lib.run import cost
 from lib.store import plans
 from lib.store.grid import Item, Run
 
-# Where runs are grouped; on a processor a run alone is faster.
+# The devices on which runs are grouped; on a processor a run alone is faster.
 DEVICES = ("cuda",)
 # The share of a card's free memory that is filled: estimates err, and libraries want some for themselves.
 SHARE = 0.7

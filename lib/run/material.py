@@ -88,7 +88,7 @@ def finished(run: Run, device: torch.device) -> nn.Module | None:
     file = checkpoint_folder(run) / "weights.safetensors"
     if records.status(run, "training") != "recorded":
         return None
-    if not file.exists():  # those that are kept beside the record do as well, unless they were rounded
+    if not file.exists():  # the weights beside the record will do, unless they were rounded
         kept = weights.path(run).exists() and not weights.is_rounded(run)
         return weights.load(run).to(device) if kept else None
     model = new_model(run, device)

@@ -59,7 +59,7 @@ def complete_group(group: Sequence[Item], device: torch.device) -> int:
         if len(group) == 1:
             raise MemoryError(f"{group[0]} does not fit into the memory of {device}: {str(error).splitlines()[0]}") from None
         log.warning("%d runs together do not fit into the memory of %s: half of them at a time", len(group), device)
-    gc.collect()  # what the error's frames held is free before the next one begins
+    gc.collect()  # frees what the frames of the error held before the next one begins
     half = len(group) // 2
     return complete_group(group[:half], device) + complete_group(group[half:], device)
 
@@ -86,7 +86,7 @@ def _complete_runs(runs: Sequence[Run], device: torch.device) -> int:
             if isinstance(model, training.TrainingFailedError):
                 log.warning("%s failed and is recorded as failed: %s", run, model)
                 continue
-            # Asked again: evaluations of weights that are gone are stale once those of today are recorded.
+            # Checked again: once the new weights are recorded, the evaluations of the earlier ones are stale.
             for name in records.missing(run):
                 try:
                     evaluations.evaluate(run, name, model, device)

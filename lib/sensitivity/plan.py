@@ -23,7 +23,7 @@ from lib.sensitivity.folder import Folder
 from lib.store import records, schema
 
 NEAR_BINARY = 0.85  # eps is 0.3 if at least this share of the pixels is within 0.1 of 0 or 1
-MOST_EPOCHS = 60  # of a training; small sets are learnt by then
+MOST_EPOCHS = 60  # the most epochs of a training; small sets are learnt by then
 FEWEST_STEPS = 60  # with fewer steps a network is no better than chance
 AUTOATTACK_CALLS = 5000  # about the cost of AutoAttack, in attack steps, for images that it does not fool
 FEW = 32  # images in the smallest batch for which AutoAttack is timed
@@ -174,7 +174,7 @@ def _attack_seconds(plan: dict, x: torch.Tensor, y: torch.Tensor) -> tuple[float
     model = build(plan, 0).to(x.device).eval()
     keywords = {"eps": plan["attack"]["eps"], "step_size": 0.01, "num_steps": 10}
     seconds = []
-    for images, loss in ((256, {}), (FEW, {"loss": "margin"})):  # with the margin loss each step is a call, as in AutoAttack
+    for images, loss in ((256, {}), (FEW, {"loss": "margin"})):  # with the margin loss each step is one call, as in AutoAttack
         attack = partial(attacks.pgd, model, x[:images], y[:images], **keywords, **loss)
         attack()
         seconds.append(_seconds(attack) / 10)

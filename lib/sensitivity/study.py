@@ -33,7 +33,7 @@ from lib.store import schema
 from lib.store.records import RecordError, pack
 
 PICTURES = 6  # of each change, in the report
-STARTS, STEPS, QUERIES = 5, 100, 1000  # of the strongest attacks if these are PGD and Square, not AutoAttack
+STARTS, STEPS, QUERIES = 5, 100, 1000  # of the strongest attacks, where these are PGD and Square instead of AutoAttack
 
 
 def write_json(path: Path, content: dict) -> None:

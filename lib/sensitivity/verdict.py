@@ -97,7 +97,8 @@ def _errors_of_training(samples: list[np.ndarray], random: np.random.Generator) 
     if not freedom:
         return np.zeros((DRAWS, len(samples)))
     pooled = np.sqrt(sum(((sample.mean(1) - sample.mean()) ** 2).sum() for sample in samples) / freedom)
-    student = np.sqrt(freedom / random.chisquare(freedom, (DRAWS, 1)))  # few seeds estimate their spread badly: Student's t
+    # A few seeds give a poor estimate of their spread, so the errors follow Student's t.
+    student = np.sqrt(freedom / random.chisquare(freedom, (DRAWS, 1)))
     roots = np.sqrt([len(sample) for sample in samples])
     return 100 * pooled * student * random.standard_normal((DRAWS, len(samples))) / roots
 

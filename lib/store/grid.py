@@ -25,7 +25,7 @@ from lib.store.items import (
 __all__ = ["SCALES", "Item", "Measurement", "Run", "check_scale", "parse", "spaces"]  # of an item, and asked of the grid
 
 
-_NOT_AXES = {"title", "where", "scales", "evaluations", "also", "stretch"}  # what else an exhibit's block may hold
+_NOT_AXES = {"title", "where", "scales", "evaluations", "also", "stretch"}  # the other keys of an exhibit's block
 _AXES = [field.name for field in fields(Run) if field.name != "scale"]
 # The data sets that may stand for a `cifar10` block, in the order in which `auto` prefers them.
 CIFAR10_SETS = ("cifar10", "cifar10-jpeg")

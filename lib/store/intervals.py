@@ -76,7 +76,7 @@ class Estimate:
     value: float
     low: float
     high: float
-    images: tuple[float, float] | None = None  # the interval were there no other training
+    images: tuple[float, float] | None = None  # the interval of the images alone, without the trainings' spread
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         """The difference of two trainings, and its interval (MOVER, Zou and Donner, 2008; of two Wilson's, Newcombe's)."""

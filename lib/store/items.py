@@ -96,7 +96,7 @@ class Run:
         try:
             dataset, transform, network, training, size, recipe, seed = key.strip("/").split("/")
             model, _, widen_factor = network.rpartition("-w")
-            # A digit of another script would pass for one of ours, in `int`, and name a run of its own.
+            # `int` accepts digits of other scripts; such a key would name another run.
             if (size[:1], seed[:4]) != ("n", "seed") or not key.isascii():
                 raise ValueError
             values = (float(widen_factor), int(size[1:]), int(seed[4:]))

@@ -193,7 +193,7 @@ def metrics(evaluation: str) -> dict[str, str]:
     return {metric: metric for metric in (*recorded, *chosen.get("certificate", []))}
 
 
-# What a declared evaluation holds for these settings to be made of; all else is passed on to the kind of evaluation.
+# The keys of a declared evaluation that make these settings; its other keys go to the kind of evaluation.
 _RESOLVED = ("attack", "autoattack", "curve", "metrics", "surrogate", "test_size", "train_subset")
 
 

@@ -47,7 +47,7 @@ def place(scale: str, key: str, name: str) -> str:
 
 def git(*command: str) -> str | None:
     """What git says of the repository whose top level this one's is; None where git or such a repository is not there."""
-    # GIT_DIR and its kin would lead to another repository, as would one that this folder lies in.
+    # GIT_DIR and similar variables, or a repository around this folder, would give another repository's commit.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def answer(*words: str) -> str | None:
@@ -146,7 +146,7 @@ def prepare(item: Item) -> None:
 
     OSError where they cannot. To be called by the only process that computes `item`.
     """
-    measured = isinstance(item, Measurement)  # it shares its folder with others; a run's is its own
+    measured = isinstance(item, Measurement)  # its folder also holds other measurements; a run has a folder of its own
     target = path(item, "measured" if measured else "training").parent
     with _to_be_written(f"records to {target}"):
         target.mkdir(parents=True, exist_ok=True)

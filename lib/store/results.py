@@ -41,7 +41,7 @@ def _rows(item: Item, name: str, shown_by: str | None) -> list[dict]:
     if state == "failed":
         if name != "training":
             return []  # taken of earlier weights
-        # A failed training has no accuracy, and the exhibits say so in the place of each.
+        # A failed training has no accuracy; the exhibits say so in each place.
         evaluations = plans.of(item).evaluations(shown_by)
         metrics = {metric for evaluation in evaluations for metric in plans.metrics(evaluation).values()}
         return [{**base, "split": "test", "metric": metric, "value": np.nan, "n": 0} for metric in sorted(metrics)]
@@ -133,7 +133,7 @@ def choose(exhibit: str, scale: str = "auto", *, seeds: int | str = "all", cifar
                 # A number of seeds beyond what a scale declares takes what that scale has.
                 items = grid.runs(exhibit, name, cifar10=cifar10)
                 candidates[tuple(i.key for i in items), name] = _first_seeds(items, seeds)
-    # The first of equals: the highest scale, the exact set.
+    # Of equals the first one counts: the highest scale, the exact set.
     return max(candidates.values(), key=lambda items: _completeness(items, exhibit))
 
 

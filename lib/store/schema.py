@@ -52,7 +52,7 @@ COMMIT = _words(r"^([0-9a-f]{7,40}(-dirty)?|unknown)$")
 VERSIONS = _named(_words(r"^[0-9A-Za-z][0-9A-Za-z.+_-]{0,60}$"))
 ENGINE = {
     "enum": ["compiled", "captured", "framework"]
-}  # what took the attack's steps; records of the first edition do not tell
+}  # the engine of the attack; records of the first edition do not have it
 WEIGHTS = _words(r"^[0-9a-f]{12}$")
 
 
@@ -350,7 +350,7 @@ def _check_outcomes(record: dict) -> None:
                     f"metrics.{split}.{metric} is {metrics[split][metric]}, and its outcomes say {bits.sum()} of {n}"
                 )
         clean, robust = metrics[split].get("clean_accuracy", 1), metrics[split].get("robust_accuracy", 0)
-        # An attack may right a wrong prediction by chance; a network of scale smoke, hardly trained, has many that are wrong.
+        # An attack may correct a wrong prediction by chance; a network of scale smoke has many wrong ones.
         if robust > clean + (0.1 if record["scale"] == "smoke" else 0.01):
             raise ValueError(f"{split}: the robust accuracy {robust} is above the clean accuracy {clean}")
 

@@ -133,7 +133,7 @@ def recorded(scale: str = "auto") -> pd.DataFrame:
         if grid.exhibit(name).get("quantity") in _SIMULATED and at_scale in grid.exhibit(name)["scales"]
         for cifar10 in (grid.CIFAR10_SETS if "cifar10" in grid.exhibit(name)["dataset"] else grid.CIFAR10_SETS[:1])
     ]
-    # An exhibit of several sets gives those other than CIFAR10 twice.
+    # An exhibit of several sets has the sets other than CIFAR10 twice.
     if tables := [table for table in tables if len(table)]:
         frames.append(_with_points(pd.concat(tables, ignore_index=True).drop_duplicates()))
     frames = [frame for frame in frames if len(frame)]

@@ -21,7 +21,7 @@ SATURATION = tuple("original" if level == "2" else f"saturate-{level}" for level
 GAMMAS = ("gamma-0.6", "gamma-0.8", "original", "gamma-1.2", "gamma-1.4")
 FASHION = ("original", "edges")
 
-# The exhibit that trains the network, width and number of images that Sections 3 and 4 speak of.
+# The exhibit that trains the network of Sections 3 and 4: its width and its number of images.
 _REFERENCE = {"mnist": "table-2", "cifar10": "table-3", "fashion_mnist": "figure-3b"}
 _COLUMNS = (
     "dataset", "transform", "model", "widen_factor", "training", "train_size", "recipe", "seed",
@@ -140,7 +140,7 @@ class Records:
         settings = {other: getattr(self._reference(dataset), other), "recipe": recipe}
         rows_by_place: dict[str, dict[float, list]] = {}
         for row in self._trained(dataset, quantity, split, **settings):
-            # A whole column of numbers is numpy's; a place is Python's.
+            # A column gives numpy's numbers; a single place gives Python's.
             place = int(row.train_size) if axis == "train_size" else float(row.widen_factor)
             rows_by_place.setdefault(row.transform, {}).setdefault(place, []).append(row)
         estimates = {

@@ -295,7 +295,7 @@ def marks(scale: str = "auto", exhibits: Iterable[str] = ()) -> pd.DataFrame:
         verdict = NOT_COMPUTED if finding.absent else SHOWN if finding.holds is None else MET if finding.holds else MISSED
         scales = ", ".join(sorted(records.scales, key=grid.SCALES.index)) if verdict != NOT_COMPUTED else ""
         trained = records.trained if verdict != NOT_COMPUTED else {}
-        # A text that is no date, which the schema refuses, was not before anything.
+        # A text that is not a date is later than everything; the schema refuses it.
         dates = pd.to_datetime(pd.Series([*trained.values()], dtype=str), format="ISO8601", errors="coerce", utc=True)
         before = sum(date < mark.since or _was_known(run) for run, date in zip(trained, dates, strict=True))
         setting = {"since": f"{mark.since:%Y-%m-%d}", "trainings": len(trained), "before": before}

@@ -113,7 +113,7 @@ def _cube_and_ball(_: Records) -> Finding:
     d, ball = 3072, 0.09
     share = theory.ball_vulnerable_fraction(ball, d)
     cube = optimize.brentq(lambda eps: theory.cube_vulnerable_fraction(eps) - share, 0.01, 2)
-    # The mean distance of two points: of the cube √(d/6), of the ball √2, both to within d^-1 or so.
+    # The mean distance of two points is about √(d/6) in the cube and √2 in the ball, with an error of about 1/d.
     relative = cube / math.sqrt(d / 6), ball / math.sqrt(2)
     return Finding(
         cube > ball and relative[0] > relative[1],

@@ -108,7 +108,7 @@ def _numbers_before_16(r: Records) -> Finding:
 
 
 def _below_level_2(r: Records, quantity: tuple[str, str]) -> dict[str, Estimate]:
-    r.accuracy("cifar10", "original", quantity)  # without it there is nothing to compare with
+    r.accuracy("cifar10", "original", quantity)  # without the reference there is no comparison
     return r.accuracies("cifar10", quantity, SATURATION[: AT_2 + 1])
 
 

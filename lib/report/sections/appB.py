@@ -18,7 +18,7 @@ from lib.report.words import budget_label, to_compute, transform_label
 from lib.run import cost
 from lib.store import grid, plans
 
-# What the grid calls a thing, and what a reader does.
+# The grid's name, and the reader's.
 _WORDS = {
     "lenet5": "LeNet5", "wide_resnet28": "WRN-28", "small_convnet": "ConvNet", "adam": "Adam", "sgd": "SGD",
     "crop-flip": "padded by 4, cropped, flipped",

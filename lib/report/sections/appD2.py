@@ -102,7 +102,7 @@ def linf_summary(sets: Sequence[pd.DataFrame]) -> str:
     return " ".join(sentences)
 
 
-SEPARATED = 0.99  # of the points: what counts as separating two spheres
+SEPARATED = 0.99  # share of the points that a network must classify correctly to count as separating two spheres
 
 
 def facets_table(rows: pd.DataFrame, dimension: int) -> Table:

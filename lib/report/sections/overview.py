@@ -172,7 +172,7 @@ def agreement_figure(numbers: pd.DataFrame, frames: list[pd.DataFrame]) -> Figur
         ax = figure.subplots()
         for quantity, (label, _, colour) in QUANTITIES.items():
             rows = numbers[(numbers["training"] == quantity[0]) & (numbers["metric"] == quantity[1]) & numbers["ours"].notna()]
-            # An accuracy of Table 2 or 3 stands again in Table 4 or 5, at another width.
+            # Tables 4 and 5 have the accuracies of Tables 2 and 3 again, at other widths.
             for split, filled in (("test", colour), ("train", "none")):
                 part = rows[rows["split"] == split]
                 errors = [part["ours"] - part["low"], part["high"] - part["ours"]]
@@ -299,7 +299,7 @@ exhibit("scorecard-numbers", numbers_table, _NUMBERS)
 exhibit("scorecard-spent", compute_table, computed(lambda page: scorecard.compute_spent()))
 
 
-# Files to take away, of tables that are declared elsewhere.
+# Downloads of tables that are declared elsewhere.
 def _downloads(name: str, values: Callable[[Page], Table | Mapping[str, Table]], records: Source) -> None:
     exhibit(f"{name}-downloads", unchanged, computed(lambda page: downloads(name, values(page), page.value(records))))
 
@@ -309,7 +309,7 @@ def unchanged(text: str) -> str:
     return text
 
 
-# What Tables 4 and 5 read: Table 4 has a column of the paper's own settings besides.
+# The sources of Tables 4 and 5. Table 4 also has a column of the paper's own settings.
 _CAPACITY = {
     "table-4": (runs("table-4"), published("table-4"), runs("paper-settings-mnist")),
     "table-5": (runs("table-5"), published("table-5")),

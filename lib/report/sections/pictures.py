@@ -44,7 +44,7 @@ class _Line(NamedTuple):
     phrase: str
     read: Callable[[tuple[str, str]], pd.Series]
     dashes: str = ""
-    joined: bool = False  # over levels that have no number
+    joined: bool = False  # the line passes over levels without a number
 
 
 def level_slider(

@@ -83,7 +83,7 @@ def concentration_summary(rows: pd.DataFrame) -> str:
     bounds = np.array([half_space_bound(row) for _, row in rows.iterrows()])
     shares = (rows["inside"] / rows["n"]).to_numpy()
     lows = np.array([low for low, _ in share_intervals(rows, "inside")]) / 100
-    # Where all points are inside, the simulation resolves nothing.
+    # Where all points are inside, the simulation cannot tell how many more would be.
     resolved = shares < 1
     gaps = pd.Series(shares - bounds, index=rows.index)[resolved]
     text = (
@@ -142,7 +142,7 @@ def split_figure(eps: float, *, squares: int = 10, pixels: int = 400) -> Figure:
         for ax, (title, inverse) in zip(figure.subplots(1, len(_MAPS)), _MAPS.items(), strict=True):
             axis = title == next(iter(_MAPS))
             before = inverse(points)
-            # Lighter downwards, so that a field that was turned shows.
+            # Lighter downwards, so that the picture shows where a map turns the square.
             shade = 0.35 + 0.45 * before[:, 1] + 0.2 * ((before * squares).astype(int).sum(1) % 2)
             label = theory.axis_label(before)
             slack = np.abs(points[:, 0] - 0.5) if axis else np.abs(points.sum(1) / 2 - 0.5)

@@ -16,7 +16,7 @@ from lib.report.words import counted, to_compute, transform_label
 from lib.store import grid, plans
 from lib.store.intervals import interval
 
-# The attacks of the suite, by their metric's suffix, from the weakest in kind to the strongest: name, and what it is.
+# The attacks of the suite, by their metric's suffix, from the weakest kind to the strongest: name and description.
 ATTACKS = {
     "transfer": ("transfer", "the paper's PGD, on the standardly trained twin"),
     "fgsm": ("FGSM", "one step of ε"),
@@ -80,8 +80,8 @@ class Check:
 
     holds: bool | None = None
     numbers: tuple[float, ...] = ()
-    by_chance: bool = False  # an excess that chance would explain
-    rise: float = 0.0  # of a curve that may only fall, the largest step up, in points
+    by_chance: bool = False  # an excess that chance may explain
+    rise: float = 0.0  # the largest rise, in points, that a falling curve may have
 
     def __str__(self) -> str:
         if self.holds is None:
@@ -283,7 +283,7 @@ def curve_summary(ours: pd.DataFrame) -> str:
     )
 
 
-# What is done to a network's weights before it is attacked, by the metric's suffix.
+# The change of a network's weights before the attack, by the metric's suffix.
 _CHANGED = {
     "as_trained": "as trained (float32)",
     "half": "all in half precision",
@@ -323,7 +323,7 @@ def half_summary(outcomes: pd.DataFrame) -> str:
     """How half precision changes robust accuracy, and which of the rounded weights cause this."""
     by_image = _withstands(outcomes)
     if not {*_CHANGED} <= {*by_image.columns}:
-        if outcomes.attrs["complete"] == outcomes.attrs["expected"]:  # a failed training lacks nothing
+        if outcomes.attrs["complete"] == outcomes.attrs["expected"]:  # a failed training has no missing evaluations
             return "The training failed at this scale: there is no network to attack."
         return f"Not computed yet; {to_compute(outcomes)}"
     robust = 100 * by_image.mean()
