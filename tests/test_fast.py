@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from lib import attacks, models
-from lib.fast import networks, program, vectors
+from lib.fast import forms, networks, program, vectors
 
 pytestmark = pytest.mark.skipif(not vectors.has_avx2(), reason="a processor without AVX2 takes the framework's way")
 ATTACK = {"eps": 0.1, "step_size": 0.02, "num_steps": 5}
@@ -193,13 +193,27 @@ def test_what_no_rule_foresees_shows_in_the_logits(monkeypatch, name):
     assert (ours - theirs).abs().max() <= 1e-12
 
 
-def test_a_wide_network_is_specialized_only_as_itself():
+@pytest.mark.parametrize("precision", attacks.PRECISIONS)
+@pytest.mark.parametrize("name", ["lenet5", "wide_resnet28"])
+def test_a_wide_network_is_specialized_only_as_itself(name, precision):
     torch.manual_seed(0)
-    model, x = lived_in(models.wide_resnet28(1.0)), images(3, (3, 32, 32), torch.float32)
+    model = models.lenet5(1.0).eval() if name == "lenet5" else lived_in(models.wide_resnet28(1.0))
+    x = images(3, (1, 28, 28) if name == "lenet5" else (3, 32, 32), torch.float32)
     assert program.of(model, x) is None
-    assert program.specialized(model, x) is not model
-    own_forward(model.blocks[1])
+    form = program.specialized(model, x)
+    assert form is not model
+    ours, theirs = (forms.in_precision(network, precision)[0](x) for network in (form, model))
+    assert (ours - theirs).abs().max() <= (1e-4 if precision == "float32" else 0.05) * theirs.abs().max()
+    own_forward(model[2] if name == "lenet5" else model.blocks[1])
     assert program.specialized(model, x) is model
+
+
+@pytest.mark.parametrize("name", ["lenet5", "wide_resnet28"])
+def test_what_the_compiled_passes_do_not_take_is_left_to_the_framework(name):
+    model = models.lenet5(1.0).eval() if name == "lenet5" else lived_in(models.wide_resnet28(1.0))
+    x = images(2, (1, 28, 28) if name == "lenet5" else (3, 32, 32), torch.float32)
+    assert program.specialized(model, x[:0]) is model
+    assert program.specialized(model.half(), x.half()) is model
 
 
 @pytest.mark.parametrize(

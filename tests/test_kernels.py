@@ -66,10 +66,32 @@ def test_the_sum_alone_or_the_activation_alone_may_be_used():
     assert torch.equal(torch.autograd.grad(out.sum(), x)[0], (total > 0).float())
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(3, 32, 6, 8), (2, 5, 2, 2), (1, 1, 4, 4)], ids=str)
+def test_pooling_and_relu_bit_for_bit(shape, dtype):
+    """Values and gradients; among them ties, windows without a positive number, both zeros, infinities and NaN."""
+    x = (2 * _images(*shape, dtype=dtype)).round() / 2
+    x[0, 0, :2, :2] = torch.tensor([[-1.0, -torch.inf], [-2.0, -0.0]], dtype=dtype)
+    if shape[2] > 2:
+        x[0, 0, 2:4, :2] = torch.tensor([[1.0, torch.nan], [3.0, torch.inf]], dtype=dtype)
+        x[0, 0, 2:4, 2:4] = torch.tensor([[2.0, 1.0], [2.0, 2.0]], dtype=dtype)
+    weights = _images(*shape[:2], shape[2] // 2, shape[3] // 2, dtype=dtype, seed=1)
+    outputs = []
+    for function in (lambda x: F.relu(F.max_pool2d(x, 2)), kernels.pool_relu):
+        leaf = x.clone().requires_grad_()
+        out = function(leaf)
+        outputs.append((out, *torch.autograd.grad(out, leaf, weights)))
+    for theirs, ours in zip(*outputs, strict=True):
+        assert ours.dtype == dtype
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: kernels.pool_relu(torch.rand(1, 4, 3, 4)), "even height and width, given 3×4"),
+        (lambda: kernels.pool_relu(torch.rand(1, 4, 4, 4).half()), "pool_relu takes bfloat16, float32, float64 on cpu"),
         (lambda: kernels.add_affine_relu(torch.rand(1, 4, 4, 4, device="meta"), None, *FACTORS), "on cpu.*meta"),
         (lambda: kernels.add_affine_relu(torch.rand(1, 4, 4, 4), torch.rand(1, 4, 4, 4).double(), *FACTORS), "other.*float64"),
         (lambda: kernels.add_affine_relu(torch.rand(1, 4, 4, 4), torch.rand(1, 4, 2, 2), *FACTORS), r"other.*\(1, 4, 2, 2\)"),

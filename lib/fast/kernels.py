@@ -1,7 +1,7 @@
-"""The operations between the convolutions of a wide WRN-28, done in one pass over the activations, on a processor.
+"""The operations between the convolutions of wide networks, done in one pass over the activations, on a processor.
 
 The framework takes a pass for each operation. Everything here takes tensors of bfloat16, float32 or float64; the compiler does
-not know bfloat16, and gets its bits as integers. Narrow networks are attacked by `lib.fast` instead.
+not know bfloat16, and gets its bits as integers. `lib.fast.program` attacks narrow networks instead.
 """
 
 import ctypes
@@ -38,11 +38,11 @@ def _dense(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _check(x: Tensor, others: dict[str, Tensor | None]) -> None:
+def _check(name: str, x: Tensor, others: dict[str, Tensor | None]) -> None:
     """ValueError unless x is what the compiled passes take and the others are of its type and device: they trust addresses."""
     if x.dtype not in _NUMBERS or x.device.type != "cpu":
         allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in _NUMBERS)
-        raise ValueError(f"add_affine_relu takes {allowed} on cpu; given {x.dtype} on {x.device}")
+        raise ValueError(f"{name} takes {allowed} on cpu; given {x.dtype} on {x.device}")
     for name, tensor in others.items():
         if tensor is not None and (tensor.dtype, tensor.device) != (x.dtype, x.device):
             raise ValueError(f"{name} must be {x.dtype} on {x.device} as x is, given {tensor.dtype} on {tensor.device}")
@@ -186,10 +186,80 @@ def add_affine_relu(
     taken at once: an innermost loop over four channels would be all overhead. Gradients go to x and `other` only. Raises
     ValueError for another type, device or shape, or where the channels do not divide the factors.
     """
-    _check(x, {"other": other, "scale": scale, "shift": shift})
+    _check("add_affine_relu", x, {"other": other, "scale": scale, "shift": shift})
     if other is not None and other.shape != x.shape:
         raise ValueError(f"other must have x's shape {tuple(x.shape)}, given {tuple(other.shape)}")
     if len(scale) % x.shape[1] or scale.shape != shift.shape:
         raise ValueError(f"scale and shift must repeat {x.shape[1]} channels' factors, given {len(scale)} and {len(shift)}")
     total, out = _AddAffineReLU.apply(x, other, scale, shift)
     return x if total is None else total, out
+
+
+_NONE = 4  # of the four pixels of a window: none is positive, so the ReLU lets no gradient through
+
+
+@no_type_check
+def _pool_relu(x_, out_, winner_, rows, width, channels):
+    x = carray(x_, (rows, 2, width, 2, channels))
+    out, winner = carray(out_, (rows, width, channels)), carray(winner_, (rows, width, channels))
+    for r in range(rows):
+        for s in range(width):
+            for c in range(channels):
+                best, which = x[r, 0, s, 0, c], 0
+                for pixel in range(1, 4):
+                    other = x[r, pixel // 2, s, pixel % 2, c]
+                    if _value(other) > _value(best) or _value(other) != _value(other):
+                        best, which = other, pixel
+                if _value(best) <= 0:
+                    best, which = _element(0.0, best), _NONE
+                out[r, s, c], winner[r, s, c] = best, which
+
+
+@no_type_check
+def _pool_relu_gradient(gradient_, winner_, to_x_, rows, width, channels):
+    gradient, winner = carray(gradient_, (rows, width, channels)), carray(winner_, (rows, width, channels))
+    to_x = carray(to_x_, (rows, 2, width, 2, channels))
+    for r in range(rows):
+        for s in range(width):
+            for pixel in range(4):
+                for c in range(channels):
+                    to_x[r, pixel // 2, s, pixel % 2, c] = gradient[r, s, c] if winner[r, s, c] == pixel else 0
+
+
+@cache
+def _pooling(dtype: torch.dtype) -> tuple[Callable, ...]:
+    """The two above."""
+    return tuple(_compile(function, _NUMBERS[dtype], 3, 3) for function in (_pool_relu, _pool_relu_gradient))
+
+
+def _empty(x: Tensor, height: int, width: int) -> Tensor:
+    return torch.empty((*x.shape[:2], height, width), dtype=x.dtype, memory_format=torch.channels_last)
+
+
+class _PoolReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        x, out, ctx.winner = _dense(x), _empty(x, h // 2, w // 2), _empty(x, h // 2, w // 2)
+        pool_and_relu, ctx.gradient = _pooling(x.dtype)
+        pool_and_relu(x.data_ptr(), out.data_ptr(), ctx.winner.data_ptr(), n * h // 2, w // 2, c)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        n, c, h, w = gradient.shape
+        gradient, to_x = _dense(gradient), _empty(gradient, 2 * h, 2 * w)
+        ctx.gradient(gradient.data_ptr(), ctx.winner.data_ptr(), to_x.data_ptr(), n * h, w, c)
+        return to_x
+
+
+def pool_relu(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h/2 w/2"]:
+    """`relu(max_pool2d(x, 2))` and its gradient, bit for bit, of a tensor on the processor.
+
+    ValueError for another type or device, or an odd height or width.
+    """
+    _check("pool_relu", x, {})
+    if x.shape[2] % 2 or x.shape[3] % 2:
+        raise ValueError(f"pool_relu takes an even height and width, given {x.shape[2]}×{x.shape[3]}")
+    return _PoolReLU.apply(x)

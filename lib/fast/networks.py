@@ -271,7 +271,8 @@ def _convolution(module: nn.Module, kernel: int, stride: int = 1, *, bias: bool 
     )
 
 
-def _is_lenet5(model: nn.Module, side: int) -> bool:
+def is_lenet5(model: nn.Module, side: int) -> bool:
+    """Whether the model is exactly the paper's LeNet5 of any width, for images of `side`² pixels."""
     if not _plain(model, models.LeNet5) or len(model) != 10 or side % 4 or side < 2 * TILE:
         return False
     first, pool1, relu1, second, pool2, relu2, flatten, third, relu3, fourth = model
@@ -331,7 +332,7 @@ def description_of(model: nn.Module, x: Tensor) -> tuple[Callable[..., Table], t
     side = x.shape[2]
     if x.shape[2] != x.shape[3]:
         return None
-    if _is_lenet5(model, side) and x.shape[1] == model[0].in_channels and model[0].out_channels <= 16:
+    if is_lenet5(model, side) and x.shape[1] == model[0].in_channels and model[0].out_channels <= 16:
         numbers, build, arguments = _lenet5_numbers(model), _lenet5, (side,)
     elif is_wide_resnet(model, side) and x.shape[1] == 3 and model.blocks[0].conv1.out_channels <= 8:
         strides = tuple(block.conv1.stride[0] for block in model.blocks)

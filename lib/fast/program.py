@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lib.fast import operations, wide
-from lib.fast.networks import CPU, Table, description_of, is_wide_resnet
+from lib.fast.networks import CPU, Table, description_of, is_lenet5, is_wide_resnet
 from lib.fast.rows import WIDTH
 from lib.fast.vectors import LANES, has_avx2
 
@@ -151,8 +151,9 @@ def of(model: Callable, x: Tensor) -> Program | None:
 
 
 def specialized(model: nn.Module, x: Tensor) -> nn.Module:
-    """A wide WRN-28, which has no program, in the form for its present weights; any other network as it is."""
-    if x.shape[2] != x.shape[3] or not is_wide_resnet(model, x.shape[2]):
+    """A wide LeNet5 or WRN-28, which has no program, in the form for its present weights; any other network as it is."""
+    side = x.shape[2]
+    if not (len(x) and x.dtype in _DTYPES and side == x.shape[3] and (is_wide_resnet(model, side) or is_lenet5(model, side))):
         return model
     first_images, form = x[:4], wide.specialized(model)
     with torch.no_grad():

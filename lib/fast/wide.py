@@ -64,7 +64,19 @@ class _SpecializedWideResNet(nn.Module):
         return self.head(out.mean(dim=(2, 3)))
 
 
-def specialized(model: models.WideResNet) -> nn.Module:
-    """A `models.WideResNet` in eval mode for its present weights, frozen."""
+class _PoolReLU(nn.Module):
+    """Pooling and ReLU at once; the images are on a processor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        from lib.fast.kernels import pool_relu  # as above
+
+        return pool_relu(x)
+
+
+def specialized(model: models.WideResNet | models.LeNet5) -> nn.Module:
+    """A network in eval mode for its present weights, frozen."""
+    if isinstance(model, models.LeNet5):
+        pixels, _, _, convolution, _, _, *rest = model
+        return nn.Sequential(pixels.specialized(), _PoolReLU(), convolution, _PoolReLU(), *rest)
     with torch.no_grad():
         return _SpecializedWideResNet(model).eval().requires_grad_(False)
