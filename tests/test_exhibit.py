@@ -196,3 +196,14 @@ def test_pictures_stay_side_by_side():
     for ax in figure.subplots(1, 2):
         ax.imshow([[0, 1]])
     assert not plot.stack(figure)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_the_variants_colours_are_seen_on_white_and_on_black(count):
+    """A contrast of 2 at least, as they are on white, and as the dark theme inverts them on black (WCAG 2's formula)."""
+    for colour in plot.shades(count):
+        for shown in (colour[:3], tuple(1 - channel for channel in colour[:3])):
+            linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shown]
+            light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+            on = 1.05 / (light + 0.05) if shown == colour[:3] else (light + 0.05) / 0.05
+            assert on >= 2, (colour, shown, on)

@@ -6,9 +6,9 @@ Throughout the book the colour stands for the quantity; in a panel of one quanti
 from collections.abc import Sequence
 from itertools import cycle
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -121,8 +121,12 @@ def share_bars(ax: Axes, rows: pd.DataFrame, column: str, x: str, **style) -> No
     ax.errorbar(rows[x], shares, yerr=spans, **{"linestyle": "none", "capsize": 2, "markersize": 4, **style})
 
 
+def shades(count: int) -> list[tuple[float, ...]]:
+    """So many colours in order, from dark to light, that are seen on white and, with their lightness turned, on black."""
+    return [tuple(colour) for colour in mpl.colormaps["viridis"](np.linspace(0.05, 0.75, count))]
+
+
 def looks_of(variants: Sequence[str]) -> dict[str, dict]:
     """Colour and marker of each variant."""
-    colours = sns.color_palette("viridis", len(variants))
-    looks = zip(variants, colours, cycle("oD^vs<>ph"), strict=False)  # the markers have no end
+    looks = zip(variants, shades(len(variants)), cycle("oD^vs<>ph"), strict=False)  # the markers have no end
     return {name: {"color": colour, "marker": marker, "markersize": 4.5} for name, colour, marker in looks}

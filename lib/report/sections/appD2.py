@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.stats import rankdata, spearmanr
 
 from lib import geometry
 from lib.report.exhibit import exhibit, measurements, published, runs, tables
-from lib.report.plot import STYLE, error_bar, not_yet
+from lib.report.plot import STYLE, error_bar, not_yet, shades
 from lib.report.table import Column, Number, Table
 from lib.report.values import PALETTE, measured_numbers, measured_values, over_seeds, paper_values, transforms_of
 from lib.report.words import counted, set_name, to_compute, transform_label
@@ -288,7 +287,7 @@ def spheres_figure(rows: pd.DataFrame) -> Figure:
         for column, dimension in zip(grid_of_axes.T, dimensions, strict=True):
             of_dimension = rows[rows["d"] == dimension]
             widths = sorted(of_dimension["width"].unique())
-            for width, colour in zip(widths, sns.color_palette("viridis", len(widths)), strict=True):
+            for width, colour in zip(widths, shades(len(widths)), strict=True):
                 for training, metric, style in (("standard", "clean_accuracy", "-"), ("pgd", "robust_accuracy", "--")):
                     of_width = of_dimension[
                         (of_dimension["width"] == width) & (of_dimension["training"] == training)
