@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from frames import frame
 
 from lib.report.sections import own_settings
@@ -114,6 +115,22 @@ def test_autoattack_on_the_same_networks():
     nothing = attacked(smooth_5=(7, 5))[:0]
     nothing.attrs = OURS.attrs
     assert own_settings.own_settings_attacked(nothing).startswith("Not computed yet under AutoAttack; ")
+
+
+@pytest.mark.parametrize(
+    ("weak", "strong", "sentence"),
+    [
+        ((7, 8, 6), (5, 4, 3), "Under AutoAttack it falls with each larger filter. Under the paper's attack it does not"),
+        ((8, 7, 6), (5, 4, 3), "Under both attacks it falls with each larger filter."),
+        ((7, 8, 6), (3, 4, 5), "Under neither attack it falls with each larger filter."),
+        ((8, 7, 6), (3, 4, 5), "Under the paper's attack it falls with each larger filter, and under AutoAttack it does not."),
+    ],
+)
+def test_whether_robust_accuracy_falls_with_the_filter(weak, strong, sentence):
+    held = dict(zip(("smooth_5", "smooth_6", "smooth_8"), zip(weak, strong, strict=True), strict=True))
+    assert sentence in own_settings.own_settings_attacked(attacked(original=(9, 8), **held))
+    del held["smooth_6"]
+    assert "filter" not in own_settings.own_settings_attacked(attacked(original=(9, 8), **held))
 
 
 def test_the_figure_has_a_line_for_each_training_and_attack():
