@@ -120,13 +120,17 @@ def test_autoattack_on_the_same_networks():
 @pytest.mark.parametrize(
     ("weak", "strong", "sentence"),
     [
-        ((7, 8, 6), (5, 4, 3), "Under AutoAttack it falls with each larger filter. Under the paper's attack it does not"),
-        ((8, 7, 6), (5, 4, 3), "Under both attacks it falls with each larger filter."),
-        ((7, 8, 6), (3, 4, 5), "Under neither attack it falls with each larger filter."),
-        ((8, 7, 6), (3, 4, 5), "Under the paper's attack it falls with each larger filter, and under AutoAttack it does not."),
+        (
+            (7, 8, 6),
+            (5, 4, 3),
+            "Under AutoAttack it does not rise with a larger filter. Under the paper's attack it does: there",
+        ),
+        ((8, 7, 6), (5, 4, 3), "It does not rise with a larger filter, under both attacks."),
+        ((7, 8, 6), (3, 4, 5), "It rises with some larger filter, under both attacks."),
+        ((8, 7, 6), (3, 4, 5), "Under the paper's attack it does not rise with a larger filter; under AutoAttack it does."),
     ],
 )
-def test_whether_robust_accuracy_falls_with_the_filter(weak, strong, sentence):
+def test_whether_robust_accuracy_rises_with_the_filter(weak, strong, sentence):
     held = dict(zip(("smooth_5", "smooth_6", "smooth_8"), zip(weak, strong, strict=True), strict=True))
     assert sentence in own_settings.own_settings_attacked(attacked(original=(9, 8), **held))
     del held["smooth_6"]

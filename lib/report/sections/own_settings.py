@@ -162,7 +162,7 @@ def own_settings_attacked(image_outcomes: pd.DataFrame) -> str:
     networks = "this network" if len(robust) == 1 else f"these {len(robust)} networks"
     weak, strong = (extent(robust[attack]) for attack in ("reference", "autoattack"))
     more = f" Their range is {weak:.1f} points under the paper's attack and {strong:.1f} under AutoAttack."
-    more = f"{more if len(robust) > 1 else ''}{_falls_with_the_filter(robust)}"
+    more = f"{more if len(robust) > 1 else ''}{_rises_with_the_filter(robust)}"
     return (
         f"AutoAttack lowers the robust accuracy of {networks} by up to "
         f"**{falls.max():.1f} points** more than the paper's attack: on {transform_label(lowest)} from "
@@ -171,20 +171,17 @@ def own_settings_attacked(image_outcomes: pd.DataFrame) -> str:
     )
 
 
-def _falls_with_the_filter(robust: pd.DataFrame) -> str:
-    """Under which of the two attacks robust accuracy falls with each larger smoothing filter; nothing for fewer than three."""
+def _rises_with_the_filter(robust: pd.DataFrame) -> str:
+    """Under which of the two attacks robust accuracy rises with a larger smoothing filter; nothing for fewer than three."""
     smoothed = [f"smooth-{size}" for size in range(2, 9) if f"smooth-{size}" in robust.index]
     weak, strong = (robust.loc[smoothed, attack].is_monotonic_decreasing for attack in ("reference", "autoattack"))
     if len(smoothed) < 3:
         return ""
     if weak == strong:
-        return f" Under {'both attacks' if weak else 'neither attack'} it falls with each larger filter."
+        return f" It {'does not rise with a' if weak else 'rises with some'} larger filter, under both attacks."
     if strong:
-        return (
-            " Under AutoAttack it falls with each larger filter. Under the paper's attack it does not: where it rises, the "
-            "attack is too weak."
-        )
-    return " Under the paper's attack it falls with each larger filter, and under AutoAttack it does not."
+        return " Under AutoAttack it does not rise with a larger filter. Under the paper's attack it does: there the attack is too weak."
+    return " Under the paper's attack it does not rise with a larger filter; under AutoAttack it does."
 
 
 def own_settings_figure(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame, image_outcomes: pd.DataFrame) -> Figure:
