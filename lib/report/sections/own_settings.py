@@ -181,8 +181,8 @@ def _rises_with_the_filter(robust: pd.DataFrame) -> str:
         return f" It {'does not rise with a' if weak else 'rises with some'} larger filter, under both attacks."
     if strong:
         return (
-            " Under AutoAttack it does not rise with a larger filter. Under the paper's attack it does: there the attack is too "
-            "weak."
+            " Under AutoAttack it does not rise with a larger filter. Under the paper's attack it does: there the attack is "
+            "too weak."
         )
     return " Under the paper's attack it does not rise with a larger filter; under AutoAttack it does."
 
