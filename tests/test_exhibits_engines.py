@@ -54,3 +54,13 @@ def test_the_stamp_says_where_it_was_measured():
     assert engines.engines_stamp(record(*PAIRS)) == (
         "Measured on a processor, 2026-11-29, commit `0123456789ab`; 10,000 test images."
     )
+
+
+def test_the_words_of_a_record_are_escaped():
+    text = "<b>{{ 7 }}</b>`x`[a](javascript:b)"
+    rows = record((text, 0, 81.0, 80.0), (text, 1, 82.0, 80.0))
+    rows.attrs |= {"device": text, "date": text}
+    shown = (engines.engines_table(rows).markdown(), engines.engines_summary(rows), engines.engines_stamp(rows))
+    for words in shown:
+        assert "javascript" in words
+        assert not any(raw in words for raw in ("<b>", "`x`", "[a](javascript", "{{"))

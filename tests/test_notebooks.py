@@ -270,7 +270,12 @@ def test_papermill_certifies_at_smoke(tmp_path):
 def glued(monkeypatch) -> dict[str, object]:
     """What notebooks that are executed in this process hand to their page, by name."""
     glued_texts = {}
-    monkeypatch.setattr("myst_nb.glue", glued_texts.__setitem__)
+
+    def glue(name: str, content: object, display: bool = True) -> None:
+        if display:  # else it is an image for phones
+            glued_texts[name] = content
+
+    monkeypatch.setattr("myst_nb.glue", glue)
     monkeypatch.setattr("matplotlib_inline.backend_inline.set_matplotlib_formats", lambda *_: None)
     return glued_texts
 

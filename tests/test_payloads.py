@@ -221,7 +221,7 @@ def everywhere(monkeypatch):
         held = read(content)
         held |= {field: text for field in ("source", "device", "commit", "date") if field in held}
         for row in held.get("rows", ()):
-            row["engine"] += text
+            row |= {field: row[field] + text for field in ("engine", "transform", "key") if field in row}
         return held
 
     monkeypatch.setenv("RESULTS_DIR", str(ROOT / "results"))
