@@ -19,13 +19,13 @@ import typer
 
 from lib import attacks, data, evaluation, training
 from lib.fast import forms
+from lib.report.sections.engines import ENGINES
 from lib.report.sections.speed import mean_interval
 from lib.run import devices, material
 from lib.store import plans, records
 from lib.store.grid import Run
 
 ROOT = Path(__file__).resolve().parents[1]
-ENGINES = ("compiled", "framework")
 
 
 def trained(run: Run, engine: str, test_size: int) -> tuple[float, float]:

@@ -72,6 +72,7 @@ def test_each_training_of_a_pair_has_its_own_engine(monkeypatch, engine):
 def test_the_readme_names_the_ratios_of_the_record():
     rows = results.benchmark("pgd-cpu")
     readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+    assert f"On one core ({rows.attrs['device']}), compared with AdverTorch" in readme
     ours = rows[rows["engine"] == "lib, float32"]
     narrow = ours["case"].isin(["lenet5-w0.125", "lenet5-w0.25", "wide_resnet28-w0.25"])
     for kind, rows_of_kind in (("narrow", ours[narrow]), ("wide", ours[ours["case"].str.endswith("-w1")])):

@@ -38,11 +38,11 @@ def _dense(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _check(name: str, x: Tensor, others: dict[str, Tensor | None]) -> None:
+def _check(function: str, x: Tensor, others: dict[str, Tensor | None]) -> None:
     """ValueError unless x is what the compiled passes take and the others are of its type and device: they trust addresses."""
     if x.dtype not in _NUMBERS or x.device.type != "cpu":
         allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in _NUMBERS)
-        raise ValueError(f"{name} takes {allowed} on cpu; given {x.dtype} on {x.device}")
+        raise ValueError(f"{function} takes {allowed} on cpu; given {x.dtype} on {x.device}")
     for name, tensor in others.items():
         if tensor is not None and (tensor.dtype, tensor.device) != (x.dtype, x.device):
             raise ValueError(f"{name} must be {x.dtype} on {x.device} as x is, given {tensor.dtype} on {tensor.device}")

@@ -18,7 +18,6 @@ from lib.fast.rows import WIDTH
 from lib.fast.vectors import LANES, has_avx2
 
 _DTYPES = {torch.float32: LANES, torch.float64: LANES // 2}  # and how many images a vector takes
-_COMPARED = 4  # images whose logits are compared with the network's own before an attack
 
 
 class Program:
@@ -146,12 +145,12 @@ def of(model: Callable, x: Tensor) -> Program | None:
         if any(tensor.dtype != x.dtype or tensor.device.type != "cpu" for tensor in numbers):
             return None
         program = Program(build(*arguments), numbers)
-        first_images = x[:_COMPARED]
+        first_images = x[: program.lanes]
         return program if _agrees(program.logits(first_images), model(first_images)) else None
 
 
 def specialized(model: nn.Module, x: Tensor) -> nn.Module:
-    """A wide LeNet5 or WRN-28, which has no program, in the form for its present weights; any other network as it is."""
+    """A LeNet5 or WRN-28 that no program attacks, in the form for its present weights; any other network as it is."""
     side = x.shape[2]
     if not (len(x) and x.dtype in _DTYPES and side == x.shape[3] and (is_wide_resnet(model, side) or is_lenet5(model, side))):
         return model

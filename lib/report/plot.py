@@ -39,6 +39,22 @@ def error_bar(row: pd.Series) -> tuple[float, float]:
     return (row["mean"] - low, high - row["mean"])
 
 
+def error_bars(estimates: pd.DataFrame) -> np.ndarray:
+    """As `error_bar`, of the rows of `values.over_seeds`: two rows, below and above."""
+    return np.reshape([error_bar(row) for _, row in estimates.iterrows()], (-1, 2)).T
+
+
+def draw_estimates(ax: Axes, names: Sequence[str], estimates: pd.DataFrame, *, joined: bool, **style) -> None:
+    """Draw the means of `values.over_seeds` at the places of `names`, with their error bars.
+
+    `joined`: the line does not break where nothing is computed. `style`: as `Axes.errorbar` takes it.
+    """
+    estimates = estimates[estimates["seeds"] > 0].reindex(names)
+    estimates = estimates.dropna(subset="mean") if joined else estimates
+    places = [list(names).index(name) for name in estimates.index]
+    ax.errorbar(places, estimates["mean"], yerr=error_bars(estimates), linewidth=1.6, capsize=2, **style)
+
+
 def wrapped(text: str, width: int = 110) -> str:
     """A line of parts with " · " between them, broken there."""
     lines = [""]

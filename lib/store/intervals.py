@@ -23,7 +23,7 @@ def interval(percent: float, n: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Spread:
-    """How far trainings with other seeds differ, pooled over runs with several seeds.
+    """How far trainings differ whose seeds alone differ, pooled over runs with several seeds.
 
     Near 0% and 100% there is no room to differ, as there is none for the images' chance: the standard deviation of an accuracy
     p is taken to go with √(p(1 - p)).

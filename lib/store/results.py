@@ -82,7 +82,7 @@ def load(scale: str) -> pd.DataFrame:
 
 
 def spreads(scale: str) -> intervals.Spreads:
-    """How far trainings of `scale` with other seeds differ, by quantity: `intervals.pooled`.
+    """How far trainings of `scale` differ whose seeds alone differ, by quantity: `intervals.pooled`.
 
     Pooled over the runs of the grid that several seeds are recorded of. Of a scale without any, `paper`, those of `laptop`
     stand in: the same networks and data, trained for less long. `smoke` has its own or none.

@@ -50,9 +50,8 @@ TRAINING, DIRECTION = {"enum": ["standard", "pgd"]}, {"enum": ["axis", "diagonal
 DATE = _words(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+\d\d:\d\d|Z)$")
 COMMIT = _words(r"^([0-9a-f]{7,40}(-dirty)?|unknown)$")
 VERSIONS = _named(_words(r"^[0-9A-Za-z][0-9A-Za-z.+_-]{0,60}$"))
-ENGINE = {
-    "enum": ["compiled", "captured", "framework"]
-}  # the engine of the attack; records of the first edition do not have it
+# The engine of the attack; records of the first edition do not have it.
+ENGINE = {"enum": ["compiled", "captured", "framework"]}
 WEIGHTS = _words(r"^[0-9a-f]{12}$")
 
 

@@ -69,7 +69,7 @@ def is_declared(block: str, scale: str) -> bool:
 class Records:
     """The rows of one scale and one CIFAR10 set, as a check reads them; `rows_read` has those that it has read.
 
-    `spreads`: how far trainings with other seeds differ.
+    `spreads`: how far trainings differ whose seeds alone differ.
     """
 
     def __init__(self, rows: pd.DataFrame, scale: str, cifar10: str, spreads: Spreads) -> None:

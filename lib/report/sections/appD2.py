@@ -11,7 +11,7 @@ from scipy.stats import rankdata, spearmanr
 
 from lib import geometry
 from lib.report.exhibit import exhibit, measurements, published, runs, tables
-from lib.report.plot import STYLE, error_bar, not_yet, shades
+from lib.report.plot import STYLE, error_bars, not_yet, shades
 from lib.report.table import Column, Number, Table
 from lib.report.values import PALETTE, measured_numbers, measured_values, over_seeds, paper_values, transforms_of
 from lib.report.words import counted, set_name, to_compute, transform_label
@@ -217,9 +217,9 @@ def distance_scatter(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, pd.Dat
                 short_label = transform_label(name).replace("smooth ", "s").replace("saturate ", "")
                 point = (measured[name], theirs[name])
                 ax.annotate(short_label, point, (3, -8), textcoords="offset points", fontsize=8, color="dimgrey")
-            spans = np.transpose([error_bar(row) for _, row in estimates.iterrows()]) if len(estimates) else None
             ax.errorbar(
-                measured[estimates.index], estimates["mean"], yerr=spans, fmt="o", color=PALETTE[3], markersize=4, capsize=2,
+                measured[estimates.index], estimates["mean"], yerr=error_bars(estimates), fmt="o", color=PALETTE[3],
+                markersize=4, capsize=2,
                 label=f"ours: {correlation_label(measured, estimates['mean'])}",
             )  # fmt: skip
             ax.set(title=set_name(distances["dataset"].iloc[0]), xlabel="inter-class distance of test images (ℓ2)")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.report.exhibit import exhibit, published, runs
-from lib.report.plot import STYLE, error_bar, looks_of, not_yet
+from lib.report.plot import STYLE, error_bars, looks_of, not_yet
 from lib.report.table import NOT_IN_PAPER, Column, Strong, Table
 from lib.report.values import BOXED, our_column, our_number, over_seeds, paper_column, paper_values, row_estimate, transforms_of
 from lib.report.words import budget_label, to_compute, transform_label
@@ -231,7 +231,7 @@ def length_figure(ours: pd.DataFrame, at_paper_settings: pd.DataFrame, paper: pd
             is_papers = np.array([is_papers_own(scale, recipe) for scale, recipe, _ in rows.index], dtype=bool)
             for part, line in ((rows[~is_papers], "-"), (rows[is_papers], "none")):
                 if len(part):
-                    spans = np.transpose([error_bar(point) for _, point in part.iterrows()])
+                    spans = error_bars(part)
                     ax.errorbar(part["steps"], part["mean"], yerr=spans, linewidth=1.6, capsize=2, linestyle=line, **look)
             if (name, width) in paper_accuracies.index:
                 ax.axhline(paper_accuracies[name, width], linestyle="--", color=look["color"], linewidth=1.2, alpha=0.9)

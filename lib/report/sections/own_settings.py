@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lib.report.claims.evidence import COMPARABLE
 from lib.report.exhibit import exhibit, outcomes, published, runs
-from lib.report.plot import STYLE, error_bar
+from lib.report.plot import STYLE, draw_estimates
 from lib.report.sections.autoattack import both_attacks, draw_autoattack
 from lib.report.table import Column, Number, Table
 from lib.report.values import (
@@ -61,32 +61,48 @@ def _value_only(number: Number) -> Number:
     return Number(number.value, records=number.records)
 
 
+def _shared(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy on the variants that both have, by transform: columns `ours` and `paper`, in the paper's order."""
+    theirs = at_our_width(ours, paper, BOXED)
+    return pd.DataFrame({"ours": over_seeds(ours, *BOXED)["mean"].reindex(theirs.index), "paper": theirs}).dropna()
+
+
+def _in_words(shared: pd.DataFrame) -> str:
+    """The largest difference, where it is large, and the two ranges; sentences, each with a space before it."""
+    differences, text = (shared["ours"] - shared["paper"]).abs(), ""
+    if differences.max() > COMPARABLE:
+        farthest = shared.loc[differences.idxmax()]
+        text = (
+            f" The largest difference is on {transform_label(farthest.name)}: {farthest['ours']:.1f}%, where the paper has "
+            f"{farthest['paper']:.1f}%."
+        )
+    if len(shared) > 1:
+        ranges = [f"{extent(shared[column]):.1f}" for column in ("ours", "paper")]
+        text += f" The range over these variants is {ranges[0]} points; the paper's is {ranges[1]}."
+    return text
+
+
+def _rises(accuracies: pd.Series) -> list[tuple[str, str]]:
+    """The pairs of smoothing filters, each with the next larger one there is, between which an accuracy rises clearly."""
+    smoothed = accuracies.reindex([f"smooth-{size}" for size in range(2, 9)]).dropna()
+    return [(before, after) for before, after in pairwise(smoothed.index) if smoothed[after] > smoothed[before] + COMPARABLE]
+
+
 def own_settings_summary(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How far ours are from the paper's with its own settings, how large the gap to smooth 5 is, and which filter is nearer."""
     robust = over_seeds(ours, *BOXED)["mean"].dropna()
     if robust.empty:
         return f"Not computed yet; {to_compute(ours)}"
-    theirs = at_our_width(ours, paper, BOXED)
-    shared = [name for name in theirs.index if name in robust.index]
-    text = ""
-    if shared:
-        differences = (robust[shared] - theirs[shared]).abs()
+    theirs, shared, text = at_our_width(ours, paper, BOXED), _shared(ours, paper), ""
+    if len(shared):
         text = (
-            f"With the paper's own settings (scale {ours.attrs['scale']}) robust accuracy is **{differences.mean():.1f} "
-            f"points** from the paper's on average, over {len(shared)} of its {len(theirs)} variants."
+            f"With the paper's own settings (scale {ours.attrs['scale']}) robust accuracy is "
+            f"**{(shared['ours'] - shared['paper']).abs().mean():.1f} points** from the paper's on average, over {len(shared)} "
+            f"of its {len(theirs)} variants.{_in_words(shared)}"
         )
-        if differences.max() > COMPARABLE:
-            farthest = differences.idxmax()
-            text += (
-                f" The largest difference is on {transform_label(farthest)}: {robust[farthest]:.1f}%, where the paper has "
-                f"{theirs[farthest]:.1f}%."
-            )
-    if len(shared) > 1:
-        ranges = [f"{extent(values[shared]):.1f}" for values in (robust, theirs)]
-        text += f" The range over these variants is {ranges[0]} points; the paper's is {ranges[1]}."
     shorter = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
     pair = ["original", "smooth-5"]
-    if {*pair} <= {*shared} & {*shorter.index}:
+    if {*pair} <= {*shared.index} & {*shorter.index}:
         gaps = [f"{means['original'] - means['smooth-5']:.1f}" for means in (shorter, robust, theirs)]
         text += (
             f" From original to smooth 5 robust accuracy falls by {gaps[0]} points with our short training, by **{gaps[1]}** "
@@ -106,11 +122,9 @@ def own_settings_summary(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.Data
 def paper_column_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """Where the paper's column of our width rises with the size of the smoothing filter, although larger filters blur more."""
     column = at_our_width(ours, paper, BOXED)
-    smoothed = column[[f"smooth-{size}" for size in range(2, 9) if f"smooth-{size}" in column.index]].dropna()
     rises = [
-        f"from {transform_label(before)} ({smoothed[before]:.1f}%) to {transform_label(after)} ({smoothed[after]:.1f}%)"
-        for before, after in pairwise(smoothed.index)
-        if smoothed[after] > smoothed[before] + COMPARABLE
+        f"from {transform_label(before)} ({column[before]:.1f}%) to {transform_label(after)} ({column[after]:.1f}%)"
+        for before, after in _rises(column)
     ]
     if not rises:
         return "The paper's column of this width falls, or stays, with each larger smoothing filter."
@@ -122,29 +136,22 @@ def paper_column_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
 
 def own_settings_answer(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame) -> str:
     """For the first screen: how far robust accuracy is from the paper's, with its settings and with short training."""
-    robust = over_seeds(ours, *BOXED)["mean"].dropna()
-    theirs = at_our_width(ours, paper, BOXED)
-    shared = [name for name in theirs.index if name in robust.index]
-    if not shared:
+    shared = _shared(ours, paper)
+    if shared.empty:
         return f"**The paper's own settings.** Not computed yet; {to_compute(ours)}"
-    differences = (robust[shared] - theirs[shared]).abs()
-    farthest = differences.idxmax()
     text = (
-        f"**With the paper's own settings, robust accuracy on MNIST is {differences.mean():.1f} points from the paper's on "
-        f"average.** The narrowest LeNet5 was trained for as many steps as the paper's on {len(shared)} of its {len(theirs)} "
-        f"variants. The largest difference is on {transform_label(farthest)}: {robust[farthest]:.1f}%, where the paper has "
-        f"{theirs[farthest]:.1f}%."
+        f"**With the paper's own settings, robust accuracy on MNIST is "
+        f"{(shared['ours'] - shared['paper']).abs().mean():.1f} points from the paper's on average.** The narrowest LeNet5 was "
+        f"trained for as many steps as the paper's on {len(shared)} of its {len(at_our_width(ours, paper, BOXED))} variants."
+        f"{_in_words(shared)}"
     )
-    if len(shared) > 1:
-        text += (
-            f" The range over the variants is {extent(robust[shared]):.1f} points; the paper's is {extent(theirs[shared]):.1f}."
-        )
     shorter = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
-    if both := [name for name in shared if name in shorter.index]:
-        distance, shorter_distance = ((means[both] - theirs[both]).abs().mean() for means in (robust, shorter))
+    both = shared.assign(shorter=shorter.reindex(shared.index)).dropna()
+    if len(both):
+        distance, shorter_distance = ((both[column] - both["paper"]).abs().mean() for column in ("ours", "shorter"))
         text += (
-            f" On the {counted(len(both), 'variant')} that our short training has too, its mean distance from the "
-            f"paper is {shorter_distance:.1f} points, and {distance:.1f} with the paper's settings."
+            f" On the {counted(len(both), 'variant')} that our short training has too, its mean distance from the paper is "
+            f"{shorter_distance:.1f} points, and {distance:.1f} with the paper's settings."
         )
     return f"{text} (Scales {ours.attrs['scale']} and {short.attrs['scale']}.)"
 
@@ -173,10 +180,9 @@ def own_settings_attacked(image_outcomes: pd.DataFrame) -> str:
 
 def _rises_with_the_filter(robust: pd.DataFrame) -> str:
     """Under which of the two attacks robust accuracy rises with a larger smoothing filter; nothing for fewer than three."""
-    smoothed = [f"smooth-{size}" for size in range(2, 9) if f"smooth-{size}" in robust.index]
-    weak, strong = (robust.loc[smoothed, attack].is_monotonic_decreasing for attack in ("reference", "autoattack"))
-    if len(smoothed) < 3:
+    if robust.index.str.fullmatch(r"smooth-\d+").sum() < 3:
         return ""
+    weak, strong = (not _rises(robust[attack]) for attack in ("reference", "autoattack"))
     if weak == strong:
         return f" It {'does not rise with a' if weak else 'rises with some'} larger filter, under both attacks."
     if strong:
@@ -194,8 +200,8 @@ def own_settings_figure(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataF
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         ax = figure.subplots()
-        names = [name for name in transforms_of(paper, ours) if name in at_our_width(ours, paper, BOXED).index]
-        theirs = at_our_width(ours, paper, BOXED).reindex(names)
+        theirs = at_our_width(ours, paper, BOXED)
+        names = list(theirs.index)
         ax.plot(range(len(names)), theirs, "--", color=_ROBUST, linewidth=1.4, label="the paper, this width")
         narrow = short[short["widen_factor"] == width_of(ours)]
         labels = {
@@ -204,13 +210,8 @@ def own_settings_figure(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataF
         }
         for label, (rows, style, colour) in labels.items():
             estimates = over_seeds(rows, *BOXED)
-            estimates = estimates[estimates["seeds"] > 0].reindex([name for name in names if name in estimates.index])
-            estimates = estimates.dropna(subset="mean")
-            if len(estimates):
-                spans = np.reshape([error_bar(row) for _, row in estimates.iterrows()], (-1, 2)).T
-                places = [names.index(name) for name in estimates.index]
-                look = {"color": colour, "markersize": 4, "linewidth": 1.6, "capsize": 2, "label": label}
-                ax.errorbar(places, estimates["mean"], yerr=spans, fmt=style, **look)
+            if estimates["mean"].notna().any():
+                draw_estimates(ax, names, estimates, joined=True, fmt=style, color=colour, markersize=4, label=label)
         draw_autoattack(ax, names, image_outcomes, "ours, the paper's settings, under AutoAttack", joined=True)
         ax.set_xticks(range(len(names)), [transform_label(name) for name in names], rotation=40, ha="right")
         ax.set(xlabel="MNIST variant", ylabel="robust accuracy (%)", ylim=(0, 101))

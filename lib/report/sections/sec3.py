@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.report.exhibit import exhibit, lucky, measurements, published, runs
-from lib.report.plot import STYLE, error_bar, not_yet
+from lib.report.plot import STYLE, draw_estimates, not_yet
 from lib.report.table import MISSING, NOT_IN_PAPER, Column, Number, Table
 from lib.report.values import (
     BOXED,
@@ -248,16 +248,11 @@ def draw_accuracies(
         if widths is not None:
             narrow = at_our_width(ours, widths, quantity).reindex(transforms).dropna()
             ax.plot([transforms.index(name) for name in narrow.index], narrow, "--", color=colour, linewidth=1.4)
-        estimates = over_seeds(ours, *quantity)
-        estimates = estimates[estimates["seeds"] > 0].reindex(transforms)
-        estimates = estimates.dropna(subset="mean") if joined else estimates
-        spans = np.reshape([error_bar(row) for _, row in estimates.iterrows()], (-1, 2)).T
         # Robustness w.r.t. predictions often lies on robust accuracy: hollow squares leave the circles visible.
         hollow = quantity[1] == "robustness_wrt_predictions"
-        ax.errorbar(
-            [transforms.index(name) for name in estimates.index], estimates["mean"], yerr=spans, fmt="s-" if hollow else "o-",
-            color=colour, markersize=6 if hollow else 4, linewidth=1.6, capsize=2, label=label,
-            markerfacecolor="none" if hollow else colour,
+        draw_estimates(
+            ax, transforms, over_seeds(ours, *quantity), joined=joined, fmt="s-" if hollow else "o-", color=colour,
+            markersize=6 if hollow else 4, label=label, markerfacecolor="none" if hollow else colour,
         )  # fmt: skip
     for table, style, label in ((widths, "--", "the paper, our width"), (paper, ":", "the paper, wider")):
         if table is not None:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.report.exhibit import exhibit, published, runs
-from lib.report.plot import STYLE, error_bar
+from lib.report.plot import STYLE, error_bars
 from lib.report.sections.sec3 import jpeg_note, robustness_figure
 from lib.report.table import Column, Number, Table
 from lib.report.values import ACCURACIES, QUANTITIES, extent, our_number, over_seeds, paper_column, paper_values, transforms_of
@@ -120,9 +120,8 @@ def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
             label, _, colour = QUANTITIES[quantity]
             places = [group + (i - 1) * width for group in range(len(variants))]
             estimates = over_seeds(ours, *quantity).reindex(variants)
-            spans = [error_bar(row) for _, row in estimates.iterrows()]
             ax.bar(places, estimates["mean"], width * 0.9, color=colour, label=label)
-            ax.errorbar(places, estimates["mean"], yerr=np.transpose(spans), fmt="none", color="black", capsize=2)
+            ax.errorbar(places, estimates["mean"], yerr=error_bars(estimates), fmt="none", color="black", capsize=2)
             theirs = paper_values(paper, *quantity).reindex(variants)
             ends = [place - width / 2 for place in places], [place + width / 2 for place in places]
             ax.hlines(theirs, *ends, linestyles="dashed", colors="black", linewidth=1.2)

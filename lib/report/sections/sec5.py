@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.report.exhibit import exhibit, measurements, published, runs
-from lib.report.plot import STYLE, error_bar, looks_of, not_yet
+from lib.report.plot import STYLE, error_bar, error_bars, looks_of, not_yet
 from lib.report.table import NOT_IN_PAPER, Column, Number, Table
 from lib.report.values import (
     ACCURACIES,
@@ -278,8 +278,9 @@ def equal_distance_figure(distances: pd.DataFrame, ours: pd.DataFrame, paper: pd
                 paper_distances.reindex(targets), theirs.reindex(names), "--", linewidth=1.2, alpha=0.9, color=look["color"]
             )
             rows = estimates.reindex(names)
-            spans = np.transpose([error_bar(row) for _, row in rows.iterrows()])
-            ax.errorbar(measured.reindex(names), rows["mean"], yerr=spans, capsize=2, linewidth=1.6, label=label, **look)
+            ax.errorbar(
+                measured.reindex(names), rows["mean"], yerr=error_bars(rows), capsize=2, linewidth=1.6, label=label, **look
+            )
         ax.plot([], [], "--", color="grey", label="the paper")
         ax.set(xlabel="inter-class distance of test images (ℓ2)", ylabel="robust accuracy (% of test images)")
         ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
@@ -311,7 +312,7 @@ def growth_figure(ours: pd.DataFrame, paper: pd.DataFrame | None, *, axis: str, 
                     estimates = estimates[estimates["seeds"] > 0]
                     if name in estimates.index:
                         estimates = estimates.loc[name].sort_index()
-                        spans = np.transpose([error_bar(point) for _, point in estimates.iterrows()])
+                        spans = error_bars(estimates)
                         x = estimates.index.to_numpy(dtype=float)
                         ax.errorbar(
                             x, estimates["mean"], yerr=spans, linewidth=1.6, capsize=2, label=transform_label(name), **look
