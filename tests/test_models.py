@@ -203,6 +203,35 @@ def test_gradients_of_a_pixel_convolution_are_the_convolutions(channels, size, k
         assert torch.allclose(one, other, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("channels", [4, 8, 12, 16, 32, 64])
+@pytest.mark.parametrize(("channels_in", "size", "kernel", "block"), [(1, 28, 5, 4), (3, 32, 3, 2)])
+def test_a_pixel_convolution_s_gradient_in_bfloat16_is_that_in_float32(channels, channels_in, size, kernel, block):
+    """oneDNN gives another one with 8 and 12 channels where the processor has AMX."""
+    torch.manual_seed(0)
+    layer = layers.PixelConv2d(channels_in, channels, kernel, block=block)
+    x, upstream = torch.rand(4, channels_in, size, size), torch.randn(4, channels, size, size)
+    gradients = []
+    for dtype in (torch.float32, torch.bfloat16):
+        image = x.to(dtype).requires_grad_(True)
+        gradients.append(torch.autograd.grad(layer.to(dtype)(image), image, upstream.to(dtype))[0].float())
+    exact, low = gradients
+    assert (low - exact).norm() < 0.05 * exact.norm()
+
+
+def test_a_processor_that_computes_another_gradient_is_noticed(monkeypatch):
+    shape, size = torch.Size([8, 1, 5, 5]), torch.Size([28, 28])
+    layers._is_right.cache_clear()
+    assert layers._is_right(shape, 4, torch.float32, size)
+    pixel_kernel = layers._pixel_kernel
+    monkeypatch.setattr(layers, "_pixel_kernel", lambda weight, block: pixel_kernel(weight, block) * 1.1)
+    layers._is_right.cache_clear()
+    assert not layers._is_right(shape, 4, torch.float32, size)
+    layer = layers.PixelConv2d(1, 8, 5, block=4)
+    image = torch.rand(1, 1, 28, 28, requires_grad=True)
+    assert "PixelGradient" not in type(layer(image).grad_fn).__name__
+    layers._is_right.cache_clear()
+
+
 def _lived_in(model: nn.Module) -> nn.Module:
     """`model` with batch-norm statistics and scales as after training, both signs and far from 1."""
     generator = torch.Generator().manual_seed(0)
