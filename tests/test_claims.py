@@ -44,11 +44,12 @@ def frame(numbers: dict, **columns) -> pd.DataFrame:
 
 
 class Case(NamedTuple):
-    """A claim, numbers on which it holds, and what has to be put in their place for it to fail."""
+    """A claim, numbers on which it holds, and what has to be put in their place for it to fail, and to be undecided."""
 
     name: str
     good: dict
     bad: dict
+    unclear: dict | None = None
 
 
 STANDARD, CLEAN, ROBUST = "standard clean_accuracy", "pgd clean_accuracy", "pgd robust_accuracy"
@@ -121,6 +122,7 @@ CASES = [
     Case(
         "2.2-cifar10-certifies-worse-still",
         {"mnist lp certified_error": {"original": 37}, "cifar10 lp certified_error": {"original": 80}},
+        {"cifar10 lp certified_error": {"original": 30}},
         {"cifar10 lp certified_error": {"original": 37.2}},
     ),
     Case(
@@ -169,17 +171,20 @@ CASES = [
     Case(
         "3.3-binarized-mnist-is-as-robust-as-accurate",
         {f"mnist {CLEAN}": {"binarize": 98.9}, f"mnist {ROBUST}": {"binarize": 98.1}},
+        {f"mnist {ROBUST}": {"binarize": 95.2}},
         {f"mnist {ROBUST}": {"binarize": 95.8}},
     ),
     Case(
         "3.3-mnist-losses-come-from-vulnerability",
         {f"mnist {ROBUST}": {"original": 95, "smooth-8": 83}, f"mnist {STABLE}": {"original": 95.1, "smooth-8": 84}},
+        {f"mnist {STABLE}": {"original": 95.1, "smooth-8": 88}},
         {f"mnist {STABLE}": {"original": 95.1, "smooth-8": 86.1}},
     ),
     Case(
         "3.3-cifar10-clean-accuracy-holds-to-level-16",
-        {f"cifar10 {STANDARD}": {"saturate-1": 80, "original": 95, "saturate-16": 92, "saturate-64": 80}},
+        {f"cifar10 {STANDARD}": {"saturate-1": 80, "original": 95, "saturate-16": 93, "saturate-64": 80}},
         {f"cifar10 {STANDARD}": {"original": 95, "saturate-16": 91}},
+        {f"cifar10 {STANDARD}": {"original": 95, "saturate-16": 92}},
     ),
     Case(
         "3.3-cifar10-clean-accuracy-falls-after-level-64",
@@ -189,6 +194,7 @@ CASES = [
     Case(
         "3.3-cifar10-robustness-rises-to-level-16",
         {f"cifar10 {ROBUST}": {"original": 43, "saturate-16": 79}, f"cifar10 {CLEAN}": {"original": 85, "saturate-16": 80}},
+        {f"cifar10 {CLEAN}": {"original": 99, "saturate-16": 79}},
         {f"cifar10 {CLEAN}": {"original": 99, "saturate-16": 80}},
     ),
     Case(
@@ -202,6 +208,7 @@ CASES = [
     Case(
         "3.3-cifar10-clean-meets-robust-after-level-16",
         {f"cifar10 {CLEAN}": {"original": 85, "saturate-16": 80}, f"cifar10 {ROBUST}": {"original": 43, "saturate-16": 79.2}},
+        {f"cifar10 {ROBUST}": {"original": 43, "saturate-16": 75}},
         {f"cifar10 {ROBUST}": {"original": 43, "saturate-16": 76.9}},
     ),
     Case(
@@ -228,7 +235,12 @@ CASES = [
         },
         {f"cifar10 {STABLE}": {"saturate-64": 99, "saturate-inf": 90}},
     ),
-    Case("3.3-mnist-robustness-is-more-sensitive", VARIED, {f"mnist {ROBUST}": {"original": 95, "smooth-8": 93.5}}),
+    Case(
+        "3.3-mnist-robustness-is-more-sensitive",
+        VARIED,
+        {f"mnist {ROBUST}": {"original": 95, "smooth-8": 94.9}},
+        {f"mnist {ROBUST}": {"original": 95, "smooth-8": 93.5}},
+    ),
     Case("3.3-cifar10-robustness-is-more-sensitive", SATURATED, {f"cifar10 {ROBUST}": {"original": 78, "saturate-16": 79}}),
     Case(
         "4.1-gamma-leaves-clean-accuracy",
@@ -255,16 +267,19 @@ CASES = [
     Case(
         "4.2-both-are-harder-than-mnist",
         {f"mnist {STANDARD}": {"original": 99}, f"fashion_mnist {STANDARD}": {"original": 92, "edges": 88}},
+        {f"fashion_mnist {STANDARD}": {"original": 99.5, "edges": 88}},
         {f"fashion_mnist {STANDARD}": {"original": 99.1, "edges": 88}},
     ),
     Case(
         "4.2-edges-classify-worse-than-fashion",
         {f"fashion_mnist {STANDARD}": {"original": 92, "edges": 88}},
+        {f"fashion_mnist {STANDARD}": {"original": 92, "edges": 94}},
         {f"fashion_mnist {STANDARD}": {"original": 92, "edges": 91.8}},
     ),
     Case(
         "4.2-edges-are-more-robust-than-fashion",
         {f"fashion_mnist {ROBUST}": {"original": 65, "edges": 86}},
+        {f"fashion_mnist {ROBUST}": {"original": 65, "edges": 65.5}},
         {f"fashion_mnist {ROBUST}": {"original": 65, "edges": 67}},
     ),
     Case(
@@ -280,13 +295,15 @@ CASES = [
     Case(
         "5.2-the-same-distance-and-another-robustness",
         {f"mnist {ROBUST}": {"smooth-3": 91, "rescale-to-smooth-3": 94, "binarize+rescale-to-smooth-3": 98}},
+        {f"mnist {ROBUST}": {"smooth-3": 91, "rescale-to-smooth-3": 89, "binarize+rescale-to-smooth-3": 98}},
         {f"mnist {ROBUST}": {"smooth-3": 91, "rescale-to-smooth-3": 91.2, "binarize+rescale-to-smooth-3": 98}},
     ),
     Case("5.2-distance-goes-along-with-robustness", CORRELATED, ranked([89, 90, 91, 93, 95, 98], [43, 64, 78, 79, 80])),
     Case(
         "5.3-mnist-standard-training-ignores-width",
-        over("widen_factor", "mnist", STANDARD, {"smooth-3": {0.25: 98, 4.0: 99}}, "train", "test"),
-        over("widen_factor", "mnist", STANDARD, {"smooth-3": {0.25: 97.9, 4.0: 99}}, "test"),
+        over("widen_factor", "mnist", STANDARD, {"smooth-3": {0.25: 98.5, 4.0: 99}}, "train", "test"),
+        over("widen_factor", "mnist", STANDARD, {"smooth-3": {0.25: 97, 4.0: 99}}, "test"),
+        over("widen_factor", "mnist", STANDARD, {"smooth-3": {0.25: 98, 4.0: 99}}, "test"),
     ),
     Case(
         "5.3-mnist-pgd-clean-accuracy-plateaus-at-width-1",
@@ -300,8 +317,9 @@ CASES = [
     ),
     Case(
         "5.3-mnist-test-robustness-stops-at-width-1",
-        over("widen_factor", "mnist", ROBUST, CURVED, "test"),
+        over("widen_factor", "mnist", ROBUST, {"smooth-3": {0.25: 80, 1.0: 91, 4.0: 91}}, "test"),
         over("widen_factor", "mnist", ROBUST, {"smooth-3": {0.25: 80, 1.0: 91, 4.0: 93}}, "test"),
+        over("widen_factor", "mnist", ROBUST, CURVED, "test"),
     ),
     Case(
         "5.3-mnist-robust-generalization-gap-grows",
@@ -312,6 +330,7 @@ CASES = [
     Case(
         "5.3-cifar10-training-robustness-keeps-growing",
         over("widen_factor", "cifar10", ROBUST, {"original": {0.25: 32, 1.0: 50, 4.0: 90}}, "train"),
+        over("widen_factor", "cifar10", ROBUST, {"original": {0.25: 32, 1.0: 50, 4.0: 48}}, "train"),
         over("widen_factor", "cifar10", ROBUST, {"original": {0.25: 32, 1.0: 50, 4.0: 50.2}}, "train"),
     ),
     Case(
@@ -333,7 +352,8 @@ CASES = [
         "5.3-mnist-the-sample-matters-more-for-robustness",
         {**over("train_size", "mnist", STANDARD, {"smooth-3": {1000: 90, 60000: 99}}, "test"),
          **over("train_size", "mnist", ROBUST, SAMPLED, "test")},
-        over("train_size", "mnist", ROBUST, {"smooth-3": {1000: 82, 60000: 90}}, "test"),
+        over("train_size", "mnist", ROBUST, {"smooth-3": {1000: 85, 60000: 90}}, "test"),
+        over("train_size", "mnist", ROBUST, {"smooth-3": {1000: 81, 60000: 90}}, "test"),
     ),
     Case(
         "5.3-mnist-robust-overfitting-shrinks-with-the-sample",
@@ -343,13 +363,15 @@ CASES = [
     ),
     Case(
         "5.3-mnist-plateaus-at-27000-images",
-        over("train_size", "mnist", ROBUST, SAMPLED, "train", "test"),
+        over("train_size", "mnist", ROBUST, {"smooth-3": {1000: 70, 27000: 90, 60000: 90.1}}, "train", "test"),
         over("train_size", "mnist", ROBUST, {"smooth-3": {1000: 70, 27000: 88, 60000: 90}}, "test"),
+        over("train_size", "mnist", ROBUST, SAMPLED, "test"),
     ),
     Case(
         "5.3-cifar10-more-images-always-help",
         {**over("train_size", "cifar10", ROBUST, {"original": {1000: 100, 27000: 95, 50000: 90}}, "train"),
          **over("train_size", "cifar10", ROBUST, {"original": {1000: 20, 27000: 38, 50000: 43}}, "test")},
+        over("train_size", "cifar10", ROBUST, {"original": {1000: 20, 27000: 43, 50000: 41}}, "test"),
         over("train_size", "cifar10", ROBUST, {"original": {1000: 20, 27000: 43, 50000: 43.1}}, "test"),
     ),
     Case(
@@ -370,6 +392,7 @@ CASES = [
     Case(
         "6-robustness-is-sensitive-to-the-distribution",
         {**VARIED, **SATURATED},
+        {f"cifar10 {ROBUST}": {"original": 78.9, "saturate-16": 79}},
         {f"cifar10 {ROBUST}": {"original": 77, "saturate-16": 79}},
     ),
     Case(
@@ -421,6 +444,7 @@ CASES = [
     Case(
         "D.2.1-the-original-is-the-exception",
         {f"mnist {DISTANCE}": {"original": 7.31, "smooth-2": 7.35}, f"mnist {ROBUST}": {"original": 95, "smooth-2": 93}},
+        {f"mnist {ROBUST}": {"original": 91, "smooth-2": 93}},
         {f"mnist {ROBUST}": {"original": 93, "smooth-2": 93}},
     ),
 ]  # fmt: skip
@@ -479,7 +503,7 @@ TABLES = [
     ("2.1-the-axis-split-loses-2-eps", example_1(800, (1, 2, 3)), example_1(1200, (1, 2, 3))),
     ("2.1-the-axis-split-loses-2-eps", example_1(800, (1, 2, 3)), example_1(800, (1, 2, 3), bayes=1)),
     ("2.1-the-mapped-robust-error-grows-to-1", example_1(0, (1000, 3000, 4000)), example_1(0, (1000, 3000, 3000))),
-    ("2.1-the-mapped-robust-error-grows-to-1", example_1(0, (1000, 3000, 4000)), example_1(0, (4000, 4000, 4000))),
+    ("2.1-the-mapped-robust-error-grows-to-1", example_1(0, (1000, 3000, 4000)), example_1(0, (4000, 4000, 3900))),
     ("2.2-cifar10-is-nearer-to-the-ball", distances(1.5, 0.4), distances(20.0, 5.0)),
     ("2.2-cifar10-is-nearer-to-the-ball", distances(1.5, 0.4), distances(1.5, 0.1)),  # in one of the two respects alone
     ("D.2.2-small-gaps-defeat-narrow-networks", spheres((0.7, 0.9), (1.0, 1.0)), spheres((1.0, 0.9), (1.0, 1.0))),
@@ -499,6 +523,8 @@ SLIPS = {
     "5.3-cifar10-test-robustness-stops-at-width-1",
     "D.1-leaving-the-box-does-not-reduce-accuracy",
 }
+# The images' chance alone, without the spread of any training, leaves these open on the paper's numbers.
+OPEN = {"5.3-mnist-standard-training-ignores-width", "5.3-mnist-pgd-clean-accuracy-plateaus-at-width-1"}
 # What the paper says and prints no numbers of.
 UNPRINTED = {
     "2.2-cifar10-is-nearer-to-the-ball", "5.3-binarized-mnist-is-the-exception",
@@ -528,13 +554,16 @@ def _borne_out(name: str) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_claim_holds_fails_and_is_not_computed(case):
+def test_a_claim_holds_fails_is_undecided_and_is_not_computed(case):
     good = claims.check(case.name, frame(case.good))
     assert (good.verdict, good.scale) == (_borne_out(case.name), "paper"), good.evidence
     assert good.evidence
     assert good.sources == ("somewhere",)
     bad = claims.check(case.name, frame({**case.good, **case.bad}))
     assert bad.verdict == "fails", bad.evidence
+    if case.unclear:
+        unclear = claims.check(case.name, frame({**case.good, **case.unclear}))
+        assert unclear.verdict == "undecided", unclear.evidence
     for records in (NO_RECORDS, UNRELATED):
         verdict = claims.check(case.name, records)
         assert verdict.verdict == "not computed"
@@ -608,7 +637,7 @@ def test_the_papers_numbers_carry_the_spread_of_our_trainings():
     assert claims.check(name, claims.published()).verdict == "holds"
     scattered = pd.concat([frame({f"mnist {ROBUST}": {"original": 80 + 4 * seed}}, seed=seed) for seed in range(3)])
     row = claims.verdicts("5.2", scattered).set_index("claim").loc[name]
-    assert row["paper_verdict"] == "fails"
+    assert row["paper_verdict"] == "undecided"
     within = claims.verdicts("3.3", scattered).set_index("claim").loc["3.3-mnist-losses-come-from-vulnerability"]
     assert "original: +0.0 [-0.6, +0.6]" in within["paper_evidence"] or within["paper_verdict"] == "holds"
 
@@ -622,6 +651,7 @@ def test_the_papers_own_numbers_bear_out_its_claims_but_for_the_slips():
     found = claims.verdicts("", claims.published()).set_index("claim")
     assert list(found.index) == list(claims.CLAIMS)
     assert set(found.index[found["verdict"] == "fails"]) == SLIPS
+    assert set(found.index[found["verdict"] == "undecided"]) == OPEN
     assert set(found.index[found["verdict"] == "not computed"]) == UNPRINTED
     assert found["verdict"].equals(found["paper_verdict"])
     # A frame of printed numbers is taken as it stands, too.
@@ -732,7 +762,7 @@ def test_seeds_widen_the_interval():
         for seed, shift in enumerate((-4, 4))
     ]
     verdict = claims.check(name, pd.concat(wide, ignore_index=True))
-    assert (verdict.verdict, verdict.seeds) == ("fails", (0, 1))
+    assert (verdict.verdict, verdict.seeds) == ("undecided", (0, 1))
     assert "-4.0 [" in verdict.evidence
 
 
@@ -740,7 +770,7 @@ def test_few_images_show_little():
     gap = {f"fashion_mnist {STANDARD}": {"original": 92, "edges": 88}}
     name = "4.2-edges-classify-worse-than-fashion"
     assert claims.check(name, frame(gap)).verdict == "holds"
-    assert claims.check(name, frame(gap, n=200)).verdict == "fails"
+    assert claims.check(name, frame(gap, n=200)).verdict == "undecided"
 
 
 # --- names, sections, the store ---------------------------------------------------------------------------------------

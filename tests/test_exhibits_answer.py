@@ -39,7 +39,7 @@ def test_the_verdict_follows_the_ranges(robust, verdict):
     assert verdict in sentence
     assert f"moves by **{robust[0] - robust[1]:.1f} points**" in sentence
     assert "(the paper's networks of the same width: 21.0), and the clean accuracy of standard training by 0.5" in sentence
-    assert sentence.endswith("(Scale laptop: shorter training than the paper's.)")
+    assert sentence.endswith("(Scale laptop: w = 0.25, 1 seed, shorter training than the paper's.)")
 
 
 def test_one_variant_is_no_range():
@@ -80,7 +80,7 @@ def test_both_attacks_are_read_where_both_are_recorded():
 
 def test_a_stronger_attack_and_the_range():
     said = answer.attack_answer(BOTH)
-    assert "Over 2 MNIST variants" in said
+    assert "makes the effect on MNIST larger.** Over 2 variants" in said
     assert "moves by **30.0 points** under AutoAttack and by 10.0 under the paper's attack" in said
     assert "On smooth 8 AutoAttack leaves 50.0% where the paper's attack leaves 80.0%. (The same 10 test images" in said
 
@@ -111,11 +111,14 @@ def test_the_table_of_autoattack_shows_what_is_not_computed():
 
 def test_claims_that_fail_are_sorted_by_reason():
     verdicts = pd.DataFrame(
-        {"verdict": ["holds", "fails", "fails", "fails"], "reason": ["", claims.THE_PAPER, claims.UNTOLD, claims.THE_PAPER]}
+        {
+            "verdict": ["holds", "fails", "fails", "undecided", "fails"],
+            "reason": ["", claims.THE_PAPER, claims.UNTOLD, "", claims.THE_PAPER],
+        }
     )
     said = answer.claims_answer(verdicts)
-    assert "1 holds on our records, 3 fail" in said
-    assert said.endswith(f"The reasons for the failures: {claims.THE_PAPER} (2 of 3); {claims.UNTOLD} (1 of 3).")
+    assert "1 holds on our records, 3 fail, 1 is undecided" in said
+    assert said.endswith(f"Of the failures: {claims.THE_PAPER} (2 of 3); {claims.UNTOLD} (1 of 3).")
 
 
 def test_the_filter_is_told_by_the_numbers_that_can_tell():
@@ -124,7 +127,7 @@ def test_the_filter_is_told_by_the_numbers_that_can_tell():
     printed = pd.DataFrame({"dataset": ["mnist"], "transform": ["smooth-2"], "value": [-100.0]})
     nothing = pd.DataFrame({"transform": [], "metric": [], "value": np.array([], dtype=float)})
     said = answer.filter_answer(volumes, measured("inter_class_distance", {}), printed, nothing.astype({"transform": str}))
-    assert "1 of its volumes and distances can tell the two apart, and 1 is nearer to a column of pixels." in said
+    assert "1 of its volumes and distances can tell a square of pixels from a column, and 1 is nearer to a column." in said
     assert said.endswith("(Scale paper.)")
 
 

@@ -418,7 +418,7 @@ def verdicts(*rows) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"claim": c, "section": "3.3", "sentence": f"{c} is so.", "verdict": v, "evidence": f"ours of {c}",
-             "scale": "laptop", "n": (10000,), "seeds": (0, 1), "sources": ("digits",),
+             "scale": "laptop", "n": (10000,), "sources": ("digits",), "seeds_by_source": {"digits": (0, 1)},
              "paper_verdict": p, "paper_evidence": f"theirs of {c}", "reason": "so it is" if v == "fails" else ""}
             for c, v, p in rows
         ]
@@ -427,7 +427,9 @@ def verdicts(*rows) -> pd.DataFrame:
 
 def test_claims_stand_with_both_verdicts_and_their_evidence():
     table = overview.claims_table(verdicts(("a", "holds", "fails"), ("b", "not computed", "holds"))).text
-    assert overview.claims_table(verdicts(("c", "holds", "not computed"))).text.iloc[0, 1] == "no number: theirs of c"
+    assert overview.claims_table(verdicts(("c", "holds", "not computed"))).text.iloc[0, 1] == (
+        "the paper prints no numbers for this check"
+    )
     assert list(table["ours"]) == ["holds: ours of a", "not computed: ours of b"]  # failures alone stand out
     assert list(table["the paper's own numbers"]) == ["**fails**: theirs of a", "holds: theirs of b"]
     assert list(table["claim"]) == ["a is so. `a`", "b is so. `b`"]
@@ -443,7 +445,7 @@ def test_what_claims_rest_on_stands_below_their_table_once():
     table["n"] = [(10000,), (10000,), (500, 1000), (), (10000,)]
     table["scale"] = ["laptop"] * 3 + ["", "paper"]
     table["sources"] = [("digits",), ("digits", "photos"), ("photos",), (), ("digits",)]
-    table["seeds"] = [(0, 1), (0, 1), (0,), (), (2,)]
+    table["seeds_by_source"] = [{"digits": (0, 1)}, {"digits": (0,), "photos": (0,)}, {"photos": (0,)}, {}, {"digits": (2,)}]
     assert list(overview.claims_table(table).text["ours"]) == [
         "holds: ours of a", "holds: ours of b", "holds: ours of c (n = 500, 1000)", "holds: ours of d",
         "holds: ours of e (scale paper)",
@@ -456,10 +458,11 @@ def test_what_claims_rest_on_stands_below_their_table_once():
 
 
 def test_claims_are_counted_and_the_failing_named():
-    text = overview.claims_summary(verdicts(("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds")))
-    assert text == (
-        "Verdicts on 3 claims. On our records: **holds: 1, fails: 1**, not computed: 1. On the paper's own printed numbers: "
-        "holds: 2, fails: 1 (`a`), no printed number: 0. Fails (so it is): `b`."
+    rows = ("a", "holds", "fails"), ("b", "fails", "holds"), ("c", "not computed", "holds"), ("d", "undecided", "certain")
+    assert overview.claims_summary(verdicts(*rows)) == (
+        "Verdicts on 4 claims. On our records: holds: 1, fails: 1, undecided: 1, not computed: 1. On the paper's own printed "
+        "numbers: holds: 2, fails: 1 (`a`), undecided: 0, certain by proof or definition: 1, no printed number: 0. "
+        "Fails (so it is): `b`."
     )
 
 

@@ -288,16 +288,23 @@ def ranges(like: pd.DataFrame) -> pd.DataFrame:
 
 
 def like_summary(like: pd.DataFrame) -> str:
-    """The accuracies that can be compared like with like, in a few sentences."""
+    """The accuracies that can be compared at the same width, in a few sentences."""
     if like.empty:
         return "No accuracy can be compared with the paper's at the same width yet."
-    lines = []
+    lines = [
+        "These numbers are compared like with like, as far as a scale allows: our networks are as wide as the paper's and are "
+        "trained on all images. A number *agrees* if the 95% interval of the difference, of images and trainings, holds 0.\n"
+    ]
     by_set, spans = like_totals(like), ranges(like).set_index(["scale", "dataset"])
     for scale, part in by_set.groupby("scale", sort=False):
         all_numbers = part[part["of"] == "all"]
+        training = {
+            "paper": "with the paper's own training",
+            "laptop": "with shorter training and fewer steps of the attack in it",
+        }
         lines.append(
-            f"\nAt scale {scale}, {counted(all_numbers['numbers'].sum(), 'number')} can be compared like with like: the same "
-            f"width, all training images, the whole training of that scale.\n"
+            f"\nAt scale {scale}, {training.get(scale, 'with its own training')}, "
+            f"{counted(all_numbers['numbers'].sum(), 'number')} can be compared.\n"
         )
         for row, robust in zip(all_numbers.itertuples(), part[part["of"] != "all"].itertuples(), strict=True):
             line = (
@@ -311,8 +318,9 @@ def like_summary(like: pd.DataFrame) -> str:
             if (scale, row.dataset) in spans.index:
                 span = spans.loc[(scale, row.dataset)]
                 line += (
-                    f" Over {span.variants:.0f} variants robust accuracy has a range of {span.ours:.1f} points; for the "
-                    f"paper's networks of that width the range is {span.paper:.1f}, for its wider ones {span.headline:.1f}."
+                    f" Over {span.variants:.0f} variants (w = {span.widen_factor:g}) robust accuracy has a range of "
+                    f"{span.ours:.1f} points; for the paper's networks of that width the range is {span.paper:.1f}, for its "
+                    f"wider ones {span.headline:.1f}."
                 )
             lines.append(line)
     return "\n".join(lines).strip()
@@ -326,15 +334,17 @@ def summary(like: pd.DataFrame, compared: pd.DataFrame, marked: pd.DataFrame, ve
     mark_counts, claim_counts = marked["verdict"].value_counts(), verdicts["verdict"].value_counts()
     return (
         f"{like_summary(like)}\n\n"
-        f"In all, the paper prints {len(compared)} numbers, {len(distinct(compared))} of them distinct. "
-        f"{counted(compared['ours'].notna().sum(), 'is', 'are')} computed here ({by_scale or 'none by training'}), many on a "
-        f"narrower network than the paper's. Of these, {counted(counts.get(AGREES, 0), 'agrees', 'agree')} with the paper "
+        f"In all, the paper prints {len(compared)} numbers, {len(distinct(compared))} of them distinct. If each exhibit counts "
+        f"at one scale, {counted(compared['ours'].notna().sum(), 'is', 'are')} computed here "
+        f"({by_scale or 'none by training'}), many on a narrower network than the paper's. Of these, "
+        f"{counted(counts.get(AGREES, 0), 'agrees', 'agree')} with the paper "
         f"within the intervals and {counted(counts.get(DIFFERS, 0), 'differs', 'differ')}. "
         f"Of {len(marked) - mark_counts.get(SHOWN, 0)} marks, {counted(mark_counts.get(MET, 0), 'is', 'are')} met, "
         f"{counted(mark_counts.get(MISSED, 0), 'is', 'are')} missed and "
         f"{counted(mark_counts.get(NOT_COMPUTED, 0), 'is', 'are')} not computed. "
         f"Of {len(verdicts)} claims, {counted(claim_counts.get(claims.HOLDS, 0), 'holds', 'hold')}, "
         f"{counted(claim_counts.get(claims.FAILS, 0), 'fails', 'fail')}, "
+        f"{counted(claim_counts.get(claims.UNDECIDED, 0), 'is', 'are')} undecided, since their intervals allow both, "
         f"{counted(claim_counts.get(claims.CERTAIN, 0), 'is', 'are')} certain by proof or definition and "
         f"{counted(claim_counts.get(claims.NOT_COMPUTED, 0), 'is', 'are')} not computed."
     )

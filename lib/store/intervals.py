@@ -84,6 +84,9 @@ class Estimate:
         low = value - math.hypot(self.value - self.low, other.high - other.value)
         return Estimate(value, low, value + math.hypot(self.high - self.value, other.value - other.low))
 
+    def __neg__(self) -> "Estimate":
+        return Estimate(-self.value, -self.high, -self.low)
+
     def of_one_training(self) -> "Estimate":
         """The same number for a comparison within one training: which training it is makes no difference there."""
         return self if self.images is None else Estimate(self.value, *self.images)

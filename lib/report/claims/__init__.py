@@ -22,8 +22,8 @@ A claim that follows from definitions or proofs cannot fail on honest records. W
 *certain*, and it does not count among the claims that hold.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 
 import pandas as pd
@@ -46,7 +46,9 @@ __all__ = [
     "PUBLISHED",
     "THE_PAPER",
     "THE_REST",
+    "THE_REST_OR_WIDTH",
     "THE_WIDTH",
+    "UNDECIDED",
     "UNTOLD",
     "Verdict",
     "check",
@@ -56,22 +58,30 @@ __all__ = [
     "verdicts",
 ]
 
-HOLDS, FAILS, CERTAIN = "holds", "fails", "certain"
+HOLDS, FAILS, UNDECIDED, CERTAIN = "holds", "fails", "undecided", "certain"
 _SIMULATED = ("example_1_simulation", "sphere_separation", "linear_margin", "pairwise_distances")  # they leave tables
 # Why a claim fails on our records, as far as the same check on the paper's own numbers tells.
 THE_PAPER = "the claim fails on the paper's own numbers, too"
 THE_WIDTH = "the claim fails on the paper's numbers of our width, too"
 THE_REST = (
-    "the claim holds on the paper's numbers, so the cause is our shorter training, our data or the random difference between "
-    "trainings"
+    "the claim holds on the paper's numbers of our width; possible causes are our shorter training, our data and the random "
+    "difference between trainings"
 )
-UNTOLD = "the paper prints no numbers to compare with"
+THE_REST_OR_WIDTH = (
+    "the claim holds on the paper's numbers; possible causes are our narrower networks, our shorter training, our data and the "
+    "random difference between trainings"
+)
+UNTOLD = "the cause is open, since the paper prints no numbers for this check"
 _TRAIN_SIZE = {"mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict of a check: `holds`, `fails`, `certain` or `not computed`, with evidence, scale, images, seeds and data."""
+    """The verdict of a check with evidence, scale, images, seeds and data.
+
+    `holds`; `fails`, where the numbers contradict the claim; `undecided`, where their intervals allow both; `certain`; `not
+    computed`.
+    """
 
     claim: str
     section: str
@@ -82,6 +92,7 @@ class Verdict:
     n: tuple[int, ...] = ()  # test or training images behind each number
     seeds: tuple[int, ...] = ()
     sources: tuple[str, ...] = ()
+    seeds_by_source: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.verdict}: {self.evidence}{f' ({basis})' if (basis := self.basis) else ''}"
@@ -211,12 +222,16 @@ def _verdict(claim: Claim, finding: Finding, reader: Records) -> Verdict:
         claim.name,
         claim.section,
         claim.sentence,
-        (CERTAIN if claim.certain else HOLDS) if finding.holds else FAILS,
+        (CERTAIN if claim.certain else HOLDS) if finding.holds else UNDECIDED if finding.undecided else FAILS,
         evidence,
         reader.scale if rows else "",  # a formula is of no scale
         tuple(sorted({int(row.n) for row in rows})),
         tuple(sorted({int(row.seed) for row in rows if row.training})),
         tuple(sorted({row.source for row in rows})),
+        {
+            source: tuple(sorted({int(row.seed) for row in rows if row.training and row.source == source}))
+            for source in {row.source for row in rows}
+        },
     )
 
 
@@ -244,7 +259,9 @@ def _reason(paper_verdict: str, narrow_verdict: str) -> str:
         return THE_PAPER
     if narrow_verdict == FAILS:
         return THE_WIDTH
-    return THE_REST if HOLDS in (paper_verdict, narrow_verdict) else UNTOLD
+    if narrow_verdict == HOLDS:
+        return THE_REST
+    return THE_REST_OR_WIDTH if paper_verdict == HOLDS else UNTOLD
 
 
 def names(section: str = "") -> list[str]:
@@ -262,7 +279,8 @@ def names(section: str = "") -> list[str]:
 def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFrame:
     """The claims of a section or of several, one row each: `claim`, `section`, `sentence`, `verdict` and `evidence`.
 
-    The verdict is on `records`; `scale`, `n`, `seeds` and `sources` are those of `Verdict`. `paper_verdict` and
+    The verdict is on `records`; `scale`, `n`, `seeds`, `sources` and `seeds_by_source` are those of `Verdict`.
+    `paper_verdict` and
     `paper_evidence` are of the same check on the numbers that the paper prints, `narrow_verdict` on those that it prints of
     our width. `reason`: of a claim that fails, which of these fail too.
     """
@@ -276,7 +294,7 @@ def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFra
                 "sentence": ours.sentence,
                 "verdict": ours.verdict,
                 "evidence": ours.evidence,
-                **{name: getattr(ours, name) for name in ("scale", "n", "seeds", "sources")},
+                **{name: getattr(ours, name) for name in ("scale", "n", "seeds", "sources", "seeds_by_source")},
                 "paper_verdict": theirs.verdict,
                 "paper_evidence": theirs.evidence,
                 "narrow_verdict": narrower.verdict,

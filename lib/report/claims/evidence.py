@@ -42,15 +42,18 @@ class AbsentError(LookupError):
 class Finding:
     """Whether the records support a claim, and the numbers behind this; `holds` is None for a question that has no yes or no.
 
-    `absent`: a number is not recorded, and `evidence` says which.
+    `absent`: a number is not recorded, and `evidence` says which. `undecided`: the records do not show the claim, and their
+    intervals do not exclude it either.
     """
 
     holds: bool | None
     evidence: str
     absent: bool = False
+    undecided: bool = False
 
     def __and__(self, other: "Finding") -> "Finding":
-        return Finding(self.holds and other.holds, f"{self.evidence}; {other.evidence}")
+        undecided = not (self.holds and other.holds) and all(each.holds or each.undecided for each in (self, other))
+        return Finding(self.holds and other.holds, f"{self.evidence}; {other.evidence}", undecided=undecided)
 
 
 def finding_of(judge: Callable[..., Finding], records: object) -> Finding:
@@ -160,12 +163,12 @@ class Records:
             raise AbsentError(f"needs {metric} of the LP-robust model on {dataset} {variant}")
         return self._estimate(rows)
 
-    def attacks(self) -> dict[str, dict[str, Estimate]]:
-        """Robust accuracy of each PGD-trained model (data set and variant), by metric: the paper's attack, and others."""
+    def attacks(self, wanted: Callable[[str], bool]) -> dict[str, dict[str, Estimate]]:
+        """Robust accuracy of each PGD-trained model (data set and variant), by the metrics that are `wanted`."""
         by_model: dict[str, dict[str, Estimate]] = {}
         for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION)):
             for name, training, metric, split in self._rows:
-                if (name, training, split) == (self._name(dataset), "pgd", "test") and metric.startswith("robust_accuracy"):
+                if (name, training, split) == (self._name(dataset), "pgd", "test") and wanted(metric):
                     for variant, estimate in self.accuracies(dataset, (training, metric), variants, at_least=0).items():
                         by_model.setdefault(f"{dataset} {variant}", {})[metric] = estimate
         return by_model

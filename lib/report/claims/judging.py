@@ -40,11 +40,35 @@ def claim(name: str, sentence: str, judge: Callable[[Records], Finding], *, cert
     CLAIMS[name] = Claim(name, sentence, judge, certain)
 
 
+def shown(holds: bool, possible: bool, evidence: str) -> Finding:
+    """What is to be shown beyond intervals: undecided where it does not hold, and is `possible` within them."""
+    return Finding(holds, evidence, undecided=possible and not holds)
+
+
+def rises(change: Estimate, margin: float = 0.0, evidence: str = "") -> Finding:
+    """A change is above `margin`, and above 0 beyond its interval."""
+    return shown(change.rises and change.value > margin, change.high > margin, evidence or f"{change}")
+
+
+def falls(change: Estimate, margin: float = 0.0, evidence: str = "") -> Finding:
+    """A change is below -`margin`, and below 0 beyond its interval."""
+    return shown(change.falls and change.value < -margin, change.low < -margin, evidence or f"{change}")
+
+
+def within(change: Estimate, margin: float = COMPARABLE, evidence: str = "") -> Finding:
+    """The whole interval of a change is at most `margin` from 0."""
+    return shown(change.close(margin), change.low <= margin and change.high >= -margin, evidence or f"{change}")
+
+
+def at_least(change: Estimate, least: float, evidence: str = "") -> Finding:
+    """The whole interval of a change is `least` or above."""
+    return shown(change.low >= least, change.high >= least, evidence or f"{change}")
+
+
 def more(first: Estimate, second: Estimate, *, large: bool = False) -> Finding:
     """The first is above the second, beyond the interval; `large`: by more than is comparable."""
     gap = first - second
-    evidence = f"{first.value:.1f} against {second.value:.1f}, {gap}"
-    return Finding(gap.rises and (gap.beyond(COMPARABLE) or not large), evidence)
+    return rises(gap, COMPARABLE if large else 0.0, f"{first.value:.1f} against {second.value:.1f}, {gap}")
 
 
 def range_of(estimates: Mapping[str | float, Estimate]) -> tuple[Estimate, str]:
@@ -57,13 +81,13 @@ def range_of(estimates: Mapping[str | float, Estimate]) -> tuple[Estimate, str]:
 def stable(estimates: Mapping[str, Estimate]) -> Finding:
     """Comparable on all variants."""
     spread, evidence = range_of(estimates)
-    return Finding(spread.within(COMPARABLE), f"{evidence}, {spread}")
+    return within(spread, COMPARABLE, f"{evidence}, {spread}")
 
 
 def varies(estimates: Mapping[str, Estimate]) -> Finding:
     """Not comparable on all variants, beyond the interval."""
     spread, evidence = range_of(estimates)
-    return Finding(spread.beyond(COMPARABLE), f"{evidence}, {spread}")
+    return rises(spread, COMPARABLE, f"{evidence}, {spread}")
 
 
 def trend(estimates: Mapping, sign: int, *, large: bool = False, start: str | None = None) -> Finding:
@@ -75,23 +99,24 @@ def trend(estimates: Mapping, sign: int, *, large: bool = False, start: str | No
     if start not in (None, names[0]):
         raise AbsentError(f"needs {start} as the first variant; recorded: {', '.join(names)}")
     total = estimates[names[-1]] - estimates[names[0]]
-    moves = (total.rises if sign > 0 else total.falls) and (total.beyond(COMPARABLE) or not large)
+    evidence = f"{estimates[names[0]].value:.1f} ({names[0]}) to {estimates[names[-1]].value:.1f} ({names[-1]}), {total}"
+    moves = (rises if sign > 0 else falls)(total, COMPARABLE if large else 0.0, evidence)
     steps = {f"{before} to {after}": estimates[after] - estimates[before] for before, after in pairwise(names)}
     against = [f"{name} {step}" for name, step in steps.items() if (step.falls if sign > 0 else step.rises)]
-    evidence = f"{estimates[names[0]].value:.1f} ({names[0]}) to {estimates[names[-1]].value:.1f} ({names[-1]}), {total}"
-    return Finding(moves and not against, evidence + (f", but {', '.join(against)}" if against else ""))
+    return moves & Finding(False, f"but {', '.join(against)}") if against else moves
 
 
 def all_hold(parts: Mapping[str, Finding]) -> Finding:
-    """All of them hold; the evidence names those that do not, or the first and the last."""
+    """All of them hold; the evidence names those that fail, or those that are undecided, or the first and the last."""
     if not parts:
         raise AbsentError("needs variants on which all the numbers compared are recorded")
-    failing = [f"{name}: {part.evidence}" for name, part in parts.items() if not part.holds]
-    if failing:
-        return Finding(False, f"on {len(failing)} of {len(parts)}; {'; '.join(failing)}")
-    first_and_last = dict.fromkeys((next(iter(parts)), list(parts)[-1]))
-    evidence = "; ".join(f"{name}: {parts[name].evidence}" for name in first_and_last)
-    return Finding(True, f"on {len(parts)} of {len(parts)}; {evidence}")
+    open_parts = [name for name, part in parts.items() if not part.holds]
+    failing = [name for name in open_parts if not parts[name].undecided]
+    named = failing or open_parts or dict.fromkeys((next(iter(parts)), list(parts)[-1]))
+    evidence = "; ".join(f"{name}: {parts[name].evidence}" for name in named)
+    count = len(failing or open_parts) or len(parts)
+    more_parts = ", for example" if not open_parts and len(parts) > 2 else ""
+    return shown(not open_parts, not failing, f"on {count} of {len(parts)}{more_parts}; {evidence}")
 
 
 def share(count: SupportsFloat, n: SupportsFloat) -> Estimate:
@@ -114,7 +139,7 @@ def almost_the_same(r: Records, dataset: str, first: tuple, second: tuple, varia
     changes = differences(
         *(r.accuracies(dataset, quantity, variants, at_least=1) for quantity in (first, second)), one_training=True
     )
-    return all_hold({name: Finding(change.within(COMPARABLE), f"{change}") for name, change in changes.items()})
+    return all_hold({name: within(change) for name, change in changes.items()})
 
 
 def monotone(values: Mapping[str, float], sign: int, pattern: str) -> Finding:

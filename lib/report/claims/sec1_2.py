@@ -19,7 +19,7 @@ from lib.report.claims.evidence import (
     Finding,
     Records,
 )
-from lib.report.claims.judging import all_hold, claim, differences, more, range_of, share, varies
+from lib.report.claims.judging import all_hold, claim, differences, more, range_of, rises, share, shown, varies
 
 
 def _under_the_strongest_attack(r: Records) -> Finding:
@@ -40,8 +40,10 @@ def _gradual(r: Records) -> Finding:
     (spread, _), names = range_of(robust), list(robust)
     steps = {f"{a} to {b}": robust[b] - robust[a] for a, b in pairwise(names)}
     largest = max(steps, key=lambda step: abs(steps[step].value))
-    small = abs(steps[largest].value) < spread.value / 2
-    return varies(robust) & Finding(small, f"the largest step, {largest}, {steps[largest]}")
+    step, half = steps[largest], spread.value / 2
+    return varies(robust) & shown(
+        abs(step.value) < half, max(step.low, -step.high) < half, f"the largest step, {largest}, {step}"
+    )
 
 
 claim(
@@ -88,7 +90,7 @@ def _diagonal_split(r: Records) -> Finding:
     for eps, of_budget in rows.groupby("eps"):
         low, high = of_budget.loc[of_budget["d"].idxmin()], of_budget.loc[of_budget["d"].idxmax()]
         grows = share(high["diagonal"], high["n"]) - share(low["diagonal"], low["n"])
-        parts[f"ε = {eps:.3g}, from {low['d']:.0f} to {high['d']:.0f} dimensions"] = Finding(grows.rises, f"{grows}")
+        parts[f"ε = {eps:.3g}, from {low['d']:.0f} to {high['d']:.0f} dimensions"] = rises(grows)
     return all_hold(parts)
 
 
@@ -185,13 +187,13 @@ claim(
 claim(
     "2.2-the-cube-is-more-robust-than-the-ball",
     "Uniform points of the cube are more robust than those of the ball (d = 3072, ten classes): by Theorem 2.1 the same share "
-    "of vulnerable points needs a larger budget in the cube than in the ball. This is so for the budget itself and for the "
-    "budget as a share of the mean distance between two points.",
+    "of vulnerable points needs a larger budget in the cube than in the ball. This is so for the budget itself (the paper's "
+    "unit) and for the budget as a share of the mean distance between two points (our addition, since the cube is larger).",
     _cube_and_ball,
 )
 claim(
     "2.2-cifar10-is-nearer-to-the-ball",
     "The distribution of CIFAR10 is closer to the uniform distribution on the ball than to the uniform distribution on the "
-    "cube. The check compares pairwise distances (by the Wasserstein distance), as they are and divided by their mean.",
+    "cube. The check compares pairwise distances (by the earth mover's distance), as they are and divided by their mean.",
     _nearer_to_the_ball,
 )

@@ -14,7 +14,7 @@ from lib.report.plot import STYLE
 from lib.report.sections.autoattack import both_attacks, draw_autoattack
 from lib.report.sections.overview import verdicts_of
 from lib.report.sections.sec3 import SETS, draw_accuracies, footprint_table
-from lib.report.values import BOXED, at_our_width, extent, over_seeds
+from lib.report.values import BOXED, at_our_width, extent, over_seeds, width_of
 from lib.report.words import counted, set_name, to_compute, transform_label
 
 _CLEAN = ("standard", "clean_accuracy")
@@ -32,17 +32,21 @@ def answer(ours: pd.DataFrame, widths: pd.DataFrame) -> str:
     if len(shared) < 2:
         return f"Not computed yet: fewer than two variants are recorded; {to_compute(ours)}"
     our_range, paper_range, clean_range = (extent(values[shared]) for values in (robust, theirs, clean))
+    their_clean = at_our_width(ours, widths, _CLEAN).reindex(shared)
+    clean_note = f" (theirs: {extent(their_clean):.1f})" if their_clean.notna().all() else ""
     if our_range - clean_range <= COMPARABLE:
         verdict = "the effect does not reproduce"
     else:
         verdict = f"the effect reproduces, {'in size too' if abs(our_range - paper_range) <= COMPARABLE else 'but not in size'}"
     mean_gap, scale = (robust - theirs)[shared].mean(), ours.attrs["scale"]
-    training_note = ": shorter training than the paper's" if scale == "laptop" else ""
+    seeds = counted(ours.loc[ours["training"] == "pgd", "seed"].nunique(), "seed")
+    training_note = ", shorter training than the paper's" if scale == "laptop" else ""
     return (
         f"**{set_name(ours['dataset'].iloc[0])}: {verdict}.** Over {len(shared)} variants robust accuracy "
         f"moves by **{our_range:.1f} points** (the paper's networks of the same width: {paper_range:.1f}), and the clean "
-        f"accuracy of standard training by {clean_range:.1f}. On average our robust accuracy is {abs(mean_gap):.1f} points "
-        f"{'below' if mean_gap < 0 else 'above'} theirs. (Scale {scale}{training_note}.)"
+        f"accuracy of standard training by {clean_range:.1f}{clean_note}. On average our robust accuracy is "
+        f"{abs(mean_gap):.1f} points {'below' if mean_gap < 0 else 'above'} theirs. (Scale {scale}: w = {width_of(ours):g}, "
+        f"{seeds}{training_note}.)"
     )
 
 
@@ -57,9 +61,9 @@ def attack_answer(image_outcomes: pd.DataFrame) -> str:
     weak, strong = (extent(robust[attack]) for attack in ("reference", "autoattack"))
     change = "larger" if strong > weak else "no larger"
     return (
-        f"**New: a stronger attack makes the effect {change}.** Over {len(robust)} MNIST variants robust accuracy moves by "
+        f"**New: a stronger attack makes the effect on MNIST {change}.** Over {len(robust)} variants robust accuracy moves by "
         f"**{strong:.1f} points** under AutoAttack and by {weak:.1f} under the paper's attack. On {variant} AutoAttack leaves "
-        f"{after:.1f}% where the paper's attack leaves {before:.1f}%. (The same {images} test images, scale "
+        f"{after:.1f}% where the paper's attack leaves {before:.1f}%. (The same {images} test images, one seed, scale "
         f"{image_outcomes.attrs['scale']}.)"
     )
 
@@ -73,14 +77,14 @@ def filter_answer(
     if not column + square:
         return f"Not computed yet; {to_compute(volumes)}"
     return (
-        f"**New: the smoothing filter of the paper's data.** The paper's text says that the filter is a square of pixels. "
-        f"{column + square} of its volumes and distances can tell the two apart, and {counted(column, 'is', 'are')} nearer to "
-        f"a column of pixels. (Scale {volumes.attrs['scale']}.)"
+        f"**New: the smoothing filter of the paper's data.** The paper gives only a kernel size, which is usually read "
+        f"as the side of a square. {column + square} of its volumes and distances can tell a square of pixels from a column, "
+        f"and {counted(column, 'is', 'are')} nearer to a column. (Scale {volumes.attrs['scale']}.)"
     )
 
 
 def claims_answer(verdicts: pd.DataFrame) -> str:
-    """How many claims hold and fail on our records, and the likely reasons for the failures."""
+    """How many claims hold, fail and are undecided on our records, and what the paper's numbers say of those that fail."""
     counts = verdicts["verdict"].value_counts()
     reason_counts = verdicts.loc[verdicts["verdict"] == claims.FAILS, "reason"].value_counts(sort=False)
     reasons = "; ".join(f"{reason} ({count} of {reason_counts.sum()})" for reason, count in reason_counts.items())
@@ -88,9 +92,10 @@ def claims_answer(verdicts: pd.DataFrame) -> str:
         f"Of the {len(verdicts)} claims of the paper that the book checks, "
         f"{counted(counts.get(claims.HOLDS, 0), 'holds', 'hold')} on our records, "
         f"{counted(counts.get(claims.FAILS, 0), 'fails', 'fail')}, "
+        f"{counted(counts.get(claims.UNDECIDED, 0), 'is', 'are')} undecided (their intervals allow both), "
         f"{counted(counts.get(claims.CERTAIN, 0), 'is', 'are')} certain by proof or definition, and "
         f"{counted(counts.get(claims.NOT_COMPUTED, 0), 'is', 'are')} not computed."
-    ) + (f" The reasons for the failures: {reasons}." if reasons else "")
+    ) + (f" Of the failures: {reasons}." if reasons else "")
 
 
 def claim_figure(

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.report import claims, scorecard
+from lib.report.claims.evidence import NOT_COMPUTED
 from lib.report.claims.marks import marks
 from lib.report.exhibit import Page, Source, computed, exhibit, published, runs
 from lib.report.plot import STYLE
@@ -199,15 +200,21 @@ def claims_table(verdicts: pd.DataFrame) -> Table:
     usual = _usual(verdicts)
     columns = [
         Column("claim", write=lambda row: f"{row['sentence']} `{row['claim']}`"),
-        Column("the paper's own numbers", write=lambda row: _verdict(row["paper_verdict"], row["paper_evidence"], "no number")),
+        Column("the paper's own numbers", write=_paper_judged),
         Column("ours", write=lambda row: _judged(row, usual)),
     ]
     return Table(columns, [(row,) * 3 for row in verdicts.to_dict("records")])
 
 
-def _verdict(verdict: str, evidence: str, absent: str = "not computed") -> str:
-    word = f"**{verdict}**" if verdict == "fails" else absent if verdict == "not computed" else verdict
-    return f"{word}: {as_markdown(evidence)}"
+def _verdict(verdict: str, evidence: str) -> str:
+    return f"{f'**{verdict}**' if verdict == claims.FAILS else verdict}: {as_markdown(evidence)}"
+
+
+def _paper_judged(row: Mapping[str, object]) -> str:
+    """The verdict on the paper's own numbers, and its evidence; what a check lacks there is nobody's to compute."""
+    if row["paper_verdict"] == NOT_COMPUTED:
+        return "the paper prints no numbers for this check"
+    return _verdict(row["paper_verdict"], row["paper_evidence"])
 
 
 def _judged(row: dict, usual: Mapping[str, object]) -> str:
@@ -234,32 +241,32 @@ def claims_about(verdicts: pd.DataFrame) -> str:
         return "Ours: no record is behind these verdicts."
     parts = []
     for name in sorted({*verdicts["sources"].explode().dropna()}):
-        rows = verdicts[verdicts["sources"].map(lambda sources, name=name: name in sources)]
-        single = rows[rows["sources"].map(len) == 1]  # a claim about several sets has the seeds of all
-        seeds = sorted({*(rows if single.empty else single)["seeds"].explode().dropna()})
+        seeds = sorted({seed for by_source in verdicts["seeds_by_source"] for seed in by_source.get(name, ())})
         parts.append(as_markdown(f"{name}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else name))
     common = [text for name, text in _rests_on(usual).items() if usual[name]]
     return " · ".join([f"Ours: {', '.join(common)} unless a cell says otherwise", *parts])
 
 
 def claims_summary(verdicts: pd.DataFrame) -> str:
-    """How many claims hold, fail and are not computed, on our records and on the paper's own numbers; which fail and why."""
+    """How many claims hold, fail and are undecided, on our records and on the paper's own numbers; which fail and why."""
     ours, theirs = (verdicts[name].value_counts() for name in ("verdict", "paper_verdict"))
-    failing = verdicts[verdicts["verdict"] == "fails"]
+    failing = verdicts[verdicts["verdict"] == claims.FAILS]
     failures = "".join(
         f" Fails ({reason}): {', '.join(f'`{name}`' for name in part['claim'])}."
         for reason, part in failing.groupby("reason", sort=False)
     )
-    paper_failures = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["paper_verdict"] == "fails", "claim"])
-    tallies = [
-        f"holds: {counts.get('holds', 0)}, fails: {counts.get('fails', 0)}{f' ({names})' if names else ''}"
-        for counts, names in ((ours, ""), (theirs, paper_failures))
-    ]
-    absent = [counts.get("not computed", 0) for counts in (ours, theirs)]
-    certain = f", certain by proof or definition: {ours['certain']}" if "certain" in ours else ""
+    paper_failures = ", ".join(f"`{name}`" for name in verdicts.loc[verdicts["paper_verdict"] == claims.FAILS, "claim"])
+    tallies = []
+    for counts, names, absent in ((ours, "", "not computed"), (theirs, paper_failures, "no printed number")):
+        failed = f"fails: {counts.get(claims.FAILS, 0)}{f' ({names})' if names else ''}"
+        certain = f", certain by proof or definition: {counts[claims.CERTAIN]}" if claims.CERTAIN in counts else ""
+        tallies.append(
+            f"holds: {counts.get(claims.HOLDS, 0)}, {failed}, undecided: {counts.get(claims.UNDECIDED, 0)}{certain}, "
+            f"{absent}: {counts.get(NOT_COMPUTED, 0)}"
+        )
     return (
-        f"Verdicts on {counted(len(verdicts), 'claim')}. On our records: **{tallies[0]}**{certain}, not computed: {absent[0]}. "
-        f"On the paper's own printed numbers: {tallies[1]}, no printed number: {absent[1]}.{failures}"
+        f"Verdicts on {counted(len(verdicts), 'claim')}. On our records: {tallies[0]}. On the paper's own printed numbers: "
+        f"{tallies[1]}.{failures}"
     )
 
 
