@@ -140,8 +140,8 @@ def test_facets_stand_beside_the_units_that_sufficed():
     assert list(table.loc["0.4"]) == ["1.40", "5", "8", "1.18", "6", ">8"]
     assert set(appD2.facets_table(tables(exhibit="figure-6"), 8).text.iloc[0]) == {"–"}
     text = appD2.spheres_summary(SPHERES)
-    assert "at a gap of 1 a network needs 3 units to separate clean points and 3 units to do so robustly" in text
-    assert "at a gap of 0.4 a network needs 8 units to separate clean points and more than 8 units to do so robustly" in text
+    assert "has 3 units for clean points and 3 units under attack, at a gap of 1" in text
+    assert "8 units for clean points and more than 8 units under attack, at a gap of 0.4" in text
     assert "**20.0 points** below the clean accuracy of standard training (width 3, gap 0.4, 2 dimensions)" in text
 
 

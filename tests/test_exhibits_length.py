@@ -52,7 +52,7 @@ def test_what_is_said_of_the_gap():
     said = length.length_summary(LONGER, OWN, TABLE_4)
     assert "from 5,628 to 22,512 steps the gap between original and smooth 5 goes **from 25.0 to 21.5 points**" in said
     assert "a change of -3.5 [-5.1, -1.9]. The paper's gap is 20.9." in said
-    assert "exaggerates the gap. At the longest training the gap is +21.5 [+20.4, +22.6] points, which is beyond" in said
+    assert "exaggerates the gap. At the longest training the gap is +21.5 [+20.4, +22.6] points; its interval excludes" in said
     assert "The longest training still gains +2.5 points on smooth 5 and +1.0 on the original" in said
     assert "At the paper's own settings the gap is 21.0." in said
     assert "66.5% as a column and 50.0% as a square. The paper prints 66.2%: the column is nearer" in said
@@ -65,7 +65,7 @@ def test_what_is_said_of_the_gap():
         ((86.0, 58.0), "The gap grows beyond the intervals: short training understates it."),
         ((86.0, 61.0), "This change is not beyond the intervals. At the longest training the gap is +25.0"),
         ((86.0, 60.6), "This change is not beyond the intervals."),
-        ((87.0, 86.8), "points, which is not beyond its interval."),
+        ((87.0, 86.8), "points; its interval contains 0."),
         ((87.0, 84.0), "So short training exaggerates the gap. At the longest training the gap is +3.0"),
         (
             (86.0, 70.0),

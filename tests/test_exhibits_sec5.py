@@ -81,7 +81,7 @@ def test_distance_seen_needs_all_sets_of_a_distance():
     text = sec5.equal_distance_summary(distances, frame(*SAME_DISTANCE, exhibit="table-1"), TABLE_1)
     assert "smooth 3 (7.08)" in text
     assert "**17.0 points**" in text
-    assert "in the paper 7.3" in text
+    assert "(in the paper, with a wider network, 7.3)" in text
     assert "smooth 4" not in text
     assert sec5.equal_distance_summary(distances, frame(*SAME_DISTANCE[:2]), TABLE_1).startswith("Not computed yet")
 

@@ -74,7 +74,7 @@ def test_what_the_suite_does_to_the_range_over_variants():
 def test_a_stronger_attack_that_does_less_fails_the_check(weaker, stronger, verdict):
     table = strength.masking_table(held(fgsm=weaker, reference=stronger), curve()).text.set_index("check")["original"]
     assert table["many steps leave no more images than one step"] == verdict
-    assert table["AutoAttack leaves no more images than the paper's attack"] == "–"
+    assert table["1000 steps leave no more images than 100"] == "–"
 
 
 @pytest.mark.parametrize(
@@ -131,18 +131,30 @@ def test_a_curve_reaches_twice_the_papers_budget():
     assert "It is largest, **2.0**, at ε = 16/255" in strength.curve_summary(both)
 
 
+def test_the_strongest_attacks_are_named_where_several_leave_as_much():
+    means = pd.Series({"fgsm": 60.0, "bim": 50.0, "autoattack": 50.0})
+    assert strength._strongest(means, 55.0) == "the strongest alone: BIM and AutoAttack"
+    assert strength._strongest(means, 50.0) == "no single one leaves less than the paper's attack"
+
+
+def test_an_order_within_chance_is_not_compared():
+    both = pd.concat([curve(e_0=99.0, e_0_3=90.0, e_0_4=0.1), curve("smooth-8", e_0=98.0, e_0_3=70.0, e_0_4=0.3)])
+    both.attrs = curve().attrs
+    assert "rank correlation" not in strength.curve_summary(both)
+
+
 def test_curves_of_two_variants_are_compared_at_every_budget():
     both = pd.concat([curve(e_0=99.0, e_0_3=90.0, e_0_4=50.0), curve("smooth-8", e_0=98.0, e_0_3=70.0, e_0_4=60.0)])
     both.attrs = curve().attrs
     text = strength.curve_summary(both)
     for part in (
         "2 variants",
-        "on 10000 test images is at most ±1 points",
+        "an accuracy on 10000 test images is at most ±1 points",
         "1.0 points at ε = 0",
         "20.0 at the paper's ε = 0.3",
         "**20.0**",
-        "at least -1.00",
-        "ε = 0.4",
+        "points, the variants' order has a rank correlation of -1.00 or more",
+        "lowest at ε = 0.4, where original has 50.0% and smooth 8 60.0%",
     ):
         assert part in text
     (ax,) = strength.curve_figure(both).axes

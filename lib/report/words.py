@@ -106,18 +106,23 @@ def _badge_parts(ours: pd.DataFrame) -> list[str]:
         parts.append(f"{completed} are computed")
     parts += map(as_markdown, sorted(set(ours["device"])))
     parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
-    for (count, command), names in _names_by_value(ours.attrs.get("more_seeds", {})).items():
+    several_widths = ours["widen_factor"].nunique() > 1
+    for (count, exhibit, width), names in _twins_by_exhibit(ours.attrs.get("more_seeds", {})).items():
         parts.append(
-            f"{', '.join(map(transform_label, names))}: {count} seeds are recorded; `{command}` shows the mean over them, "
-            f"which differs from the numbers here"
+            f"{', '.join(map(transform_label, names))}{f' at w={width:g}' if several_widths else ''}: {count} seeds are "
+            f"recorded; `{exhibit}` shows the mean over them, which differs from the number here"
         )
     if "commit" in ours and any(map(is_dirty, ours["commit"])):
         parts.append("some records come from code with uncommitted changes")
     return parts
 
 
-def _names_by_value(more_seeds: Mapping[str, tuple[int, str]]) -> dict[tuple[int, str], list[str]]:
-    return {value: [name for name, each in more_seeds.items() if each == value] for value in more_seeds.values()}
+def _twins_by_exhibit(more_seeds: Mapping[tuple[str, float], tuple[int, str]]) -> dict[tuple[int, str, float], list[str]]:
+    """The transforms by number of seeds, exhibit and width."""
+    by_exhibit: dict[tuple[int, str, float], list[str]] = {}
+    for (transform, width), (count, exhibit) in more_seeds.items():
+        by_exhibit.setdefault((count, exhibit, width), []).append(transform)
+    return by_exhibit
 
 
 def is_dirty(commit: object) -> bool:

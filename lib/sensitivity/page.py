@@ -37,8 +37,9 @@ def _pictures(images: list[str], what: str) -> str:
     return f'<div style="margin-bottom: 1.2rem">{"".join(tags)}</div>'
 
 
-def _figure(figure, words: str) -> str:
-    return f'<figure><div class="figure-box"><img src="{report.inlined(figure)}" alt="{escape(words)}"></div></figure>'
+def _figure(figure, words: str, caption: str) -> str:
+    image = f'<div class="figure-box"><img src="{report.inlined(figure)}" alt="{escape(words)}"></div>'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 @_of_a_study
@@ -68,7 +69,8 @@ def pictures(study: dict) -> str:
 @_of_a_study
 def accuracies(study: dict) -> str:
     """Clean and robust accuracy of each change, as bars."""
-    return _figure(report.accuracy_figure(study), "Bars of clean and robust accuracy for each change.")
+    words = "Bars of clean and robust accuracy for each change."
+    return _figure(report.accuracy_figure(study), words, report.CAPTIONS["accuracies"])
 
 
 @_of_a_study
@@ -80,7 +82,8 @@ def numbers(study: dict) -> str:
 @_of_a_study
 def curve(study: dict) -> str:
     """Robust accuracy against ε."""
-    return _figure(report.curve_figure(study), "Robust accuracy against epsilon, one line per change.")
+    words = "Robust accuracy against epsilon, one line per change."
+    return _figure(report.curve_figure(study), words, report.curve_caption(study))
 
 
 @_of_a_study

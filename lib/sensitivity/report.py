@@ -27,12 +27,21 @@ _STYLE = {
 
 
 CAPTIONS = {
+    "accuracies": "Accuracy on the test images after training on each change: clean, and robust, under the reported attack of "
+    "the settings. Bars: means over the seeds; dots: the seeds.",
     "settings": "The settings, and the options that set them.",
-    "table": "Each change: accuracies, differences with 95% intervals, perturbable volume and inter-class distance.",
+    "table": "Each change: accuracies, differences with 95% intervals, perturbable volume and inter-class distance "
+    "(ℓ2, of each class's nearest tenth of images to the nearest tenth of the other classes' images; mean over classes).",
     "hidden": "Checks for masked gradients (first seed). The brackets hold percentages of the images, most of them robust "
     "accuracies; an arrow leads from the weaker attack to the stronger.",
     "fixed": "One network, trained on unchanged images, with each change in front of it.",
 }
+
+
+def curve_caption(study: dict) -> str:
+    """What the curve of robust accuracy shows, and on how many images."""
+    images = counted(study["plan"]["strong"]["images"], "test image")
+    return f"Robust accuracy on {images}, of the first seed's networks. Every network is trained with one ε."
 
 
 def suite_caption(study: dict) -> str:
@@ -191,7 +200,8 @@ def html(study: dict, margin: float = verdict.MARGIN, command: str = "") -> str:
         fixed=fixed_table(study) if study["fixed"] else None,
         does={change["name"]: change["does"] for change in plan["changes"]},
         settings=settings(plan), explanations=verdict.explanations(study),
-        captions={**CAPTIONS, "suite": suite_caption(study)}, strong=strong, measured=study["measured"],
+        captions={**CAPTIONS, "suite": suite_caption(study), "curve": curve_caption(study)},
+        strong=strong, measured=study["measured"],
         accuracy=inlined(accuracy_figure(study)) if verdict.outcomes(study) else None,
         curve=inlined(curve_figure(study)) if strong else None, minutes=seconds / 60, command=command,
     )  # fmt: skip

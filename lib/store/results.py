@@ -173,8 +173,9 @@ def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd
     return ours
 
 
-def more_seeds(items: list[Item]) -> dict[str, tuple[int, str]]:
-    """By transform, of the runs that other exhibits show with more seeds: how many are recorded, and the first such exhibit.
+def more_seeds(items: list[Item]) -> dict[tuple[str, float], tuple[int, str]]:
+    """By transform and width, of the runs that other exhibits show with more seeds: how many are recorded, and the first of
+    these exhibits.
 
     An exhibit shows what it declares: the mean over three seeds in one table, and the first seed in another, are two numbers.
     """
@@ -185,7 +186,7 @@ def more_seeds(items: list[Item]) -> dict[str, tuple[int, str]]:
         if (twin := replace(run, seed=0)) in twins and records.status(run, "training") == "recorded":
             by_twin.setdefault(twin, []).append(run)
     return {
-        twin.transform: (len(runs), grid.exhibits_of(beyond[0])[0])
+        (twin.transform, twin.widen_factor): (len(runs), grid.exhibits_of(beyond[0])[0])
         for twin, runs in by_twin.items()
         if (beyond := [run for run in runs if run not in shown])
     }

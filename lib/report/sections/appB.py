@@ -238,11 +238,11 @@ def ramp_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     return (
         f"Binarized images, scale {ours.attrs['scale']}: with the ramp, a classifier trained without any attack has a "
         f"certified error of **{binary['ramp: certified']:.2f}%** and a clean error of {binary['ramp: clean']:.2f}%. The "
-        f"paper's LP certificate gives {theirs:.2f}%. Without the ramp, PGD finds {binary['no ramp: PGD']:.1f}% error on the "
-        f"same weights and Square {binary['no ramp: Square']:.1f}%, so both attacks work. Original images: with the ramp, "
-        f"{original['ramp: certified']:.1f}% of the images have no certificate. PGD finds {original['ramp: PGD']:.1f}% error, "
-        f"BPDA **{original['ramp: BPDA']:.1f}%** and Square **{original['ramp: Square']:.1f}%**: the ramp hides the gradient, "
-        f"and this stops only the attack that needs it."
+        f"paper's LP certificate, of another network, gives {theirs:.2f}%. Without the ramp, PGD finds "
+        f"{binary['no ramp: PGD']:.1f}% error on the same weights and Square {binary['no ramp: Square']:.1f}%, so both attacks "
+        f"work. Original images: with the ramp, {original['ramp: certified']:.1f}% of the images have no certificate. "
+        f"PGD finds {original['ramp: PGD']:.1f}% error, BPDA **{original['ramp: BPDA']:.1f}%** and Square "
+        f"**{original['ramp: Square']:.1f}%**: the ramp hides the gradient, and this stops only the attack that needs it."
     )
 
 

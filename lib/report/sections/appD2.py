@@ -104,6 +104,9 @@ def linf_summary(sets: Sequence[pd.DataFrame]) -> str:
 SEPARATED = 0.99  # share of the points that a network must classify correctly to count as separating two spheres
 
 
+_METRICS = {"clean": "clean_accuracy", "robust": "robust_accuracy"}
+
+
 def facets_table(rows: pd.DataFrame, dimension: int) -> Table:
     """Theorem D.1 beside the networks: how many facets a polytope needs between the spheres, and how many units suffice.
 
@@ -111,19 +114,18 @@ def facets_table(rows: pd.DataFrame, dimension: int) -> Table:
     gap. In two dimensions the fewest sides are known exactly; else e^(n/(2d²)) is a lower bound. ">64":
     none of the widths tried, which go up to 64.
     """
-    kinds = {"clean": ("standard", "clean_accuracy"), "robust": ("pgd", "robust_accuracy")}
     columns = [Column("gap", "g")]
-    for label in kinds:
+    for label in _METRICS:
         columns.append(Column(f"{label}: ratio of radii", ".2f"))
         columns.append(Column(f"{label}: sides needed", "d") if dimension == 2 else Column(f"{label}: facets, at least", ".1f"))
-        columns.append(Column(f"{label}: fewest units that suffice", "d"))
+        columns.append(Column(f"{label}: fewest units that sufficed", "d"))
     table_rows = []
     of_dimension = rows[rows["d"] == dimension] if len(rows) else rows
     for gap, of_gap in of_dimension.groupby("gap") if len(of_dimension) else ():
         row = [gap]
-        for label, (training, metric) in kinds.items():
+        for label, metric in _METRICS.items():
             ratio = geometry.ratio_of_radii(gap, of_gap["eps"].iloc[0] if label == "robust" else 0.0)
-            widths = of_gap[(of_gap["training"] == training) & (of_gap[metric] >= SEPARATED)]["width"]
+            widths = of_gap[of_gap[metric] >= SEPARATED]["width"]  # after either training: what such a network can do
             units_needed = geometry.polygon_sides(ratio) if dimension == 2 else geometry.facets_needed(dimension, ratio)
             row += [ratio, units_needed, int(widths.min()) if len(widths) else f">{of_gap['width'].max()}"]
         table_rows.append(row)
@@ -131,7 +133,7 @@ def facets_table(rows: pd.DataFrame, dimension: int) -> Table:
 
 
 def spheres_summary(rows: pd.DataFrame) -> str:
-    """How many units a network needs to separate two spheres, clean and robustly, at the largest and at the smallest gap."""
+    """The narrowest network that separated two spheres, clean and robustly, at the largest and at the smallest gap."""
     if rows.empty:
         return f"Not computed yet; {to_compute(rows)}"
     sentences = []
@@ -139,14 +141,13 @@ def spheres_summary(rows: pd.DataFrame) -> str:
         ends = []
         for gap in (of_dimension["gap"].max(), of_dimension["gap"].min()):
             of_gap = of_dimension[of_dimension["gap"] == gap]
-            widths = [
-                of_gap[(of_gap["training"] == training) & (of_gap[metric] >= SEPARATED)]["width"].min()
-                for training, metric in (("standard", "clean_accuracy"), ("pgd", "robust_accuracy"))
-            ]
+            widths = [of_gap[of_gap[metric] >= SEPARATED]["width"].min() for metric in _METRICS.values()]
             none_of_these = f"more than {of_dimension['width'].max()} units"
             clean, robust = (counted(round(width), "unit") if np.isfinite(width) else none_of_these for width in widths)
-            ends.append(f"at a gap of {gap:g} a network needs {clean} to separate clean points and {robust} to do so robustly")
-        sentences.append(f"In {dimension} dimensions, {'; '.join(ends)}.")
+            ends.append(f"{clean} for clean points and {robust} under attack, at a gap of {gap:g}")
+        sentences.append(
+            f"In {dimension} dimensions the narrowest network tried that separates the spheres has {'; '.join(ends)}."
+        )
     both = rows.pivot_table(index=["d", "width", "gap"], columns="training", values=["clean_accuracy", "robust_accuracy"])
     gains = 100 * (both["robust_accuracy", "pgd"] - both["robust_accuracy", "standard"])
     losses = 100 * (both["clean_accuracy", "standard"] - both["robust_accuracy", "pgd"])

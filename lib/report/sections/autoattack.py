@@ -74,14 +74,16 @@ def autoattack_summary(outcomes: pd.DataFrame) -> str:
             f"Not computed yet: two variants are needed, {counted(len(robust), 'is', 'are')} computed; {to_compute(outcomes)}"
         )
     losses = robust["reference"] - robust["autoattack"]
-    has_order = all(robust[attack].nunique() > 1 for attack in _BOTH)
-    order = f"{spearmanr(robust['reference'], robust['autoattack']).statistic:+z.2f}" if has_order else "not defined"
+    order = ""
+    if len(robust) >= 5 and all(robust[attack].nunique() > 1 for attack in _BOTH):  # of fewer it says nothing
+        rho = spearmanr(robust["reference"], robust["autoattack"]).statistic
+        order = f" The rank correlation of the two is {rho:+z.2f}."
     weak, strong = (extent(robust[attack]) for attack in _BOTH)
     return (
         f"Over {len(robust)} of {len(transforms_of(outcomes))} variants (scale {outcomes.attrs['scale']}) robust accuracy "
         f"ranges over {weak:.1f} points under the paper's attack and over **{strong:.1f} points** under AutoAttack. AutoAttack "
         f"lowers it by {losses.min():.1f} points ({transform_label(losses.idxmin())}) to {losses.max():.1f} points "
-        f"({transform_label(losses.idxmax())}) more than the paper's attack. The rank correlation of the two is {order}."
+        f"({transform_label(losses.idxmax())}) more than the paper's attack.{order}"
     )
 
 

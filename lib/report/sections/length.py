@@ -155,9 +155,7 @@ def _gap_verdict(short: Estimate, long: Estimate) -> str:
     """How the gap changes from a short to a long training, and whether the change is beyond the intervals."""
     if (long - short).rises:
         return "The gap grows beyond the intervals: short training understates it."
-    at_longest = (
-        f"At the longest training the gap is {long} points, which is{'' if long.rises else ' not'} beyond its interval."
-    )
+    at_longest = f"At the longest training the gap is {long} points; its interval {'excludes' if long.rises else 'contains'} 0."
     if not (long - short).falls:
         return f"This change is not beyond the intervals. {at_longest}"
     return f"So short training exaggerates the gap. {at_longest}"

@@ -68,17 +68,20 @@ def _shared(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_words(shared: pd.DataFrame) -> str:
-    """The largest difference, where it is large, and the two ranges; sentences, each with a space before it."""
-    differences, text = (shared["ours"] - shared["paper"]).abs(), ""
-    if differences.max() > COMPARABLE:
-        farthest = shared.loc[differences.idxmax()]
-        text = (
-            f" The largest difference is on {transform_label(farthest.name)}: {farthest['ours']:.1f}%, where the paper has "
-            f"{farthest['paper']:.1f}%."
+    """The variants that differ by more than is comparable, and the two ranges; sentences, each with a space before it."""
+    differences, text = shared["ours"] - shared["paper"], ""
+    far = shared[differences.abs() > COMPARABLE]
+    if len(far):
+        named = "; ".join(
+            f"{transform_label(name)} ({row['ours']:.1f}%, the paper {row['paper']:.1f}%)" for name, row in far.iterrows()
         )
+        text = f" {counted(len(far), 'variant differs', 'variants differ')} by more than {COMPARABLE:g} points: {named}."
     if len(shared) > 1:
-        ranges = [f"{extent(shared[column]):.1f}" for column in ("ours", "paper")]
-        text += f" The range over these variants is {ranges[0]} points; the paper's is {ranges[1]}."
+        ours, theirs = (
+            f"{extent(shared[column]):.1f} points ({transform_label(shared[column].idxmin())} is the lowest)"
+            for column in ("ours", "paper")
+        )
+        text += f" The range over these variants is {ours}; the paper's is {theirs}."
     return text
 
 
@@ -129,8 +132,8 @@ def paper_column_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     if not rises:
         return "The paper's column of this width falls, or stays, with each larger smoothing filter."
     return (
-        f"The paper's own column of this width rises {' and '.join(rises)}, although a larger filter blurs more. So two "
-        f"trainings of this width may differ by as much."
+        f"The paper's own column of this width rises {' and '.join(rises)}, although a larger filter blurs more. Trainings of "
+        f"this width may differ by as much, or the attack may be too weak: one training for each variant cannot tell."
     )
 
 
@@ -142,7 +145,8 @@ def own_settings_answer(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataF
     text = (
         f"**With the paper's own settings, robust accuracy on MNIST is "
         f"{(shared['ours'] - shared['paper']).abs().mean():.1f} points from the paper's on average.** The narrowest LeNet5 was "
-        f"trained for as many steps as the paper's on {len(shared)} of its {len(at_our_width(ours, paper, BOXED))} variants."
+        f"trained for as many steps as the paper's on {len(shared)} of its {len(at_our_width(ours, paper, BOXED))} variants, "
+        f"once on each."
         f"{_in_words(shared)}"
     )
     shorter = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
@@ -169,7 +173,7 @@ def own_settings_attacked(image_outcomes: pd.DataFrame) -> str:
     networks = "this network" if len(robust) == 1 else f"these {len(robust)} networks"
     weak, strong = (extent(robust[attack]) for attack in ("reference", "autoattack"))
     more = f" Their range is {weak:.1f} points under the paper's attack and {strong:.1f} under AutoAttack."
-    more = f"{more if len(robust) > 1 else ''}{_rises_with_the_filter(robust)}"
+    more = f"{more if len(robust) > 1 else ''}{_rises_in_words(robust)}"
     return (
         f"AutoAttack lowers the robust accuracy of {networks} by up to "
         f"**{falls.max():.1f} points** more than the paper's attack: on {transform_label(lowest)} from "
@@ -178,19 +182,20 @@ def own_settings_attacked(image_outcomes: pd.DataFrame) -> str:
     )
 
 
-def _rises_with_the_filter(robust: pd.DataFrame) -> str:
-    """Under which of the two attacks robust accuracy rises with a larger smoothing filter; nothing for fewer than three."""
+def _rises_in_words(robust: pd.DataFrame) -> str:
+    """Where robust accuracy rises with a larger smoothing filter, under each attack; nothing for fewer than three filters."""
     if robust.index.str.fullmatch(r"smooth-\d+").sum() < 3:
         return ""
-    weak, strong = (not _rises(robust[attack]) for attack in ("reference", "autoattack"))
-    if weak == strong:
-        return f" It {'does not rise with a' if weak else 'rises with some'} larger filter, under both attacks."
-    if strong:
-        return (
-            " Under AutoAttack it does not rise with a larger filter. Under the paper's attack it does: there the attack is "
-            "too weak."
+    parts = []
+    for attack, name in (("reference", "the paper's attack"), ("autoattack", "AutoAttack")):
+        steps = " and ".join(
+            f"from {transform_label(before)} ({robust.loc[before, attack]:.1f}%) to {transform_label(after)} "
+            f"({robust.loc[after, attack]:.1f}%)"
+            for before, after in _rises(robust[attack])
         )
-    return " Under the paper's attack it does not rise with a larger filter; under AutoAttack it does."
+        rise = f"rises {steps}" if steps else f"rises by more than {COMPARABLE:g} points with no larger filter"
+        parts.append(f" Under {name} robust accuracy {rise}.")
+    return "".join(parts)
 
 
 def own_settings_figure(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataFrame, image_outcomes: pd.DataFrame) -> Figure:

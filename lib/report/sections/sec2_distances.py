@@ -159,18 +159,23 @@ _IN_THE_PAPER = {
 
 
 def distance_and_robustness_table(images: pd.DataFrame, paper: pd.DataFrame) -> Table:
-    """Mean distance and spread beside the paper's robust accuracy, in the order of the mean distance over √d.
+    """Mean distance and spread beside the paper's two robust quantities, in the order of the mean distance over √d.
 
     `paper`: `results.published()`; binarized CIFAR10 is its saturation level ∞. "n/a": the paper has no such variant.
     """
+    headings = {
+        "robust_accuracy": "paper's robust accuracy",
+        "robustness_wrt_predictions": "paper's robustness w.r.t. predictions",
+    }
     rows = []
     for _, row in distances_apart(images.iloc[:0], images).iterrows():
         dataset = "cifar10" if row["dataset"].startswith("cifar10") else row["dataset"]
         table, variant = _IN_THE_PAPER.get((dataset, row["transform"]), ("", ""))
-        robust = paper_values(paper[paper["exhibit"] == table], "pgd", "robust_accuracy").get(variant, np.nan)
+        printed = paper[paper["exhibit"] == table]
+        robust = [paper_values(printed, "pgd", metric).get(variant, np.nan) for metric in headings]
         label = set_label(row["dataset"], row["transform"], int(row["d"]))
-        rows.append((label, row["mean"] / np.sqrt(row["d"]), row["spread"], robust))
-    columns = [Column("points"), Column("mean / √d", ".3f"), Column("spread", ".1%"), paper_column("paper's robust accuracy")]
+        rows.append((label, row["mean"] / np.sqrt(row["d"]), row["spread"], *robust))
+    columns = [Column("points"), Column("mean / √d", ".3f"), Column("spread", ".1%"), *map(paper_column, headings.values())]
     return Table(columns, sorted(rows, key=lambda row: row[1]))
 
 

@@ -111,7 +111,7 @@ def equal_distance_summary(distances: pd.DataFrame, ours: pd.DataFrame, paper: p
             continue
         means = robust[sets]
         accuracies = ", ".join(f"{means[name]:.1f}% ({transform_label(name)})" for name in sets)
-        paper_note = f", in the paper {extent(theirs[sets]):.1f}" if {*sets} <= {*theirs.index} else ""
+        paper_note = f" (in the paper, with a wider network, {extent(theirs[sets]):.1f})" if {*sets} <= {*theirs.index} else ""
         distance_note = f" ({measured[target]:.2f})" if np.isfinite(measured.get(target, np.nan)) else ""
         sentences.append(
             f"At the inter-class distance of {transform_label(target)}{distance_note}, robust accuracy is {accuracies}. Sets "
