@@ -345,7 +345,10 @@ def test_marks_of_some_exhibits(store):
         marks.marks(exhibits=["Table 9"])
     found = marks.marks(exhibits=["Table 2", "Figure 3a"])
     said = overview.marks_summary(found)
-    assert said.startswith("This section has 5 marks; **4 are met**. **Missed** (Figure 3a): ")
+    assert said.startswith(
+        "This section has 5 marks, of what its exhibits should show if the paper's findings hold; **4 are met**. "
+        "**Missed** (Figure 3a): "
+    )
     rows = _records("figure-3b")
     store["figure-3b"] = rows[rows["transform"] != "edges"]
     store["figure-3b"].attrs = rows.attrs

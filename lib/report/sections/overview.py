@@ -149,7 +149,8 @@ def marks_summary(marks: pd.DataFrame) -> str:
         return f"Not computed yet: the records for the {counted(len(marks), 'mark')} of this section."
     not_computed = f" ({counts['not computed']} not computed)" if "not computed" in counts else ""
     opening = (
-        f"This section has {counted(len(marks), 'mark')}; **{counted(counts.get('met', 0), 'is', 'are')} met**{not_computed}."
+        f"This section has {counted(len(marks), 'mark')}, of what its exhibits should show if the paper's findings hold; "
+        f"**{counted(counts.get('met', 0), 'is', 'are')} met**{not_computed}."
     )
     missed = marks[marks["verdict"] == "missed"]
     misses = (f"**Missed** ({row.exhibit}): {row.mark}. The records show: {row.evidence}." for row in missed.itertuples())
