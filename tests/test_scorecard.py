@@ -229,16 +229,13 @@ def test_gamma_meets_its_mark_where_robust_accuracy_moves_more(store):
     assert [verdict for name, (verdict, _) in _verdicts(store).items() if "gamma" in name] == ["met"]
 
 
-def test_a_missed_gamma_names_the_likely_reason_where_the_records_bear_it_out(store):
+def test_a_missed_gamma_says_how_both_ranges_go_with_gamma(store):
     rows = _changed("figure-3a", value=80.0)
     steps = dict(zip(["gamma-0.6", "gamma-0.8", "original", "gamma-1.2", "gamma-1.4"], [0.0, 0.1, 0.2, 0.3, 0.4], strict=True))
     rows["value"] += rows["transform"].map(steps) * (rows["training"] == "pgd")
     store["figure-3a"] = rows
     sentence = next(reason for name, (_, reason) in _verdicts(store).items() if "gamma" in name)
-    assert "ρ with gamma +1.0" in sentence
-    assert "a likely reason" in sentence
-    rows["value"] += rows["transform"].map(steps) * (rows["training"] == "standard")
-    assert "a likely reason" not in next(reason for name, (_, reason) in _verdicts(store).items() if "gamma" in name)
+    assert "(ρ with gamma +1.0), clean +0.0 [-1.1, +1.1] (ρ +0.0)" in sentence
 
 
 # --- like with like ---------------------------------------------------------------------------------------------------
@@ -316,8 +313,9 @@ def test_the_committed_records_like_with_like(committed_records):
     assert spans.loc["mnist", "headline"] == pytest.approx(15.0)
     assert spans.loc["cifar10-jpeg", "paper"] == pytest.approx(43.6)
     summary = scorecard.like_summary(like)
-    assert "143 numbers can be compared like with like" in summary
-    assert "the whole training of that scale.\n\n- MNIST: 101 numbers, with a mean absolute difference" in summary
+    assert summary.startswith("These numbers are compared like with like, as far as a scale allows: ")
+    training = "with shorter training and fewer steps of the attack in it"
+    assert f"At scale laptop, {training}, 143 numbers can be compared.\n\n- MNIST: 101 numbers, with a mean" in summary
     # The first thing that the state says, on every page that says it.
     assert scorecard.summary(like, scorecard.numbers(), marks.marks(), verdicts()).startswith(summary)
 
@@ -477,10 +475,12 @@ def test_what_readme_and_section_3_say_in_words_is_what_the_records_show(monkeyp
     told = set(sec3.footprint_table(volumes, distances, *published)["nearer"]) - {"–"}  # a size that the paper does not print
     assert told == {"column"}
     trained = sec3.footprint_robustness_table(results.select("footprints"), results.published("table-4"))
-    assert set(trained["nearer"]) == {"column", "square"}, "they tell the footprints apart now: say so in the README"
+    for _, paper, column, square in trained.rows:
+        both_allow_it = all(number.low <= paper <= number.high for number in (column, square))
+        assert both_allow_it, "they tell the footprints apart now: say so in the README"
     longer = results.select("under-training"), results.select("published-settings")
     seen = length.length_summary(*longer, results.published("table-4"))
-    assert "is beyond its interval. The longest training still gains" in seen
+    assert "its interval excludes 0. The longest training still gains" in seen
     assert "do not tell where the gap ends" in seen
     held = results.outcomes("strength-mnist")
     left = 100 * held.groupby(["transform", "metric"])["held"].mean().unstack()
