@@ -48,7 +48,8 @@ class ExhibitDirective(SphinxDirective):
         options = [f":{option}: {value}" for option, value in self.options.items()]
         caption = list(self.content)
         if exhibit.kind is Table:
-            lines = [f"`````{{table}} {' '.join(caption)}", *options, "", *_glued(name), "`````"]
+            # A caption may hold code and references; the first line of a fence of backticks may not hold any.
+            lines = [f"~~~~~{{table}} {' '.join(caption)}", *options, "", *_glued(name), "~~~~~"]
         else:
             lines = [f"`````{{glue:figure}} {name}", *options, "", *caption, "`````"]
         if exhibit.badged():

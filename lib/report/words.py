@@ -106,11 +106,11 @@ def _badge_parts(ours: pd.DataFrame) -> list[str]:
         parts.append(f"{completed} are computed")
     parts += map(as_markdown, sorted(set(ours["device"])))
     parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
-    several_widths = ours["widen_factor"].nunique() > 1
     for (count, exhibit, width), names in _twins_by_exhibit(ours.attrs.get("more_seeds", {})).items():
+        at_width = f" at w={width:g}" if ours["widen_factor"].nunique() > 1 else ""
         parts.append(
-            f"{', '.join(map(transform_label, names))}{f' at w={width:g}' if several_widths else ''}: {count} seeds are "
-            f"recorded; `{exhibit}` shows the mean over them, which differs from the number here"
+            f"{', '.join(map(transform_label, names))}{at_width}: {count} seeds are recorded; `{exhibit}` shows the mean over "
+            f"them, which differs from the number here"
         )
     if "commit" in ours and any(map(is_dirty, ours["commit"])):
         parts.append("some records come from code with uncommitted changes")
