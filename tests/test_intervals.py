@@ -85,10 +85,10 @@ def test_simulated_trainings_are_covered():
     assert 930 <= held <= 970
 
 
-def test_close_asks_the_whole_interval():
-    assert Estimate(0.5, -2.0, 2.9).close(3.0)
-    assert not Estimate(0.5, -2.0, 3.1).close(3.0)
-    assert not Estimate(0.0, -6.0, 6.0).close(3.0)
+def test_within_asks_the_whole_interval():
+    assert Estimate(0.5, -2.0, 2.9).within(3.0)
+    assert not Estimate(0.5, -2.0, 3.1).within(3.0)
+    assert not Estimate(0.0, -6.0, 6.0).within(3.0)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_close_asks_the_whole_interval():
         (Estimate(-5.0, -6.0, -4.0), False, True, False, True),
         (Estimate(5.0, -1.0, 11.0), False, False, False, False),
         (Estimate(2.0, 1.0, 3.0), True, False, True, False),
-        (Estimate(3.0, 2.0, 4.0), True, False, True, False),
+        (Estimate(3.0, 2.0, 4.0), True, False, False, False),
         (Estimate(0.0, 0.0, 0.0), False, False, True, False),
     ],
 )

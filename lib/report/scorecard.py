@@ -204,7 +204,7 @@ def _accuracy(row, rows: pd.DataFrame, spread: Spread | None) -> dict:
         "difference": gap.value,
         "difference_low": gap.low,
         "difference_high": gap.high,
-        "close": gap.close(COMPARABLE),
+        "close": gap.within(COMPARABLE),
         "state": DIFFERS if gap.rises or gap.falls else AGREES,
     }
 

@@ -102,16 +102,12 @@ class Estimate:
         return self.high < 0
 
     def within(self, margin: float) -> bool:
-        """At most `margin` from 0; the interval does not count."""
-        return round(abs(self.value), 6) <= margin
-
-    def close(self, margin: float) -> bool:
         """Shown to be at most `margin` from 0: the whole interval is. An interval that holds 0 shows no such thing."""
         return -margin <= self.low <= self.high <= margin
 
     def beyond(self, margin: float) -> bool:
         """More than `margin` from 0, in either direction, and beyond the interval."""
-        return not self.within(margin) and (self.rises or self.falls)
+        return round(abs(self.value), 6) > margin and (self.rises or self.falls)
 
     def __str__(self) -> str:
         return f"{self.value:+z.1f} [{self.low:+z.1f}, {self.high:+z.1f}]"

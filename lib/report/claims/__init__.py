@@ -11,12 +11,15 @@ The words of the claims mean the same in all checks:
   trainings in the place of theirs. Two accuracies of one training (clean and attacked, or two attacks) differ by the images'
   part alone. The interval of a difference follows from the two (MOVER; for two Wilson intervals it is Newcombe's, 1998). The
   images are the same on both sides, so this interval is wider than necessary.
-- *Comparable*, *slightly*, *almost the same*, *nearly 100%*: within 3 points, since Section 1 calls a difference of less than
-  3% comparable. The scorecard's marks have the same margin. *Largely*, *far*, *significantly*: more than 3 points, and beyond
-  the interval.
-- *Plateau*, *does not depend*: within 1 point, the half width of the 95% interval of a difference between two accuracies of 85%
-  on 10,000 images.
+- *Comparable*, *slightly*, *almost the same*, *nearly 100%*: within 3 points, with the whole interval, since Section 1 calls a
+  difference of less than 3% comparable. The scorecard's marks have the same margin. *Largely*, *far*, *significantly*: more
+  than 3 points, and beyond the interval.
+- *Plateau*, *does not depend*: within 1 point, with the whole interval. That is the half width of the 95% interval of a
+  difference between two accuracies of 85% on 10,000 images.
 - *Much more*: at least twice.
+
+A claim holds where the records show it in this sense, fails where they show the opposite, and is undecided where the intervals
+allow both.
 
 A claim that follows from definitions or proofs cannot fail on honest records. Where the records support it, its verdict is
 *certain*, and it does not count among the claims that hold.
@@ -280,9 +283,8 @@ def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFra
     """The claims of a section or of several, one row each: `claim`, `section`, `sentence`, `verdict` and `evidence`.
 
     The verdict is on `records`; `scale`, `n`, `seeds`, `sources` and `seeds_by_source` are those of `Verdict`.
-    `paper_verdict` and
-    `paper_evidence` are of the same check on the numbers that the paper prints, `narrow_verdict` on those that it prints of
-    our width. `reason`: of a claim that fails, which of these fail too.
+    `paper_verdict` and `paper_evidence` are of the same check on the numbers that the paper prints, `narrow_verdict` on those
+    that it prints of our width. `reason`: of a claim that fails, which of these fail too.
     """
     our_readers, paper_readers, narrow_readers, rows = _readers(records), _paper_readers(records), _narrow_readers(records), []
     for name in [name for section in ([sections] if isinstance(sections, str) else sections) for name in names(section)]:

@@ -15,7 +15,7 @@ from lib.report.claims.evidence import (
     Finding,
     Records,
 )
-from lib.report.claims.judging import STRONG_CORRELATION, all_hold, claim, falls, monotone, more, rises, share, shown
+from lib.report.claims.judging import STRONG_CORRELATION, all_hold, claim, falls, monotone, more, rises, share, together
 from lib.report.claims.sec3_4 import AT_2
 from lib.report.claims.sec5_6 import rank_correlations, unboxed_steps
 from lib.store.intervals import Estimate
@@ -92,12 +92,8 @@ def _gap_matters(r: Records) -> Finding:
             losses_by_gap[gap] = robust, clean - wide
         gap = min(losses_by_gap, key=lambda gap: (losses_by_gap[gap][0] - losses_by_gap[gap][1]).high)
         robust, loss = losses_by_gap[gap]
-        both = [falls(robust, COMPARABLE), falls(robust - loss)]
-        parts[f"{d:.0f} dimensions, gap {gap:g}"] = shown(
-            all(each.holds for each in both),
-            all(each.holds or each.undecided for each in both),
-            f"robust {robust}, clean {loss}",
-        )
+        conditions = [falls(robust, COMPARABLE), falls(robust - loss)]
+        parts[f"{d:.0f} dimensions, gap {gap:g}"] = together(conditions, f"robust {robust}, clean {loss}")
     return all_hold(parts)
 
 

@@ -45,6 +45,11 @@ def shown(holds: bool, possible: bool, evidence: str) -> Finding:
     return Finding(holds, evidence, undecided=possible and not holds)
 
 
+def together(findings: Sequence[Finding], evidence: str) -> Finding:
+    """All of them, as one condition with an evidence of its own."""
+    return shown(all(each.holds for each in findings), all(each.holds or each.undecided for each in findings), evidence)
+
+
 def rises(change: Estimate, margin: float = 0.0, evidence: str = "") -> Finding:
     """A change is above `margin`, and above 0 beyond its interval."""
     return shown(change.rises and change.value > margin, change.high > margin, evidence or f"{change}")
@@ -57,7 +62,7 @@ def falls(change: Estimate, margin: float = 0.0, evidence: str = "") -> Finding:
 
 def within(change: Estimate, margin: float = COMPARABLE, evidence: str = "") -> Finding:
     """The whole interval of a change is at most `margin` from 0."""
-    return shown(change.close(margin), change.low <= margin and change.high >= -margin, evidence or f"{change}")
+    return shown(change.within(margin), change.low <= margin and change.high >= -margin, evidence or f"{change}")
 
 
 def at_least(change: Estimate, least: float, evidence: str = "") -> Finding:

@@ -32,6 +32,7 @@ from lib.report.claims.judging import (
     rises,
     shown,
     stable,
+    together,
     trend,
     varies,
     within,
@@ -150,8 +151,7 @@ def more_sensitive(r: Records, dataset: str, variants: Sequence[str], *, large: 
         rises(robust_range - clean_range), shown(twice, robust_range.high >= MUCH_MORE * clean_range.low, ""),
         *([rises(robust_range, COMPARABLE)] if large else []),
     ]  # fmt: skip
-    holds, open_or_holds = all(each.holds for each in conditions), all(each.holds or each.undecided for each in conditions)
-    return shown(holds, open_or_holds, evidence)
+    return together(conditions, evidence)
 
 
 claim(

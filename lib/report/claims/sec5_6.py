@@ -226,7 +226,7 @@ def _cornered_sets_differ(r: Records) -> Finding:
     both = [robust_difference, robust_difference - clean_difference]
     return shown(
         all(difference.beyond(COMPARABLE) for difference in both),
-        not any(difference.close(COMPARABLE) for difference in both),
+        not any(difference.within(COMPARABLE) for difference in both),
         evidence,
     )
 
