@@ -478,6 +478,13 @@ def test_what_readme_and_section_3_say_in_words_is_what_the_records_show(monkeyp
     for _, paper, column, square in trained.rows:
         both_allow_it = all(number.low <= paper <= number.high for number in (column, square))
         assert both_allow_it, "they tell the footprints apart now: say so in the README"
+    own = results.select("paper-settings-mnist", "paper")
+    robust = own[(own["training"] == "pgd") & (own["metric"] == "robust_accuracy") & (own["split"] == "test")]
+    robust = robust.set_index("transform")["value"]
+    printed = results.published("table-4").query("training == 'pgd' and metric == 'robust_accuracy' and split == 'test'")
+    (paper,) = printed.query("transform == 'smooth-5' and widen_factor == 0.125")["value"]
+    assert abs(robust["smooth-5"] - paper) < abs(robust["smooth-square-5"] - paper)
+    assert {f"smooth-{size}" for size in range(2, 9)} | {"binarize", "original"} <= {*robust.dropna().index}
     longer = results.select("under-training"), results.select("published-settings")
     seen = length.length_summary(*longer, results.published("table-4"))
     assert "its interval excludes 0. The longest training still gains" in seen
