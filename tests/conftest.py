@@ -35,12 +35,6 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.hookimpl(optionalhook=True)  # where there is no pytest-xdist, there is nobody to call it
-def pytest_xdist_auto_num_workers(config):
-    """One process more than there are cores: many tests wait for a browser, a kernel or a run that they kill."""
-    return os.cpu_count() + 1
-
-
-@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Each test goes to whichever process is free; those that share the book, a page or a cache go to one: it is made once."""
     from xdist.scheduler import LoadScopeScheduling
