@@ -83,6 +83,17 @@ def test_the_readme_names_the_ratios_of_the_record():
         )
 
 
+def test_an_attack_that_fools_nobody_is_named():
+    rows = results.benchmark("pgd-cpu")
+    broken = rows["case"].eq("lenet5-w0.25") & rows["engine"].eq("lib, bfloat16")
+    rows.loc[broken, "robust_accuracy"] = 0.99
+    said = speed.agreement_summary(rows)
+    assert said.startswith("**These attacks did not work**")
+    assert said.count("bfloat16 on ") == 2
+    rows.loc[broken, "robust_accuracy"] = 0.19
+    assert speed.agreement_summary(rows).startswith("No engine leaves more images than AdverTorch")
+
+
 def test_the_record_covers_peers_batches_and_networks():
     rows = results.benchmark("pgd-cpu")
     assert set(rows["engine"]) >= {"lib, float32", "before", "AdverTorch", "torchattacks", "Foolbox", "ART"}
