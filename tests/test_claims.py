@@ -584,6 +584,11 @@ def test_without_any_one_of_its_quantities_a_claim_is_not_computed(case):
         assert claims.check(case.name, frame(rest)).verdict == "not computed", key
 
 
+def test_a_simulated_share_that_stays_is_undecided():
+    stays = claims.check("2.1-the-mapped-robust-error-grows-to-1", example_1(0, (4000, 4000, 4000)))
+    assert stays.verdict == "undecided", stays.evidence
+
+
 @pytest.mark.parametrize(("name", "good", "bad"), TABLES)
 def test_a_claim_about_a_simulation(name, good, bad):
     claim = claims.check(name, pd.concat([UNRELATED, good], ignore_index=True))
@@ -829,7 +834,7 @@ def test_verdicts_stand_beside_the_papers():
     assert list(verdicts.index) == claims.names("3.3")
     row = verdicts.loc[NAME]
     assert (row["verdict"], row["paper_verdict"]) == ("holds", "holds")
-    assert (row["scale"], row["sources"], row["n"], row["seeds"]) == ("paper", ("somewhere",), (10000,), (0,))
+    assert (row["scale"], row["n"], row["seeds_by_source"]) == ("paper", (10000,), {"somewhere": (0,)})
     assert "scale" not in row["evidence"]
     assert "98.5 (binarize) to 99.3 (original) over 9 variants" in row["paper_evidence"]
     assert verdicts.loc["3.3-cifar10-is-less-robust-below-level-2", "verdict"] == "not computed"

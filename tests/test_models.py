@@ -218,6 +218,19 @@ def test_a_pixel_convolution_s_gradient_in_bfloat16_is_that_in_float32(channels,
     assert (low - exact).norm() < 0.05 * exact.norm()
 
 
+@pytest.mark.parametrize("widen_factor", [0.125, 0.25, 0.5, 1])
+@pytest.mark.parametrize(("build", "shape"), [(models.lenet5, (1, 28, 28)), (models.wide_resnet28, (3, 32, 32))])
+def test_a_network_s_gradient_in_bfloat16_has_the_signs_of_that_in_float32(build, shape, widen_factor):
+    torch.manual_seed(0)
+    network = build(widen_factor).eval()
+    x, y, signs = torch.rand(10, *shape), torch.arange(10), []
+    for dtype in (torch.float32, torch.bfloat16):
+        image = x.to(dtype).requires_grad_(True)
+        loss = F.cross_entropy(network.to(dtype)(image).float(), y)
+        signs.append(torch.autograd.grad(loss, image)[0].sign())
+    assert (signs[0] == signs[1]).float().mean() > 0.9
+
+
 def test_a_processor_that_computes_another_gradient_is_noticed(monkeypatch):
     shape, size = torch.Size([8, 1, 5, 5]), torch.Size([28, 28])
     layers._is_right.cache_clear()

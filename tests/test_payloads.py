@@ -36,9 +36,8 @@ SHOWN = {
     "agreement": "speed.agreement_table(measured)",
     "hours": "overview.compute_table(pd.DataFrame([dict(scale='laptop', device=text, kind='training', records=1, hours=1.0)]))",
     "claims": "overview.claims_table(pd.DataFrame([dict(sentence='A.', claim='a', paper_verdict='holds', paper_evidence=text,"
-    " verdict='fails', evidence=text, reason='', scale='laptop', n=(9,), sources=(text,))]))",
-    "claims-about": "overview.claims_about(pd.DataFrame([dict(scale='laptop', n=(9,), sources=(text,),"
-    " seeds_by_source={text: (0,)})]))",
+    " verdict='fails', evidence=text, reason='', scale='laptop', n=(9,))]))",
+    "claims-about": "overview.claims_about(pd.DataFrame([dict(scale='laptop', n=(9,), seeds_by_source={text: (0,)})]))",
     "downloads": "words.downloads('a', as_table(rows), rows)",
 }
 PAGE = """---

@@ -145,7 +145,7 @@ def test_a_table_of_one_seed_says_where_the_mean_over_more_stands():
         stored.write(run, "training")
         stored.write(run, "pgd")
     assert results.more_seeds(runs) == {}
-    assert results.more_seeds(runs[:1]) == {("smooth-3", 0.25): (3, "table-2")}
+    assert results.more_seeds(runs[:1]) == {(3, "table-2", 0.25): ["smooth-3"]}
     rows = frame(("smooth-3", *ROBUST, 83.8, 0), exhibit="footprints")
     rows.attrs["more_seeds"] = results.more_seeds(runs[:1])
     assert "smooth 3: 3 seeds are recorded; `table-2` shows the mean over them" in words.badge(rows)

@@ -419,7 +419,7 @@ def verdicts(*rows) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"claim": c, "section": "3.3", "sentence": f"{c} is so.", "verdict": v, "evidence": f"ours of {c}",
-             "scale": "laptop", "n": (10000,), "sources": ("digits",), "seeds_by_source": {"digits": (0, 1)},
+             "scale": "laptop", "n": (10000,), "seeds_by_source": {"digits": (0, 1)},
              "paper_verdict": p, "paper_evidence": f"theirs of {c}", "reason": "so it is" if v == "fails" else ""}
             for c, v, p in rows
         ]
@@ -445,7 +445,6 @@ def test_what_claims_rest_on_stands_below_their_table_once():
     table = verdicts(*((name, "holds", "holds") for name in "abcde"))
     table["n"] = [(10000,), (10000,), (500, 1000), (), (10000,)]
     table["scale"] = ["laptop"] * 3 + ["", "paper"]
-    table["sources"] = [("digits",), ("digits", "photos"), ("photos",), (), ("digits",)]
     table["seeds_by_source"] = [{"digits": (0, 1)}, {"digits": (0,), "photos": (0,)}, {"photos": (0,)}, {}, {"digits": (2,)}]
     assert list(overview.claims_table(table).text["ours"]) == [
         "holds: ours of a", "holds: ours of b", "holds: ours of c (n = 500, 1000)", "holds: ours of d",

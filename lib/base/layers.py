@@ -1,6 +1,7 @@
 """Layers of the paper's networks in the form that a processor runs fastest."""
 
 import copy
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -64,21 +65,16 @@ def _is_right(shape: torch.Size, block: int, dtype: torch.dtype, size: torch.Siz
     2.14): half of its numbers are 0, and an attack fools nobody.
     """
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(shape, generator=generator)
-    x = torch.randn(1, shape[1], *size, generator=generator)
-    upstream = torch.randn(1, shape[0], *size, generator=generator)
-    gradients = []
+    sizes = (1, shape[1], *size), shape, (1, shape[0], *size)
+    numbers = [torch.randn(each, generator=generator) for each in sizes]
+
+    def gradient(convolution: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype) -> Tensor:
+        image, weight, upstream = (tensor.to(dtype).detach() for tensor in numbers)
+        return torch.autograd.grad(convolution(image.requires_grad_(), weight), image, upstream)[0].float()
+
     with torch.enable_grad():
-        for exact in (True, False):
-            image, kernel, above = (t.clone().to(torch.float32 if exact else dtype) for t in (x, weight, upstream))
-            image.requires_grad_()
-            out = (
-                F.conv2d(image, kernel, padding=shape[-1] // 2)
-                if exact
-                else _PixelGradient.apply(image, kernel, None, block, None)
-            )
-            gradients.append(torch.autograd.grad(out, image, above)[0].float())
-    exact, ours = gradients
+        exact = gradient(lambda image, weight: F.conv2d(image, weight, padding=shape[-1] // 2), torch.float32)
+        ours = gradient(lambda image, weight: _PixelGradient.apply(image, weight, None, block, None), dtype)
     return bool((ours - exact).norm() < 0.05 * exact.norm())
 
 

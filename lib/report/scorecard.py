@@ -287,6 +287,9 @@ def ranges(like: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["scale", "dataset", "widen_factor", "variants", "ours", "paper", "headline"])
 
 
+_TRAINING = {"paper": "the paper's own training", "laptop": "shorter training and fewer steps of the attack in it"}
+
+
 def like_summary(like: pd.DataFrame) -> str:
     """The accuracies that can be compared at the same width, in a few sentences."""
     if like.empty:
@@ -298,12 +301,8 @@ def like_summary(like: pd.DataFrame) -> str:
     by_set, spans = like_totals(like), ranges(like).set_index(["scale", "dataset"])
     for scale, part in by_set.groupby("scale", sort=False):
         all_numbers = part[part["of"] == "all"]
-        training = {
-            "paper": "with the paper's own training",
-            "laptop": "with shorter training and fewer steps of the attack in it",
-        }
         lines.append(
-            f"\nAt scale {scale}, {training.get(scale, 'with its own training')}, "
+            f"\nAt scale {scale}, with {_TRAINING.get(scale, 'training of its own')}, "
             f"{counted(all_numbers['numbers'].sum(), 'number')} can be compared.\n"
         )
         for row, robust in zip(all_numbers.itertuples(), part[part["of"] != "all"].itertuples(), strict=True):

@@ -106,7 +106,7 @@ def _badge_parts(ours: pd.DataFrame) -> list[str]:
         parts.append(f"{completed} are computed")
     parts += map(as_markdown, sorted(set(ours["device"])))
     parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
-    for (count, exhibit, width), names in _twins_by_exhibit(ours.attrs.get("more_seeds", {})).items():
+    for (count, exhibit, width), names in ours.attrs.get("more_seeds", {}).items():
         at_width = f" at w={width:g}" if ours["widen_factor"].nunique() > 1 else ""
         parts.append(
             f"{', '.join(map(transform_label, names))}{at_width}: {count} seeds are recorded; `{exhibit}` shows the mean over "
@@ -115,14 +115,6 @@ def _badge_parts(ours: pd.DataFrame) -> list[str]:
     if "commit" in ours and any(map(is_dirty, ours["commit"])):
         parts.append("some records come from code with uncommitted changes")
     return parts
-
-
-def _twins_by_exhibit(more_seeds: Mapping[tuple[str, float], tuple[int, str]]) -> dict[tuple[int, str, float], list[str]]:
-    """The transforms by number of seeds, exhibit and width."""
-    by_exhibit: dict[tuple[int, str, float], list[str]] = {}
-    for (transform, width), (count, exhibit) in more_seeds.items():
-        by_exhibit.setdefault((count, exhibit, width), []).append(transform)
-    return by_exhibit
 
 
 def is_dirty(commit: object) -> bool:

@@ -173,9 +173,9 @@ def select(exhibit: str, scale: str = "auto", *, seeds: int | str = "all") -> pd
     return ours
 
 
-def more_seeds(items: list[Item]) -> dict[tuple[str, float], tuple[int, str]]:
-    """By transform and width, of the runs that other exhibits show with more seeds: how many are recorded, and the first of
-    these exhibits.
+def more_seeds(items: list[Item]) -> dict[tuple[int, str, float], list[str]]:
+    """The transforms whose runs other exhibits show with more seeds, by how many are recorded, the first of these exhibits, and
+    the width.
 
     An exhibit shows what it declares: the mean over three seeds in one table, and the first seed in another, are two numbers.
     """
@@ -185,11 +185,13 @@ def more_seeds(items: list[Item]) -> dict[tuple[str, float], tuple[int, str]]:
     for run in _of_several_seeds(shown[0].scale) if shown else ():
         if (twin := replace(run, seed=0)) in twins and records.status(run, "training") == "recorded":
             by_twin.setdefault(twin, []).append(run)
-    return {
-        (twin.transform, twin.widen_factor): (len(runs), grid.exhibits_of(beyond[0])[0])
-        for twin, runs in by_twin.items()
-        if (beyond := [run for run in runs if run not in shown])
-    }
+    transforms: dict[tuple[int, str, float], list[str]] = {}
+    for twin, runs in by_twin.items():
+        if beyond := [run for run in runs if run not in shown]:
+            place = len(runs), grid.exhibits_of(beyond[0])[0], twin.widen_factor
+            if twin.transform not in transforms.setdefault(place, []):
+                transforms[place].append(twin.transform)
+    return transforms
 
 
 def histograms(exhibit: str, scale: str = "auto") -> pd.DataFrame:

@@ -93,9 +93,17 @@ class Verdict:
     evidence: str  # the numbers; what is lacking, where it is not computed; of what is certain also why
     scale: str = ""
     n: tuple[int, ...] = ()  # test or training images behind each number
-    seeds: tuple[int, ...] = ()
-    sources: tuple[str, ...] = ()
     seeds_by_source: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where the data are from."""
+        return tuple(sorted(self.seeds_by_source))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of all trainings behind the verdict."""
+        return tuple(sorted({seed for seeds in self.seeds_by_source.values() for seed in seeds}))
 
     def __str__(self) -> str:
         return f"{self.verdict}: {self.evidence}{f' ({basis})' if (basis := self.basis) else ''}"
@@ -229,8 +237,6 @@ def _verdict(claim: Claim, finding: Finding, reader: Records) -> Verdict:
         evidence,
         reader.scale if rows else "",  # a formula is of no scale
         tuple(sorted({int(row.n) for row in rows})),
-        tuple(sorted({int(row.seed) for row in rows if row.training})),
-        tuple(sorted({row.source for row in rows})),
         {
             source: tuple(sorted({int(row.seed) for row in rows if row.training and row.source == source}))
             for source in {row.source for row in rows}
@@ -282,9 +288,9 @@ def names(section: str = "") -> list[str]:
 def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFrame:
     """The claims of a section or of several, one row each: `claim`, `section`, `sentence`, `verdict` and `evidence`.
 
-    The verdict is on `records`; `scale`, `n`, `seeds`, `sources` and `seeds_by_source` are those of `Verdict`.
-    `paper_verdict` and `paper_evidence` are of the same check on the numbers that the paper prints, `narrow_verdict` on those
-    that it prints of our width. `reason`: of a claim that fails, which of these fail too.
+    The verdict is on `records`; `scale`, `n` and `seeds_by_source` are those of `Verdict`. `paper_verdict` and
+    `paper_evidence` are of the same check on the numbers that the paper prints, `narrow_verdict` on those that it prints of
+    our width. `reason`: of a claim that fails, which of these fail too.
     """
     our_readers, paper_readers, narrow_readers, rows = _readers(records), _paper_readers(records), _narrow_readers(records), []
     for name in [name for section in ([sections] if isinstance(sections, str) else sections) for name in names(section)]:
@@ -296,7 +302,7 @@ def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFra
                 "sentence": ours.sentence,
                 "verdict": ours.verdict,
                 "evidence": ours.evidence,
-                **{name: getattr(ours, name) for name in ("scale", "n", "seeds", "sources", "seeds_by_source")},
+                **{name: getattr(ours, name) for name in ("scale", "n", "seeds_by_source")},
                 "paper_verdict": theirs.verdict,
                 "paper_evidence": theirs.evidence,
                 "narrow_verdict": narrower.verdict,

@@ -1,8 +1,10 @@
 """The declaration of a claim, and the functions that several checks use."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import pairwise
+from operator import and_
 from typing import SupportsFloat
 
 from lib.report.claims.evidence import COMPARABLE, AbsentError, Finding, Records
@@ -47,7 +49,7 @@ def shown(holds: bool, possible: bool, evidence: str) -> Finding:
 
 def together(findings: Sequence[Finding], evidence: str) -> Finding:
     """All of them, as one condition with an evidence of its own."""
-    return shown(all(each.holds for each in findings), all(each.holds or each.undecided for each in findings), evidence)
+    return replace(reduce(and_, findings), evidence=evidence)
 
 
 def rises(change: Estimate, margin: float = 0.0, evidence: str = "") -> Finding:
@@ -57,7 +59,7 @@ def rises(change: Estimate, margin: float = 0.0, evidence: str = "") -> Finding:
 
 def falls(change: Estimate, margin: float = 0.0, evidence: str = "") -> Finding:
     """A change is below -`margin`, and below 0 beyond its interval."""
-    return shown(change.falls and change.value < -margin, change.low < -margin, evidence or f"{change}")
+    return rises(-change, margin, evidence or f"{change}")
 
 
 def within(change: Estimate, margin: float = COMPARABLE, evidence: str = "") -> Finding:

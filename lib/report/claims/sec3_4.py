@@ -147,10 +147,8 @@ def more_sensitive(r: Records, dataset: str, variants: Sequence[str], *, large: 
     )
     twice = robust_range.value >= MUCH_MORE * clean_range.value
     evidence = f"robust {robust_ends}, {robust_range}; clean {clean_ends}, {clean_range}"
-    conditions = [
-        rises(robust_range - clean_range), shown(twice, robust_range.high >= MUCH_MORE * clean_range.low, ""),
-        *([rises(robust_range, COMPARABLE)] if large else []),
-    ]  # fmt: skip
+    conditions = [rises(robust_range - clean_range), shown(twice, robust_range.high >= MUCH_MORE * clean_range.low, "")]
+    conditions += [rises(robust_range, COMPARABLE)] if large else []
     return together(conditions, evidence)
 
 

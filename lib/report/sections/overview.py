@@ -241,7 +241,7 @@ def claims_about(verdicts: pd.DataFrame) -> str:
     if not usual["scale"]:
         return "Ours: no record is behind these verdicts."
     parts = []
-    for name in sorted({*verdicts["sources"].explode().dropna()}):
+    for name in sorted({source for by_source in verdicts["seeds_by_source"] for source in by_source}):
         seeds = sorted({seed for by_source in verdicts["seeds_by_source"] for seed in by_source.get(name, ())})
         parts.append(as_markdown(f"{name}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else name))
     common = [text for name, text in _rests_on(usual).items() if usual[name]]

@@ -1,0 +1,183 @@
+"""What the prose and the captions type themselves, a size or a number of steps, is what the grid and the records have."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+from lib.report import claims
+from lib.report.sections import length, sec2_distances
+from lib.store import grid, plans, results
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def prose(page: str) -> str:
+    """The Markdown of a page, with one space between words."""
+    file = ROOT / "notebooks" / f"{page}.ipynb"
+    if file.exists():
+        cells = nbformat.read(file, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    else:
+        text = (ROOT / "book" / f"{page}.md").read_text(encoding="utf-8")
+    return re.sub(r"\s+", " ", text)
+
+
+def runs(exhibit: str, scale: str = "laptop", training: str = "pgd") -> list[grid.Run]:
+    return [run for run in grid.runs(exhibit, scale) if run.training == training]
+
+
+def evaluated(exhibit: str, evaluation: str, scale: str = "laptop", training: str = "pgd") -> dict:
+    return plans.of(runs(exhibit, scale, training)[0]).evaluation(evaluation).settings
+
+
+def measured(exhibit: str) -> dict:
+    return plans.of(grid.runs(exhibit, "laptop")[0]).settings
+
+
+def steps(run: grid.Run) -> int:
+    return plans.of(run).settings["training"]["steps"]
+
+
+def listed(numbers: list[int]) -> str:
+    return f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+
+
+def test_attacks_are_run_on_as_many_images_as_the_pages_say():
+    suite = [evaluated(f"strength-{name}", "reference")["sizes"]["test"] for name in ("mnist", "cifar10")]
+    assert f"({suite[0]} images of MNIST and {suite[1]} of CIFAR10 at scale `laptop`)" in prose("strength")
+    for name, count in (("mnist", 40), ("cifar10", 10)):
+        curve = evaluated(f"curve-{name}", "eps-curve")
+        assert curve["threat_model"]["num_steps"] == count
+        images = curve["sizes"]["test"]
+        assert re.search(
+            rf"under PGD with {count} steps against ε, .*? on {images:,} test images at scale `laptop`", prose("strength")
+        )
+    assert f"under AutoAttack on {evaluated('autoattack-narrow', 'autoattack', 'paper')['sizes']['test']:,} of them" in prose(
+        "appB"
+    )
+    restarts = grid.spec()["evaluations"]["pgd-restarts"]["attack"]
+    assert f"and {restarts['num_steps']} steps from {restarts['restarts']} starts" in prose("strength")
+    worst = grid.spec()["evaluations"]["pgd-worst-case"]["attack"]
+    assert f"takes {worst['num_steps']} steps of the same size from each of {worst['restarts']} random starts" in prose("speed")
+
+
+def test_certificates_are_of_as_many_images_as_the_captions_say():
+    ramp = evaluated("exact-certificate", "ramp", training="standard")
+    said = f"on {ramp['sizes']['test']:,} test images at scale `laptop`, with $\\epsilon = {ramp['threat_model']['eps']:g}$"
+    assert f"{said} and Square with {ramp['ramp']['queries']} queries" in prose("appB")
+    certified = evaluated("section-2.2", "certified", training="lp")
+    assert f"test images ({certified['sizes']['test']:,} at scale `laptop`)" in prose("appB")
+
+
+def test_simulations_are_of_as_many_points_as_the_captions_say():
+    samples, points = measured("example-1")["samples"], measured("distances-uniform")["points"]
+    assert f"A marker is of {samples:,} points at scale `laptop`" in prose("sec2")
+    assert measured("theorem-2.1")["samples"] == samples
+    assert f"({samples:,} points a marker at scale `laptop`" in prose("sec2")
+    assert f"all pairs of {points:,} at scale `laptop`" in prose("sec2")
+    assert measured("distances-images")["points"] == points
+
+
+def test_the_spheres_are_as_appendix_d_says():
+    spheres, text = grid.spec()["quantities"]["sphere_separation"]["spheres"], prose("appD")
+    assert f"trained on {spheres['points']:,} points" in text
+    assert f"perturbations of size ε = {spheres['eps']:g} " in text
+    assert spheres["starts"] == 3
+    assert "Of three starts we keep" in text
+    for widths in spheres["widths"].values():
+        assert f"narrowest of the networks tried ({listed(widths)} units)" in text
+    assert f"after {grid.spec()['quantities']['linear_margin']['blobs']['steps']:,} steps" in text
+
+
+def test_accuracies_on_training_images_are_of_a_part_of_them():
+    images = evaluated("figure-4-capacity-mnist", "pgd")["sizes"]["train"]
+    assert f"on training images ({images:,} of them for ours) above" in prose("sec5")
+    assert f"accuracies on training images are of {images:,} of them" in prose("scorecard")
+
+
+def test_captions_name_our_width_and_the_papers():
+    for exhibit in ("table-1", "table-2", "table-7-mnist", "figure-3b", "volumes-mnist", "table-3", "table-7-cifar10"):
+        blocks = [run for scale in ("laptop", "paper") for run in grid.runs(exhibit, scale) if isinstance(run, grid.Run)]
+        widths = {scale: {run.widen_factor for run in blocks if run.scale == scale} for scale in ("laptop", "paper")}
+        if blocks:
+            paper = 4 if blocks[0].model == "wide_resnet28" else 1
+            assert widths == {"laptop": {0.25}, "paper": {paper}}, exhibit
+
+
+def test_captions_name_a_third_of_the_steps():
+    whole = {"mnist": steps(runs("table-2")[0]), "cifar10": steps(runs("table-3")[0])}
+    for name in ("mnist", "cifar10"):
+        samples = runs(f"figure-4-samples-{name}")
+        assert {3 * steps(run) for run in samples} == {whole[name]}
+        assert (len({run.transform for run in samples}), len({run.train_size for run in samples})) == (2, 3)
+    assert {3 * steps(run) for run in runs("figure-4-capacity-cifar10")} == {whole["cifar10"]}
+    assert {steps(run) for run in runs("figure-4-capacity-mnist")} == {whole["mnist"]}
+    rates = {steps(run): plans.of(run).settings["training"]["lr"] for run in runs("tuning-mnist")}
+    assert {rate / rates[min(rates)] for count, rate in rates.items() if count > min(rates)} == {0.5}
+
+
+def test_the_page_speed_names_the_benchmark_s_settings():
+    rows, text = results.benchmark("pgd-cpu"), prose("speed")
+    taken = rows.groupby(rows["case"].str.partition("-")[0])["num_steps"].agg(["min", "max"])
+    assert taken.loc["lenet5"].tolist() == [10, 10]
+    assert taken.loc["wide_resnet28"].tolist() == [5, 5]
+    assert "(10 for LeNet5, 5 for WRN-28)" in text
+    assert f"percent of the {rows['batch'].max()} images of the largest batch" in text
+    (trained,) = re.findall(r"steps=(\d+), batch_size=", (ROOT / "benchmarks" / "pgd.py").read_text(encoding="utf-8"))
+    assert f"trained for {trained} steps" in text
+
+
+@pytest.mark.usefixtures("committed_records")
+def test_what_the_pages_say_of_distances():
+    distances = sec2_distances.distances_apart(results.tables("distances-uniform"), results.tables("distances-images"))
+    distances = distances.set_index(["dataset", "transform"])
+    photos = distances.loc[("cifar10-jpeg", "original")]
+    assert sec2_distances.nearer(photos["cube"], photos["ball"]) == "cube"
+    assert sec2_distances.nearer(photos["cube_shape"], photos["ball_shape"]) == ""  # about as far from both
+    scaled = distances["mean"] / distances["d"] ** 0.5
+    for dataset in ("mnist", "cifar10-jpeg"):
+        assert scaled[dataset, "binarize"] > scaled[dataset, "original"]
+        assert distances.loc[(dataset, "binarize"), "spread"] < distances.loc[(dataset, "original"), "spread"]
+    assert scaled["cifar10-jpeg", "binarize"] > scaled["mnist", "original"]
+    assert distances.loc[("cifar10-jpeg", "binarize"), "spread"] < distances.loc[("mnist", "original"), "spread"]
+
+
+def test_what_section_2_says_of_the_papers_binarized_sets():
+    def printed(table: str, transform: str, metric: str) -> float:
+        rows = results.published(table).query("training == 'pgd' and split == 'test'")
+        (value,) = rows[(rows["transform"] == transform) & (rows["metric"] == metric)]["value"]
+        return value
+
+    sets = [("table-2", "original"), ("table-2", "binarize"), ("table-3", "original"), ("table-3", "saturate-inf")]
+    stable = {each: printed(*each, "robustness_wrt_predictions") for each in sets}
+    assert max(stable, key=stable.get) == ("table-3", "saturate-inf")
+    assert printed("table-3", "saturate-inf", "robust_accuracy") < printed("table-2", "original", "robust_accuracy")
+    assert printed("table-3", "saturate-inf", "clean_accuracy") == pytest.approx(80, abs=1)  # a fifth is misclassified
+
+
+@pytest.mark.usefixtures("committed_records")
+def test_longer_trainings_on_mnist_go_past_the_papers_number():
+    table = length.tuning_table({"MNIST": (results.select("tuning-mnist"), results.published("table-4"))})
+    differences = [row[-1].difference for row in table.rows]  # from the shortest to the longest
+    assert np.isfinite(differences).all()
+    assert abs(differences[1]) < 1 < differences[2]
+
+
+@pytest.mark.usefixtures("committed_records")
+def test_the_errata_on_width_say_what_the_scorecard_says():
+    verdicts = claims.verdicts("5.3", claims.recorded()).set_index("claim")["paper_verdict"]
+    for name in ("mnist-training-robustness-grows-with-width", "mnist-test-robustness-stops-at-width-1"):
+        assert verdicts[f"5.3-{name}"] == "undecided"
+    assert verdicts["5.3-cifar10-test-robustness-stops-at-width-1"] == "undecided"
+
+
+def test_half_of_fashion_mnists_pixels_are_black_or_white(real_data):
+    from lib import data
+
+    if not (real_data / "FashionMNIST").exists():
+        pytest.skip("needs Fashion-MNIST under DATA_DIR")
+    images = data.load("fashion_mnist", "test").images
+    assert 0.45 < ((images == 0) | (images == 255)).float().mean() < 0.55
