@@ -90,12 +90,13 @@ hashes:  ## hashes.txt, of all that constraints.txt names, by uv
 	$(PYTHON) -m venv .cache/uv && .cache/uv/bin/pip install --quiet --disable-pip-version-check uv
 	.cache/uv/bin/uv pip compile constraints.txt --no-deps --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --quiet --output-file hashes.txt
 
-install = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable $(1)
+# Not compiled: the packages have 18,000 files, of which Python compiles those that are imported, once, itself.
+install = $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable $(1)
 # Three packages are built here from their sources, by a setuptools that is checked too.
 define install-hashed
 	awk '/^(setuptools|wheel)==/, !/\\$$/' hashes.txt > .venv/build.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: --requirement .venv/build.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation --requirement hashes.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation --no-compile --requirement hashes.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
 endef
 

@@ -148,11 +148,11 @@ COLOUR = trained("tuning-cifar10", ("third", "original", 25.0))
 
 def test_the_tuning_is_beside_the_papers_column():
     table = length.tuning_table({"MNIST": (SHORT, TABLE_4), "CIFAR10": (COLOUR, results.published("table-5"))}).text
-    assert table["data set"].tolist() == ["MNIST"] * 3 + ["CIFAR10"] * 2
+    assert table["data set"].tolist() == ["MNIST"] * 3 + ["CIFAR10"] * 3
     assert table["steps"].tolist()[1] == "**5,628 (12 epochs)**"
     assert table["attack in training"].tolist()[:2] == ["5 steps of 0.12", "10 steps of 0.06"]
     assert set(table["robust: paper"][:3]) == {"89.9"}
-    assert table["robust: ours (Δ)"].tolist() == ["80.0 (-9.9)", "90.5 (+0.6)", "94.0 (+4.1)", "25.0 (-10.0)", "–"]
+    assert table["robust: ours (Δ)"].tolist() == ["80.0 (-9.9)", "90.5 (+0.6)", "94.0 (+4.1)", "25.0 (-10.0)", "–", "–"]
 
 
 def test_what_is_said_of_the_tuning():
@@ -169,3 +169,52 @@ def test_a_paper_without_that_width_is_not_compared():
     table = length.tuning_table({"MNIST": (SHORT, paper)}).text
     assert table["robust: ours (Δ)"].tolist()[0] == "80.0"
     assert "from the paper" not in length.tuning_summary({"MNIST": (SHORT, paper)})
+
+
+def levels(*points) -> pd.DataFrame:
+    """Accuracies (recipe, transform, training, metric, value) of the levels at scale laptop."""
+    rows = frame(*((*point[1:], 0) for point in points))
+    rows["recipe"], rows["widen_factor"] = [point[0] for point in points], 0.25
+    rows.attrs = {**ATTRS, "exhibit": "under-training-cifar10"}
+    return rows
+
+
+LEVELS = levels(
+    ("default", "original", "standard", "clean_accuracy", 74.4),
+    ("default", "original", "pgd", "robust_accuracy", 25.0),
+    ("default", "saturate-16", "pgd", "robust_accuracy", 57.0),
+    ("default", "saturate-inf", "pgd", "robust_accuracy", 60.0),
+    ("thrice", "original", "standard", "clean_accuracy", 82.4),
+    ("thrice", "original", "pgd", "robust_accuracy", 32.0),
+    ("thrice", "saturate-16", "pgd", "robust_accuracy", 66.0),
+)
+
+
+def test_levels_by_length_are_beside_the_papers_column_of_that_width():
+    table = length.levels_table(LEVELS, results.published("table-5")).text.set_index("variant")
+    assert table.loc["original", "robust: paper"] == "35.0"
+    assert table.loc["original", "robust: 3,510 steps (Δ)"] == "25.0 (-10.0)"
+    assert table.loc["original", "robust: 10,530 steps (Δ)"] == "32.0 (-3.0)"
+    assert table.loc["saturate ∞", "robust: 10,530 steps (Δ)"] == "–"
+    assert table.loc["original", "clean, standard: 10,530 steps (Δ)"] == "82.4 (-2.0)"
+
+
+def test_what_is_said_of_levels_compares_the_numbers_that_both_lengths_have():
+    said = length.levels_summary(LEVELS, results.published("table-5"))
+    assert "w=0.25, 3 numbers of 2 variants, with 3,510 and with 10,530 steps." in said
+    assert "The mean size of Δ is **9.3 points and 2.0**; ours is below the paper's in 3 and in 2 of 3." in said
+    assert "in points: clean, standard +8.0, robust +7.0 to +9.0." in said
+
+
+def test_levels_of_one_length_are_not_compared():
+    alone = LEVELS[LEVELS["recipe"] == "default"]
+    alone.attrs = LEVELS.attrs
+    assert length.levels_summary(alone, results.published("table-5")).startswith("Not computed yet")
+
+
+def test_levels_of_a_width_that_the_paper_has_not_are_compared_with_each_other_alone():
+    narrow = LEVELS.assign(widen_factor=0.125)
+    narrow.attrs = LEVELS.attrs
+    said = length.levels_summary(narrow, results.published("table-5"))
+    assert "size of Δ" not in said
+    assert "robust +7.0 to +9.0" in said

@@ -153,7 +153,9 @@ def test_lower_scales_only_thin_out(exhibit):
 
 def test_a_stretch_is_computed_by_name_alone():
     longest = [run for run in grid.runs("under-training", "laptop") if run.recipe == "four-times"]
-    stretch = {*grid.runs("published-settings", "laptop"), *longest}
+    thrice = [run for run in grid.runs("under-training-cifar10", "laptop") if run.recipe == "thrice"]
+    assert {*thrice} >= {run for run in grid.runs("tuning-cifar10", "laptop") if run.recipe == "thrice"}
+    stretch = {*grid.runs("published-settings", "laptop"), *longest, *thrice}
     assert {*grid.all_runs("laptop", stretches=True)} - {*grid.all_runs("laptop")} == stretch
     assert grid.runs("published-settings", "laptop", stretches=False) == []
     assert {run.recipe for run in grid.runs("under-training", "laptop", stretches=False)} == {"default", "twice"}
@@ -627,7 +629,7 @@ def test_seeds_refused(seeds):
         ({"dataset": "imagenet"}, "unknown dataset 'imagenet'; allowed: mnist, fashion_mnist, cifar10, cifar10-jpeg"),
         ({"model": "resnet50"}, "unknown model 'resnet50'; allowed: lenet5, wide_resnet28"),
         ({"training": "trades"}, "unknown training 'trades'; allowed: standard, pgd"),
-        ({"recipe": "best"}, r"unknown recipe 'best'; allowed: default, third, sixth, twice, four-times, published"),
+        ({"recipe": "best"}, r"unknown recipe 'best'; allowed: default, third, sixth, twice, thrice, four-times, published"),
         ({"train_size": 0}, "train_size must be from 1 to 60000 for mnist at paper, given 0"),
         ({"train_size": 60001}, "given 60001"),
         ({"scale": "smoke", "train_size": 60000}, "train_size must be from 1 to 4000 for mnist at smoke"),
@@ -690,7 +692,7 @@ def test_unknown_names(call, message):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "times"), [("third", Fraction(1, 3)), ("sixth", Fraction(1, 6)), ("twice", 2), ("four-times", 4)]
+    ("recipe", "times"), [("third", Fraction(1, 3)), ("sixth", Fraction(1, 6)), ("twice", 2), ("thrice", 3), ("four-times", 4)]
 )
 @pytest.mark.parametrize("scale", grid.SCALES)
 def test_a_longer_training_differs_in_its_steps_alone(recipe, times, scale):

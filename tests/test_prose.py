@@ -181,3 +181,14 @@ def test_half_of_fashion_mnists_pixels_are_black_or_white(real_data):
         pytest.skip("needs Fashion-MNIST under DATA_DIR")
     images = data.load("fashion_mnist", "test").images
     assert 0.45 < ((images == 0) | (images == 255)).float().mean() < 0.55
+
+
+def test_the_longer_training_on_cifar10_is_as_long_as_the_page_says():
+    usual, longer = (
+        next(run for run in runs("under-training-cifar10") if run.recipe == recipe) for recipe in ("default", "thrice")
+    )
+    paper = steps(runs("table-3", "paper")[0])
+    assert f"fewer training steps than the paper's, {steps(usual):,} where the paper has {paper:,}" in prose("appB")
+    assert steps(longer) == 3 * steps(usual)
+    attack = evaluated("under-training-cifar10", "pgd")["threat_model"]
+    assert f"PGD with {attack['num_steps']} steps; one training each" in prose("appB")

@@ -116,6 +116,7 @@ TABLES = {
     "certified": lambda: appB.certified_table(of("section-2.2", CERTIFIED), results.published("section-2.2")),
     "ramp": lambda: appB.ramp_table(of("exact-certificate", ("standard", "robust_accuracy_ramp_pgd"))),
     "length": lambda: length.length_table(of("under-training", ROBUST), of("published-settings", ROBUST), TABLE_4),
+    "levels": lambda: length.levels_table(of("under-training-cifar10", ROBUST), results.published("table-5")),
 }
 
 

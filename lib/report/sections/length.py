@@ -1,4 +1,4 @@
-"""Appendix B.1: how long to train at scale laptop, and whether short training exaggerates the gaps between variants."""
+"""Appendix B.1: how long to train at scale laptop, and what a longer training changes."""
 
 from collections.abc import Mapping
 
@@ -11,8 +11,21 @@ from matplotlib.lines import Line2D
 from lib.report.exhibit import exhibit, published, runs
 from lib.report.plot import STYLE, error_bars, looks_of, not_yet
 from lib.report.table import NOT_IN_PAPER, Column, Strong, Table
-from lib.report.values import BOXED, our_column, our_number, over_seeds, paper_column, paper_values, row_estimate, transforms_of
-from lib.report.words import budget_label, to_compute, transform_label
+from lib.report.values import (
+    ACCURACIES,
+    BOXED,
+    QUANTITIES,
+    at_our_width,
+    our_column,
+    our_number,
+    over_seeds,
+    paper_column,
+    paper_values,
+    row_estimate,
+    transforms_of,
+    width_of,
+)
+from lib.report.words import budget_label, counted, from_to, to_compute, transform_label
 from lib.store import grid, plans
 from lib.store.intervals import Estimate
 
@@ -245,6 +258,64 @@ def length_figure(ours: pd.DataFrame, at_paper_settings: pd.DataFrame, paper: pd
     return figure
 
 
+def _by_recipe(ours: pd.DataFrame, paper: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.Series]]:
+    """Of each of the three accuracies its heading, ours by (transform, recipe), and the paper's column of our width."""
+    return [
+        (QUANTITIES[each][1], over_seeds(ours, *each, by=["transform", "recipe"]), at_our_width(ours, paper, each))
+        for each in ACCURACIES
+    ]
+
+
+def levels_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
+    """The accuracies of variants by length of training, in percent, beside the paper's column of the same width.
+
+    `ours`: networks of one width, standard and PGD training by several recipes; `paper`: Table 5.
+    """
+    lengths = {recipe: f"{settings['training']['steps']:,}" for (_, recipe), settings in _trainings(ours).items()}
+    quantities, columns = _by_recipe(ours, paper), [Column("variant")]
+    for heading, _, _ in quantities:
+        columns += [paper_column(f"{heading}: paper"), *(our_column(f"{heading}: {steps} steps") for steps in lengths.values())]
+    rows = []
+    for transform in transforms_of(ours):
+        row: list[object] = [transform_label(transform)]
+        for _, estimates, theirs in quantities:
+            printed = theirs.get(transform, np.nan)
+            row += [printed, *(our_number(estimates, (transform, recipe), printed) for recipe in lengths)]
+        rows.append(row)
+    return Table(columns, rows)
+
+
+def levels_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """How far ours are from the paper's column, and what a longer training gains, of the numbers that both lengths have."""
+    trainings = {recipe: settings for (_, recipe), settings in _trainings(ours).items()}
+    usual, longest = "default", list(trainings)[-1]
+    rows = [
+        {"quantity": heading, "transform": transform, "paper": theirs.get(transform, np.nan), "usual": short, "longest": long}
+        for heading, estimates, theirs in _by_recipe(ours, paper)
+        for transform in transforms_of(ours)
+        for short, long in [[estimates["mean"].get((transform, recipe), np.nan) for recipe in (usual, longest)]]
+    ]
+    both = pd.DataFrame(rows).dropna(subset=["usual", "longest"])
+    if both.empty:
+        return f"Not computed yet: the usual training and a longer one of a variant are needed; {to_compute(ours)}"
+    steps = [f"{trainings[recipe]['training']['steps']:,}" for recipe in (usual, longest)]
+    sentences = [
+        f"Scale {ours.attrs['scale']}, w={width_of(ours):g}, {counted(len(both), 'number')} of "
+        f"{counted(both['transform'].nunique(), 'variant')}, with {steps[0]} and with {steps[1]} steps."
+    ]
+    if both["paper"].notna().any():
+        gaps = [(both[name] - both["paper"]).dropna() for name in ("usual", "longest")]
+        sizes, below = ([f"{gap.abs().mean():.1f}" for gap in gaps], [(gap < 0).sum() for gap in gaps])
+        sentences.append(
+            f"The mean size of Δ is **{sizes[0]} points and {sizes[1]}**; ours is below the paper's in {below[0]} and in "
+            f"{below[1]} of {len(gaps[0])}."
+        )
+    gains = (both["longest"] - both["usual"]).groupby(both["quantity"], sort=False)
+    changes = [f"{heading} {from_to(gain)}" for heading, gain in gains]
+    sentences.append(f"The longer training changes the accuracies by, in points: {', '.join(changes)}.")
+    return " ".join(sentences)
+
+
 _TUNING = {"MNIST": (runs("tuning-mnist"), published("table-4")), "CIFAR10": (runs("tuning-cifar10"), published("table-5"))}
 _LENGTHS = runs("under-training"), runs("published-settings"), published("table-4")
 exhibit("tuning", tuning_table, _TUNING)
@@ -252,3 +323,5 @@ exhibit("tuning-seen", tuning_summary, _TUNING)
 exhibit("length", length_table, *_LENGTHS)
 exhibit("length-figure", length_figure, *_LENGTHS)
 exhibit("length-seen", length_summary, *_LENGTHS)
+exhibit("levels-by-length", levels_table, runs("under-training-cifar10"), published("table-5"))
+exhibit("levels-by-length-seen", levels_summary, runs("under-training-cifar10"), published("table-5"))
