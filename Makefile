@@ -90,7 +90,7 @@ hashes:  ## hashes.txt, of all that constraints.txt names, by uv
 	$(PYTHON) -m venv .cache/uv && .cache/uv/bin/pip install --quiet --disable-pip-version-check uv
 	.cache/uv/bin/uv pip compile constraints.txt --no-deps --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --quiet --output-file hashes.txt
 
-# Not compiled: the packages have 18,000 files, of which Python compiles those that are imported, once, itself.
+# The packages have 18,000 files. Python compiles those that are imported, once, so pip need not compile all of them.
 install = $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable $(1)
 # Three packages are built here from their sources, by a setuptools that is checked too.
 define install-hashed
