@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.optimize import brentq
-from scipy.special import betaincinv
-from scipy.stats import norm
+from scipy.special import betaincinv, ndtr, ndtri
 
 SPACES = ("cube", "ball")
 DIRECTIONS = ("axis", "diagonal")  # of a half-space's normal
@@ -97,7 +95,7 @@ def diagonal_robust_error_normal(d: int, eps: float) -> float:
     """
     _check_dimension(d)
     _check_budget(eps)
-    return float(1 - 2 * norm.sf(eps * math.sqrt(12 * d)))
+    return float(1 - 2 * ndtr(-eps * math.sqrt(12 * d)))
 
 
 def diagonal_bound(d: int, eps: float, variance: float = 1 / 4) -> float:
@@ -197,7 +195,7 @@ def cube_concentration(eps: float, mass: float = 0.5, *, form: str = "first") ->
     _check_name("form", form, FORMS)
     if form == "last":
         return -math.expm1(-math.pi * eps**2)
-    return float(norm.cdf(math.sqrt(2 * math.pi) * eps + (norm.ppf(mass) if form == "first" else 0.0)))
+    return float(ndtr(math.sqrt(2 * math.pi) * eps + (ndtri(mass) if form == "first" else 0.0)))
 
 
 def modulus_of_convexity(eps: float) -> float:
@@ -318,7 +316,11 @@ def half_space(space: str, direction: str, d: int, mass: float) -> tuple[Float[n
         return normal, float(2 * betaincinv((d + 1) / 2, (d + 1) / 2, mass) - 1)
     if direction == "axis":
         return normal, mass
-    total = brentq(lambda t: irwin_hall_cdf(t, d) - mass, d / 2 - 1e-9 * d, d, xtol=1e-12) if mass < 1 else d
+    total = d
+    if mass < 1:
+        from scipy.optimize import brentq  # its import takes long, and few need a root
+
+        total = brentq(lambda t: irwin_hall_cdf(t, d) - mass, d / 2 - 1e-9 * d, d, xtol=1e-12)
     return normal, float(total / math.sqrt(d))
 
 

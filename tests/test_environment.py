@@ -71,6 +71,15 @@ def test_with_hashes_nothing_else_is_installed(tmp_path):
     assert not what_builds.rstrip().endswith("\\")
 
 
+def test_make_keeps_compiled_modules(tmp_path):
+    """Some machines forbid it; a test run, which starts hundreds of processes, would compile torch in each of them."""
+    (tmp_path / "Makefile").write_text(f"include {ROOT / 'Makefile'}\nshow:\n\t@env\n")
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(["make", "show"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "PYTHONUNBUFFERED=1" in done.stdout.splitlines()
+    assert "PYTHONDONTWRITEBYTECODE" not in done.stdout
+
+
 def test_imports_only_go_down():
     linter = Path(sys.executable).with_name("lint-imports")
     linted = subprocess.run([linter], cwd=ROOT, capture_output=True, text=True)
@@ -179,14 +188,14 @@ def test_make_gpu_measures_nothing_after_tests_that_failed(tmp_path):
 
 
 WITHOUT = (
-    "advertorch", "art", "convex_adversarial", "matplotlib", "mlxtend", "numba", "pyautoattack", "skimage", "sklearn",
-    "torchvision", "triton",
+    "advertorch", "art", "convex_adversarial", "matplotlib", "mlxtend", "numba", "pandas", "pyautoattack", "scipy.optimize",
+    "scipy.stats", "skimage", "sklearn", "torchvision", "triton",
 )  # fmt: skip
 
 
 def test_a_gpu_trains_without_what_others_need(tmp_path):
-    """Certificates, built-in sets, other libraries' attacks, a processor's compiler: real MNIST is read and trained on without
-    their packages. As on a GPU, but for the graph itself.
+    """Certificates, built-in sets, other libraries' attacks, a processor's compiler, tables, statistical tests: the command
+    line starts, and real MNIST is read and trained on, without their packages. As on a GPU, but for the graph itself.
     """
     script = tmp_path / "train.py"
     script.write_text(
@@ -196,7 +205,7 @@ sys.modules.update(dict.fromkeys({WITHOUT}))
 import hashlib, struct
 from pathlib import Path
 import torch
-from lib import data, models, training
+from lib import __main__, data, models, training
 from lib.fast import forms
 from lib.run import processes
 

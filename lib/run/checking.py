@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import binomtest
 
 from lib import attacks, certified, data, evaluation
 from lib.run import devices, evaluations, material, measurements
@@ -45,6 +44,8 @@ class Compared:
         """Whether another processor's rounding explains the images that differ: it tips them either way, alike. An exact sign
         test must not find that one side has more (p < .001).
         """
+        from scipy.stats import binomtest  # its import takes a quarter of the command line's start
+
         return not (self.more + self.fewer) or bool(binomtest(self.more, self.more + self.fewer).pvalue >= CHANCE)
 
 

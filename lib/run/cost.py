@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,6 +20,7 @@ from lib.store import plans
 from lib.store.grid import Item, Run
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch.utils.flop_counter import FlopCounterMode
 
 # What a plan takes a GPU to reach, where nothing was measured: guesses, for a card such as an H100. Operations a second in
@@ -290,12 +290,14 @@ def throughput(
     return steps * batch_size * per_image(model, widen_factor, **shape).image_step / (time.perf_counter() - began)
 
 
-def table(exhibits: Mapping[str, Iterable[Item]], device: torch.device, speed: float | None = None) -> pd.DataFrame:
+def table(exhibits: Mapping[str, Iterable[Item]], device: torch.device, speed: float | None = None) -> "pd.DataFrame":
     """Runs, operations and hours of each exhibit and of all of them, with attacks in float32 and in bfloat16.
 
     `speed` in operations a second; None measures each network's on `device`. A run that two exhibits share is counted
     with the first.
     """
+    import pandas as pd  # only tables need it, and its import is a tenth of the command line's start
+
     measured = cache(throughput)
     counted: set[str] = set()
     rows = []

@@ -5,14 +5,17 @@ groups.groups(grid.runs("table-4", "paper"), memory=80e9)
 
 import json
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 
 from lib import data
 from lib.run import cost
 from lib.store import plans
 from lib.store.grid import Item, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The devices on which runs are grouped; on a processor a run alone is faster.
 DEVICES = ("cuda",)
@@ -89,7 +92,7 @@ def hours(group: list[Item], speed: float = cost.ASSUMED) -> float:
     return (cost.training_seconds(runs[0], members=len(runs), speed=speed) + seconds) / 3600
 
 
-def schedule(items: Iterable[Item], gpus: Iterable[int], gigabytes: float = 80.0) -> pd.DataFrame:
+def schedule(items: Iterable[Item], gpus: Iterable[int], gigabytes: float = 80.0) -> "pd.DataFrame":
     """What it takes to compute `items` on so many GPUs of so much memory each, simulated: one row a number of GPUs.
 
     Each group of runs has a GPU for itself, and a free GPU takes the longest group that is left. `wall_hours` until the last
