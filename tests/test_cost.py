@@ -1,6 +1,6 @@
 """What a run costs: operations counted by hand."""
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -203,12 +203,14 @@ def test_a_fused_attack_saves_launches_and_no_operations():
 
 def test_what_the_first_attack_prepares_is_no_part_of_the_throughput(monkeypatch):
     """A capture, a compilation: seconds that `make cost` must not count."""
-    calls = []
+    calls, clock = [], [0.0]
 
     def pgd(*_, **__):
         calls.append(None)
-        time.sleep(0.3 if len(calls) == 1 else 0.01)
+        clock[0] += 300 if len(calls) == 1 else 0.25
 
     monkeypatch.setattr(cost.attacks, "pgd", pgd)
-    throughput = cost.throughput("lenet5", 0.125, "float32", torch.device("cpu"), batch_size=8, seconds=0.05)
-    assert throughput > 0.5 * 4 * 8 * cost.per_image("lenet5", 0.125).image_step / 0.02
+    monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    throughput = cost.throughput("lenet5", 0.125, "float32", torch.device("cpu"), batch_size=8, seconds=1.0)
+    assert len(calls) == 5
+    assert throughput == 4 * 4 * 8 * cost.per_image("lenet5", 0.125).image_step  # four attacks of four steps in a second

@@ -101,6 +101,8 @@ def schedule(items: Iterable[Item], gpus: Iterable[int], gigabytes: float = 80.0
     named by its first run, below whose time no number of GPUs gets.
     Measurements, pages and the book, minutes on a processor, are left out. ValueError for fewer than one GPU.
     """
+    import pandas as pd  # only tables need it, and its import takes long
+
     runs = [item for item in items if isinstance(item, Run)]
     listed = groups(runs, SHARE * gigabytes * 1e9, spread=True)
     took = {str(group[0]): hours(group) for group in listed}
