@@ -139,16 +139,19 @@ def test_a_stale_record_of_tomorrow_is_computed_again(checkout):
 
 def test_a_job_ends_with_the_engine(tmp_path):
     ended = tmp_path / "ended"
-    engine = subprocess.Popen(["sleep", "60"])
-    command = ["sh", "-c", f"trap 'touch {shlex.quote(str(ended))}; exit 1' TERM; while :; do sleep 0.1; done"]
+    loop = "echo begun; while :; do sleep 0.1; done"
+    trap = f"trap 'touch {shlex.quote(str(ended))}; exit 1' TERM"
+    command = [sys.executable, ROOT / "workflow" / "end_with.py", "sh", "-c", f"{trap}; {loop}"]
     environment = {name: value for name, value in os.environ.items() if name != "SLURM_JOB_ID"}
-    environment["ENGINE"] = f"{socket.gethostname()}:{engine.pid}"
-    with popen([sys.executable, ROOT / "workflow" / "end_with.py", *command], env=environment) as job:
-        with pytest.raises(subprocess.TimeoutExpired):
-            job.wait(2)
-        engine.kill()
-        engine.wait()
-        assert job.wait(20) == 143
+    with popen(["sleep", "3600"]) as engine:
+        environment["ENGINE"] = f"{socket.gethostname()}:{engine.pid}"
+        with popen(command, env=environment, stdout=subprocess.PIPE) as job:
+            assert job.stdout.readline() == b"begun\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                job.wait(2)
+            engine.kill()
+            engine.wait()
+            assert job.wait(600) == 143
     assert ended.exists()
 
 
@@ -165,7 +168,7 @@ ALONE = [sys.executable, str(ROOT / "workflow" / "alone.py")]
 def test_only_one_command_holds_the_lock_and_its_jobs_do_not(tmp_path):
     """Needs no program besides Python: macOS has no `flock`."""
     environment = {**os.environ, "PATH": ""}
-    inner = f"import subprocess; print(subprocess.Popen([{shutil.which('sleep')!r}, '60']).pid, flush=True); input()"
+    inner = f"import subprocess; print(subprocess.Popen([{shutil.which('sleep')!r}, '3600']).pid, flush=True); input()"
     command = [*ALONE, str(tmp_path / "lock"), sys.executable, "-c", inner]
     again = [*ALONE, str(tmp_path / "lock"), sys.executable, "-c", "raise SystemExit(7)"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
