@@ -45,12 +45,11 @@ def write_records(folder: Path) -> None:
     The same records give the same files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {f"{name}.csv": table_of(name) for name in [*grid.exhibits(), *results.benchmarks()]}
-    for name, table in tables.items():
-        (folder / name).write_text(as_csv(table), encoding="utf-8")
+    contents = {f"{name}.csv": as_csv(table_of(name)).encode() for name in [*grid.exhibits(), *results.benchmarks()]}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
     all_rows = pd.concat([rows for scale in grid.SCALES if len(rows := results.load(scale))] or [results.frame([])])
-    tables |= {"all.csv": all_rows, "published.csv": results.published()}
-    contents = {name: as_csv(table).encode() for name, table in tables.items()}
+    contents |= {"all.csv": as_csv(all_rows).encode(), "published.csv": as_csv(results.published()).encode()}
     for name, file in record.files():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         contents[name] = file.read_bytes()
