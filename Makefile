@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKFLOW := $(READY)-workflow
 VERSION := 'import sys; print(sys.version_info[:2])'
-# Hundreds of processes are started here, and each would compile every module anew that it imports.
+# Some environments set it; then each of the hundreds of processes that start here compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 # Not empty: nothing is installed but what hashes.txt names, as in the workflows of GitHub.
 HASHED ?=

@@ -210,7 +210,7 @@ def test_a_click_on_a_heading_sorts(tmp_path, clicks, column, expected):
         f"document.querySelectorAll('th button')[{column}].click(); }})</script>"
     )
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    dom = subprocess.run([browser, *options, page.as_uri()], capture_output=True, text=True, timeout=600).stdout
+    dom = subprocess.run([browser, *options, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
     cells = re.findall(r"<td>(.*?)</td>", dom)
     assert " ".join(cells[column::2]) == expected
     states = re.findall(r'aria-sort="(\w+)"', dom)

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from lib import sensitivity
 
@@ -53,13 +53,6 @@ def chromium():
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
-
-
-def _context(chromium, **options) -> BrowserContext:
-    """A window of its own. It waits minutes before it gives up: a busy machine may take many times as long as a quiet one."""
-    context = chromium.new_context(**options)
-    context.set_default_timeout(300_000)  # milliseconds
-    return context
 
 
 # What sticks out of the page to the right, outermost first.
@@ -126,7 +119,7 @@ _UNFOCUSED = """() => {
 
 
 def _visit(chromium, address: str, theme: str) -> Visit:
-    context = _context(chromium, color_scheme=theme, reduced_motion="reduce")
+    context = chromium.new_context(color_scheme=theme, reduced_motion="reduce")
     page = context.new_page()
     errors, requests, overflow, cut, unfocused, faults = [], [], [], [], [], []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -302,7 +295,7 @@ def test_some_pages_hold_formulas_and_downloads(html):
 
 
 def _open(chromium, html, name: str, **options) -> Page:
-    page = _context(chromium, viewport={"width": 1280, "height": 900}, **options).new_page()
+    page = chromium.new_context(viewport={"width": 1280, "height": 900}, **options).new_page()
     page.goto((html / f"{name}.html").as_uri())
     return page
 
@@ -388,7 +381,7 @@ PREVIEWS = {
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_link_previews_what_it_leads_to(chromium, html, width, theme):
-    context = _context(chromium, viewport={"width": width, "height": 900}, color_scheme=theme)
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
     page, requests = context.new_page(), []
     page.on("request", lambda request: requests.append(request.url))
     page.goto((html / "notebooks" / "sec3.html").as_uri())
@@ -427,7 +420,7 @@ def test_what_a_cell_shows_follows_the_dark_theme(chromium, html):
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_a_table_keeps_its_first_column_in_view_on_a_phone(chromium, html, theme):
-    page = _context(chromium, viewport={"width": 390, "height": 900}, color_scheme=theme).new_page()
+    page = chromium.new_context(viewport={"width": 390, "height": 900}, color_scheme=theme).new_page()
     page.goto((html / "notebooks/appC.html").as_uri())
     table = page.locator(".pst-scrollable-table-container:has(table.table)").first
     table.scroll_into_view_if_needed()
@@ -513,7 +506,7 @@ def test_records_are_not_searched_nor_listed(html):
 
 
 def test_search_finds_a_page(chromium, html):
-    page = _context(chromium).new_page()
+    page = chromium.new_context().new_page()
     page.goto((html / "search.html").as_uri() + "?q=certificate")
     page.locator("#search-results li a").first.wait_for()
     assert page.locator("#search-results li a", has_text="Appendix B").count() or page.locator("#search-results li").count() > 1
@@ -534,7 +527,7 @@ def test_a_lost_reader_finds_the_book(chromium, html):
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=html)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = _context(chromium).new_page()
+        page = chromium.new_context().new_page()
         missing = []
         page.on("response", lambda response: missing.append(response.url) if response.status == 404 else None)
         page.goto(f"http://127.0.0.1:{server.server_port}/no/such/page.html")

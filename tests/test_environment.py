@@ -72,8 +72,8 @@ def test_with_hashes_nothing_else_is_installed(tmp_path):
 
 
 def test_make_keeps_compiled_modules(tmp_path):
-    """Some machines forbid it; a test run, which starts hundreds of processes, would compile torch in each of them."""
-    (tmp_path / "Makefile").write_text(f"include {ROOT / 'Makefile'}\nshow:\n\t@env\n")
+    """Some environments forbid it; each of the hundreds of processes of a test run would compile torch anew."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text() + "\nshow:\n\t@env\n")
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(["make", "show"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert "PYTHONUNBUFFERED=1" in done.stdout.splitlines()

@@ -251,7 +251,7 @@ def test_runs_side_by_side_end_with_the_process_that_started_them(killed_by):
     """They get no signal themselves; on their own they would hold their locks and their cores for ever."""
     with _side_by_side("2") as (process, listed):
         process.send_signal(killed_by)
-        process.communicate(timeout=600)  # which waits for whoever still holds its standard error
+        process.communicate(timeout=60)  # which waits for whoever still holds its standard error
     assert process.returncode == -killed_by
     _are_whole_and_not_all_there(listed)
 
@@ -261,7 +261,7 @@ def test_a_killed_worker_is_one_line():
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         workers = [child for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
         os.kill(int(workers[0]), signal.SIGKILL)
-        out, err = process.communicate(timeout=600)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
     assert "Traceback" not in err
     assert re.search("error: a process that computed one of these .*: smoke: mnist/", err.splitlines()[-1])

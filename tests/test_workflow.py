@@ -151,7 +151,7 @@ def test_a_job_ends_with_the_engine(tmp_path):
                 job.wait(2)
             engine.kill()
             engine.wait()
-            assert job.wait(600) == 143
+            assert job.wait(20) == 143
     assert ended.exists()
 
 
