@@ -7,14 +7,14 @@ import signal
 import sys
 from pathlib import Path
 
-# Importing torch, pandas and matplotlib makes a million objects, and they stay until the end. To look through them for
-# garbage after every 700 more, as Python does by default, and once more at exit, takes seconds of a page's ten.
 if not (Path(__file__).resolve().parents[1] / "pyproject.toml").is_file():
     raise ImportError(
         "lib was installed without its repository, which holds the records, the notebooks and the book; "
         "clone it and install it with pip install --editable ."
     )
 
+# Importing torch, pandas and matplotlib makes a million objects, and they stay until the end. To look through them for
+# garbage after every 700 more, as Python does by default, and once more at exit, takes seconds of a page's ten.
 gc.set_threshold(10_000, 10, 10)
 atexit.register(gc.freeze)
 

@@ -7,7 +7,7 @@ import sys
 import urllib.error
 from pathlib import Path
 
-import jaxtyping
+import checked  # before anything of lib
 import pytest
 import stored
 import torch
@@ -118,9 +118,8 @@ def real_jpeg(real_data) -> Path:
 @pytest.fixture
 def unchecked():
     """Annotations are not checked at run time, as outside pytest: what is left are the errors of `lib` itself."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with checked.nothing():
+        yield
 
 
 @pytest.fixture(scope="session")
