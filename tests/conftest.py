@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 import urllib.error
+import warnings
 from pathlib import Path
 
 import checked  # before anything of lib
+import jaxtyping
 import pytest
 import stored
 import torch
@@ -118,8 +120,11 @@ def real_jpeg(real_data) -> Path:
 @pytest.fixture
 def unchecked():
     """Annotations are not checked at run time, as outside pytest: what is left are the errors of `lib` itself."""
-    with checked.nothing():
+    jaxtyping.config.update("jaxtyping_disable", True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", checked.WrongTypeWarning)
         yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
