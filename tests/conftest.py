@@ -31,9 +31,10 @@ _OF_THE_BOOK = ("test_book.py", "test_browser.py")
 
 def pytest_collection_modifyitems(items):
     """A test elsewhere that asks for the book would have it built a second time, in another process."""
-    elsewhere = [item.nodeid for item in items if "html" in item.fixturenames and item.path.name not in _OF_THE_BOOK]
+    elsewhere = {item.path.name for item in items if "html" in item.fixturenames} - {*_OF_THE_BOOK}
     if elsewhere:
-        raise pytest.UsageError(f"only {' and '.join(_OF_THE_BOOK)} may use the fixture html, given {', '.join(elsewhere)}")
+        allowed, given = " and ".join(_OF_THE_BOOK), ", ".join(sorted(elsewhere))
+        raise pytest.UsageError(f"only {allowed} may use the fixture html, given {given}")
 
 
 @pytest.hookimpl(optionalhook=True)  # where there is no pytest-xdist, there is nobody to call it
