@@ -187,14 +187,15 @@ def test_the_command_says_it_with_its_exit_status(kept, monkeypatch, capsys):
     assert called("table-2")[2].startswith("error: 'table-2' is not a run's key; a key is DATASET/")
 
 
-@pytest.mark.parametrize("name", ["pgd", "autoattack", "certified", "ramp", "eps-curve", "clean"])
+@pytest.mark.parametrize("name", ["pgd", "square", "autoattack", "certified", "ramp", "eps-curve", "clean"])
 def test_the_code_of_a_number_is_its_evaluation_and_its_attack(name):
     from lib import attacks, certified, evaluation
 
     of = checking.code_of(RUN, name)
     assert (attacks.pgd in of) == (name in ("pgd", "certified", "ramp", "eps-curve"))
     assert (attacks.autoattack in of) == (name == "autoattack")
+    assert (attacks.square in of) == (name in ("square", "ramp"))
     assert (certified.margins in of) == (name == "certified")
     assert ({evaluation.evaluate, evaluation.survives} & {*of}) == (
-        {evaluation.survives} if name in ("autoattack", "eps-curve") else {evaluation.evaluate}
+        {evaluation.survives} if name in ("square", "autoattack", "eps-curve") else {evaluation.evaluate}
     )

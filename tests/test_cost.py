@@ -53,6 +53,7 @@ def test_every_step_of_every_restart_and_budget_is_counted(monkeypatch):
         assert with_only(name) == images * (2 * 2 * products + steps * 4 * products), name
     # APGD once and for each of 9 targets, FAB for each as well, which asks for a prediction at each step; and Square.
     assert with_only("autoattack") == 1000 * (1900 * 4 * products + (900 + 5000) * 2 * products)
+    assert with_only("square") == 1000 * 3 * 5000 * 2 * products
 
 
 def test_standard_training_crafts_nothing_and_measuring_is_free():

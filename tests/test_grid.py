@@ -536,7 +536,7 @@ def test_a_step_of_fgsm_is_the_whole_budget():
 def test_the_suite_is_whole_at_real_scales_and_on_the_same_images(exhibit, scale):
     (first, *_) = grid.runs(exhibit, scale)
     assert plans.of(first).evaluations(exhibit) == ["pgd", *SUITE]
-    assert {*SUITE} == {*CHANGES, "autoattack"}
+    assert {*SUITE} == {*CHANGES, "square", "autoattack"}
     sizes = [plans.of(first).evaluation(name).settings["sizes"] for name in SUITE]
     assert len({json.dumps(size) for size in sizes}) == 1
     whole = {
@@ -546,7 +546,8 @@ def test_the_suite_is_whole_at_real_scales_and_on_the_same_images(exhibit, scale
         "eps": plans.of(first).evaluation("pgd").settings["threat_model"]["eps"],
     }
     assert plans.of(first).evaluation("autoattack").settings["autoattack"] == whole
-    assert "threat_model" not in plans.of(first).evaluation("autoattack").settings
+    assert plans.of(first).evaluation("square").settings["square"] == {"queries": whole["queries"], "eps": whole["eps"]}
+    assert all("threat_model" not in plans.of(first).evaluation(name).settings for name in ("square", "autoattack"))
 
 
 def test_a_scale_may_ask_for_fewer_evaluations():

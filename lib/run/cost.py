@@ -138,6 +138,8 @@ def _evaluation_flops(run: Run) -> float:
         if "autoattack" in resolved:
             steps, queries = _autoattack_steps(**resolved["autoattack"])
             each = steps * image.image_step + queries * image.forward
+        if "square" in resolved:
+            each = 3 * resolved["square"]["queries"] * image.forward  # three predictions a query, as above
         total += sum(resolved["sizes"].values()) * each
     return float(total)
 

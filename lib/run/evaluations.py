@@ -123,6 +123,10 @@ def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch
     if "autoattack" in resolved:
         craft = partial(attacks.autoattack, model, seed=resolved["seed"], **resolved["autoattack"])
         return {metric: evaluation.survives(model, x, y, craft, eps=resolved["autoattack"]["eps"], description=description)}
+    if "square" in resolved:
+        generator = torch.Generator(x.device).manual_seed(resolved["seed"])
+        craft = partial(attacks.square, model, generator=generator, **resolved["square"])
+        return {metric: evaluation.survives(model, x, y, craft, eps=resolved["square"]["eps"], description=description)}
     surrogate, outcomes = plans.of(run).evaluation(name).surrogate, {}
     attacked = material.locked_model(surrogate, x.device) if surrogate else None
     cases = {metric: (model, resolved["threat_model"])}

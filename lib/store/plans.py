@@ -48,7 +48,7 @@ class EvaluationPlan:
     - `eps`: the budgets of a curve, each with the threat model's step scaled to it.
     - `surrogate`: the settings of the model that the attack is crafted on.
     - `changes`: what is done to the network's weights before each attack.
-    - `autoattack`: the keyword arguments of `attacks.autoattack`, in place of a threat model.
+    - `autoattack`, `square`: the keyword arguments of the function of `attacks` of that name, in place of a threat model.
     `metrics` are as the function of that name gives them. `surrogate` is the run on whose model the attack is crafted, where
     that is another model: the run that differs only in its training.
     """
@@ -194,7 +194,7 @@ def metrics(evaluation: str) -> dict[str, str]:
 
 
 # The keys of a declared evaluation that make these settings; its other keys go to the kind of evaluation.
-_RESOLVED = ("attack", "autoattack", "curve", "metrics", "surrogate", "test_size", "train_subset")
+_RESOLVED = ("attack", "autoattack", "curve", "metrics", "square", "surrogate", "test_size", "train_subset")
 
 
 @cache
@@ -218,6 +218,6 @@ def _evaluation(run: Run, name: str) -> EvaluationPlan:
     surrogate = replace(run, training=chosen["surrogate"]) if "surrogate" in chosen else None
     if surrogate:
         resolved["surrogate"] = of(surrogate).settings
-    if "autoattack" in chosen:
-        resolved["autoattack"] = {"eps": dataset["threat_model"]["eps"], **chosen["autoattack"]}
+    for attack in (name for name in ("autoattack", "square") if name in chosen):
+        resolved[attack] = {"eps": dataset["threat_model"]["eps"], **chosen[attack]}
     return EvaluationPlan(Settings.of(resolved), metrics(name), surrogate)

@@ -27,6 +27,7 @@ ATTACKS = {
     "100_steps": ("PGD, 100 steps", ""),
     "1000_steps": ("PGD, 1000 steps", ""),
     "restarts": ("PGD, 100 steps, 10 starts, every iterate counts", ""),
+    "square": ("Square", "a search without gradients"),
     "autoattack": ("AutoAttack", ""),
 }
 
@@ -163,6 +164,7 @@ _PAIRS = {
     "an attack on the model itself leaves no more images than a transferred attack": ("transfer", "reference"),
     "100 steps leave no more images than the paper's attack": ("reference", "100_steps"),
     "1000 steps leave no more images than 100": ("100_steps", "1000_steps"),
+    "the paper's attack leaves no more images than a search without gradients": ("square", "reference"),
 }
 
 
