@@ -99,6 +99,18 @@ def test_a_curve_that_stays_up_fails_the_check(values, verdicts):
     assert ("those that fail" in text) == bool(failing)
 
 
+def test_a_search_without_gradients_that_finds_more_fails_the_check():
+    outcomes = held(square="hhhhh.....", reference="hhhhhhhhhh", restarts="hhhhhh....")
+    checks = strength.masking_table(outcomes, curve()).text.set_index("check")["original"]
+    found = [
+        checks[f"{attack} leaves no more images than a search without gradients"]
+        for attack in ("the paper's attack", "PGD from 10 starts")
+    ]
+    assert found == ["**fails** (50.0 → 100.0)", "holds, within chance (50.0 → 60.0)"]
+    failed = "those that fail: the paper's attack leaves no more images than a search without gradients (original)."
+    assert strength.masking_summary(outcomes, curve()) == f"**1 of 2 checks hold**; {failed}"
+
+
 def test_curve_table_has_the_budgets_around_the_papers():
     table = strength.curve_table(curve(e_0=99.0, e_0_15=97.0, e_0_3=90.0, e_0_4=60.0, e_0_45=40.0)).text.set_index("variant")
     assert list(table.columns) == ["ε = 0 (clean)", "ε = 0.15", "ε = 0.3", "ε = 0.45", "half fall at ε ="]

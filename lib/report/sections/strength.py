@@ -165,6 +165,7 @@ _PAIRS = {
     "100 steps leave no more images than the paper's attack": ("reference", "100_steps"),
     "1000 steps leave no more images than 100": ("100_steps", "1000_steps"),
     "the paper's attack leaves no more images than a search without gradients": ("square", "reference"),
+    "PGD from 10 starts leaves no more images than a search without gradients": ("square", "restarts"),
 }
 
 
