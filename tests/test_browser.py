@@ -96,10 +96,8 @@ _FORMULAS = """async () => {
   };
 }"""
 # Each element that the tabulator key reaches, and whose look is the same with the focus and without it. The rows of a long
-# table are alike, and a page is laid out anew for each element that is looked at: the first twenty stand for the others, and
-# an element that was looked at in this visit, at another width, is not looked at again.
+# table are alike, and a page is laid out anew for each element that is looked at: the first twenty stand for the others.
 _UNFOCUSED = """() => {
-  const known = (window.focusLookedAt ??= new WeakSet());
   const look = (e) => {
     const of = (style) => [style.outlineStyle, style.outlineWidth, style.outlineColor, style.boxShadow, style.borderColor,
       style.backgroundColor, style.textDecorationLine, style.textDecorationThickness, style.color].join();
@@ -107,12 +105,11 @@ _UNFOCUSED = """() => {
   };
   document.activeElement.blur();
   const reached = [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex]")].filter(
-    (e) => e.tabIndex >= 0 && !e.disabled && !known.has(e) && !e.closest("tbody tr:nth-child(n+20)") &&
+    (e) => e.tabIndex >= 0 && !e.disabled && !e.closest("tbody tr:nth-child(n+20)") &&
       e.checkVisibility({ visibilityProperty: true, opacityProperty: true }) && e.getBoundingClientRect().width > 1
   );
   const before = reached.map(look);
   return reached.filter((e, i) => {
-    known.add(e);
     e.focus({ preventScroll: true });
     const seen = document.activeElement !== e || look(e) !== before[i];
     e.blur();
@@ -124,16 +121,14 @@ _UNFOCUSED = """() => {
 def _visit(chromium, address: str, theme: str) -> Visit:
     context = chromium.new_context(color_scheme=theme, reduced_motion="reduce")
     page = context.new_page()
-    errors, requests, overflow, cut, unfocused = [], [], [], [], []
+    errors, requests, overflow, cut, unfocused, faults = [], [], [], [], [], []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    # Colours go by the theme, places by the width: axe looks at each once, at the width at which the visit ends.
-    first, last = WIDTHS if theme == "dark" else reversed(WIDTHS)
-    for width in (first, last):
+    for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(_SETTLED)
-        if width == first:
+        if width == WIDTHS[0]:
             page.goto(address)
             formulas, images = page.evaluate(_FORMULAS), page.evaluate(_IMAGES)
             links = page.evaluate("[...document.querySelectorAll('a[href], link[href]')].map((e) => e.href)")
@@ -142,27 +137,21 @@ def _visit(chromium, address: str, theme: str) -> Visit:
         cut += [f"{width}: {violations}" for violations in page.evaluate(_CUT)]
         page.keyboard.press("Tab")  # from here on the browser knows that its reader uses a keyboard
         unfocused += [f"{width}: {violations}" for violations in page.evaluate(_UNFOCUSED)]
-    of_the_page = [*errors]  # MathJax may still be at work on a formula that leaves the page now
-    page.evaluate(_PRUNE)
-    faults = [
-        f"{last}: {fault['id']}: {node['html'][:160]}: {node['failureSummary']}"
-        for fault in Axe().run(page, context=_PARTS, options=_AXE).response["violations"]
-        if fault["impact"] in ("serious", "critical")
-        for node in fault["nodes"]
-    ]
+        if THEMES.index(theme) == WIDTHS.index(width):  # colours go by the theme, places by the width: each is looked at once
+            violations = Axe().run(page, context=_PARTS, options=_AXE).response["violations"]
+            faults += [
+                f"{width}: {fault['id']}: {node['html'][:160]}: {node['failureSummary']}"
+                for fault in violations
+                if fault["impact"] in ("serious", "critical")
+                for node in fault["nodes"]
+            ]
     context.close()
     outside = [url for url in requests if urlparse(url).scheme not in ("file", "data", "blob")]
-    return Visit(theme, shown, of_the_page, outside, overflow, cut, images, formulas, links, unfocused, faults)
+    return Visit(theme, shown, errors, outside, overflow, cut, images, formulas, links, unfocused, faults)
 
 
-# What MathJax sets, listings of code and the rows of a long table are too many to be looked at each. They leave the page before
-# axe looks at it: it walks through what it is told to leave out, too.
-_PRUNE = """() => {
-  for (const formula of document.querySelectorAll("mjx-container")) formula.replaceWith(formula.textContent);
-  for (const row of document.querySelectorAll("tbody tr:nth-child(n+20)")) row.remove();
-  for (const listing of document.querySelectorAll(".source")) listing.replaceChildren();
-}"""
-_PARTS = {"exclude": [[".source"]]}
+# What MathJax sets, listings of code and the rows of a long table are too many to be looked at each.
+_PARTS = {"exclude": [["mjx-container"], [".source"], ["tbody tr:nth-child(n+20)"]]}
 _SETTLED = 300  # milliseconds, after which the theme has looked again at what can be scrolled
 _AXE = {"resultTypes": ["violations"], "preload": False}
 

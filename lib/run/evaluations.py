@@ -120,13 +120,14 @@ def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch
     One metric each of the budgets of a curve, or of the changes that are made to the network's weights before the attack.
     """
     (metric, *_) = metrics = plans.metrics(name).values()
-    if "autoattack" in resolved:
-        craft = partial(attacks.autoattack, model, seed=resolved["seed"], **resolved["autoattack"])
-        return {metric: evaluation.survives(model, x, y, craft, eps=resolved["autoattack"]["eps"], description=description)}
-    if "square" in resolved:
-        generator = torch.Generator(x.device).manual_seed(resolved["seed"])
-        craft = partial(attacks.square, model, generator=generator, **resolved["square"])
-        return {metric: evaluation.survives(model, x, y, craft, eps=resolved["square"]["eps"], description=description)}
+    seeded = {
+        "autoattack": partial(attacks.autoattack, seed=resolved["seed"]),
+        "square": partial(attacks.square, generator=torch.Generator(x.device).manual_seed(resolved["seed"])),
+    }
+    for attack, function in seeded.items():
+        if attack in resolved:
+            craft, eps = partial(function, model, **resolved[attack]), resolved[attack]["eps"]
+            return {metric: evaluation.survives(model, x, y, craft, eps=eps, description=description)}
     surrogate, outcomes = plans.of(run).evaluation(name).surrogate, {}
     attacked = material.locked_model(surrogate, x.device) if surrogate else None
     cases = {metric: (model, resolved["threat_model"])}

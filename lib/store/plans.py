@@ -218,6 +218,7 @@ def _evaluation(run: Run, name: str) -> EvaluationPlan:
     surrogate = replace(run, training=chosen["surrogate"]) if "surrogate" in chosen else None
     if surrogate:
         resolved["surrogate"] = of(surrogate).settings
-    for attack in (name for name in ("autoattack", "square") if name in chosen):
-        resolved[attack] = {"eps": dataset["threat_model"]["eps"], **chosen[attack]}
+    for attack in ("autoattack", "square"):
+        if attack in chosen:
+            resolved[attack] = {"eps": dataset["threat_model"]["eps"], **chosen[attack]}
     return EvaluationPlan(Settings.of(resolved), metrics(name), surrogate)
