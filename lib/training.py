@@ -267,7 +267,7 @@ class _SingleSteps:
 
     def __init__(self, course: _Course, attack: dict | None, robust_loss: Callable | None, steps: int) -> None:
         self.course, self.attack, self.robust_loss, self.steps = course, attack, robust_loss, steps
-        self.sums = course.sums[None]
+        self.sums, self.compiled = course.sums[None], None
 
     def set_rate(self, rate: float) -> None:
         for group in self.course.algorithm.param_groups:
@@ -278,16 +278,25 @@ class _SingleSteps:
         if self.attack is not None:
             batch = attacks.pgd(model, batch, labels, generator=generator, **adversary(self.attack, step, self.steps))
         model.train()
-        batch = batch.contiguous(memory_format=torch.channels_last)
+        loss, correct = self._backward(batch.contiguous(memory_format=torch.channels_last), labels, step)
+        self.course.algorithm.step()
+        self.sums += torch.stack([loss, correct.float().mean()])
+
+    def _backward(self, batch: Images, labels: Labels, step: int) -> tuple[Tensor, Tensor]:
+        """(the loss, whether each image counts as correct); the gradient of the loss lies in the parameters."""
+        model = self.course.model
         if self.robust_loss is None:
+            if self.compiled is None:  # asked once: every batch has as many images
+                self.compiled = forms.training_step_of(model, batch) or False
+            if self.compiled:
+                return self.compiled(batch, labels)
             logits = model(batch)
             loss, correct = F.cross_entropy(logits, labels), logits.argmax(1) == labels
         else:
-            loss, correct = self.robust_loss(model, batch, labels, step / self.steps, generator)
+            loss, correct = self.robust_loss(model, batch, labels, step / self.steps, self.course.generator)
         self.course.algorithm.zero_grad(set_to_none=True)
         loss.backward()
-        self.course.algorithm.step()
-        self.sums += torch.stack([loss.detach(), correct.float().mean()])
+        return loss.detach(), correct
 
     def store(self) -> None:
         """Nothing: network, optimizer and sums are the course's own."""

@@ -39,6 +39,15 @@ def program_of(model: Callable, x: Tensor):
     return program.of(model, x)
 
 
+def training_step_of(model: nn.Module, x: Tensor):
+    """The compiled training step of a network that has one, in train mode, for batches such as x; else None."""
+    if x.is_cuda:
+        return None
+    from lib.fast import training_step  # as above
+
+    return training_step.of(model, x)
+
+
 def specialized(model: Callable, x: Tensor) -> Callable:
     """The model for its present weights, where it has such a form; on a GPU the captured graph follows weights that change."""
     if x.is_cuda or not isinstance(model, nn.Module):

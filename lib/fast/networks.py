@@ -39,7 +39,7 @@ class Table:
     classes: int
 
 
-class _Builder:
+class Builder:
     """Collects rows, planes and weights; a weight is its place among the network's numbers, and places are what is packed."""
 
     def __init__(self, sizes: list[tuple[int, ...]]) -> None:
@@ -128,7 +128,7 @@ class _Builder:
         return Table(torch.tensor(self.rows, device=CPU), weights=torch.cat(self.packed), planes=self.planes, **fields)
 
 
-def _flipped(w: Tensor) -> Tensor:
+def flipped(w: Tensor) -> Tensor:
     """The kernel of a convolution's gradient."""
     return w.flip(2, 3).transpose(0, 1)
 
@@ -142,7 +142,7 @@ def _lenet5_numbers(model: models.LeNet5) -> list[Tensor]:
 
 @cache
 def _lenet5(sizes: tuple[tuple[int, ...], ...], side: int) -> Table:
-    p = _Builder(list(sizes))
+    p = Builder(list(sizes))
     w1, b1, w2, b2, w3, b3, w4, b4 = p.places
     half, quarter, colours = side // 2, side // 4, w1.shape[1]
     x, bounds = p.room(colours, side + 4, side + 4), p.room(2, colours, side, side)
@@ -188,7 +188,7 @@ def _wide_resnet_numbers(model: models.WideResNet) -> list[Tensor]:
 
 @cache
 def _wide_resnet(sizes: tuple[tuple[int, ...], ...], side: int, strides: tuple[int, ...], shortcuts: tuple[bool, ...]) -> Table:
-    p = _Builder(list(sizes))
+    p = Builder(list(sizes))
     places = iter(p.places)
     size, stem = side, next(places)
     blocks = [([next(places) for _ in range(5 + extra)], stride) for extra, stride in zip(shortcuts, strides, strict=True)]
@@ -222,10 +222,10 @@ def _wide_resnet(sizes: tuple[tuple[int, ...], ...], side: int, strides: tuple[i
     )  # fmt: skip
     for scale, w1, w2, shortcut, stride, side, active, inner in reversed(backward_blocks):
         to_inner = p.channels(len(w1), side, 1)
-        p.convolve(_flipped(w2), to_total, side, 1, to_inner, active=inner, border=1)
+        p.convolve(flipped(w2), to_total, side, 1, to_inner, active=inner, border=1)
         activation_fields = {"active": active, "scale": p.affine(scale), "border": 1}
         if not shortcut:
-            p.convolve(_flipped(w1), to_inner, side, 1, to_total, onto=to_total, **activation_fields)
+            p.convolve(flipped(w1), to_inner, side, 1, to_total, onto=to_total, **activation_fields)
             continue
         large = side * stride
         if stride > 1:
@@ -233,10 +233,10 @@ def _wide_resnet(sizes: tuple[tuple[int, ...], ...], side: int, strides: tuple[i
             for planes, wide in zip(narrow, (to_inner, to_total), strict=True):
                 p.add("spread", x=planes, side=side, channels=len(w1), margin=1, out=wide, border=1)
         to_shortcut, to_before = (p.channels(w1.shape[1], large, 1) for _ in range(2))
-        p.convolve(_flipped(shortcut[0]), to_total, large, 1, to_shortcut, border=1)
-        p.convolve(_flipped(w1), to_inner, large, 1, to_before, add=to_shortcut, **activation_fields)
+        p.convolve(flipped(shortcut[0]), to_total, large, 1, to_shortcut, border=1)
+        p.convolve(flipped(w1), to_inner, large, 1, to_before, add=to_shortcut, **activation_fields)
         to_total = to_before
-    p.convolve(_flipped(stem), to_total, size, 1, to_x)
+    p.convolve(flipped(stem), to_total, size, 1, to_x)
     p.add("standardize_gradient", x=image, margin=1, side=size, channels=3, out=to_x, winner=moments)
     p.add("step", x=x, side=size, channels=3, out=bounds, add=to_x)
     return p.table(
@@ -290,11 +290,11 @@ def is_lenet5(model: nn.Module, side: int) -> bool:
     )
 
 
-def is_wide_resnet(model: nn.Module, side: int) -> bool:
-    """Whether the model is exactly the paper's WRN-28 of any width, in eval mode, for images of `side`² pixels."""
+def is_wide_resnet(model: nn.Module, side: int, *, training: bool = False) -> bool:
+    """Whether the model is exactly the paper's WRN-28 of any width, in eval or in train mode, for images of `side`² pixels."""
 
     def norm(module: nn.Module) -> bool:
-        return _plain(module, nn.BatchNorm2d, track_running_stats=True, affine=True) and not module.training
+        return _plain(module, nn.BatchNorm2d, track_running_stats=True, affine=True, training=training)
 
     def block(module: nn.Module) -> bool:
         stride = module.conv1.stride[0] if _plain(module, models.Block) else 0

@@ -23,8 +23,8 @@ from numba.core import types
 from lib.fast import cache as compiling
 
 from lib.fast.rows import (  # isort: skip
-    ACTIVE, ADD, BIAS, BORDER, CHANNELS, KERNEL, KIND, KINDS, MARGIN, ONTO, OUT, OUT_CHANNELS, RELU, SCALE, SIDE, STRIDE, TOTAL,
-    W, WIDTH, WINNER, X,
+    ACTIVE, ADD, ATTACK_KINDS, BIAS, BORDER, CHANNELS, KERNEL, KIND, MARGIN, ONTO, OUT, OUT_CHANNELS, RELU, SCALE, SIDE, STRIDE,
+    TOTAL, W, WIDTH, WINNER, X,
 )  # fmt: skip
 from lib.fast.vectors import (  # isort: skip
     TILE, UNITS, Vector, add, beats, chosen, greater, lanes_of, marked, muladd, rectified, registers, spread,
@@ -33,7 +33,7 @@ from lib.fast.vectors import (  # isort: skip
 _SUMS = 4 * TILE
 
 _CONVOLVE, _DENSE, _UNPOOL, _SPREAD, _STANDARDIZE, _STANDARDIZE_GRADIENT, _MEAN, _MEAN_GRADIENT, _LOSS, _STEP = range(
-    len(KINDS)
+    len(ATTACK_KINDS)
 )
 _JIT = {"error_model": "numpy", "no_cpython_wrapper": True}
 
@@ -110,7 +110,8 @@ def _convolve_5(v, w, p):
 
 @no_type_check
 @njit(**_JIT)
-def _convolve_3(v, w, p):
+def convolve_3(v, w, p):
+    """A 3×3 convolution, stride 1 or 2."""
     if p[STRIDE] == 1:
         _convolve(v, w, p, 3, 1, False)
     else:
@@ -119,7 +120,8 @@ def _convolve_3(v, w, p):
 
 @no_type_check
 @njit(**_JIT)
-def _convolve_1(v, w, p):
+def convolve_1(v, w, p):
+    """A 1×1 convolution, stride 1 or 2."""
     if p[STRIDE] == 1:
         _convolve(v, w, p, 1, 1, False)
     else:
@@ -199,7 +201,7 @@ def _unpool_across(v, w, p):
 
 @no_type_check
 @njit(**_JIT)
-def _spread_out(v, p):
+def spread_out(v, p):
     """Planes on every other pixel of planes twice as large, whose other pixels are zero: a convolution's stride undone."""
     side, span, span_out = p[SIDE], p[SIDE] + 2 * p[MARGIN], 2 * (p[SIDE] + p[BORDER])
     for c in range(p[CHANNELS]):
@@ -211,13 +213,14 @@ def _spread_out(v, p):
 
 @no_type_check
 @njit(forceinline=True, **_JIT)
-def _index(c, y, x, side, border):
+def index(c, y, x, side, border):
+    """Where a pixel of a plane is, planes of `side`² pixels with a border."""
     return (c * (side + 2 * border) + y + border) * (side + 2 * border) + x + border
 
 
 @no_type_check
 @njit(**_JIT)
-def _standardize(v, s, p):
+def standardize(v, s, p):
     """(x - mean) / max(std, 1/√count), image by image. `winner`: where mean, scale and whether the image varies are kept."""
     side, n, count, zero = p[SIDE], lanes_of(v), p[CHANNELS] * p[SIDE] * p[SIDE], spread(v, 0.0)
     mean, scale, varies = p[WINNER], p[WINNER] + 1, p[WINNER] + 2
@@ -226,7 +229,7 @@ def _standardize(v, s, p):
         for y in range(side):
             row = zero  # sums of sums: adding up thousands of numbers one by one would round too often
             for x in range(side):
-                row = add(row, v[p[X] + _index(c, y, x, side, p[MARGIN])])
+                row = add(row, v[p[X] + index(c, y, x, side, p[MARGIN])])
             total = add(total, row)
     v[mean] = muladd(spread(v, -1 / count), total, zero)
     total = zero
@@ -234,7 +237,7 @@ def _standardize(v, s, p):
         for y in range(side):
             row = zero
             for x in range(side):
-                value = add(v[p[X] + _index(c, y, x, side, p[MARGIN])], v[mean])
+                value = add(v[p[X] + index(c, y, x, side, p[MARGIN])], v[mean])
                 row = muladd(value, value, row)
             total = add(total, row)
     v[scale] = total
@@ -245,8 +248,8 @@ def _standardize(v, s, p):
     for c in range(p[CHANNELS]):
         for y in range(side):
             for x in range(side):
-                value = add(v[p[X] + _index(c, y, x, side, p[MARGIN])], v[mean])
-                v[p[OUT] + _index(c, y, x, side, p[BORDER])] = muladd(value, v[scale], zero)
+                value = add(v[p[X] + index(c, y, x, side, p[MARGIN])], v[mean])
+                v[p[OUT] + index(c, y, x, side, p[BORDER])] = muladd(value, v[scale], zero)
 
 
 @no_type_check
@@ -260,23 +263,23 @@ def _standardize_gradient(v, p):
         for y in range(side):
             row, row_along = zero, zero
             for x in range(side):
-                gradient = v[p[OUT] + _index(c, y, x, side, p[BORDER])]
+                gradient = v[p[OUT] + index(c, y, x, side, p[BORDER])]
                 row = add(row, gradient)
-                row_along = muladd(gradient, v[p[X] + _index(c, y, x, side, p[MARGIN])], row_along)
+                row_along = muladd(gradient, v[p[X] + index(c, y, x, side, p[MARGIN])], row_along)
             mean, along = add(mean, row), add(along, row_along)
     mean = muladd(spread(v, -1 / count), mean, zero)
     along = muladd(muladd(spread(v, -1 / count), along, zero), v[varies], zero)
     for c in range(p[CHANNELS]):
         for y in range(side):
             for x in range(side):
-                at = p[OUT] + _index(c, y, x, side, p[BORDER])
-                value = muladd(v[p[X] + _index(c, y, x, side, p[MARGIN])], along, add(v[at], mean))
+                at = p[OUT] + index(c, y, x, side, p[BORDER])
+                value = muladd(v[p[X] + index(c, y, x, side, p[MARGIN])], along, add(v[at], mean))
                 v[at] = muladd(value, v[scale], zero)
 
 
 @no_type_check
 @njit(**_JIT)
-def _mean(v, p):
+def mean(v, p):
     """The mean of each plane."""
     side = p[SIDE]
     share = spread(v, 1 / (side * side))
@@ -284,19 +287,20 @@ def _mean(v, p):
         total = spread(v, 0.0)
         for y in range(side):
             for x in range(side):
-                total = muladd(share, v[p[X] + _index(c, y, x, side, p[MARGIN])], total)
+                total = muladd(share, v[p[X] + index(c, y, x, side, p[MARGIN])], total)
         v[p[OUT] + c] = total
 
 
 @no_type_check
 @njit(**_JIT)
-def _mean_gradient(v, w, p):
+def mean_gradient(v, w, p):
+    """The gradient to planes from the one to their means."""
     side = p[SIDE]
     for c in range(p[CHANNELS]):
         value = muladd(spread(v, 1 / (side * side)), v[p[X] + c], spread(v, 0.0))
         for y in range(side):
             for x in range(side):
-                _finish(v, w, p, value, c, _index(c, y, x, side, p[BORDER]))
+                _finish(v, w, p, value, c, index(c, y, x, side, p[BORDER]))
 
 
 @no_type_check
@@ -332,7 +336,7 @@ def _step(v, p, size):
     for c in range(p[CHANNELS]):
         for y in range(side):
             for x in range(side):
-                at, i = p[X] + _index(c, y, x, side, p[MARGIN]), (c * side + y) * side + x
+                at, i = p[X] + index(c, y, x, side, p[MARGIN]), (c * side + y) * side + x
                 gradient = v[p[ADD] + i]
                 value = add(v[at], greater(gradient, zero, up, greater(zero, gradient, down, zero)))
                 value = greater(v[low + i], value, v[low + i], value)
@@ -352,9 +356,9 @@ def interpret(v, s, w, table, first, last, p, labels, steps, size):
                 if p[KERNEL] == 5:
                     _convolve_5(v, w, p)
                 elif p[KERNEL] == 3:
-                    _convolve_3(v, w, p)
+                    convolve_3(v, w, p)
                 else:
-                    _convolve_1(v, w, p)
+                    convolve_1(v, w, p)
             elif kind == _DENSE:
                 _dense(v, w, p)
             elif kind == _UNPOOL:
@@ -363,15 +367,15 @@ def interpret(v, s, w, table, first, last, p, labels, steps, size):
                 else:
                     _unpool_channels(v, w, p)
             elif kind == _SPREAD:
-                _spread_out(v, p)
+                spread_out(v, p)
             elif kind == _STANDARDIZE:
-                _standardize(v, s, p)
+                standardize(v, s, p)
             elif kind == _STANDARDIZE_GRADIENT:
                 _standardize_gradient(v, p)
             elif kind == _MEAN:
-                _mean(v, p)
+                mean(v, p)
             elif kind == _MEAN_GRADIENT:
-                _mean_gradient(v, w, p)
+                mean_gradient(v, w, p)
             elif kind == _LOSS:
                 finite &= _loss(s, p, labels, n)
             else:

@@ -17,7 +17,14 @@ from lib.fast.networks import CPU, Table, description_of, is_lenet5, is_wide_res
 from lib.fast.rows import WIDTH
 from lib.fast.vectors import LANES, has_avx2
 
-_DTYPES = {torch.float32: LANES, torch.float64: LANES // 2}  # and how many images a vector takes
+DTYPES = {torch.float32: LANES, torch.float64: LANES // 2}  # and how many images a vector takes
+
+
+def planes_of_zeros(count: int, lanes: int, dtype: torch.dtype) -> Tensor:
+    """So many vectors of zeros, `count×lanes`, where the processor reads a vector fastest."""
+    room = torch.zeros((count + 1) * lanes, dtype=dtype, device=CPU)
+    offset = -room.data_ptr() % (lanes * room.element_size()) // room.element_size()
+    return room[offset:][: count * lanes].view(count, lanes)
 
 
 class Program:
@@ -27,7 +34,7 @@ class Program:
         self.table, self.dtype = table, numbers[0].dtype
         flat = torch.cat([*(tensor.reshape(-1) for tensor in numbers), numbers[0].new_zeros(1)])
         self.weights = flat.index_select(0, table.weights)
-        self.lanes = _DTYPES[self.dtype]
+        self.lanes = DTYPES[self.dtype]
 
     def attack(self, images: Tensor, y: Tensor, lower: Tensor, upper: Tensor, step_size: float, num_steps: int) -> bool:
         """`num_steps` steps of the attack, in place of `images`, which begin at its start. Whether every loss was finite.
@@ -85,9 +92,7 @@ class _Block:
     def __init__(self, program: Program) -> None:
         t, lanes = program.table, program.lanes
         self.program, self.lanes = program, lanes
-        room = torch.zeros(t.planes * lanes + lanes, dtype=program.dtype, device=CPU)
-        offset = -room.data_ptr() % (lanes * room.element_size()) // room.element_size()  # a vector's alignment
-        self.planes = room[offset:][: t.planes * lanes].view(t.planes, lanes)
+        self.planes = planes_of_zeros(t.planes, lanes, program.dtype)
         self.row = torch.zeros(WIDTH, dtype=torch.int64, device=CPU)
         self.labels = torch.zeros(lanes, dtype=torch.int64, device=CPU)
         channels, side, _ = t.shape
@@ -135,7 +140,7 @@ def of(model: Callable, x: Tensor) -> Program | None:
     changes; another type than float32 or float64; not on a processor with AVX2; images of sides that the tiles do not divide.
     As a rule may be incomplete, the program's logits of the first few images are compared with the model's, too.
     """
-    if not (has_avx2() and isinstance(model, nn.Module) and len(x) and x.device.type == "cpu" and x.dtype in _DTYPES):
+    if not (has_avx2() and isinstance(model, nn.Module) and len(x) and x.device.type == "cpu" and x.dtype in DTYPES):
         return None
     with torch.no_grad():
         description = description_of(model, x)
@@ -146,20 +151,20 @@ def of(model: Callable, x: Tensor) -> Program | None:
             return None
         program = Program(build(*arguments), numbers)
         first_images = x[: program.lanes]
-        return program if _agrees(program.logits(first_images), model(first_images)) else None
+        return program if agrees(program.logits(first_images), model(first_images)) else None
 
 
 def specialized(model: nn.Module, x: Tensor) -> nn.Module:
     """A LeNet5 or WRN-28 that no program attacks, in the form for its present weights; any other network as it is."""
     side = x.shape[2]
-    if not (len(x) and x.dtype in _DTYPES and side == x.shape[3] and (is_wide_resnet(model, side) or is_lenet5(model, side))):
+    if not (len(x) and x.dtype in DTYPES and side == x.shape[3] and (is_wide_resnet(model, side) or is_lenet5(model, side))):
         return model
     first_images, form = x[:4], wide.specialized(model)
     with torch.no_grad():
-        return form if _agrees(form(first_images), model(first_images)) else model
+        return form if agrees(form(first_images), model(first_images)) else model
 
 
-def _agrees(ours: Tensor, theirs: Tensor) -> bool:
+def agrees(ours: Tensor, theirs: Tensor) -> bool:
     """Whether logits differ by rounding only. Non-finite ones agree: the attack itself finds them."""
     if ours.shape != theirs.shape:
         return False

@@ -31,6 +31,9 @@ WIDTH = len(FIELDS)
     KIND, X, MARGIN, SIDE, CHANNELS, W, BIAS, OUT, BORDER, OUT_CHANNELS, KERNEL, STRIDE, WINNER, ADD, TOTAL, SCALE, ACTIVE,
     RELU, ONTO,
 ) = range(WIDTH)  # fmt: skip
-KINDS = (
+ATTACK_KINDS = (
     "convolve", "dense", "unpool", "spread", "standardize", "standardize_gradient", "mean", "mean_gradient", "loss", "step",
 )  # fmt: skip
+# Of a training step besides. The last two are barriers: all images of the batch have come so far.
+TRAINING_KINDS = ("normalize", "moments", "norm_sums", "norm_gradient", "weigh", "combine", "combine_gradient")
+KINDS = ATTACK_KINDS + TRAINING_KINDS
