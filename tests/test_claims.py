@@ -143,14 +143,12 @@ CASES = [
     Case(
         "3.2-pgd-is-the-strongest-attack",
         {
-            f"mnist {ROBUST}": {"original": 93},
             f"mnist {ROBUST}_reference": {"original": 95},
-            f"mnist {ROBUST}_fgsm": {"original": 96},
-            f"mnist {ROBUST}_autoattack": {"original": 94.9},
-            f"mnist {ROBUST}_1000_steps": {"original": 80},
+            f"mnist {ROBUST}_square": {"original": 94.9},
+            f"mnist {ROBUST}_autoattack": {"original": 80, "smooth-3": 70},
             f"mnist {ROBUST}_restarts": {"original": 79},
         },
-        {f"mnist {ROBUST}_autoattack": {"original": 90}},
+        {f"mnist {ROBUST}_square": {"original": 90}},
     ),
     Case(
         "3.3-clean-accuracy-is-stable",
@@ -418,6 +416,7 @@ CASES = [
     Case(
         "D.1-leaving-the-box-can-weaken-the-attack",
         boxes({"original": 95.1, "smooth-3": 91.3}, {"original": 95.0, "smooth-3": 92.5}),
+        {f"mnist {UNBOXED}": {"original": 92.1, "smooth-3": 88.5}},
         {f"mnist {UNBOXED}": {"original": 95.1, "smooth-3": 91.5}},  # .2 points are chance
     ),
     Case(
@@ -513,8 +512,6 @@ TABLES = [
 
 # On which claims the paper's text and its own tables part: the slips that the errata page lists.
 SLIPS = {
-    "2.2-the-cube-is-more-robust-than-the-ball",
-    "D.1-leaving-the-box-can-weaken-the-attack",
     "3.3-cifar10-numbers-before-level-16",
     "3.3-cifar10-clean-accuracy-stays-below-level-2",
     "5.1-volumes-differ-by-2-to-the-2990",
@@ -523,6 +520,8 @@ SLIPS = {
     "5.3-cifar10-test-robustness-stops-at-width-1",
     "D.1-leaving-the-box-does-not-reduce-accuracy",
 }
+# The paper's numbers rise by up to .3 points, within the images' chance.
+WITHIN_CHANCE = {"D.1-leaving-the-box-can-weaken-the-attack"}
 # The images' chance alone, without the spread of any training, leaves these open on the paper's numbers.
 OPEN = {"5.3-mnist-standard-training-ignores-width", "5.3-mnist-pgd-clean-accuracy-plateaus-at-width-1"}
 # What the paper says and prints no numbers of.
@@ -574,9 +573,7 @@ def test_a_claim_holds_fails_is_undecided_and_is_not_computed(case):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_without_any_one_of_its_quantities_a_claim_is_not_computed(case):
     """Two or more variants or places of each quantity are thinned to none."""
-    needed = {key for key in case.good if not key.endswith(("_fgsm", "_1000_steps", "_restarts", "_reference", "_autoattack"))}
-    if case.name.startswith("3.2"):
-        needed = set()  # any other attack will do
+    needed = set(case.good)
     if case.name in ("5.3-mnist-standard-training-ignores-width", "5.3-mnist-pgd-clean-accuracy-plateaus-at-width-1"):
         needed = {key for key in needed if "train" in key}
     for key in needed:
@@ -610,16 +607,15 @@ def test_example_2_is_computed_from_the_formulas_and_judged_on_the_papers_number
     assert claims.check(EXAMPLE_2, NO_RECORDS).verdict == "not computed"
 
 
-def test_which_of_cube_and_ball_is_more_robust_depends_on_the_unit(monkeypatch):
+def test_cube_and_ball_are_compared_in_the_papers_unit(monkeypatch):
     verdict = claims.check(CUBE_AND_BALL, UNRELATED)
-    assert verdict.verdict == "fails"
+    assert (verdict.verdict, verdict.scale) == ("certain", "")
     assert verdict.evidence == (
-        "97.8% are vulnerable at ε = 0.63 in the cube and at ε = 0.09 in the ball; as shares of the mean distance these "
-        "budgets are 0.028 and 0.064"
+        "Theorem 2.1, evaluated; at least 97.8% are vulnerable at ε = 0.63 in the cube and at ε = 0.09 in the ball"
     )
-    # Were the cube's budget the larger in that unit as well, it would hold.
-    monkeypatch.setattr(theory, "cube_vulnerable_fraction", lambda eps: min(1.0, eps / 2))
-    assert claims.check(CUBE_AND_BALL, UNRELATED).verdict == "holds"
+    # Were the cube's budget the smaller one, it would fail.
+    monkeypatch.setattr(theory, "cube_vulnerable_fraction", lambda eps: min(1.0, 50 * eps))
+    assert claims.check(CUBE_AND_BALL, UNRELATED).verdict == "fails"
 
 
 def test_a_failing_claim_says_where_the_paper_s_own_numbers_stand():
@@ -656,7 +652,7 @@ def test_the_papers_own_numbers_bear_out_its_claims_but_for_the_slips():
     found = claims.verdicts("", claims.published()).set_index("claim")
     assert list(found.index) == list(claims.CLAIMS)
     assert set(found.index[found["verdict"] == "fails"]) == SLIPS
-    assert set(found.index[found["verdict"] == "undecided"]) == OPEN
+    assert set(found.index[found["verdict"] == "undecided"]) == OPEN | WITHIN_CHANCE
     assert set(found.index[found["verdict"] == "not computed"]) == UNPRINTED
     assert found["verdict"].equals(found["paper_verdict"])
     # A frame of printed numbers is taken as it stands, too.

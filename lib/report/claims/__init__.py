@@ -45,6 +45,7 @@ __all__ = [
     "COMPARABLE",
     "FAILS",
     "HOLDS",
+    "MEASURED",
     "NOT_COMPUTED",
     "PUBLISHED",
     "THE_PAPER",
@@ -74,6 +75,7 @@ THE_REST_OR_WIDTH = (
     "the claim holds on the paper's numbers; possible causes are our narrower networks, our shorter training, our data and the "
     "random difference between trainings"
 )
+MEASURED = "the numbers are measured on the images, and no training takes part"
 UNTOLD = "the cause is open, since the paper prints no numbers for this check"
 _TRAIN_SIZE = {"mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000}
 
@@ -262,7 +264,7 @@ def _narrow_readers(records: pd.DataFrame) -> list[Records]:
     return _readers(rows[rows["dataset"] != "fashion_mnist"], _spreads(records, PUBLISHED))
 
 
-def _reason(paper_verdict: str, narrow_verdict: str) -> str:
+def _reason(ours: Verdict, paper_verdict: str, narrow_verdict: str) -> str:
     """Why a claim fails on ours, by the verdicts on the paper's numbers and on its numbers of our width."""
     if paper_verdict == FAILS:
         return THE_PAPER
@@ -270,7 +272,9 @@ def _reason(paper_verdict: str, narrow_verdict: str) -> str:
         return THE_WIDTH
     if narrow_verdict == HOLDS:
         return THE_REST
-    return THE_REST_OR_WIDTH if paper_verdict == HOLDS else UNTOLD
+    if paper_verdict == HOLDS:
+        return THE_REST_OR_WIDTH
+    return UNTOLD if ours.seeds else MEASURED
 
 
 def names(section: str = "") -> list[str]:
@@ -306,7 +310,7 @@ def verdicts(sections: str | Iterable[str], records: pd.DataFrame) -> pd.DataFra
                 "paper_verdict": theirs.verdict,
                 "paper_evidence": theirs.evidence,
                 "narrow_verdict": narrower.verdict,
-                "reason": _reason(theirs.verdict, narrower.verdict) if ours.verdict == FAILS else "",
+                "reason": _reason(ours, theirs.verdict, narrower.verdict) if ours.verdict == FAILS else "",
             }
         )
     return pd.DataFrame(rows)

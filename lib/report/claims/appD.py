@@ -8,6 +8,7 @@ from lib.report.claims.evidence import (
     COMPARABLE,
     DIMENSION,
     MNIST,
+    PUBLISHED,
     ROBUST,
     SATURATION,
     SMOOTHING,
@@ -15,7 +16,7 @@ from lib.report.claims.evidence import (
     Finding,
     Records,
 )
-from lib.report.claims.judging import STRONG_CORRELATION, all_hold, claim, falls, monotone, more, rises, share, together
+from lib.report.claims.judging import STRONG_CORRELATION, all_hold, claim, falls, monotone, more, rises, share, shown, together
 from lib.report.claims.sec3_4 import AT_2
 from lib.report.claims.sec5_6 import rank_correlations, unboxed_steps
 from lib.store.intervals import Estimate
@@ -31,13 +32,17 @@ def _saturation_shrinks(r: Records) -> Finding:
 
 def _little_volume_lost(r: Records) -> Finding:
     loss = 1 - r.position("cifar10", "original")
-    return Finding(loss < 0.05, f"{loss * DIMENSION['cifar10']:.0f} bits, {100 * loss:.1f}% of the range")
+    bits = loss * DIMENSION["cifar10"]
+    # The paper's number has lost its decimals.
+    bits_range = f"{bits:.0f} to {bits + 1:.0f}" if r.scale == PUBLISHED else f"{bits:.0f}"
+    return Finding(loss < 0.05, f"{bits_range} bits, {100 * loss:.1f}% of the range")
 
 
 def _weaker_unboxed(r: Records) -> Finding:
     steps = unboxed_steps(r)
     higher = [f"{name} {step}" for name, step in steps.items() if step.rises]
-    return Finding(bool(higher), f"{len(higher)} of {len(steps)}{': ' if higher else ''}{', '.join(higher)}")
+    evidence = f"{len(higher)} of {len(steps)}{': ' if higher else ''}{', '.join(higher)}"
+    return shown(bool(higher), any(step.high > 0 for step in steps.values()), evidence)
 
 
 def _farthest_apart(r: Records) -> Finding:
@@ -179,9 +184,10 @@ claim(
 )
 claim(
     "D.2.2-small-gaps-defeat-narrow-networks",
-    "As the gap between two concentric spheres shrinks, the narrowest network loses robust accuracy (adversarial training) "
-    "before clean accuracy (standard training). In every dimension there is a gap at which it has lost more than 3 points of "
-    "robust accuracy, and more robust than clean accuracy, beyond the interval.",
+    "As the gap between two concentric spheres shrinks, the narrowest network loses more robust accuracy (adversarial "
+    "training) than clean accuracy (standard training). In every dimension there is a gap, the one at which the two differ "
+    "most, at which it has lost more than 3 points of robust accuracy, and more robust than clean accuracy, beyond the "
+    "interval.",
     _gap_matters,
 )
 claim(

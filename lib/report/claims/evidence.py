@@ -163,14 +163,16 @@ class Records:
             raise AbsentError(f"needs {metric} of the LP-robust model on {dataset} {variant}")
         return self._estimate(rows)
 
-    def attacks(self, wanted: Callable[[str], bool]) -> dict[str, dict[str, Estimate]]:
-        """Robust accuracy of each PGD-trained model (data set and variant), by the metrics that are `wanted`."""
-        by_model: dict[str, dict[str, Estimate]] = {}
+    def under_all(self, metrics: Iterable[str]) -> dict[str, list[Estimate]]:
+        """By PGD-trained model (data set and variant), its accuracies, of the models that have all these metrics."""
+        by_model, quantities = {}, [("pgd", metric) for metric in metrics]
         for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION)):
-            for name, training, metric, split in self._rows:
-                if (name, training, split) == (self._name(dataset), "pgd", "test") and wanted(metric):
-                    for variant, estimate in self.accuracies(dataset, (training, metric), variants, at_least=0).items():
-                        by_model.setdefault(f"{dataset} {variant}", {})[metric] = estimate
+            recorded = [{row.transform for row in self._trained(dataset, quantity, "test")} for quantity in quantities]
+            common = [name for name in variants if all(name in names for names in recorded)]
+            estimates = [self.accuracies(dataset, quantity, common, at_least=0) for quantity in quantities]
+            for name in common:
+                if all(name in by_variant for by_variant in estimates):
+                    by_model[f"{dataset} {name}"] = [by_variant[name] for by_variant in estimates]
         return by_model
 
     def measured(self, dataset: str, quantity: str, variants: Iterable[str], *, at_least: int = 2) -> dict[str, float]:

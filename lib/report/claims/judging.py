@@ -12,8 +12,6 @@ from lib.store.intervals import Estimate, interval
 
 MUCH_MORE = 2.0  # times
 STRONG_CORRELATION = 0.7
-# Robust accuracies under PGD itself, with other settings: not another attack.
-PGD_ITSELF = ("reference", "100_steps", "1000_steps", "restarts", "worst_case", "unboxed", "eps", "madry", "weights")
 
 
 @dataclass(frozen=True)
