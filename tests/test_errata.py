@@ -323,7 +323,14 @@ def test_unit():
     in_the_ball = np.linalg.norm(points[0] - points[1], axis=1).mean()
     in_the_cube = np.linalg.norm(rng.random((2000, d)) - rng.random((2000, d)), axis=1).mean()
     assert (in_the_cube, in_the_ball) == (pytest.approx(22.6, abs=0.05), pytest.approx(1.41, abs=0.01))
-    assert cube / in_the_cube < ball / in_the_ball
+    # A class of a tenth of the mass, far out along one direction: as many of its points are near its boundary at a third of the
+    # ball's budget, which is the same share of the mean distance in both spaces.
+    of_class = (1 - share) / 10
+    along_x = rng.standard_normal((200_000, 2)) / d**0.5  # of a coordinate in the ball, nearly
+    needed_in_ball = np.diff(np.quantile(along_x, [0.9, 1 - of_class]))[0]
+    needed_in_cube = (norm.isf(of_class) - norm.isf(0.1)) / 12**0.5  # of a sum over √d in the cube, nearly
+    assert needed_in_ball == pytest.approx(ball / 3, rel=0.08)
+    assert needed_in_ball / in_the_ball == pytest.approx(needed_in_cube / in_the_cube, rel=0.03)
 
 
 # Experiments

@@ -42,6 +42,28 @@ def test_the_verdict_follows_the_ranges(robust, verdict):
     assert sentence.endswith("(Scale laptop: w = 0.25, 1 seed, shorter training than the paper's.)")
 
 
+def test_where_clean_accuracy_moves_the_finding_is_not_reproduced():
+    rows = ours(90.0, 70.0, clean=(99.0, 94.0)).assign(widen_factor=0.25)
+    rows.attrs = frame().attrs
+    sentence = answer.answer(rows, paper(90.0, 69.0))
+    assert "MNIST: robust accuracy moves, as much as in the paper, and clean accuracy moves too.**" in sentence
+    assert answer.reproduces(4.0, 20.0, 30.0) == "robust accuracy moves, less than in the paper, and clean accuracy moves too"
+    assert answer.reproduces(4.0, 40.0, 30.0) == "robust accuracy moves, more than in the paper, and clean accuracy moves too"
+
+
+def test_levels_at_which_images_lose_information_do_not_count():
+    names = ("original", "saturate-16", "saturate-inf")
+    rows = frame(*((name, *ROBUST, value, 0) for name, value in zip(names, (30.0, 60.0, 80.0), strict=True)),
+                 *((name, *CLEAN, value, 0) for name, value in zip(names, (90.0, 89.0, 60.0), strict=True)))  # fmt: skip
+    attrs = rows.attrs
+    rows = rows.assign(widen_factor=0.25)
+    rows.attrs = attrs
+    printed = pd.concat([paper(30.0, 60.0), paper(80.0, 0.0)[:1]]).assign(transform=names)
+    sentence = answer.answer(rows, printed)
+    assert "the effect reproduces, in size too.**" in sentence
+    assert "Over 2 variants up to saturate 16 robust accuracy moves by **30.0 points**" in sentence
+
+
 def test_one_variant_is_no_range():
     assert answer.answer(ours(90.0).assign(widen_factor=0.25), paper(90.0, 69.0)).startswith("Not computed yet")
 
@@ -127,7 +149,10 @@ def test_the_filter_is_told_by_the_numbers_that_can_tell():
     printed = pd.DataFrame({"dataset": ["mnist"], "transform": ["smooth-2"], "value": [-100.0]})
     nothing = pd.DataFrame({"transform": [], "metric": [], "value": np.array([], dtype=float)})
     said = answer.filter_answer(volumes, measured("inter_class_distance", {}), printed, nothing.astype({"transform": str}))
-    assert "1 of its volumes and distances can tell a square of pixels from a column, and 1 is nearer to a column." in said
+    assert (
+        "1 of its volumes and distances can tell a square of pixels from a column, and all of them are nearer to a column."
+        in said
+    )
     assert said.endswith("(Scale paper.)")
 
 

@@ -52,9 +52,9 @@ def test_what_is_said_of_the_gap():
     said = length.length_summary(LONGER, OWN, TABLE_4)
     assert "from 5,628 to 22,512 steps the gap between original and smooth 5 goes **from 25.0 to 21.5 points**" in said
     assert "a change of -3.5 [-5.1, -1.9]. The paper's gap is 20.9." in said
-    assert "exaggerates the gap. At the longest training the gap is +21.5 [+20.4, +22.6] points; its interval excludes" in said
+    assert "narrows the gap. At the longest training the gap is +21.5 [+20.4, +22.6] points; its interval excludes" in said
     assert "The longest training still gains +2.5 points on smooth 5 and +1.0 on the original" in said
-    assert "At the paper's own settings the gap is 21.0." in said
+    assert "At the paper's own settings, another recipe, the gap is 21.0." in said
     assert "66.5% as a column and 50.0% as a square. The paper prints 66.2%: the column is nearer" in said
     assert "own settings" not in length.length_summary(LONGER, NOTHING["published-settings"], TABLE_4)
 
@@ -62,11 +62,11 @@ def test_what_is_said_of_the_gap():
 @pytest.mark.parametrize(
     ("longest", "told"),
     [
-        ((86.0, 58.0), "The gap grows beyond the intervals: short training understates it."),
+        ((86.0, 58.0), "The gap grows beyond the intervals: with this recipe longer training widens it."),
         ((86.0, 61.0), "This change is not beyond the intervals. At the longest training the gap is +25.0"),
         ((86.0, 60.6), "This change is not beyond the intervals."),
         ((87.0, 86.8), "points; its interval contains 0."),
-        ((87.0, 84.0), "So short training exaggerates the gap. At the longest training the gap is +3.0"),
+        ((87.0, 84.0), "So with this recipe longer training narrows the gap. At the longest training the gap is +3.0"),
         (
             (86.0, 70.0),
             "+1.0 on the original over the one before, so these lengths do not tell where the gap ends.",
@@ -93,7 +93,7 @@ def test_one_training_s_chance_is_in_the_gap_s_interval():
     )
     ours = trained("under-training", *rows)
     said = length.length_summary(ours, NOTHING["published-settings"], TABLE_4)
-    assert "So short training exaggerates the gap." in said
+    assert "So with this recipe longer training narrows the gap." in said
     ours.attrs = {**ours.attrs, "spreads": {("pgd", "robust_accuracy", "test"): Spread(0.05, 18)}}
     assert "This change is not beyond the intervals." in length.length_summary(ours, NOTHING["published-settings"], TABLE_4)
 
@@ -209,7 +209,7 @@ def test_what_is_said_of_levels_compares_the_numbers_that_both_lengths_have():
 def test_levels_of_one_length_are_not_compared():
     alone = LEVELS[LEVELS["recipe"] == "default"]
     alone.attrs = LEVELS.attrs
-    assert length.levels_summary(alone, results.published("table-5")).startswith("Not computed yet")
+    assert length.levels_summary(alone, results.published("table-5")).startswith("Not computed yet: the longer training; ")
 
 
 def test_levels_of_a_width_that_the_paper_has_not_are_compared_with_each_other_alone():

@@ -7,6 +7,7 @@ from frames import frame
 
 from lib.report.sections import own_settings
 from lib.store import results
+from lib.store.intervals import Spread
 
 ROBUST = ("pgd", "robust_accuracy")
 PAPER = results.published("table-4")
@@ -22,6 +23,16 @@ def of(scale: str, **values: float) -> pd.DataFrame:
 
 OURS = of("paper", original=88.1, smooth_5=65.2, smooth_square_5=60.2)
 SHORT = of("laptop", original=86.0, smooth_5=60.0)
+MARKED = pd.DataFrame({"verdict": ["met", "missed", "not computed"]})
+
+
+def with_clean(ours: pd.DataFrame, *values: float) -> pd.DataFrame:
+    """With the clean accuracy of standard training on each of the variants."""
+    names = list(ours["transform"])
+    clean = frame(*((name, "standard", "clean_accuracy", value, 0) for name, value in zip(names, values, strict=True)))
+    both = pd.concat([ours, clean.assign(widen_factor=0.125, scale="paper")])
+    both.attrs = ours.attrs
+    return both
 
 
 def test_the_papers_column_of_our_width_stands_beside_ours_and_the_shorter_training():
@@ -61,8 +72,12 @@ def test_the_papers_column_is_read_for_rises():
 
 
 def test_the_first_screen_says_how_near_the_papers_settings_come():
-    sentence = own_settings.own_settings_answer(OURS, SHORT, PAPER)
-    assert "is 1.0 points from the paper's on average.**" in sentence
+    sentence = own_settings.own_settings_answer(with_clean(OURS, 99.0, 98.0, 98.0), SHORT, PAPER, MARKED)
+    assert sentence.startswith("**MNIST, the paper's own settings: the effect reproduces, in size too.**")
+    assert "Robust accuracy is 1.0 points from the paper's on average." in sentence
+    assert "Of 2 marks set before these trainings 1 is met." in sentence
+    moved = own_settings.own_settings_answer(with_clean(OURS, 99.0, 90.0, 98.0), SHORT, PAPER, MARKED)
+    assert "robust accuracy moves, as much as in the paper, and clean accuracy moves too.**" in moved
     assert "as many steps as the paper's on 2 of its 9 variants, once on each." in sentence
     assert "more than 3 points" not in sentence
     assert (
@@ -72,19 +87,33 @@ def test_the_first_screen_says_how_near_the_papers_settings_come():
     assert (
         "On the 2 variants that our short training has too, its mean distance from the paper is 3.6 points, and 1.0" in sentence
     )
-    assert "Not computed yet; " in own_settings.own_settings_answer(OURS[:0], SHORT, PAPER)
+    assert "Not computed yet; " in own_settings.own_settings_answer(OURS[:0], SHORT, PAPER, MARKED)
 
 
 def test_the_first_screen_compares_with_short_training_where_both_are():
     """Smooth 8 is not trained shortly: its distance of 15.8 counts in the first mean alone."""
     far = of("paper", original=88.1, smooth_8=55.9)
-    sentence = own_settings.own_settings_answer(far, SHORT, PAPER)
-    assert "is 8.4 points from the paper's on average.**" in sentence
+    far = with_clean(far, 99.0, 98.0)
+    sentence = own_settings.own_settings_answer(far, SHORT, PAPER, MARKED)
+    assert "the effect reproduces, but not in size.**" in sentence
+    assert "Robust accuracy is 8.4 points from the paper's on average." in sentence
     assert "1 variant differs by more than 3 points: smooth 8 (55.9%, the paper 71.7%)." in sentence
     assert (
         "On the 1 variant that our short training has too, its mean distance from the paper is 1.1 points, and 1.0" in sentence
     )
-    assert "short training" not in own_settings.own_settings_answer(far, SHORT[:0], PAPER)
+    assert "short training" not in own_settings.own_settings_answer(far, SHORT[:0], PAPER, MARKED)
+
+
+def test_differences_beyond_the_spread_of_trainings_are_named():
+    """The pooled deviation at 88% is 1.0 points here; a difference of two trainings has √2 of it."""
+    spreads = {("pgd", "robust_accuracy", "test"): Spread(1 / np.sqrt(88 * 12), 18)}
+    far = of("paper", original=88.1, smooth_8=55.9)
+    far.attrs["spreads"] = spreads
+    said = own_settings.own_settings_summary(far, SHORT, PAPER)
+    assert "On smooth 8 the difference is more than 3 standard deviations" in said
+    near = of("paper", original=88.1, smooth_8=70.0)
+    near.attrs["spreads"] = spreads
+    assert "standard deviations" not in own_settings.own_settings_summary(near, SHORT, PAPER)
 
 
 def test_without_a_record_it_says_what_computes_them():
@@ -136,9 +165,9 @@ def test_autoattack_on_the_same_networks():
 def test_where_robust_accuracy_rises_with_the_filter(weak, strong, weak_rises, strong_rises):
     held = dict(zip(("smooth_5", "smooth_6", "smooth_8"), zip(weak, strong, strict=True), strict=True))
     sentence = own_settings.own_settings_attacked(attacked(original=(9, 8), **held))
-    nowhere = "by more than 3 points with no larger filter"
-    assert f"Under the paper's attack robust accuracy rises {weak_rises or nowhere}." in sentence
-    assert f"Under AutoAttack robust accuracy rises {strong_rises or nowhere}." in sentence
+    for attack, rises in (("the paper's attack", weak_rises), ("AutoAttack", strong_rises)):
+        said = f"robust accuracy rises {rises}" if rises else "no larger filter raises it by more than 3 points"
+        assert f"Under {attack} {said}." in sentence
     del held["smooth_6"]
     assert "filter" not in own_settings.own_settings_attacked(attacked(original=(9, 8), **held))
 

@@ -167,11 +167,11 @@ def _estimated_gap(estimates: pd.DataFrame, key: tuple[str, str], name: str) -> 
 def _gap_verdict(short: Estimate, long: Estimate) -> str:
     """How the gap changes from a short to a long training, and whether the change is beyond the intervals."""
     if (long - short).rises:
-        return "The gap grows beyond the intervals: short training understates it."
+        return "The gap grows beyond the intervals: with this recipe longer training widens it."
     at_longest = f"At the longest training the gap is {long} points; its interval {'excludes' if long.rises else 'contains'} 0."
     if not (long - short).falls:
         return f"This change is not beyond the intervals. {at_longest}"
-    return f"So short training exaggerates the gap. {at_longest}"
+    return f"So with this recipe longer training narrows the gap. {at_longest}"
 
 
 def length_summary(ours: pd.DataFrame, at_paper_settings: pd.DataFrame, paper: pd.DataFrame) -> str:
@@ -204,7 +204,7 @@ def length_summary(ours: pd.DataFrame, at_paper_settings: pd.DataFrame, paper: p
     )
     paper_key = next((key for key in settings if is_papers_own(*key)), None)
     if paper_key in gaps:
-        sentences.append(f"At the paper's own settings the gap is {gaps[paper_key]:.1f}.")
+        sentences.append(f"At the paper's own settings, another recipe, the gap is {gaps[paper_key]:.1f}.")
     footprints = {
         name: value
         for name in (smoothed, smoothed.replace("smooth-", "smooth-square-"))
@@ -295,7 +295,7 @@ def levels_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     }
     both = pd.concat(means, names=["quantity"]).dropna(subset=[usual, longest])
     if both.empty:
-        return f"Not computed yet: the usual training and a longer one of a variant are needed; {to_compute(ours)}"
+        return f"Not computed yet: the longer training; {to_compute(ours)}"
     steps = [f"{trainings[recipe]['training']['steps']:,}" for recipe in (usual, longest)]
     sentences = [
         f"Scale {ours.attrs['scale']}, w={width_of(ours):g}, {counted(len(both), 'number')} of "

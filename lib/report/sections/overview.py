@@ -283,7 +283,8 @@ def verdicts_of(*sections: str) -> Source:
 
 
 @cache
-def _marks(*exhibits: str) -> Source:
+def marks_of(*exhibits: str) -> Source:
+    """The marks of some exhibits, of all without any, and what is recorded at the page's scale says of them."""
     return computed(lambda page: marks(page.scale, exhibits))
 
 
@@ -296,11 +297,11 @@ for _name, _sections in JUDGED.items():
     exhibit(f"claims-{_name}", claims_table, verdicts_of(*_sections))
     exhibit(f"claims-{_name}-seen", claims_summary, verdicts_of(*_sections))
 for _name, _exhibits in _MARKED.items():
-    exhibit(f"marks-{_name}-seen", marks_summary, _marks(*_exhibits))
-exhibit("scorecard-summary", scorecard.summary, _LIKE, _NUMBERS, _marks(), verdicts_of(""))
+    exhibit(f"marks-{_name}-seen", marks_summary, marks_of(*_exhibits))
+exhibit("scorecard-summary", scorecard.summary, _LIKE, _NUMBERS, marks_of(), verdicts_of(""))
 _TOTALS = (computed(lambda page, make=make: make(page.value(_LIKE))) for make in (scorecard.like_totals, scorecard.ranges))
 exhibit("scorecard-like", like_table, *_TOTALS)
-exhibit("scorecard-marks", marks_table, _marks())
+exhibit("scorecard-marks", marks_table, marks_of())
 exhibit("scorecard-figure", agreement_figure, _NUMBERS, [runs("table-2"), runs("table-3")])
 exhibit("scorecard-totals", totals_table, computed(lambda page: scorecard.totals(page.value(_NUMBERS))))
 exhibit("scorecard-numbers", numbers_table, _NUMBERS)

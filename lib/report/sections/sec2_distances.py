@@ -14,7 +14,7 @@ from lib.report.exhibit import exhibit, published, tables
 from lib.report.plot import STYLE, not_yet
 from lib.report.table import Column, Table
 from lib.report.values import PALETTE, paper_column, paper_values
-from lib.report.words import percent, set_name, to_compute, transform_label
+from lib.report.words import set_name, to_compute, transform_label
 
 
 def set_label(dataset: str, transform: str, d: int) -> str:
@@ -75,20 +75,10 @@ def example_2_summary(uniform: pd.DataFrame) -> str:
     means = {space: distance_moments(group)[0] for space, group in of_dimension.groupby("dataset")}
     if means.keys() != set(theory.SPACES):
         return f"Not computed yet; {to_compute(uniform)}"
-    ratio = means["cube"] / means["ball"]
-    exchanged = {
-        "cube": (ball * ratio, theory.cube_vulnerable_fraction(ball * ratio)),
-        "ball": (cube / ratio, theory.ball_vulnerable_fraction(cube / ratio, d)),
-    }
-    guarantees = (
-        f"{f'{percent(value)}%' if value > 0 else 'nothing'} for the {space}, at ε = {eps:.3g}"
-        for space, (eps, value) in exchanged.items()
-    )
     return (
         f"With d = {d} (scale {uniform.attrs['scale']}), two points are {means['cube']:.2f} apart in the cube and "
         f"{means['ball']:.3f} in the ball, on average. So ε = {cube:g} in the cube is **{100 * cube / means['cube']:.1f}%** of "
-        f"a typical distance, and ε = {ball:g} in the ball **{100 * ball / means['ball']:.1f}%**. With these two shares "
-        f"exchanged, the first inequalities guarantee {' and '.join(guarantees)}."
+        f"a typical distance, and ε = {ball:g} in the ball **{100 * ball / means['ball']:.1f}%**."
     )
 
 
