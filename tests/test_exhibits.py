@@ -50,8 +50,8 @@ def test_the_badge_of_several_frames_says_once_what_they_share():
     shared, *rest = words.badge(first, second).split("\n\n")
     assert "scale laptop" in shared
     assert rest == [
-        f"`{first.attrs['exhibit']}`: seed 0 · 1 of 54 runs are computed",
-        "`table-1`: seed 1 · 1 of 9 runs are computed",
+        f"`{first.attrs['exhibit']}`: seed 0 · 1 of 54 runs are complete",
+        "`table-1`: seed 1 · 1 of 9 runs are complete",
     ]
     nothing = first[:0]
     nothing.attrs = first.attrs | {"command": "python -m lib run table-1"}

@@ -98,9 +98,12 @@ def test_linf_distances_are_told_by_their_ends():
     assert list(table.loc["original"]) == ["MNIST", "0.700", "0.950", "1.000", "99.8%", "10000"]
     assert list(table.loc["binarized"]) == ["MNIST", *["–"] * 5]
     assert (
-        "MNIST (scale laptop): 99.8% of the pairs have a distance above .9 on original (median 1.000)."
+        "MNIST (scale laptop): the share of pairs with a distance above .9 is 99.8% on original (median 1.000)."
         in appD2.linf_summary([found])
     )
+    almost_all = found.assign(value=found["value"].where(found["metric"] != "linf_distance_share_above_0.9", 0.99997))
+    almost_all.attrs = found.attrs
+    assert "is >99.9% on original" in appD2.linf_summary([almost_all])
     nothing = of_measurement("linf-mnist", "linf_distance_smallest", {})
     assert appD2.linf_summary([nothing]) == "MNIST: not computed yet; compute it with `python -m lib run linf-mnist`."
 

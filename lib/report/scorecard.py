@@ -311,7 +311,8 @@ def like_summary(like: pd.DataFrame) -> str:
                 f"paper of {row.mean_absolute_difference:.2f} points. {counted(row.agrees, 'number agrees', 'numbers agree')} "
                 f"with the paper within the intervals; {counted(row.close, 'differs', 'differ')} by at most {COMPARABLE:g} "
                 f"points even at the ends of the intervals; {counted(row.below, 'is', 'are')} below the paper's. Robust "
-                f"accuracy on test images: {robust.agrees} of {counted(robust.numbers, 'number agrees', 'numbers agree')}; the "
+                f"accuracy on test images: {robust.agrees} of {counted(robust.numbers, 'number')} "
+                f"{'agrees' if robust.agrees == 1 else 'agree'}; the "
                 f"mean absolute difference is {robust.mean_absolute_difference:.2f} points."
             )
             if (scale, row.dataset) in spans.index:
@@ -331,6 +332,11 @@ def summary(like: pd.DataFrame, compared: pd.DataFrame, marked: pd.DataFrame, ve
     scales = compared.loc[compared["ours"].notna(), "scale"].value_counts()
     by_scale = ", ".join(f"{scales[name]} at scale {name}" for name in grid.SCALES if name in scales)
     mark_counts, claim_counts = marked["verdict"].value_counts(), verdicts["verdict"].value_counts()
+    marks_note = ", ".join(
+        f"{counted(mark_counts[verdict], 'is', 'are')} {verdict}"
+        for verdict in (MET, MISSED, NOT_COMPUTED)
+        if verdict in mark_counts
+    )
     return (
         f"{like_summary(like)}\n\n"
         f"In all, the paper prints {len(compared)} numbers, {len(distinct(compared))} of them distinct. If each exhibit counts "
@@ -338,9 +344,7 @@ def summary(like: pd.DataFrame, compared: pd.DataFrame, marked: pd.DataFrame, ve
         f"({by_scale or 'none by training'}), many on a narrower network than the paper's. Of these, "
         f"{counted(counts.get(AGREES, 0), 'agrees', 'agree')} with the paper "
         f"within the intervals and {counted(counts.get(DIFFERS, 0), 'differs', 'differ')}. "
-        f"Of {len(marked) - mark_counts.get(SHOWN, 0)} marks, {counted(mark_counts.get(MET, 0), 'is', 'are')} met, "
-        f"{counted(mark_counts.get(MISSED, 0), 'is', 'are')} missed and "
-        f"{counted(mark_counts.get(NOT_COMPUTED, 0), 'is', 'are')} not computed. "
+        f"Of {len(marked) - mark_counts.get(SHOWN, 0)} marks, {marks_note}. "
         f"Of {len(verdicts)} claims, {counted(claim_counts.get(claims.HOLDS, 0), 'holds', 'hold')}, "
         f"{counted(claim_counts.get(claims.FAILS, 0), 'fails', 'fail')}, "
         f"{counted(claim_counts.get(claims.UNDECIDED, 0), 'is', 'are')} undecided, since their intervals allow both, "

@@ -94,6 +94,9 @@ def badge(*frames: pd.DataFrame) -> str:
 
 def _badge_parts(ours: pd.DataFrame) -> list[str]:
     completed = f"{ours.attrs['complete']} of {ours.attrs['expected']}"
+    computed = (
+        "computed" if ours.attrs["complete"] == ours.attrs["expected"] else "complete"
+    )  # of the others some records may be there
     if ours.empty:
         return [f"not computed yet; compute it with: `{ours.attrs['command']}`"]
     parts = [f"scale {ours.attrs['scale']}", *map(as_markdown, sorted(set(ours["source"])))]
@@ -101,9 +104,9 @@ def _badge_parts(ours: pd.DataFrame) -> list[str]:
         parts += [f"{model} w={width:g}" for model, width in sorted(set(zip(ours["model"], ours["widen_factor"], strict=True)))]
         parts += [f"recipe {recipe}" for recipe in sorted(set(ours["recipe"])) if recipe != "default"]
         seeds = sorted(set(ours["seed"]))
-        parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", f"{completed} runs are computed"]
+        parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", f"{completed} runs are {computed}"]
     else:
-        parts.append(f"{completed} are computed")
+        parts.append(f"{completed} are {computed}")
     parts += map(as_markdown, sorted(set(ours["device"])))
     parts += [f"some records are {state}" for state in ("stale", "failed") if (ours["status"] == state).any()]
     for (count, exhibit, width), names in ours.attrs.get("more_seeds", {}).items():

@@ -85,7 +85,7 @@ def _diagonal_split(r: Records) -> Finding:
     rows, parts = r.table("cube", "diagonal", "bayes"), {}
     for row in rows.itertuples():
         fooled, bound = share(row.diagonal, row.n), 100 * (1 - 1 / (4 * row.d * row.eps**2))
-        evidence = f"{fooled.value:.1f}%, the bound {max(bound, 0):.1f}%"
+        evidence = f"{fooled.value:.1f}%, the bound {f'{bound:.1f}%' if bound > 0 else '≤0'}"
         parts[f"d = {row.d:.0f}, ε = {row.eps:.3g}"] = Finding(row.bayes == 0 and fooled.high >= bound, evidence)
     for eps, of_budget in rows.groupby("eps"):
         low, high = of_budget.loc[of_budget["d"].idxmin()], of_budget.loc[of_budget["d"].idxmax()]

@@ -83,6 +83,11 @@ def linf_table(sets: Sequence[pd.DataFrame]) -> Table:
     return Table([Column("data set"), Column("variant"), *quantities.values(), Column("images", "g")], rows)
 
 
+def _most(share: float) -> str:
+    """A percentage with one decimal; of a share that is not whole, but would round to it, ">99.9%"."""
+    return ">99.9%" if 99.95 <= share < 100 else f"{share:.1f}%"
+
+
 def linf_summary(sets: Sequence[pd.DataFrame]) -> str:
     """How close to 1 the ℓ∞ distances are, set by set: the variant with the fewest above .9 and the one with the most."""
     sentences = []
@@ -94,10 +99,13 @@ def linf_summary(sets: Sequence[pd.DataFrame]) -> str:
             continue
         middle = measured_values(measured, "linf_distance_median")
         ends = [
-            f"{shares[name]:.1f}% of the pairs have a distance above .9 on {transform_label(name)} (median {middle[name]:.3f})"
+            f"{_most(shares[name])} on {transform_label(name)} (median {middle[name]:.3f})"
             for name in dict.fromkeys((shares.idxmin(), shares.idxmax()))
         ]
-        sentences.append(f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): {' and '.join(ends)}.")
+        sentences.append(
+            f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): the share of pairs with a distance "
+            f"above .9 is {' and '.join(ends)}."
+        )
     return " ".join(sentences)
 
 

@@ -156,10 +156,7 @@ def attacked_gallery(
 
 def _attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, threat_model: dict) -> Tensor:
     """`x` attacked as the paper does, the step in proportion to eps; unchanged where eps is 0."""
-    if eps == 0:
-        return x
-    step_size = threat_model["step_size"] * eps / threat_model["eps"]
-    attack = attacks.ThreatModel(**{**threat_model, "eps": eps, "step_size": step_size}).attack()
+    attack = attacks.ThreatModel(**threat_model).scaled(eps).attack()
     return attacks.pgd(model, x, y, generator=torch.Generator().manual_seed(0), **attack)
 
 

@@ -86,10 +86,13 @@ def _set(paper: str, ours: object) -> str:
 
 
 def totals_table(totals: pd.DataFrame) -> Table:
-    """By exhibit: how many numbers, how many computed, agreeing, differing and missing, and the differences in points."""
+    """By exhibit: how many numbers, how many computed, agreeing, differing and missing, and the differences in points.
+
+    Quoted: others' numbers, which the paper did not measure.
+    """
     headings = {
         "numbers": "numbers", "computed": "computed", "agree": "agrees", "differ": "differs", "within 3 points": "close",
-        "stale or failed": "lacking", "missing": "missing", "not in the grid": "not in the grid",
+        "stale or failed": "lacking", "missing": "missing", "not in the grid": "not in the grid", "quoted": "quoted",
     }  # fmt: skip
     totals = totals.assign(lacking=totals["stale"] + totals["failed"])
     columns = [Column("exhibit"), Column("scale"), *(Column(heading, "d") for heading in headings)]

@@ -71,6 +71,11 @@ def _shared(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"ours": over_seeds(ours, *BOXED)["mean"].reindex(theirs.index), "paper": theirs}).dropna()
 
 
+def _of_all(shared: pd.DataFrame, theirs: pd.Series) -> str:
+    """How many of the paper's variants ours are."""
+    return f"{'all' if len(shared) == len(theirs) else f'{len(shared)} of'} its {len(theirs)} variants"
+
+
 def _in_words(shared: pd.DataFrame) -> str:
     """The variants that differ by more than is comparable, and the two ranges; sentences, each with a space before it."""
     differences, text = shared["ours"] - shared["paper"], ""
@@ -125,8 +130,8 @@ def own_settings_summary(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.Data
     if len(shared):
         text = (
             f"With the paper's own settings (scale {ours.attrs['scale']}) robust accuracy is "
-            f"**{(shared['ours'] - shared['paper']).abs().mean():.1f} points** from the paper's on average, over {len(shared)} "
-            f"of its {len(theirs)} variants.{_in_words(shared)}{_beyond_the_spread(ours, shared)}"
+            f"**{(shared['ours'] - shared['paper']).abs().mean():.1f} points** from the paper's on average, over "
+            f"{_of_all(shared, theirs)}.{_in_words(shared)}{_beyond_the_spread(ours, shared)}"
         )
     shorter = over_seeds(short[short["widen_factor"] == width_of(ours)], *BOXED)["mean"].dropna()
     pair = ["original", "smooth-5"]
@@ -176,7 +181,7 @@ def own_settings_answer(ours: pd.DataFrame, short: pd.DataFrame, paper: pd.DataF
     marks_note = f" Of {counted(judged, 'mark')} set before these trainings {some_met} met." if judged else ""
     text = (
         f"**MNIST, the paper's own settings: {verdict}.** The narrowest LeNet5 was trained for as many steps as the paper's on "
-        f"{len(shared)} of its {len(at_our_width(ours, paper, BOXED))} variants, once on each. Robust accuracy is "
+        f"{_of_all(shared, at_our_width(ours, paper, BOXED))}, once on each. Robust accuracy is "
         f"{(shared['ours'] - shared['paper']).abs().mean():.1f} points from the paper's on average.{_in_words(shared)}"
         f"{marks_note}"
     )
