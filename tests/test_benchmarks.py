@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lib import attacks, training
 from lib.fast.vectors import FEATURES, has_avx2
-from lib.report.sections import speed
+from lib.report.sections import engines, speed
 from lib.report.table import MISSING
 from lib.store import grid, results
 
@@ -83,15 +84,42 @@ def test_the_readme_names_the_ratios_of_the_record():
         )
 
 
+def test_engines_of_a_training_step_take_the_same_step(tmp_path):
+    if not has_avx2():
+        pytest.skip("a processor without AVX2 takes the framework's way")
+    target = tmp_path / "steps.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "training_step.py"), "--widen-factor", "0.0625", "--rounds", "1"]
+    subprocess.run([*command, "--batch-size", "16", "--output", str(target)], check=True, capture_output=True)
+    rows = pd.DataFrame(json.loads(target.read_text())["rows"])
+    assert set(rows["engine"]) == {"compiled", "channels last", "plain"}
+    assert set(rows["training"]) == {"standard", "pgd"}
+    assert rows["first_losses_apart"].max() < 1e-4
+    assert (rows["seconds_a_step"] > 0).all()
+    assert rows.loc[rows["engine"] == "channels last", "ratio_to_framework"].eq(1).all()
+
+
+def test_the_record_of_training_steps_is_told():
+    rows = results.benchmark("training-step")
+    assert rows["rounds"].min() >= 7
+    assert rows["first_losses_apart"].max() < 1e-3
+    table = engines.steps_table(rows)
+    assert len(table.rows) == rows.groupby(["case", "training"]).ngroups
+    ratios = rows[(rows["engine"] == "compiled") & (rows["training"] == "pgd")]["ratio_to_framework"]
+    assert f"{ratios.min():.1f} to {ratios.max():.1f} times in pgd training" in engines.steps_summary(rows)
+
+
 def test_an_attack_that_fools_nobody_is_named():
     rows = results.benchmark("pgd-cpu")
     broken = rows["case"].eq("lenet5-w0.25") & rows["engine"].eq("lib, bfloat16")
     rows.loc[broken, "robust_accuracy"] = 0.99
-    said = speed.agreement_summary(rows)
+    said = engines.agreement_summary(rows)
     assert said.startswith("**These attacks did not work**")
     assert said.count("bfloat16 on ") == 2
-    rows.loc[broken, "robust_accuracy"] = 0.19
-    assert speed.agreement_summary(rows).startswith("No engine leaves more images than AdverTorch")
+    table = speed.speed_table(rows).text.set_index(["network", "batch"])
+    assert set(table.loc["lenet5 w=0.25", "lib, bfloat16"]) == {"the attack fails"}
+    assert (table["lib, float32"] != "the attack fails").all()
+    rows.loc[rows["engine"].eq("lib, bfloat16"), "robust_accuracy"] = 0.19
+    assert engines.agreement_summary(rows).startswith("No engine leaves more images than AdverTorch")
 
 
 def test_the_record_covers_peers_batches_and_networks():
@@ -102,7 +130,7 @@ def test_the_record_covers_peers_batches_and_networks():
     table = speed.speed_table(rows).text
     assert len(table) == rows["case"].nunique() * 2
     assert not (table == MISSING).any(axis=None)
-    assert len(speed.agreement_table(rows).rows) == rows["case"].nunique() * rows["engine"].nunique()
+    assert len(engines.agreement_table(rows).rows) == rows["case"].nunique() * rows["engine"].nunique()
     assert speed.speed_figure(rows).axes
     (narrow,) = rows[
         (rows["case"] == "wide_resnet28-w0.25") & (rows["batch"] == 128) & (rows["engine"] == "lib, float32")

@@ -33,7 +33,7 @@ SHOWN = {
     "stamp": "words.stamp([rows])",
     "benchmark": "speed.benchmark_stamp(measured)",
     "speed": "speed.speed_table(measured)",
-    "agreement": "speed.agreement_table(measured)",
+    "agreement": "engines.agreement_table(measured)",
     "hours": "overview.compute_table(pd.DataFrame([dict(scale='laptop', device=text, kind='training', records=1, hours=1.0)]))",
     "claims": "overview.claims_table(pd.DataFrame([dict(sentence='A.', claim='a', paper_verdict='holds', paper_evidence=text,"
     " verdict='fails', evidence=text, reason='', scale='laptop', n=(9,))]))",
@@ -61,7 +61,7 @@ from frames import frame
 from payloads import payloads
 from lib import report
 from lib.report import words
-from lib.report.sections import overview, speed
+from lib.report.sections import engines, overview, speed
 from test_payloads import as_table, of_benchmark, of_record
 for kind, text in payloads(Path(TARGET)).items():
     rows, measured, kind = of_record(text), of_benchmark(text), kind.replace(" ", "-")

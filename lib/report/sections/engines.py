@@ -1,14 +1,53 @@
-"""Exhibits of the comparison of trainings with the compiled attack and without it, `benchmarks/engines.py`."""
+"""How far engines agree, and two benchmarks of training: with the compiled attack and without it (`benchmarks/engines.py`),
+with the compiled training step and without it (`benchmarks/training_step.py`).
+"""
 
 import numpy as np
 import pandas as pd
 
 from lib.report.exhibit import benchmark, exhibit
-from lib.report.sections.speed import ends, mean_interval, measured_on, verdict_of, with_deviation
+from lib.report.sections.speed import (
+    MARGIN,
+    ends,
+    failed,
+    mean_interval,
+    measured_on,
+    network_of,
+    short_name,
+    verdict_of,
+    with_deviation,
+)
 from lib.report.table import Column, Number, Table
-from lib.report.words import as_markdown, transform_label
+from lib.report.words import as_code, as_markdown, transform_label
 
 ENGINES = ("compiled", "framework")
+
+
+def agreement_table(rows: pd.DataFrame) -> Table:
+    """The robust accuracy that each engine reaches from the same δ₀ on the largest batch, and its share of the ceiling."""
+    columns = [
+        Column("network"), Column("engine"), Column("robust accuracy (%)", ".1f"), Column("largest perturbation", ".6f"),
+        Column("share of ceiling (%)", ".0f"),
+    ]  # fmt: skip
+    largest = rows[rows["batch"] == rows["batch"].max()]
+    percents = zip(100 * largest["robust_accuracy"], largest["max_delta"], 100 * largest["share_of_ceiling"], strict=True)
+    labels = zip(map(network_of, largest["case"]), map(as_markdown, largest["engine"]), strict=True)
+    return Table(columns, [(*label, *numbers) for label, numbers in zip(labels, percents, strict=True)])
+
+
+def agreement_summary(rows: pd.DataFrame) -> str:
+    """Which engines' attacks did not work, by the images that they leave."""
+    theirs = rows[rows["engine"] == "AdverTorch"].set_index(["case", "batch"])["robust_accuracy"] * 100
+    failing = [
+        f"{as_markdown(engine)} on {short_name(case)}, batch {batch} ({robust:.1f}% against {theirs[case, batch]:.1f}%)"
+        for (case, batch, engine), robust in failed(rows).items()
+    ]
+    if not failing:
+        return f"No engine leaves more images than AdverTorch by more than {MARGIN:g} points."
+    return (
+        f"**These attacks did not work**, since they leave over {MARGIN:g} points more images than AdverTorch: "
+        f"{'; '.join(failing)}. So the tables give no speed for them. (Commit {as_code(rows.attrs['commit'])}.)"
+    )
 
 
 def engines_table(rows: pd.DataFrame) -> Table:
@@ -63,7 +102,51 @@ def engines_stamp(rows: pd.DataFrame) -> str:
     return f"{measured_on(rows)}; {test_size:,} test images."
 
 
-_ENGINES = benchmark("engines")
+def steps_table(rows: pd.DataFrame) -> Table:
+    """Milliseconds of a training step by each engine, and in brackets its speed relative to the framework's, channels last.
+
+    `rows`: one a network, kind of training and engine, as `benchmarks/training_step.py` records them.
+    """
+    engines = list(rows["engine"].unique())
+    columns = [Column("network"), Column("training"), Column("batch", "d")]
+    columns += [Column(as_markdown(engine), write=_milliseconds) for engine in engines]
+    groups = rows.groupby(["case", "training", "batch"], sort=False)
+    return Table(
+        columns,
+        [
+            (
+                network_of(case),
+                as_markdown(training),
+                batch,
+                *(row for _, row in group.set_index("engine").loc[engines].iterrows()),
+            )
+            for (case, training, batch), group in groups
+        ],
+    )
+
+
+def _milliseconds(row: pd.Series) -> str:
+    return f"{1000 * row['seconds_a_step']:.0f} (×{row['ratio_to_framework']:.2f})"
+
+
+def steps_summary(rows: pd.DataFrame) -> str:
+    """How many times the framework's speed the compiled step has, by kind of training, and where this was measured."""
+    compiled = rows[rows["engine"] == "compiled"]
+    spans = [
+        f"{ratios.min():.1f} to {ratios.max():.1f} times in {as_markdown(name)} training"
+        for name, ratios in compiled.groupby("training", sort=False)["ratio_to_framework"]
+    ]
+    return (
+        f"The compiled step makes training {' and '.join(spans)} as fast as the framework's step, channels last. "
+        f"{measured_on(rows)}; medians of {rows['rounds'].min()} rounds."
+    )
+
+
+_ENGINES, _STEPS = benchmark("engines"), benchmark("training-step")
+exhibit("speed-agreement", agreement_table, benchmark("pgd-cpu"))
+exhibit("speed-agreement-seen", agreement_summary, benchmark("pgd-cpu"))
 exhibit("engines", engines_table, _ENGINES)
 exhibit("engines-seen", engines_summary, _ENGINES)
 exhibit("engines-stamp", engines_stamp, _ENGINES)
+exhibit("training-step", steps_table, _STEPS)
+exhibit("training-step-seen", steps_summary, _STEPS)
