@@ -46,6 +46,11 @@ def test_table_7_has_both_attacks_and_their_difference():
     assert "CIFAR10: not computed yet" in text
 
 
+def test_a_variant_that_the_paper_lacks_has_no_number_of_the_paper():
+    ours = frame(("posterize-4", "pgd", "robust_accuracy", 90.0, 0), ("posterize-4", "pgd", "robust_accuracy_unboxed", 89.0, 0))
+    assert appD1.unboxed_summary({"mnist": ours}, TABLE_7).endswith("changes robust accuracy by **-1.0** (posterize 4).")
+
+
 def test_rank_correlation_has_an_interval_that_says_how_little_few_pairs_tell():
     x = pd.Series({name: float(i) for i, name in enumerate("abcdefgh")})
     assert appD2.rank_correlation(x, x**3)[:3] == (1.0, 1.0, 1.0)

@@ -118,6 +118,8 @@ def test_volume_seen_compares_the_attacks_on_the_same_variants():
     assert "CIFAR10: not computed yet" in text
     one = sec5.volume_summary({"mnist": (volumes, frame(*BOXES))}, TABLE_7)
     assert "by **-0.5 points** over 1 variant; in the paper, over the same variants, by +0.0." in one
+    posterized = frame(("posterize-4", *ROBUST, 90.0, 0), ("posterize-4", *UNBOXED, 89.0, 0))
+    assert sec5.volume_summary({"mnist": (volumes, posterized)}, TABLE_7).endswith("by **-1.0 points** over 1 variant.")
 
 
 CAPACITY = [

@@ -270,6 +270,15 @@ def test_numbers_of_the_same_width_are_compared(monkeypatch):
     assert spans["headline"] == pytest.approx(15.0)
 
 
+def test_a_set_without_a_table_of_wider_networks_has_no_range_of_theirs(monkeypatch):
+    compared = _like(monkeypatch).query("transform in ['original', 'binarize']").assign(our_dataset="fashion_mnist")
+    assert np.isnan(scorecard.ranges(compared).iloc[0]["headline"])
+    assert "wider" not in scorecard.like_summary(compared).split("\n\n", 1)[1]
+    text = overview.like_table(scorecard.like_totals(compared), scorecard.ranges(compared)).markdown()
+    assert "wider" not in text
+    assert "nan" not in text
+
+
 @pytest.mark.parametrize("changed", [{"widen_factor": 0.3}, {"recipe": "third"}, {"model": "small_convnet"}])
 def test_what_is_not_alike_is_not_compared(monkeypatch, changed):
     assert _like(monkeypatch, **changed).empty

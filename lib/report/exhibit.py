@@ -23,11 +23,14 @@ from lib.store import grid, results
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """An input of an exhibit: `read` gives it to a page. `records`: the exhibits of the grid and the benchmarks it comes from.
+    """An input of an exhibit.
 
-    `everything`: it is read from all records there are. `has_badge`: what it reads has a badge, and goes into the page's stamp.
-    `badge_line`: a function from what it gives to the line that stands below a table of it as its badge. `auto`: the scale of
-    its records where the page names none.
+    - `read`: the function that gives it to a page.
+    - `records`: the exhibits of the grid and the benchmarks whose records it comes from.
+    - `everything`: whether it is read from all records there are.
+    - `has_badge`: whether a table or figure of it has a badge, and the page's stamp names it.
+    - `badge_line`: a function from what is read to the line that stands below a table in place of the badge.
+    - `auto`: the scale of its records where the page names none.
     """
 
     read: Callable[["Page"], object]

@@ -27,6 +27,7 @@ _BLOCKS = {
     "figure-3b": ("figure-3b",),
     "section-2.2": ("section-2.2",),
 }
+_WIDER = {"mnist": "table-2", **dict.fromkeys(grid.CIFAR10_SETS, "table-3")}  # by data set, the table of wider networks
 _FORMULA = "example-2"  # Theorem 2.1, evaluated
 _QUOTED = "footnote-1"  # others' numbers, which the paper quotes for comparison
 _TRUNCATED = "log2_perturbable_volume"  # Table 6 drops the decimals; everything else is rounded
@@ -270,7 +271,7 @@ def ranges(like: pd.DataFrame) -> pd.DataFrame:
     variants: one row a scale and data set, of the width with the most variants (two at least).
 
     `like`: as `like_with_like` gives it. Columns `scale`, `dataset` (ours), `widen_factor`, `variants` (how many), `ours`,
-    `paper`, and `headline`: the paper's over the same variants in Table 2 or 3, whose networks are wider.
+    `paper`, and `headline`: the paper's over the same variants in Table 2 or 3, whose networks are wider; NaN for another set.
     """
     robust = like[(like["metric"] == "robust_accuracy") & (like["split"] == "test")]
     rows = []
@@ -278,9 +279,9 @@ def ranges(like: pd.DataFrame) -> pd.DataFrame:
         width = part["widen_factor"].value_counts(sort=True).index[0]
         part = part[part["widen_factor"] == width]
         if len(part) > 1:
-            table = "table-2" if dataset == "mnist" else "table-3"
-            printed = results.published(table).query("training == 'pgd' and metric == 'robust_accuracy'")
-            printed = printed[printed["transform"].isin(part["transform"])]["value"]
+            printed = results.published().query("training == 'pgd' and metric == 'robust_accuracy'")
+            in_table = printed["exhibit"] == _WIDER.get(dataset)
+            printed = printed[in_table & printed["transform"].isin(part["transform"])]["value"]
             spans = {name: values.max() - values.min() for name, values in (("ours", part["ours"]), ("paper", part["value"]))}
             setting = {"scale": scale, "dataset": dataset, "widen_factor": width, "variants": len(part)}
             rows.append({**setting, **spans, "headline": printed.max() - printed.min()})
@@ -319,8 +320,8 @@ def like_summary(like: pd.DataFrame) -> str:
                 span = spans.loc[(scale, row.dataset)]
                 line += (
                     f" Over {span.variants:.0f} variants (w = {span.widen_factor:g}) robust accuracy has a range of "
-                    f"{span.ours:.1f} points; for the paper's networks of that width the range is {span.paper:.1f}, for its "
-                    f"wider ones {span.headline:.1f}."
+                    f"{span.ours:.1f} points; for the paper's networks of that width the range is {span.paper:.1f}"
+                    f"{'' if np.isnan(span.headline) else f', for its wider ones {span.headline:.1f}'}."
                 )
             lines.append(line)
     return "\n".join(lines).strip()

@@ -144,9 +144,15 @@ def both_footprints(names: Iterable[str], ours: Mapping | pd.Series, theirs: Map
     return pd.DataFrame.from_dict(rows, orient="index", columns=["paper", "column", "square"], dtype=float)
 
 
-def unboxed_change(boxed: pd.Series, unboxed: pd.Series) -> pd.Series:
-    """The change of robust accuracy when the attack may leave the box, by transform, where both are there."""
-    return (unboxed - boxed).dropna()
+def unboxed_changes(ours: pd.DataFrame, paper: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """The changes of robust accuracy when the attack may leave the box, by transform: ours, and the paper's on these variants.
+
+    `paper`: its rows of the data set. It may lack some of our variants.
+    """
+    boxed, unboxed = (over_seeds(ours, *quantity)["mean"] for quantity in (BOXED, UNBOXED))
+    change = (unboxed - boxed).dropna()
+    theirs = paper_values(paper, *UNBOXED) - paper_values(paper, *BOXED)
+    return change, theirs.reindex(change.index).dropna()
 
 
 def our_number(estimates: pd.DataFrame, key: str | tuple, paper: float = np.nan) -> Number:

@@ -46,6 +46,11 @@ def from_to(changes: pd.Series) -> str:
     return " to ".join(texts)
 
 
+def in_the_paper(changes: pd.Series) -> str:
+    """The paper's changes over the variants of which a sentence has just said ours; nothing where it has none of them."""
+    return f"; in the paper, over the same variants, by {from_to(changes)}" if len(changes) else ""
+
+
 def as_markdown(text: object) -> str:
     """The text of a record as Markdown that shows it as it stands, in one line.
 

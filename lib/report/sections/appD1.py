@@ -19,9 +19,9 @@ from lib.report.values import (
     paper_eps,
     paper_values,
     transforms_of,
-    unboxed_change,
+    unboxed_changes,
 )
-from lib.report.words import counted, from_to, set_name, to_compute, transform_label
+from lib.report.words import counted, in_the_paper, set_name, to_compute, transform_label
 
 
 def perturbable_volume_table(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> Table:
@@ -106,19 +106,17 @@ def unboxed_summary(sets: Mapping[str, pd.DataFrame], paper: pd.DataFrame) -> st
     """By how much robust accuracy moves when the attack may leave the cube, ours and the paper's over the same variants."""
     sentences = []
     for name, ours in sets.items():
-        change = unboxed_change(over_seeds(ours, *BOXED)["mean"], over_seeds(ours, *UNBOXED)["mean"])
+        change, theirs = unboxed_changes(ours, paper[paper["dataset"] == name])
         if change.empty:
             sentences.append(f"{set_name(name)}: not computed yet; {to_compute(ours)}")
             continue
-        rows = paper[paper["dataset"] == name]
-        theirs = unboxed_change(paper_values(rows, *BOXED), paper_values(rows, *UNBOXED))[change.index]
         variants = counted(len(change), "variant")
         span = f"**{change.min():+z.1f}** ({transform_label(change.idxmin())})"
         if len(change) > 1:
             span += f" to **{change.max():+z.1f} points** ({transform_label(change.idxmax())})"
         sentences.append(
             f"{set_name(ours['dataset'].iloc[0])} (scale {ours.attrs['scale']}, {variants}): "
-            f"leaving the cube changes robust accuracy by {span}; in the paper, over the same variants, by {from_to(theirs)}."
+            f"leaving the cube changes robust accuracy by {span}{in_the_paper(theirs)}."
         )
     return " ".join(sentences)
 

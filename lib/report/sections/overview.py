@@ -107,6 +107,11 @@ def totals_table(totals: pd.DataFrame) -> Table:
     return Table(columns, rows)
 
 
+def _paper_range(span) -> str:
+    wider = "" if np.isnan(span.headline) else f" (its wider network: {span.headline:.1f})"
+    return f"{span.paper:.1f}{wider}"
+
+
 def like_table(totals: pd.DataFrame, ranges: pd.DataFrame) -> Table:
     """Like with like: how many numbers, how many agree, and the differences in points; below, how far robust accuracy ranges.
 
@@ -116,7 +121,7 @@ def like_table(totals: pd.DataFrame, ranges: pd.DataFrame) -> Table:
         Column("data"), Column("scale"), Column("quantities"), Column("numbers", "d"), Column("agree", "d"),
         Column("within 3 points", "d"), Column("ours below", "d"), Column("mean Δ", "+.2f"), Column("mean absolute Δ", ".2f"),
         Column("range: ours", write=lambda span: f"{span.ours:.1f} (w={span.widen_factor:g}, {span.variants} variants)"),
-        Column("range: paper", write=lambda span: f"{span.paper:.1f} (its wider network: {span.headline:.1f})"),
+        Column("range: paper", write=_paper_range),
     ]  # fmt: skip
     spans = {(row.scale, row.dataset): row for row in ranges.itertuples()}
     rows = []

@@ -27,10 +27,10 @@ from lib.report.values import (
     paper_eps,
     paper_values,
     transforms_of,
-    unboxed_change,
+    unboxed_changes,
     width_of,
 )
-from lib.report.words import counted, from_to, to_compute, transform_label
+from lib.report.words import counted, from_to, in_the_paper, to_compute, transform_label
 from lib.run import cost
 from lib.store import grid, plans
 
@@ -129,18 +129,16 @@ def volume_summary(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], paper:
     """
     sentences = []
     for name, (volumes, ours) in sets.items():
-        change = unboxed_change(over_seeds(ours, *BOXED)["mean"], over_seeds(ours, *UNBOXED)["mean"])
+        change, theirs = unboxed_changes(ours, paper[paper["dataset"] == name])
         if change.empty:
             sentences.append(f"{name.upper()}: not computed yet; {to_compute(ours)}")
             continue
-        rows = paper[paper["dataset"] == name]
-        theirs = unboxed_change(paper_values(rows, *BOXED), paper_values(rows, *UNBOXED))[change.index]
         bits = extent(measured_values(volumes, "log2_perturbable_volume").reindex(change.index))
         bits_note = f", whose perturbable volumes differ by up to {bits:.0f} bits" if bits > 0 else ""
         variants_note = f"over {counted(len(change), 'variant')}{bits_note}"
         sentences.append(
             f"{name.upper()} (scale {ours.attrs['scale']}): letting the attack leave the box changes robust accuracy by "
-            f"**{from_to(change)} points** {variants_note}; in the paper, over the same variants, by {from_to(theirs)}."
+            f"**{from_to(change)} points** {variants_note}{in_the_paper(theirs)}."
         )
     return " ".join(sentences)
 
