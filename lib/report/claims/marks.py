@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from lib.report.claims.evidence import NOT_COMPUTED, AbsentError, Finding, finding_of, is_declared
+from lib.report.claims.judging import range_of
 from lib.report.values import both_footprints
 from lib.store import grid, results
 from lib.store.intervals import Estimate, of_records
@@ -53,32 +54,30 @@ class ExhibitRecords:
             self._frames[block] = results.select(block, self._scale)
         return self._frames[block]
 
-    def estimates(self, block: str, training: str, metric: str, only: Iterable[str] | None = None) -> dict[str, Estimate]:
-        """By transform, of every variant of the block, or of those named; AbsentError unless all are computed."""
-        frame = self._frame(block)
+    def estimates(
+        self, block: str, training: str, metric: str, only: Iterable[str] | None = None, *, at: tuple[str, float] | None = None
+    ) -> dict[str, Estimate]:
+        """By transform, of every variant of the block, or of those named; AbsentError unless all are computed.
+
+        `at`: a scale and a width of the block, whatever the page's scale shows of it.
+        """
+        if at is None:
+            frame = self._frame(block)
+            runs, spreads = grid.runs(block, frame.attrs["scale"]), frame.attrs.get("spreads", {})
+        else:
+            scale, width = at
+            if self._scale not in ("auto", scale):
+                raise AbsentError(f"needs scale {scale}")
+            runs, spreads = [run for run in grid.runs(block, scale) if run.widen_factor == width], results.spreads(scale)
+            frame = results.frame(runs, block)
         rows = frame[(frame["training"] == training) & (frame["metric"] == metric) & (frame["split"] == "test")]
         rows = rows[rows["value"].notna()]
-        items = grid.runs(block, frame.attrs["scale"])
-        variants = dict.fromkeys(only or (item.transform for item in items if item.training == training))
+        variants = dict.fromkeys(only or (run.transform for run in runs if run.training == training))
         missing = [name for name in variants if name not in set(rows["transform"])]
         if missing:
-            raise AbsentError(f"{len(missing)} of {len(variants)} variants of {block} lack {metric} ({training} training)")
-        return self._read(rows, variants, frame.attrs.get("spreads", {}))
-
-    def column(self, block: str, scale: str, width: float, training: str, metric: str) -> dict[str, Estimate]:
-        """By transform, of every variant of the block at one scale and width; AbsentError unless all are computed."""
-        if self._scale not in ("auto", scale):
-            raise AbsentError(f"needs scale {scale}")
-        runs = [run for run in grid.runs(block, scale) if (run.widen_factor, run.training) == (width, training)]
-        rows = results.frame(runs, block)
-        rows = rows[(rows["metric"] == metric) & (rows["split"] == "test") & rows["value"].notna()]
-        variants = dict.fromkeys(run.transform for run in runs)
-        if missing := [name for name in variants if name not in set(rows["transform"])]:
-            message = (
-                f"{len(missing)} of {len(variants)} variants of {block} lack {metric} ({training} training) at w = {width:g}"
-            )
-            raise AbsentError(f"{message}, scale {scale}")
-        return self._read(rows, variants, results.spreads(scale))
+            message = f"{len(missing)} of {len(variants)} variants of {block} lack {metric} ({training} training)"
+            raise AbsentError(message if at is None else f"{message} at w = {at[1]:g}, scale {at[0]}")
+        return self._read(rows, variants, spreads)
 
     def _read(self, rows: pd.DataFrame, variants: Iterable[str], spreads: dict) -> dict[str, Estimate]:
         self.scales |= set(rows["scale"])
@@ -106,37 +105,43 @@ def _printed(exhibit: str, training: str, metric: str, width: float) -> tuple[pd
     return rows.set_index("transform")["value"], nearest
 
 
-def _beside_the_paper(records: ExhibitRecords, block: str, exhibit: str) -> tuple[pd.Series, pd.Series, float]:
-    """Robust accuracies, ours and the paper's of the nearest width, on the variants that both have."""
-    ours = {name: estimate.value for name, estimate in records.estimates(block, "pgd", "robust_accuracy").items()}
-    paper, width = _printed(exhibit, "pgd", "robust_accuracy", records.width(block))
-    both = [name for name in ours if name in paper.index]
-    return pd.Series(ours)[both], paper[both], width
+_Pair = tuple[pd.Series, pd.Series, float]  # robust accuracies by variant, ours and the paper's, and the width of the paper's
 
 
-def _rank(records: ExhibitRecords, block: str, exhibit: str, least: float) -> Finding:
-    ours, paper, width = _beside_the_paper(records, block, exhibit)
+def _beside_the_paper(records: ExhibitRecords, block: str, exhibit: str) -> _Pair:
+    """With the paper's column of the nearest width, on the variants that both have."""
+    estimates = records.estimates(block, "pgd", "robust_accuracy")
+    return _pair(estimates, *_printed(exhibit, "pgd", "robust_accuracy", records.width(block)))
+
+
+def _own_settings(records: ExhibitRecords) -> _Pair:
+    """Table 4's narrowest column, ours at the paper's own settings."""
+    estimates = records.estimates("table-4", "pgd", "robust_accuracy", at=("paper", 0.125))
+    return _pair(estimates, *_printed("table-4", "pgd", "robust_accuracy", 0.125))
+
+
+def _pair(estimates: dict[str, Estimate], paper: pd.Series, width: float) -> _Pair:
+    both = [name for name in estimates if name in paper.index]
+    return pd.Series({name: estimates[name].value for name in both}, dtype=float), paper[both], width
+
+
+def _rank(pair: _Pair, least: float) -> Finding:
+    ours, paper, width = pair
     if ours.nunique() < 2:
         return Finding(False, f"the same on all {len(ours)} variants")
     rho = float(spearmanr(ours, paper).statistic)
     return Finding(rho >= least, f"ρ = {rho:.3f} over {len(ours)} variants, with the paper's column of w = {width:g}")
 
 
-def _distance_to_the_paper(records: ExhibitRecords, block: str, exhibit: str, most: float) -> Finding:
-    ours, paper, width = _beside_the_paper(records, block, exhibit)
+def _distance_to_the_paper(pair: _Pair, most: float) -> Finding:
+    ours, paper, width = pair
     mean = float((ours - paper).abs().mean())
     return Finding(mean <= most, f"{mean:.2f} points over {len(ours)} variants, from the paper's column of w = {width:g}")
 
 
-def _spread(estimates: dict[str, Estimate]) -> tuple[float, str]:
-    low, high = min(estimates, key=lambda name: estimates[name].value), max(estimates, key=lambda name: estimates[name].value)
-    gap = estimates[high].value - estimates[low].value
-    return gap, f"{gap:.2f} points, {estimates[low].value:.2f} ({low}) to {estimates[high].value:.2f} ({high})"
-
-
 def _clean_spread(records: ExhibitRecords) -> Finding:
-    gap, evidence = _spread(records.estimates("table-2", "standard", "clean_accuracy"))
-    return Finding(gap <= 1.5, evidence)
+    gap, evidence = range_of(records.estimates("table-2", "standard", "clean_accuracy"))
+    return Finding(gap.value <= 1.5, f"{gap.value:.2f} points, {evidence}")
 
 
 def _clean_minus_robust(records: ExhibitRecords, block: str, transform: str) -> Estimate:
@@ -204,30 +209,8 @@ def _footprints(records: ExhibitRecords) -> Finding:
     return Finding(None, f"{evidence} (mean over sizes {sizes}; Table 4, w = {width:g})")
 
 
-def _own_settings(records: ExhibitRecords) -> tuple[pd.Series, pd.Series]:
-    """Robust accuracies of Table 4's narrowest column, ours at the paper's own settings and the paper's, by variant."""
-    ours = {
-        name: estimate.value for name, estimate in records.column("table-4", "paper", 0.125, "pgd", "robust_accuracy").items()
-    }
-    paper, _ = _printed("table-4", "pgd", "robust_accuracy", 0.125)
-    both = [name for name in ours if name in paper.index]
-    return pd.Series(ours)[both], paper[both]
-
-
-def _own_distance(records: ExhibitRecords) -> Finding:
-    ours, paper = _own_settings(records)
-    mean = float((ours - paper).abs().mean())
-    return Finding(mean <= 2, f"{mean:.2f} points over {len(ours)} variants")
-
-
-def _own_order(records: ExhibitRecords) -> Finding:
-    ours, paper = _own_settings(records)
-    rho = float(spearmanr(ours, paper).statistic)
-    return Finding(rho >= 0.95, f"ρ = {rho:.3f} over {len(ours)} variants")
-
-
 def _own_gap(records: ExhibitRecords) -> Finding:
-    ours, paper = (accuracies["original"] - accuracies["smooth-5"] for accuracies in _own_settings(records))
+    ours, paper = (accuracies["original"] - accuracies["smooth-5"] for accuracies in _own_settings(records)[:2])
     return Finding(bool(abs(ours - paper) <= 3), f"{ours:.1f} points, the paper's {paper:.1f}")
 
 
@@ -245,13 +228,13 @@ def _cifar10_distance(records: ExhibitRecords) -> Finding:
 
 MARKS = (
     Mark("Table 2", "robust accuracy over the 9 variants: Spearman's ρ ≥ .9 with the paper's column of the same width",
-         lambda records: _rank(records, "table-2", "table-4", 0.9)),
+         lambda records: _rank(_beside_the_paper(records, "table-2", "table-4"), 0.9)),
     Mark("Table 2", "robust accuracy: mean absolute difference from the paper's column of the same width ≤ 5 points",
-         lambda records: _distance_to_the_paper(records, "table-2", "table-4", 5.0)),
+         lambda records: _distance_to_the_paper(_beside_the_paper(records, "table-2", "table-4"), 5.0)),
     Mark("Table 2", "clean accuracy of standard training: spread over variants ≤ 1.5 points", _clean_spread),
     Mark("Table 2", "binarized MNIST, PGD training: clean minus robust accuracy ≤ 3 points", _binarized),
     Mark("Table 3", "robust accuracy over levels: Spearman's ρ ≥ .95 with the paper's column of the nearest width",
-         lambda records: _rank(records, "table-3", "table-5", 0.95)),
+         lambda records: _rank(_beside_the_paper(records, "table-3", "table-5"), 0.95)),
     Mark("Table 3", "three accuracies: mean absolute difference from the paper's column of the nearest width ≤ 5 points",
          _cifar10_distance, SECOND),
     Mark("Table 3", "robust accuracy rises from level 1 to 16, beyond the intervals", _rises),
@@ -261,9 +244,9 @@ MARKS = (
     Mark("Table 7", "robust accuracy if the attack may leave the box: within 3 points of that within the box", _out_of_the_box),
     Mark("Tables 2 and 4", "which footprint of the filter is nearer to the paper's numbers", _footprints),
     Mark("Table 4", "the paper's own settings, w = .125, robust accuracy: mean absolute difference from its column ≤ 2 points",
-         _own_distance, SECOND),
+         lambda records: _distance_to_the_paper(_own_settings(records), 2.0), SECOND),
     Mark("Table 4", "the paper's own settings, w = .125, robust accuracy: Spearman's ρ ≥ .95 with its column over 9 variants",
-         _own_order, SECOND),
+         lambda records: _rank(_own_settings(records), 0.95), SECOND),
     Mark("Table 4", "the paper's own settings, w = .125: gap between original and smooth-5 within 3 points of the paper's",
          _own_gap, SECOND),
 )  # fmt: skip
