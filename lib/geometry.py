@@ -82,18 +82,11 @@ def facets_needed(dimension: int, distance: float) -> float:
     """The least number of facets of a symmetric polytope in ℝⁿ at distance d from the ball, e^(n/(2d²)) (Theorem D.1).
 
     `distance` d is the ratio of the radii of two balls around 0 between which the polytope lies. ValueError for d < 1.
+    At d = 2 some polytope has 4ⁿ. The theorem prints 4n; Ball (1997, Lecture 2), whom it cites, has 4ⁿ.
     """
     if not distance >= 1:
         raise ValueError(f"a distance from the ball is ≥ 1, given {distance!r}")
     return math.exp(dimension / (2 * distance**2))
-
-
-def facets_sufficient(dimension: int) -> int:
-    """4ⁿ: some polytope in ℝⁿ with this many facets is at distance at most 2 from the ball.
-
-    Theorem D.1 prints 4n, which its own lower bound contradicts for large n; Ball (1997, Lecture 2), whom it cites, has 4ⁿ.
-    """
-    return 4**dimension
 
 
 def polygon_sides(distance: float) -> int:

@@ -8,7 +8,7 @@ import pytest
 from frames import CLEAN, PAPER, ROBUST, TABLE_1, TABLE_4, TABLE_6, TABLE_7, TRAINED, UNBOXED, along, frame, measured
 
 from lib.report.sections import appB, appD1, appD2, length, sec3, sec4, sec5, speed, strength
-from lib.report.table import Column, Number, Strong, Table
+from lib.report.table import Column, Number, Strong, Table, as_csv
 from lib.store import results
 
 NAN = float("nan")
@@ -56,7 +56,7 @@ def test_a_table_without_rows_says_so():
 
 def test_a_csv_file_holds_the_values():
     ours = frame(("original", *ROBUST, 94.04, 0), ("original", *ROBUST, 96.04, 1), ("binarize", *ROBUST, None, 0))
-    read = pd.read_csv(io.StringIO(sec3.robustness_table(ours, PAPER).csv())).set_index("variant")
+    read = pd.read_csv(io.StringIO(as_csv(sec3.robustness_table(ours, PAPER).values()))).set_index("variant")
     assert read.loc["original", "robust: ours"] == pytest.approx(95.04)
     assert read.loc["original", "robust: ours, half"] == pytest.approx(1.0)
     assert read.loc["original", "robust: ours, low"] < 95.04 < read.loc["original", "robust: ours, high"]

@@ -155,10 +155,6 @@ class Table:
                     values[f"{column.heading}, {name}"] = [getattr(cell, name, None) for cell in cells]
         return pd.DataFrame(values)
 
-    def csv(self) -> str:
-        """The values as a CSV file."""
-        return as_csv(self.values())
-
 
 def linked(text: str, records: Sequence[str]) -> str:
     """Text whose number leads to its record, or to the folder that holds those of all seeds.

@@ -40,27 +40,9 @@ for _section in ("sec1_2", "sec3_4", "sec5_6", "appD"):
     import_module(f"{__name__}.{_section}")
 
 __all__ = [
-    "CERTAIN",
-    "CLAIMS",
-    "COMPARABLE",
-    "FAILS",
-    "HOLDS",
-    "MEASURED",
-    "NOT_COMPUTED",
-    "PUBLISHED",
-    "THE_PAPER",
-    "THE_REST",
-    "THE_REST_OR_WIDTH",
-    "THE_WIDTH",
-    "UNDECIDED",
-    "UNTOLD",
-    "Verdict",
-    "check",
-    "names",
-    "published",
-    "recorded",
-    "verdicts",
-]
+    "CERTAIN", "CLAIMS", "COMPARABLE", "FAILS", "HOLDS", "MEASURED", "NOT_COMPUTED", "PUBLISHED", "THE_PAPER", "THE_REST",
+    "THE_REST_OR_WIDTH", "THE_WIDTH", "UNDECIDED", "UNTOLD", "Verdict", "check", "names", "published", "recorded", "verdicts",
+]  # fmt: skip
 
 HOLDS, FAILS, UNDECIDED, CERTAIN = "holds", "fails", "undecided", "certain"
 _SIMULATED = ("example_1_simulation", "sphere_separation", "linear_margin", "pairwise_distances")  # they leave tables

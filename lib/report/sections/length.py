@@ -22,6 +22,7 @@ from lib.report.values import (
     paper_column,
     paper_values,
     row_estimate,
+    square_variant,
     transforms_of,
     width_of,
 )
@@ -207,7 +208,7 @@ def length_summary(ours: pd.DataFrame, at_paper_settings: pd.DataFrame, paper: p
         sentences.append(f"At the paper's own settings, another recipe, the gap is {gaps[paper_key]:.1f}.")
     footprints = {
         name: value
-        for name in (smoothed, smoothed.replace("smooth-", "smooth-square-"))
+        for name in (smoothed, square_variant(smoothed))
         if paper_key and np.isfinite(value := estimates["mean"].get((*paper_key, name), np.nan))
     }
     value = paper_accuracies.get((smoothed, width), np.nan)

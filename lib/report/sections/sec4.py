@@ -115,7 +115,7 @@ def fashion_figure(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         ax = figure.subplots()
-        variants, quantities, width = transforms_of(paper, ours), list(QUANTITIES)[:3], 0.26
+        variants, quantities, width = transforms_of(paper, ours), ACCURACIES, 0.26
         for i, quantity in enumerate(quantities):
             label, _, colour = QUANTITIES[quantity]
             places = [group + (i - 1) * width for group in range(len(variants))]
