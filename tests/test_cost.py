@@ -51,6 +51,8 @@ def test_every_step_of_every_restart_and_budget_is_counted(monkeypatch):
         ("eps-curve", 1000, 40 * len(plans.of(run).evaluation("eps-curve").settings["eps"])),
     ):
         assert with_only(name) == images * (2 * 2 * products + steps * 4 * products), name
+    changes = len(plans.of(run).evaluation("changed-weights").settings["changes"])
+    assert with_only("changed-weights") == 1000 * changes * (2 * 2 * products + 40 * 4 * products)
     # APGD once and for each of 9 targets, FAB for each as well, which asks for a prediction at each step; and Square.
     assert with_only("autoattack") == 1000 * (1900 * 4 * products + (900 + 5000) * 2 * products)
     assert with_only("square") == 1000 * 3 * 5000 * 2 * products

@@ -86,6 +86,12 @@ def test_a_misspelt_evaluation_of_an_exhibit_is_named_before_anything_is_trained
         plans.of(MNIST).records("table-2")
 
 
+@pytest.mark.parametrize("name", grid.exhibits())
+def test_an_exhibit_says_what_it_is_and_where_it_belongs(name):
+    """The pages of the records show both."""
+    assert {"title", "where"} <= grid.exhibit(name).keys()
+
+
 def test_table_2_is_the_papers():
     listed = grid.runs("table-2", "paper")
     transforms = ["binarize", "original", *(f"smooth-{size}" for size in range(2, 9))]
@@ -427,7 +433,9 @@ def test_distances_of_images_are_settings_of_their_own():
         ("example_1_simulation", "ball", "original", "example_1_simulation is not measured of 'ball'; allowed: cube"),
         ("pairwise_distances", "fashion_mnist", "original", "is not measured of 'fashion_mnist'; allowed: cube, ball, mnist"),
         ("pixel_histogram", "cube", "original", "'pixel_histogram' is not measured of 'cube', which has no images"),
-        ("pairwise_distances", "cube", "binarize", "the uniform cube is not transformed; allowed: original; given 'binarize'"),
+        ("linf_distance", "fashion_mnist", "original", "is not measured of 'fashion_mnist'; allowed: mnist, cifar10"),
+        ("pairwise_distances", "cube", "binarize", "cube is a distribution of points, which is not transformed"),
+        ("sphere_separation", "spheres", "edges", "spheres is a distribution of points, .* allowed: original; given 'edges'"),
         ("pairwise_distances", "torus", "original", "unknown dataset 'torus'; allowed: mnist, .*, cube, ball"),
     ],
 )

@@ -135,6 +135,7 @@ def _evaluation_flops(run: Run) -> float:
         if "ramp" in resolved:
             # PGD three times, one single step, and two Square attacks with three predictions a query; none stops early.
             each = 3 * each + image.image_step + 6 * resolved["ramp"]["queries"] * image.forward
+        each *= len(resolved.get("changes", [0]))  # one attack for each of the networks
         if "autoattack" in resolved:
             steps, queries = _autoattack_steps(**resolved["autoattack"])
             each = steps * image.image_step + queries * image.forward

@@ -37,7 +37,7 @@ def check_scale(scale: str) -> None:
 
 
 def spaces() -> list[str]:
-    """The uniform distributions that stand where a data set may: simulated, without images."""
+    """The distributions of points that stand where a data set may: simulated, without images."""
     return list(spec()["spaces"])
 
 
@@ -131,7 +131,10 @@ class Measurement:
         if of is None and self.dataset in spaces():
             raise ValueError(f"{self.quantity!r} is not measured of {self.dataset!r}, which has no images")
         if self.dataset in spaces() and self.transform != "original":
-            raise ValueError(f"the uniform {self.dataset} is not transformed; allowed: original; given {self.transform!r}")
+            raise ValueError(
+                f"{self.dataset} is a distribution of points, which is not transformed; "
+                f"allowed: original; given {self.transform!r}"
+            )
 
     @property
     def key(self) -> str:
