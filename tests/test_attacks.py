@@ -506,6 +506,14 @@ def test_square_breaks_a_standard_classifier_within_its_budget(trained, digits):
     assert correct(trained, weaker, y).sum() > after.sum()
 
 
+@pytest.mark.parametrize("index", [None, 0, 1])
+def test_the_toolbox_is_called_on_the_gpu_of_the_images(index):
+    """It takes whichever is the current one."""
+    assert adapters.current(torch.device("cuda", index) if index is not None else torch.device("cuda")).idx == index
+    with adapters.current(torch.device("cpu")):
+        pass
+
+
 def test_square_is_decided_by_its_generator_alone(trained, digits):
     x, y = digits[0][-8:], digits[1][-8:]
     attack = {"eps": 0.1, "queries": 5}

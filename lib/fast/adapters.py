@@ -3,6 +3,7 @@
 import importlib
 import logging
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,11 @@ def advertorch(model, x, y, start, eps, step_size, num_steps, bounds) -> Tensor:
     ).detach()
 
 
+def current(device: torch.device) -> AbstractContextManager:
+    """A block in which `device`, if it is a GPU, is the current one."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 def square(model, x, y, *, eps, queries, bounds, generator) -> Tensor:
     """The toolbox's `SquareAttack` on one batch; its arguments are those of `attacks.square`, checked."""
     logging.getLogger("art").setLevel(logging.WARNING)  # it would print its folder, and the layers it has counted
@@ -61,7 +67,8 @@ def square(model, x, y, *, eps, queries, bounds, generator) -> Tensor:
     from art.estimators.classification import PyTorchClassifier
 
     seed = int(torch.randint(2**32, (), generator=generator, device=x.device))
-    with gradient_context(x), frozen(model), numpy_seeded(seed), torch.random.fork_rng(devices=[]):
+    # The toolbox moves the model to the current GPU, whichever holds it.
+    with current(x.device), gradient_context(x), frozen(model), numpy_seeded(seed), torch.random.fork_rng(devices=[]):
         classes = classes_of(model, x, y)
         checks.labels(y, x, classes)
         classifier = PyTorchClassifier(

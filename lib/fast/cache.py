@@ -1,6 +1,6 @@
 """The folder in which numba keeps compiled code: files are written whole, by one process at a time; without a folder, none.
 
-@compiled.function(cfunc, signature)     # numba's own decorator, with cache=True where a cache is to be had
+@cache.function(cfunc, signature)     # numba's own decorator, with cache=True where a cache is to be had
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Rewrites a wide network into the form in which the steps of an attack are fastest."""
+"""Rewrites a wide ResNet, or a LeNet5, into the form in which the steps of an attack are fastest."""
 
 import copy
 
