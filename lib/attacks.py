@@ -6,7 +6,7 @@ Our PGD and AdverTorch's `LinfPGDAttack` take the same steps: both return the la
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import torch
@@ -63,6 +63,10 @@ class ThreatModel:
         settings = asdict(self)
         del settings["norm"]
         return settings
+
+    def scaled(self, eps: float) -> "ThreatModel":
+        """With another budget and the step in proportion; without a budget, without steps."""
+        return replace(self, eps=eps, step_size=self.step_size * eps / self.eps, num_steps=self.num_steps if eps else 0)
 
 
 def _check_budget(eps: float, step_size: float, num_steps: int, bounds: Sequence[float] | None) -> None:

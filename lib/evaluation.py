@@ -42,8 +42,7 @@ class Evaluation:
 
     def metrics(self) -> dict[str, float]:
         """The accuracies that were evaluated, by name."""
-        names = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {name: _share(outcome) for name, outcome in self.outcomes().items()}
 
     def outcomes(self) -> dict[str, Outcomes]:
         """The outcome of each example, by the metric that averages it."""
@@ -141,32 +140,6 @@ def _attack_outcomes(model, x, y, predictions, threat_model, generator, engine) 
         adversarial = attacks.pgd(model, x[misclassified], predictions[misclassified], start=start[misclassified], **keywords)
         stable[misclassified] = _predict(model, adversarial) == predictions[misclassified]
     return robust, stable
-
-
-def robust_to_square(
-    model: nn.Module,
-    x: Images,
-    y: Labels,
-    threat_model: ThreatModel,
-    *,
-    queries: int,
-    batch_size: int = 500,
-    generator: torch.Generator | None = None,
-    description: str = "Square attack",
-) -> Outcomes:
-    """Whether each image is classified as its label, before and after a Square attack of so many `queries`.
-
-    Of `threat_model` only eps and the box count. Raises what `attacks.square` raises.
-    """
-    _check(x, y, threat_model.bounds)
-    outcomes = []
-    for images, labels, *_ in batches(x, y, batch_size, description):
-        adversarial = attacks.square(
-            model, images, labels, eps=threat_model.eps, queries=queries, bounds=threat_model.bounds, generator=generator
-        )
-        with attacks.frozen(model):
-            outcomes.append((_predict(model, images) == labels) & (_predict(model, adversarial) == labels))
-    return torch.cat(outcomes).cpu()
 
 
 def moved_by_pgd(

@@ -21,7 +21,6 @@ ENTRIES = {
     "autoattack": lambda model, x, y: attacks.autoattack(model, x, y, eps=0.1, seed=0, iterations=1, queries=1),
     "evaluate": evaluation.evaluate,
     "evaluate attacked": lambda model, x, y: evaluation.evaluate(model, x, y, LIGHT),
-    "robust_to_square": lambda model, x, y: evaluation.robust_to_square(model, x, y, LIGHT, queries=1),
     "moved_by_pgd": lambda model, x, y: evaluation.moved_by_pgd(model, x, y, LIGHT),
     "survives": lambda model, x, y: evaluation.survives(model, x, y, lambda x, y: x, eps=0.1),
     "train": lambda model, x, y: training.train(model, x, y, **SETTINGS),

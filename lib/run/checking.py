@@ -119,6 +119,7 @@ def code_of(item: Item, name: str) -> list[Callable]:
     taken = evaluations.kind_of(resolved)
     functions = [taken, evaluation.survives if "against" in resolved else evaluation.evaluate]
     functions += [attacks.autoattack] * ("autoattack" in resolved) + [attacks.pgd] * ("threat_model" in resolved)
+    functions += [evaluation.survives] * ("ramp" in resolved)
     functions += [attacks.square] * (not {"ramp", "square"}.isdisjoint(resolved))
     return functions + [certified.margins] * ("certificate" in resolved)
 

@@ -26,10 +26,22 @@ def evaluate(run: Run, name: str, model: nn.Module, device: torch.device) -> Non
         sources.add(source)
     content = {"metrics": metrics, "sizes": resolved["sizes"], "outcomes": outcomes, "weights": weights.digest(model)}
     content |= material.image_provenance(run, *resolved["sizes"])
-    if not {"threat_model", "autoattack"}.isdisjoint(resolved):
+    if is_plain(resolved):
         content["engine"] = attacks.engine_of(model, x[:1])
     seconds = time.monotonic() - began
     records.write(run, name, content, seconds=seconds, device=device, source=", ".join(sorted(sources)))
+
+
+# What the paper's attack is; `attacks.pgd` takes any other in another way than `attacks.engine_of` says.
+_PLAIN = {"early_stop": False, "loss": "cross_entropy", "momentum": 0.0}
+
+
+def is_plain(resolved: dict) -> bool:
+    """Whether an evaluation with these settings attacks the model itself, and nothing else, by plain PGD."""
+    threat_model = resolved.get("threat_model")
+    if threat_model is None or not {"ramp", "changes", "surrogate"}.isdisjoint(resolved):
+        return False
+    return all(threat_model.get(name, value) == value for name, value in _PLAIN.items())
 
 
 def outcomes_of(run: Run, name: str, resolved: dict, model: nn.Module, x, y, description: str) -> dict[str, torch.Tensor]:
@@ -87,29 +99,28 @@ def _behind_a_ramp(run, name, resolved, model, x, y, description) -> dict[str, t
     ArithmeticError where an attack broke a certificate.
     """
     evaluated, threat_model = _attacked(resolved, model, x, y, description)
-    slope, queries, seed = resolved["ramp"]["slope"], resolved["ramp"]["queries"], resolved["seed"]
-    bare, ramped = model, models.Ramped(model, slope)
+    slope, budget = resolved["ramp"]["slope"], {"eps": threat_model.eps, "bounds": threat_model.bounds}
+    ramped, through = models.Ramped(model, slope), models.Ramped(model, slope, straight_through=True)
     certain = certified.certified_by_ramp(model, x, y, eps=threat_model.eps, slope=slope)
 
-    def keywords(attack: str) -> dict:
-        # Every attack has the same starts.
-        return {"generator": torch.Generator(x.device).manual_seed(seed), "description": f"{run}, {attack}"}
+    def seeded() -> torch.Generator:
+        return torch.Generator(x.device).manual_seed(resolved["seed"])  # every attack has the same starts
 
-    pgd = evaluation.evaluate(ramped, x, y, threat_model, **keywords("ramp, PGD"))
-    bpda = evaluation.evaluate(models.Ramped(model, slope, straight_through=True), x, y, threat_model, **keywords("ramp, BPDA"))
-    square = {
-        which: evaluation.robust_to_square(network, x, y, threat_model, queries=queries, **keywords(f"{which}, Square"))
-        for which, network in (("bare", bare), ("ramp", ramped))
-    }
-    robust = {"PGD": pgd.robust, "BPDA": bpda.robust, "Square": square["ramp"]}
+    def square(which: str, network: nn.Module, clean: torch.Tensor) -> torch.Tensor:
+        craft = partial(attacks.square, network, **budget, queries=resolved["ramp"]["queries"], generator=seeded())
+        return clean & evaluation.survives(network, x, y, craft, **budget, description=f"{run}, {which}, Square")
+
+    pgd = evaluation.evaluate(ramped, x, y, threat_model, generator=seeded(), description=f"{run}, ramp, PGD")
+    bpda = evaluation.evaluate(through, x, y, threat_model, generator=seeded(), description=f"{run}, ramp, BPDA")
+    robust = {"PGD": pgd.robust, "BPDA": bpda.robust, "Square": square("ramp", ramped, pgd.correct)}
     _check_certificates(run, "certified_error_ramp", certain, {"no attack": pgd.correct, **robust})
     outcomes = {
         "clean_accuracy_ramp": pgd.correct,
         "certified_error_ramp": ~certain,
         **{f"robust_accuracy_ramp_{attack.lower()}": outcome for attack, outcome in robust.items()},
         "robust_accuracy_bare_pgd": evaluated.robust,
-        "robust_accuracy_bare_square": square["bare"],
-        "moved_by_pgd_ramp": evaluation.moved_by_pgd(ramped, x, y, threat_model, generator=keywords("")["generator"]),
+        "robust_accuracy_bare_square": square("bare", model, evaluated.correct),
+        "moved_by_pgd_ramp": evaluation.moved_by_pgd(ramped, x, y, threat_model, generator=seeded()),
     }
     return _named(name, outcomes)
 
@@ -130,14 +141,14 @@ def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch
             return {metric: evaluation.survives(model, x, y, craft, eps=eps, description=description)}
     surrogate, outcomes = plans.of(run).evaluation(name).surrogate, {}
     attacked = material.locked_model(surrogate, x.device) if surrogate else None
-    cases = {metric: (model, resolved["threat_model"])}
+    declared = attacks.ThreatModel(**resolved["threat_model"])
+    cases = {metric: (model, declared)}
     if "eps" in resolved:
-        cases = {f"{metric}_{eps:g}": (model, _scaled(resolved["threat_model"], eps)) for eps in resolved["eps"]}
+        cases = {f"{metric}_{eps:g}": (model, declared.scaled(eps)) for eps in resolved["eps"]}
     if "changes" in resolved:
         networks = [weights.changed(model, change) for change in resolved["changes"]]
-        cases = {own: (network, resolved["threat_model"]) for own, network in zip(metrics, networks, strict=True)}
-    for own, (network, settings) in cases.items():
-        threat_model = attacks.ThreatModel(**settings)
+        cases = {own: (network, declared) for own, network in zip(metrics, networks, strict=True)}
+    for own, (network, threat_model) in cases.items():
         # Every attack has the same starts.
         generator = torch.Generator(x.device).manual_seed(resolved["seed"])
         craft = partial(attacks.pgd, network if attacked is None else attacked, generator=generator, **threat_model.attack())
@@ -149,9 +160,3 @@ def _surviving(run, name, resolved, model, x, y, description) -> dict[str, torch
 
 # By the key that distinguishes a kind of evaluation from the paper's; the first one present counts.
 _KINDS = {"against": _surviving, "certificate": _certified, "ramp": _behind_a_ramp}
-
-
-def _scaled(threat_model: dict, eps: float) -> dict:
-    """The threat model with another budget, and its step in proportion; without a budget, without steps."""
-    step_size = threat_model["step_size"] * eps / threat_model["eps"]
-    return {**threat_model, "eps": eps, "step_size": step_size, "num_steps": threat_model["num_steps"] if eps else 0}
