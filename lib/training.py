@@ -45,6 +45,8 @@ class Training:
 
     curve: Curve  #: step, loss, accuracy
     seconds: float  #: over all the processes that took part
+    #: What took the last of its steps, the attack aside: "compiled", "captured" or "framework". None where no step was left.
+    step: str | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ class _Course:
         # Sums since the last point of the curve, kept on the device: loss, and share of correct predictions.
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.x.device)
         self.failure: TrainingFailedError | None = None
+        self.step_taken_by: str | None = None
         if member.checkpoint is not None and member.checkpoint.exists():
             self.step, self.seconds, self.order, self.sums, self.curve = checkpoints.resume(
                 member.checkpoint, self.model, algorithm, self.generator, len(self.x), steps
@@ -221,7 +224,7 @@ class _Course:
             final_accuracy, chance = sum(last_accuracies) / len(last_accuracies), self.y.bincount().max().item() / len(self.y)
             if final_accuracy < NO_BETTER_THAN_CHANCE * chance:
                 self.fail(f"the model ends at chance: {final_accuracy:.1%} on its training batches, {chance:.1%} by guessing")
-        return self.failure or Training(self.curve, self.seconds)
+        return self.failure or Training(self.curve, self.seconds, self.step_taken_by)
 
 
 def _run(
@@ -279,6 +282,7 @@ class _SingleSteps:
             batch = attacks.pgd(model, batch, labels, generator=generator, **adversary(self.attack, step, self.steps))
         model.train()
         loss, correct = self._backward(batch.contiguous(memory_format=torch.channels_last), labels, step)
+        self.course.step_taken_by = "compiled" if self.compiled else "framework"
         self.course.algorithm.step()
         self.sums += torch.stack([loss, correct.float().mean()])
 
@@ -318,6 +322,8 @@ class _StackedSteps:
         self.network = stacked.stacked(models) if members > 1 else models[0]
         self.weights = list(self.network.parameters())
         self.captured = forms.captures(self.network, x)
+        for course in courses:
+            course.step_taken_by = "captured" if self.captured else "framework"
         self.algorithm = make_optimizer(self.network, captured=self.captured)
         slots = [checkpoints.slots_of(course.algorithm) for course in courses]
         checkpoints.load_slots(self.algorithm, {i: stacked.joined([of_member[i] for of_member in slots]) for i in slots[0]})

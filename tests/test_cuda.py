@@ -82,6 +82,8 @@ def test_every_gpu_captures_on_its_own():
         adversarial = attacks.pgd(model, x, y, **PGD)
         assert adversarial.device == device
         assert (adversarial - x).abs().max() > 0.05
+        squared = attacks.square(model, x, y, eps=0.1, queries=2)
+        assert {squared.device, *(weight.device for weight in model.parameters())} == {device}
 
 
 def test_a_group_takes_no_more_memory_than_estimated():
@@ -162,7 +164,7 @@ def test_a_group_of_the_grid(monkeypatch):
     assert processes.complete(runs, str(where())) == 2
     for run in runs:
         record = records.read(run, "training")
-        assert (record["together"], record["engine"]) == (2, "captured")
+        assert (record["together"], record["engine"], record["step"]) == (2, "captured", "captured")
         assert not records.missing(run)
 
 

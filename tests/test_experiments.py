@@ -18,9 +18,10 @@ import torch
 from filelock import FileLock
 from killing import popen
 
-from lib import data, evaluation, geometry, theory, training, transforms
+from lib import attacks, data, evaluation, geometry, theory, training, transforms
 from lib.base import checkpoints, files
-from lib.run import checking, devices, experiments, material, measurements, processes
+from lib.fast import program, vectors
+from lib.run import checking, devices, evaluations, experiments, groups, material, measurements, processes
 from lib.store import grid, plans, records, results, weights
 from lib.store.grid import Measurement, Run
 
@@ -49,7 +50,7 @@ def forbid_training(patch) -> None:
     def train(*_, **__):
         raise AssertionError("trained again")
 
-    patch.setattr(training, "train", train)
+    patch.setattr(training, "train_together", train)
 
 
 def collected(read, exhibit: str, scale: str = "auto"):
@@ -262,9 +263,14 @@ def test_where_the_weights_are_gone_the_run_is_trained_again(monkeypatch, weight
     records.path(WITH_WORST_CASE, "pgd-worst-case").unlink()
     (material.checkpoint_folder(WITH_WORST_CASE) / "weights.safetensors").unlink()
     before = contents(WITH_WORST_CASE)
-    train, calls = training.train, []
+    train, calls = training.train_together, []
     other = {"seed": 99} if weights == "others" else {}
-    monkeypatch.setattr(training, "train", lambda *a, **k: (calls.append(1), train(*a, **{**k, **other}))[1])
+
+    def trains(members, **keywords):
+        calls.append(1)
+        return train([replace(member, **other) for member in members], **keywords)
+
+    monkeypatch.setattr(training, "train_together", trains)
     assert processes.complete([WITH_WORST_CASE], "cpu") == 1
     assert len(calls) == 1
     after = contents(WITH_WORST_CASE)
@@ -313,12 +319,12 @@ def test_a_training_stuck_at_chance_is_recorded_with_its_curve(monkeypatch):
 
 @pytest.mark.usefixtures("tiny")
 def test_a_failed_training_is_recorded_and_the_others_go_on(monkeypatch):
-    train = training.train
+    train = training.train_together
 
-    def fails_for_seed_1(*arguments, **keywords):
-        return train(*arguments, **{**keywords, "lr": 1e30} if keywords["seed"] == 1 else keywords)
+    def fails_for_seed_1(members, **keywords):
+        return train(members, **{**keywords, "lr": 1e30} if members[0].seed == 1 else keywords)
 
-    monkeypatch.setattr(training, "train", fails_for_seed_1)
+    monkeypatch.setattr(training, "train_together", fails_for_seed_1)
     runs = [replace(PGD, seed=seed) for seed in (1, 2)]
     assert processes.complete(runs, "cpu") == 2
     assert [records.status(runs[0], name) for name in plans.of(runs[0]).records()] == ["failed", "failed"]
@@ -352,6 +358,9 @@ def test_attacks_against_the_label_alone(attacked):
     clean = evaluation.evaluate(model, x, y).clean_accuracy
     assert curve["metrics"]["test"]["robust_accuracy_eps_0"] == pytest.approx(clean)
     transfer = records.read(attacked, "transfer")
+    assert "engine" not in transfer  # the surrogate is attacked, not the model of the record
+    assert records.read(attacked, "reference")["engine"] == attacks.engine_of(model, x[:1])
+    assert records.read(attacked, "training")["step"] == "framework"  # LeNet5 has no compiled training step
     assert transfer["settings"]["evaluation"]["surrogate"] == plans.of(twin).settings
     outcomes = results.outcomes("strength-mnist", "smoke")
     assert outcomes.groupby("metric")["image"].apply(list).to_dict() == {
@@ -362,18 +371,39 @@ def test_attacks_against_the_label_alone(attacked):
 
 
 def test_an_attack_crafted_on_a_model_that_failed_is_left_out(monkeypatch, attacked, caplog):
-    train = training.train
+    train = training.train_together
 
-    def fails_without_an_attack(*arguments, **keywords):
-        return train(*arguments, **keywords if keywords["attack"] else {**keywords, "lr": 1e30})
+    def fails_without_an_attack(members, **keywords):
+        return train(members, **keywords if keywords["attack"] else {**keywords, "lr": 1e30})
 
-    monkeypatch.setattr(training, "train", fails_without_an_attack)
+    monkeypatch.setattr(training, "train_together", fails_without_an_attack)
     assert processes.complete([attacked], "cpu") == 1
     assert records.missing(attacked) == ["transfer"]
     assert "lacks transfer: the model that its attack is crafted on failed: " in caplog.text
     forbid_training(monkeypatch)
     processes.complete([attacked], "cpu")  # which is not trained again
     assert records.missing(attacked) == ["transfer"]
+
+
+PLAIN = {"pgd", "pgd-unboxed", "certified", "reference", "fgsm", "bim", "pgd-100", "pgd-1000", "eps-curve"}
+
+
+@pytest.mark.parametrize("name", sorted(grid.spec()["evaluations"]))
+def test_an_engine_is_recorded_of_plain_attacks_on_the_model_alone(name):
+    assert evaluations.is_plain(plans.of(PGD).evaluation(name).settings) == (name in PLAIN)
+
+
+@pytest.mark.skipif(not vectors.has_avx2(), reason="a processor without AVX2 takes the framework's way")
+def test_the_program_takes_the_steps_of_plain_attacks_alone(monkeypatch, trained, digits):
+    taken, attack = [], program.Program.attack
+    monkeypatch.setattr(program.Program, "attack", lambda *a: taken.append(1) or attack(*a))
+    for name in grid.spec()["evaluations"]:
+        settings = plans.of(PGD).evaluation(name).settings
+        if "threat_model" in settings and {"ramp", "changes", "surrogate"}.isdisjoint(settings):
+            taken.clear()
+            threat_model = attacks.ThreatModel(**{**settings["threat_model"], "num_steps": 1})
+            attacks.pgd(trained, digits[0][:8], digits[1][:8], **threat_model.attack())
+            assert bool(taken) == (name in PLAIN), name
 
 
 def test_two_processes_compute_a_run_once():
@@ -587,8 +617,8 @@ def test_a_width_without_a_channel_is_refused_before_any_work(monkeypatch):
 @pytest.mark.usefixtures("tiny")
 def test_a_rescaled_run_sees_the_rescaled_images(monkeypatch):
     inputs = []
-    train = training.train
-    monkeypatch.setattr(training, "train", lambda model, x, y, **k: (inputs.append(x), train(model, x, y, **k))[1])
+    train = training.train_together
+    monkeypatch.setattr(training, "train_together", lambda members, **k: (inputs.append(members[0].x), train(members, **k))[1])
     run = replace(STANDARD, transform="binarize+rescale-to-smooth-4", train_size=200)
     processes.complete([run], "cpu")
     factor = material.scale_factor("mnist-5000", run.transform, 40)
@@ -779,6 +809,36 @@ def test_processes_with_other_checkpoints_compute_nothing_twice(monkeypatch, tmp
     second.join(10)
     assert not second.is_alive()
     assert trained == []
+
+
+@pytest.mark.parametrize("held", ["records", "checkpoints"])
+def test_a_surrogate_waits_for_who_shares_its_records_or_its_checkpoints(monkeypatch, held):
+    """A process that shares the records alone trains it as well."""
+    run = grid.parse("mnist/original/lenet5-w0.125/standard/n4000/default/seed0", "smoke")
+    monkeypatch.setattr(material, "trained_model", lambda *_: torch.nn.Identity())
+    folder = material.checkpoint_folder(run)
+    folder.mkdir(parents=True)
+    half = records.path(run, "training").with_name(".training.json.0123")
+    half.parent.mkdir(parents=True)
+    half.write_text("half")
+    with records.alone(run) if held == "records" else files.locked(folder / "lock"):
+        second = threading.Thread(target=material.locked_model, args=(run, torch.device("cpu")))
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        assert half.exists()
+    second.join(10)
+    assert not second.is_alive()
+    assert not half.exists()
+
+
+def test_whoever_holds_a_surrogate_waits_for_none():
+    """So that no two processes wait for each other; and no surrogate is trained together with a run that has one."""
+    for run in (item for scale in grid.SCALES for item in grid.every(scale) if isinstance(item, Run)):
+        surrogates = [plans.of(run).evaluation(name).surrogate for name in plans.of(run).evaluations()]
+        for surrogate in filter(None, surrogates):
+            assert not any(plans.of(surrogate).evaluation(name).surrogate for name in plans.of(surrogate).evaluations())
+            assert groups.shape(surrogate) is None or groups.shape(surrogate) != groups.shape(run)
 
 
 @pytest.mark.parametrize("item", ["measured/pixel_histogram/mnist/original"])

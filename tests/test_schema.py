@@ -111,6 +111,18 @@ def test_no_text_of_a_record_is_more_than_words(kind, payload):
         refused(kind, file, json.dumps(changed(record, "metrics", "test", text, value=0.5)))
 
 
+@pytest.mark.parametrize("step", ["compiled", "captured", "framework"])
+def test_a_training_may_say_what_took_its_steps(step):
+    """Records of earlier versions do not."""
+    file, record = written("training")
+    assert "step" not in record
+    file.write_text(json.dumps({**record, "step": step}), encoding="utf-8")
+    assert records.read(RUN, "training")["step"] == step
+    refused("training", file, json.dumps({**record, "step": f"{step} by hand"}))
+    file, record = written("pgd")
+    refused("pgd", file, json.dumps({**record, "step": step}))
+
+
 WRONG_KINDS = [None, True, "0.5", [0.5], {}, {"a": 1}, -1, 1e999, float("nan"), float("-inf"), 2**70, "∞", ...]
 
 

@@ -159,12 +159,15 @@ def test_training_takes_it_and_ends_at_the_same_weights(monkeypatch, attack):
     monkeypatch.setattr(
         training_step.TrainingStep, "__call__", lambda self, x, y: steps_taken.append(len(x)) or own(self, x, y)
     )
-    models_, curves = [], []
+    models_, curves, taken_by = [], [], []
     for compiled in (True, False):
         if not compiled:
             monkeypatch.setattr(forms, "training_step_of", lambda model, x: None)
         models_.append(network(1 / 16, classes=2))
-        curves.append(training.train(models_[-1], x, y, seed=0, **settings).curve)
+        done = training.train(models_[-1], x, y, seed=0, **settings)
+        curves.append(done.curve)
+        taken_by.append(done.step)
+    assert taken_by == ["compiled", "framework"]
     assert steps_taken == [16] * 12
     for (key, value), other in zip(models_[0].state_dict().items(), models_[1].state_dict().values(), strict=True):
         torch.testing.assert_close(value, other, rtol=1e-6, atol=1e-8, msg=key)

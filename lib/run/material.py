@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -142,6 +143,8 @@ def trained_models(runs: Sequence[Run], device: torch.device) -> list[nn.Module 
             if plans.of(run).settings.get("attack", {}).get("precision") == "float32":
                 content["engine"] = "framework" if len(lacking) > 1 else attacks.engine_of(member.model, member.x[:1])
                 content["engine"] = "captured" if device.type == "cuda" else content["engine"]
+            if result.step:
+                content["step"] = result.step
         records.write(run, "training", content, seconds=result.seconds, device=device, source=source)
         if not failed:
             weights.keep(run, member.model)
@@ -155,18 +158,8 @@ def _train(runs: list[Run], members: list[training.Member]) -> list[training.Tra
     settings = plans.of(runs[0]).settings
     robust_loss = certified.training_loss(**settings["certificate"]) if "certificate" in settings else None
     keywords = {**settings["training"], "attack": settings.get("attack"), "robust_loss": robust_loss}
-    if len(runs) > 1:
-        del keywords["seed"]  # each member's own
-        return training.train_together(members, **keywords, description=str(runs[0]))
-    (member,) = members
-    try:
-        return [
-            training.train(
-                member.model, member.x, member.y, **keywords, checkpoint=member.checkpoint, description=str(runs[0])
-            )
-        ]  # fmt: skip
-    except training.TrainingFailedError as failure:
-        return [failure]
+    del keywords["seed"]  # each member's own
+    return training.train_together(members, **keywords, description=str(runs[0]))
 
 
 def clear(run: Run) -> None:
@@ -176,11 +169,28 @@ def clear(run: Run) -> None:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def alone(run: Run) -> Iterator[None]:
+    """No other process is in such a block of `run`, be it one that shares the records alone or the checkpoints alone.
+
+    OSError where there can be no lock. No two processes wait for each other:
+    - Who takes several runs takes them in the order of their names. They are trained together, so by one kind of training.
+    - Who holds runs takes at most one more at a time, the surrogate that an attack is crafted on (`locked_model`).
+    - A surrogate is trained standardly, and no evaluation of such a run has a surrogate. So who holds one waits for none.
+    """
+    folder = checkpoint_folder(run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
+    with records.alone(run), files.locked(folder / "lock"):
+        yield
+
+
 def locked_model(run: Run, device: torch.device) -> nn.Module:
     """`trained_model` of a run that is not the one in hand: no other process trains it meanwhile. What failed fails again."""
-    folder = checkpoint_folder(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    with files.locked(folder / "lock"):
+    with alone(run):
+        records.prepare(run)
         clear(run)
         if records.status(run, "training") == "failed":
             record = records.read(run, "training")

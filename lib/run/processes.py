@@ -18,7 +18,6 @@ import torch
 from tqdm import tqdm
 
 from lib import training
-from lib.base import files
 from lib.run import checking, devices, evaluations, groups, material, measurements
 from lib.store import plans, records
 from lib.store.grid import Item, Measurement, Run
@@ -68,14 +67,7 @@ def _complete_runs(runs: Sequence[Run], device: torch.device) -> int:
     """Compute what runs of one shape lack, their trainings together; returns how many lacked anything."""
     with ExitStack() as locks:
         for run in sorted(runs, key=str):  # in one order everywhere, so that no two processes wait for each other
-            folder = material.checkpoint_folder(run)
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OSError(f"cannot write checkpoints to {folder}: {error.strerror}") from None
-            # Two processes may share the records and not the checkpoints.
-            locks.enter_context(records.alone(run))
-            locks.enter_context(files.locked(folder / "lock"))
+            locks.enter_context(material.alone(run))
         lacking = [run for run in runs if records.missing(run)]
         if not lacking:
             return 0

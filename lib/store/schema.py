@@ -50,7 +50,7 @@ TRAINING, DIRECTION = {"enum": ["standard", "pgd"]}, {"enum": ["axis", "diagonal
 DATE = _words(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+\d\d:\d\d|Z)$")
 COMMIT = _words(r"^([0-9a-f]{7,40}(-dirty)?|unknown)$")
 VERSIONS = _named(_words(r"^[0-9A-Za-z][0-9A-Za-z.+_-]{0,60}$"))
-# The engine of the attack; records of the first edition do not have it.
+# What took the steps of the attack, or of the training; records of earlier versions do not have it.
 ENGINE = {"enum": ["compiled", "captured", "framework"]}
 WEIGHTS = _words(r"^[0-9a-f]{12}$")
 
@@ -85,7 +85,8 @@ EVALUATION = _record(
 )
 # A training that failed has no weights, and says why. `together`: how many shared its process and seconds, where several did.
 TRAINED = _record(
-    {"metrics": _object({}), "curve": CURVE}, sizes=_object({}), weights=WEIGHTS, engine=ENGINE, failed=TEXT, together=SIZE
+    {"metrics": _object({}), "curve": CURVE},
+    sizes=_object({}), weights=WEIGHTS, engine=ENGINE, step=ENGINE, failed=TEXT, together=SIZE,
 )  # fmt: skip
 
 _DISTANCES = {
