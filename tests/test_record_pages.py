@@ -97,7 +97,7 @@ def test_a_page_says_all_of_a_record(monkeypatch):
         assert statement in text
     assert json.loads(soup.find(id="seed0-pgd").find_next("details").pre.get_text()) == held["settings"]
     code = {link.get_text(): link["href"] for link in soup.find_all("a") if "/code/" in link["href"]}
-    assert {"lib.attacks.pgd", "lib.evaluation.evaluate", "lib.training.train"} <= code.keys()
+    assert {"lib.attacks.pgd", "lib.evaluation.evaluate", "lib.training.train_together"} <= code.keys()
     name, line = re.fullmatch(r"(?:\.\./)+code/(\w+)\.html#line-(\d+)", code["lib.attacks.pgd"]).groups()
     assert "def pgd(" in "".join((records.ROOT / "lib" / f"{name}.py").read_text().splitlines()[int(line) - 1 : int(line) + 1])
     assert soup.find("a", string="pgd.json")["href"].endswith(f"/records/{FILE}")
@@ -106,6 +106,23 @@ def test_a_page_says_all_of_a_record(monkeypatch):
     weights.path(RUN).parent.mkdir(parents=True)
     weights.path(RUN).touch()
     assert f"python -m lib check {RUN.key} --scale laptop" in page([RUN]).get_text()
+
+
+def test_a_page_says_what_took_the_steps_and_which_exhibits_show_the_run():
+    stored.write(RUN, "training", engine="compiled", step="framework")
+    stored.write(RUN, "pgd", engine="compiled")
+    stored.write(RUN, "transfer", engine="compiled")  # as earlier records say, whose attack was on the surrogate
+    soup = page([RUN])
+    facts = {
+        name: {item.get_text() for item in soup.find(id=f"seed0-{name}").find_next("ul").find_all("li")}
+        for name in ("training", "pgd", "transfer")
+    }
+    assert {"Engine: compiled", "Training step: framework"} <= facts["training"]
+    assert "Engine: compiled" in facts["pgd"]
+    assert not [fact for name in ("pgd", "transfer") for fact in facts[name] if fact.startswith("Training step")]
+    assert not [fact for fact in facts["transfer"] if fact.startswith("Engine")]
+    text = " ".join(soup.get_text().split())
+    assert "Shown by: table-2: Robustness on MNIST variants (Sections 3.3 and C, Table 2 and Figure 2a); " in text
 
 
 def test_a_page_lists_every_seed_and_their_mean():

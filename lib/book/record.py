@@ -15,7 +15,7 @@ from sphinx.util.osutil import relative_uri
 
 from lib import training
 from lib.report.words import is_dirty, set_name, transform_label
-from lib.run import checking
+from lib.run import checking, evaluations
 from lib.store import grid, plans, records, results, schema, weights
 from lib.store.grid import Item, Measurement, Run
 from lib.store.intervals import Spreads, estimate, spread_of
@@ -107,25 +107,29 @@ def _of_item(item: Item, page: str, repository: str | None, spreads: Spreads) ->
     names = _record_names(item)
     anchor = f"seed{item.seed}" if isinstance(item, Run) else ""
     seed_records = [_of_record(item, name, page, repository, spreads) for name in names]
-    return {"anchor": anchor, "key": item.key, "shown": ", ".join(grid.exhibits_of(item)), "records": seed_records}
+    exhibits = {name: grid.exhibit(name) for name in grid.exhibits_of(item)}
+    shown = "; ".join(f"{name}: {block['title']} ({block['where']})" for name, block in exhibits.items())
+    return {"anchor": anchor, "key": item.key, "shown": shown, "records": seed_records}
 
 
 def _of_record(item: Item, name: str, page: str, repository: str | None, spreads: Spreads) -> dict:
     record, state = records.read(item, name), records.status(item, name)
-    file = results.record_of(item, name)
+    # Earlier records name an engine beside other attacks too, which it did not take.
+    file, evaluated = results.record_of(item, name), record["settings"].get("evaluation", {})
     facts = {
         "device": record["device"],
         "computed": f"{record['date'][:10]}, in {record['seconds']:,.1f} seconds",
         "source": record["source"],
         "seed": item.seed if isinstance(item, Run) else record["settings"].get("seed"),
-        "engine": record.get("engine"),
+        "engine": record.get("engine") if name == "training" or evaluations.is_plain(evaluated) else None,
+        "training step": record.get("step"),
         "versions": ", ".join(f"{package} {version}" for package, version in record["versions"].items()),
         "sha256 of the data": ", ".join(f"{split} {digest}" for split, digest in record.get("data", {}).items()),
         "weights": record.get("weights"),
         "failed": record.get("failed"),
     }
     commit = record["commit"]
-    computes = [training.train] if name == "training" else checking.code_of(item, name)
+    computes = [training.train_together] if name == "training" else checking.code_of(item, name)
     checkable = record["seconds"] <= checking.LONGEST if isinstance(item, Measurement) else weights.path(item).is_file()
     return {
         "name": name,
