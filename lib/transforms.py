@@ -55,8 +55,9 @@ def smooth(x: Images, size: int, footprint: str = "column") -> Images:
 
 
 def saturate(x: Images, level: float) -> Images:
-    """`sign(2x - 1) |2x - 1|^(2/level) / 2 + 1/2` (Section 3.1): level 2 is the identity, `math.inf` the binarization.
+    """`sign(2x - 1) |2x - 1|^(2/level) / 2 + 1/2` (Section 3.1): level 2 is the identity.
 
+    `math.inf` is the binarization, except for a pixel of exactly 1/2: it stays 1/2, and the binarization rounds it to 1.
     Raises ValueError for a level that is not positive.
     """
     checks.images(x)

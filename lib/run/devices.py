@@ -15,8 +15,7 @@ def device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
-    allowed = re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name)
-    if not allowed:
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
         raise ValueError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:N")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} does not exist; this machine has {torch.cuda.device_count()} CUDA devices")

@@ -1,6 +1,6 @@
 """Decides which runs are trained together on a GPU, and estimates their memory and time.
 
-groups.groups(grid.runs("table-4", "paper"), memory=80e9)
+groups.groups(grid.runs("table-4", "paper"), memory_there=80e9)
 """
 
 import json

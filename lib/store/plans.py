@@ -40,7 +40,9 @@ class Settings(dict):
 class EvaluationPlan:
     """An evaluation of one run's trained model.
 
-    `settings` has the `sizes` of the splits and, where the model is attacked, the `threat_model`. The others, where they apply:
+    `metrics`: the names of what is recorded, as the function `metrics` gives them.
+    `surrogate`: the run on whose model the attack is crafted, or None. It differs only in its training.
+    `settings`: the `sizes` of the splits; where the model is attacked by PGD, the `threat_model`; and, where they apply:
     - `suffix`: that of the metrics, for an attack other than the paper's.
     - `certificate`: the certified errors that are taken with exact bounds.
     - `ramp`: the slope of the ramp put in front of the model, and the `queries` of the Square attack on it.
@@ -49,8 +51,6 @@ class EvaluationPlan:
     - `surrogate`: the settings of the model that the attack is crafted on.
     - `changes`: what is done to the network's weights before each attack.
     - `autoattack`, `square`: the keyword arguments of the function of `attacks` of that name, in place of a threat model.
-    `metrics` are as the function of that name gives them. `surrogate` is the run on whose model the attack is crafted, where
-    that is another model: the run that differs only in its training.
     """
 
     settings: Settings
