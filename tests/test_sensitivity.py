@@ -467,6 +467,38 @@ def test_an_output_folder_that_cannot_be(images, tmp_path):
         command.examine(images, out=tmp_path / "taken")
 
 
+def test_a_folder_that_is_not_there_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for call in (command.examine, command.list_changes):
+        with pytest.raises((OSError, ValueError)):
+            call(tmp_path / "nowhere")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_that_repeats_a_study_names_every_option_that_was_given():
+    settings = plan.Options(changes=("gamma-0.6",), fixed=True, seeds=3)
+    about = {"out": "o", "size": 8, "colour": "grey", "skip_unreadable": True, "margin": 2.0, "device": "cpu"}
+    said = command.command_line("my photos", settings, about)
+    assert said.startswith("python -m lib sensitivity 'my photos' --change gamma-0.6 ")
+    assert set(said.split(" --")[2:]) == {
+        "seeds 3", "fixed", "out o", "size 8", "colour grey", "skip-unreadable", "margin 2.0", "device cpu",
+    }  # fmt: skip
+    assert command.command_line("photos", plan.Options(), command._DEFAULTS) == "python -m lib sensitivity photos"
+
+
+def test_a_network_of_a_study_leaves_the_random_state_alone():
+    about = {
+        "model": {"name": "lenet5", "widen_factor": 0.125},
+        "image": {"in_channels": 1, "image_size": 8},
+        "classes": ["a", "b"],
+    }
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    plan.build(about, 0)
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_too_few_minutes_name_how_many_would_do(images, tmp_path):
     with pytest.raises(ValueError, match=r"--minutes 0.01 allows 0 steps per training, at least 60 .*: give --minutes \d+"):
         command.examine(images, ["edges"], out=tmp_path / "out", minutes=0.01, say=lambda _: None)

@@ -10,8 +10,12 @@ from PIL import Image
 
 from lib.base import files
 from lib.run import devices
-from lib.sensitivity import changes, folder, plan, report, study, verdict
+from lib.sensitivity import folder, plan, report, study, verdict
+from lib.sensitivity.changes import load_function, parse, select
 from lib.store import records
+
+# Options of the command that are not among the settings of a plan.
+_DEFAULTS = {"out": None, "size": None, "colour": "auto", "skip_unreadable": False, "margin": verdict.MARGIN, "device": "auto"}
 
 
 def write_digits(target: Path | str) -> Path:
@@ -35,10 +39,15 @@ def names(given: Iterable[str] | str | None) -> tuple[str, ...]:
 
 
 def _output_folder(source: Path | str, out: Path | str | None) -> Path:
-    """The folder of the report. ValueError if it is inside the folder of images, OSError if it cannot be written to."""
+    """The folder of the report. ValueError if it is inside the folder of images."""
     folder_out = Path(out) if out else Path(f"sensitivity-{Path(source).resolve().name}")
     if folder_out.resolve().is_relative_to(Path(source).resolve()):
         raise ValueError(f"--out {folder_out} is inside the folder of images and would be read as a class; give another")
+    return folder_out
+
+
+def _make(folder_out: Path) -> None:
+    """Make the folder of the report, once the images are read: their name may be wrong. OSError if it cannot be written to."""
     trial = folder_out / ".trial"
     try:
         folder_out.mkdir(parents=True, exist_ok=True)
@@ -46,21 +55,21 @@ def _output_folder(source: Path | str, out: Path | str | None) -> Path:
         trial.unlink(missing_ok=True)  # another study may use the same folder
     except OSError as error:
         raise OSError(f"cannot write to --out {folder_out}: {error.strerror}; give a folder that you can write to") from None
-    return folder_out
 
 
 def list_changes(
     source: Path | str, given: Iterable[str] | str | None = None, *, out: Path | str | None = None, **reading: object
 ) -> tuple[Path, dict[str, str]]:
     """Write a page that shows every change on the folder's images. Return its path, and by name what each change does."""
-    folder_out = _output_folder(source, out)
-    parsed = [changes.parse(name) for name in names(given)]
-    return report.contact_sheet(folder.load(source, **reading), parsed, folder_out)
+    folder_out, parsed = _output_folder(source, out), [parse(name) for name in names(given)]
+    images = folder.load(source, **reading)
+    _make(folder_out)
+    return report.contact_sheet(images, parsed, folder_out)
 
 
 def examine(
     source: Path | str,
-    changes_: Iterable[str] | str | None = None,
+    changes: Iterable[str] | str | None = None,
     *,
     out: Path | str | None = None,
     size: int | None = None,
@@ -77,18 +86,19 @@ def examine(
     `sensitivity-FOLDER` in the current folder. After a kill, the same call continues the study.
     Raises ValueError or OSError, of one line, if the folder or an option is wrong.
     """
-    settings = plan.Options(changes=names(changes_), **options)
+    settings = plan.Options(changes=names(changes), **options)
     settings.check()
     if not 0 < margin <= 100:
         raise ValueError(f"--margin must be in (0, 100] points, given {margin:g}")
     for name in settings.changes:
-        changes.parse(name)  # a wrong name raises before the images are read
+        parse(name)  # a wrong name raises before the images are read
     if settings.model and ".py:" in settings.model:
-        changes.load_function(settings.model, "--model")
+        load_function(settings.model, "--model")
     torch_device = devices.device(device)
     folder_out = _output_folder(source, out)
     images = folder.load(source, size, colour=colour, skip=skip)
-    selected = changes.select(list(settings.changes), images.channels)
+    _make(folder_out)
+    selected = select(list(settings.changes), images.channels)
     work = study.place(folder_out, images, selected, settings)
     work.mkdir(parents=True, exist_ok=True)
     try:
@@ -108,23 +118,21 @@ def examine(
         message = f"another process works on this study in {folder_out}; wait for it, or give another --out"
         raise ValueError(message) from None
     records_ = study.read(work)
-    page, table = report.write(records_, folder_out, margin, command_line(source, settings, out, size, colour, margin))
+    about = {"out": out, "size": size, "colour": colour, "skip_unreadable": skip, "margin": margin, "device": device}
+    page, table = report.write(records_, folder_out, margin, command_line(source, settings, about))
     say(f"{verdict.judge(records_, margin).sentence}\n{page}\n{table}")
     return records_
 
 
-def command_line(source, settings: plan.Options, out, size: int | None, colour: str, margin: float) -> str:
-    """The command that repeats a study."""
+def command_line(source: Path | str, settings: plan.Options, about: dict[str, object]) -> str:
+    """The command that repeats a study; `about` has the options that are not in the settings, by name."""
     words = ["python", "-m", "lib", "sensitivity", str(source)]
     for name in settings.changes:
         words += ["--change", name]
-    for name, value in vars(settings).items():
-        if name not in ("changes", "jobs") and value != getattr(plan.Options(), name):
+    defaults = {**vars(plan.Options()), **_DEFAULTS}
+    for name, value in {**vars(settings), **about}.items():
+        if name not in ("changes", "jobs") and value != defaults[name]:
             words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
-    defaults = {"out": None, "size": None, "colour": "auto", "margin": verdict.MARGIN}
-    for name, value in {"out": out, "size": size, "colour": colour, "margin": margin}.items():
-        if value != defaults[name]:
-            words += [f"--{name}", str(value)]
     return shlex.join(words)
 
 

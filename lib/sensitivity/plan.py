@@ -97,7 +97,12 @@ def in_pixel_units(value: float) -> str:
 
 def build(plan: dict, seed: int) -> nn.Module:
     """The network of the plan, its weights drawn from `seed`. ChangeError if a user's factory does not return a network."""
-    torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _built(plan)
+
+
+def _built(plan: dict) -> nn.Module:
     model, image, classes = plan["model"], plan["image"], len(plan["classes"])
     if model["name"] in PAPER_MODELS:
         return models.build(model["name"], model["widen_factor"], **image, classes=classes)
