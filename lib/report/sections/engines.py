@@ -1,4 +1,4 @@
-"""How far engines agree, and two benchmarks of training: with the compiled attack and without it (`benchmarks/engines.py`),
+"""The agreement of engines, and two benchmarks of training: with the compiled attack and without it (`benchmarks/engines.py`),
 with the compiled training step and without it (`benchmarks/training_step.py`).
 """
 
