@@ -34,6 +34,7 @@ SHOWN = {
     "benchmark": "speed.benchmark_stamp(measured)",
     "speed": "speed.speed_table(measured)",
     "agreement": "engines.agreement_table(measured)",
+    "training-steps": "engines.steps_table(measured)",
     "hours": "overview.compute_table(pd.DataFrame([dict(scale='laptop', device=text, kind='training', records=1, hours=1.0)]))",
     "claims": "overview.claims_table(pd.DataFrame([dict(sentence='A.', claim='a', paper_verdict='holds', paper_evidence=text,"
     " verdict='fails', evidence=text, reason='', scale='laptop', n=(9,))]))",
@@ -84,7 +85,10 @@ def as_table(rows: pd.DataFrame) -> Table:
 
 def of_benchmark(text: str) -> pd.DataFrame:
     numbers = {"batch": 50, "image_steps_per_second": 1.0, "ratio_to_advertorch": 1.0, "robust_accuracy": 0.5, "max_delta": 0.3}
-    rows = pd.DataFrame([{"case": "lenet5-w1", "engine": text, "share_of_ceiling": 0.5, "rounds": 7, **numbers}])
+    numbers |= {"seconds_a_step": 0.1, "ratio_to_framework": 1.0}
+    rows = pd.DataFrame(
+        [{"case": "lenet5-w1", "engine": text, "training": text, "share_of_ceiling": 0.5, "rounds": 7, **numbers}]
+    )
     rows.attrs = dict.fromkeys(("device", "date", "commit"), text)
     return rows
 

@@ -133,7 +133,7 @@ def steps_summary(rows: pd.DataFrame) -> str:
     """How many times the framework's speed the compiled step has, by kind of training, and where this was measured."""
     compiled = rows[rows["engine"] == "compiled"]
     spans = [
-        f"{ratios.min():.1f} to {ratios.max():.1f} times in {as_markdown(name)} training"
+        f"{ratios.min():.1f} to {ratios.max():.1f} times in {as_markdown({'pgd': 'PGD'}.get(name, name))} training"
         for name, ratios in compiled.groupby("training", sort=False)["ratio_to_framework"]
     ]
     return (
