@@ -89,6 +89,9 @@ def evaluate(
     `threat_model` None evaluates the clean images alone. `generator`, on the model's device, draws the attacks' starts.
     Raises what `attacks.pgd` raises; a non-finite loss names the images.
     """
+    if not isinstance(threat_model, ThreatModel | None):
+        raise ValueError(f"threat_model must be an attacks.ThreatModel or None, given a {type(threat_model).__name__}")
+    checks.whole_number("batch_size", batch_size, 1)
     _check(x, y, threat_model and threat_model.bounds)
     correct, robust, stable = [], [], []
     with attacks.frozen(model):
@@ -121,6 +124,9 @@ def _predict(model: nn.Module, x: Images, y: Labels | None = None) -> Labels:
     """The predicted classes. FloatingPointError for logits that are not finite, ValueError for labels `y` beyond them."""
     with torch.no_grad():
         logits = model(x)
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        given = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        raise ValueError(f"the model must give logits N×classes, given {given} for {len(x)} images")
     if not logits.isfinite().all():
         bad = (~logits.isfinite().all(1)).nonzero().flatten().tolist()
         raise FloatingPointError(f"non-finite logits on a batch of {len(x)} images: images {bad[:8]} of the batch")

@@ -69,6 +69,8 @@ def train(model: nn.Module, x: Images, y: Labels, *, seed: int, checkpoint: Path
     Raises ValueError for unknown settings, CheckpointError for a file that cannot be read, and TrainingFailedError for a
     non-finite loss, naming the step, or a model that ends at chance.
     """
+    checks.settings(train_together, settings, but="members")
+    checkpoint = None if checkpoint is None else Path(checkpoint)
     (outcome,) = train_together([Member(model, x, y, seed, checkpoint)], **settings)
     if isinstance(outcome, TrainingFailedError):
         raise outcome
@@ -122,6 +124,8 @@ def train_together(
         raise ValueError(f"trainings together need the same number of images, given {' and '.join(map(str, sorted(images)))}")
     if not 1 <= batch_size <= min(images):
         raise ValueError(f"batch_size must be from 1 to the {min(images)} images there are, given {batch_size}")
+    if attack is not None and not (isinstance(attack, dict) and {"eps", "step_size", "num_steps"} <= {*attack}):
+        raise ValueError(f"attack must be a dict with eps, step_size and num_steps at least, given {attack!r}")
     if attack is not None and robust_loss is not None:
         raise ValueError("give attack or robust_loss, not both")
     for member in members:

@@ -115,6 +115,30 @@ def test_what_is_no_whole_number_is_refused(value):
         checks.whole_number("n", value, 1)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_settings_of_a_training_are_checked_by_name(trained, ten):
+    with pytest.raises(ValueError, match="unknown setting 'foo'; allowed: optimizer, lr, "):
+        training.train(trained, *ten, **SETTINGS, foo=1)
+    with pytest.raises(ValueError, match="settings are missing: optimizer"):
+        training.train(trained, *ten, **{name: value for name, value in SETTINGS.items() if name != "optimizer"})
+    for attack in ({"eps": 0.3}, ThreatModel(eps=0.3, step_size=0.1, num_steps=2)):
+        with pytest.raises(ValueError, match="attack must be a dict with eps, step_size and num_steps at least"):
+            training.train(trained, *ten, **{**SETTINGS, "attack": attack})
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_classifier_or_threat_model_is_refused(ten):
+    for model in (lambda x: x.mean((1, 2, 3)), lambda x: (x, x)):
+        network = torch.nn.Module()
+        network.forward = model
+        with pytest.raises(ValueError, match="the model must give logits N×classes, given (shape|a tuple)"):
+            evaluation.evaluate(network, *ten)
+    with pytest.raises(ValueError, match="threat_model must be an attacks.ThreatModel or None, given a dict"):
+        evaluation.evaluate(torch.nn.Flatten(), *ten, {"eps": 0.3})
+    with pytest.raises(ValueError, match="batch_size must be a whole number ≥ 1, given 0"):
+        evaluation.evaluate(torch.nn.Flatten(), *ten, batch_size=0)
+
+
 def test_training_of_no_steps_is_refused(trained, ten):
     with pytest.raises(ValueError, match="steps must be a whole number ≥ 1, given 0"):
         training.train(trained, *ten, **{**SETTINGS, "steps": 0})

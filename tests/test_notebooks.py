@@ -360,6 +360,12 @@ def test_yours_without_a_record_says_so():
     assert "Not computed yet" in namespace["sensitivity"].page.judged(None).data
 
 
+def test_a_misspelt_parameter_does_not_show_another_study():
+    message = "unknown parameter 'foldr'; allowed: changes, device, eps, folder, minutes, seeds"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        _execute(nbformat.read(YOURS, as_version=4), 3, foldr="/nowhere")
+
+
 def test_papermill_examines_a_folder(tmp_path):
     from PIL import Image
 

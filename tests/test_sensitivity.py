@@ -178,6 +178,23 @@ def _nested(place: Path) -> None:
     save(place / "cat" / "more" / "a.png")
 
 
+def _capitals(place: Path) -> None:
+    (place / "Test").mkdir()
+    (place / "cat").rename(place / "Test" / "cat")
+
+
+def _validation(place: Path) -> None:
+    for name in ("train", "val", "extra"):
+        save(place / name / "cat" / "a.png")
+
+
+def _loose(place: Path) -> None:
+    for label in ("cat", "dog"):
+        shutil.rmtree(place / label)
+    for i in range(3):
+        save(place / f"{i}.png")
+
+
 def _empty_class(place: Path) -> None:
     (place / "cow").mkdir()
 
@@ -224,6 +241,9 @@ def _unknown_in_test(place: Path) -> None:
         (_no_test, "test/ of "),
         (_mixed, "grey and colour images are mixed: "),
         (_nested, "more is not a file; a class folder may contain only image files"),
+        (_capitals, "has Test/; rename it to test/"),
+        (_validation, "has train/ but no test/; add it"),
+        (_loose, "has 3 files and no class folder; put the images of each class into CLASS/"),
         (_empty_class, "class cow has no image"),
         (_train_alone, "has train/ but no test/; add it"),
         (_animated, "film.tiff has 2 pictures; one is expected"),
@@ -409,8 +429,8 @@ def test_a_budget_is_printed_as_a_fraction_if_it_is_one(value, text):
     [
         ({"minutes": 0.0}, "--minutes must be > 0, given 0"),
         ({"minutes": float("nan")}, "--minutes must be > 0, given nan"),
-        ({"seeds": 0}, "--seeds must be ≥ 1, given 0"),
-        ({"steps": 0}, "--steps must be ≥ 1, given 0"),
+        ({"seeds": 0}, "--seeds must be a whole number ≥ 1, given 0"),
+        ({"steps": 0}, "--steps must be a whole number ≥ 1, given 0"),
         ({"eps": "8"}, r"--eps must be a number or fraction in \[1e-6, 0.5\], such as 8/255, given 8"),
         ({"eps": "1/0"}, "--eps must be a number or fraction"),
         ({"eps": "1e-320"}, "--eps must be a number or fraction"),
@@ -455,6 +475,35 @@ def test_names_of_changes_from_a_notebook():
     assert command.names("[gamma-0.6, jpeg-30]") == ("gamma-0.6", "jpeg-30")
     assert command.names(["'edges'"]) == ("edges",)
     assert command.names("default") == command.names(None) == command.names("") == ()
+
+
+def test_changes_that_leave_nothing_to_compare_are_refused(images, tmp_path):
+    for names, said in (
+        (["original"], "at least one change besides 'original' is needed"),
+        ([""], "a name of a change is empty"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            command.examine(images, names, out=tmp_path / "out")
+    with pytest.raises(ChangeError) as refused:
+        changes.parse("gama-0.6")
+    assert "rescale-to" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seeds": "two"}, "--seeds must be a whole number ≥ 1, given 'two'"),
+        ({"seeds": 1.5}, "--seeds must be a whole number ≥ 1, given 1.5"),
+        ({"minutes": "ten"}, "--minutes must be a number, given 'ten'"),
+        ({"eps": 8}, r"--eps must be a number or fraction in \[1e-6, 0.5\], such as 8/255, given 8"),
+    ],
+)
+def test_options_of_another_type_are_refused_in_one_line(images, options, said):
+    with pytest.raises(ValueError, match=said):
+        command.examine(images, ["edges"], **options)
+    assert plan.budget(0.1) == plan.budget("0.1") == 0.1
 
 
 def test_an_output_folder_that_cannot_be(images, tmp_path):

@@ -21,7 +21,7 @@ from PIL import Image
 from lib import sensitivity, training
 from lib.base import files
 from lib.run.processes import WorkerDiedError
-from lib.sensitivity import command, plan, report, study, verdict
+from lib.sensitivity import changes, command, plan, report, study, verdict
 from lib.store import records
 from lib.store.records import pack
 
@@ -153,7 +153,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(images, tmp_pat
 
 def test_two_at_once_are_refused(images, tmp_path, monkeypatch):
     asked = plan.Options(changes=("gamma-0.6", "binarize"), **OPTIONS)
-    chosen = command.changes.select(list(asked.changes), 1)
+    chosen = changes.select(list(asked.changes), 1)
     work = study.place(tmp_path / "out", command.folder.load(images), chosen, asked)
     work.mkdir(parents=True)
     with files.locked(work / "lock"), pytest.raises(ValueError, match="another process works on this study"):
@@ -195,6 +195,7 @@ def made_up(shares: dict[str, tuple[float, float]], images: int, seeds: int = 2,
             moved = robust + scatter * (-1) ** seed
             trainings.append(record(change, seed, hard < clean, hard + 0.05 * random.standard_normal(images) < moved))
     about = {"changes": [{"name": name} for name in shares], "classes": ["a", "b", "c", "d"], "seeds": seeds}
+    about["threat_model"] = {"eps": 8 / 255}
     return {"plan": about, "training": trainings, "strong": [], "measured": [], "fixed": []}
 
 
@@ -239,7 +240,7 @@ def test_a_narrow_range_on_many_images_is_none():
         ({"original": (0.9, 0.6), "edges": (0.9, 0.8)}, 2000, {"seeds": 1}, "one training for each change does not show"),
         ({"original": (0.9, 0.7), "edges": (0.9, 0.8)}, 2000, {"scatter": 0.08}, "the interval contains 5 points"),
         ({"original": (0.9, 0.1), "edges": (0.9, 0.28)}, 2000, {}, "hardly better than guessing (25.0%)"),
-        ({"original": (0.9, 0.7)}, 2000, {}, "1 change has a training that did not fail, and at least 2 are needed"),
+        ({"original": (0.9, 0.7)}, 2000, {}, "1 change has a training that succeeded, and at least 2 are needed."),
     ],
 )
 def test_the_data_at_hand_cannot_tell(shares, images, options, said):
@@ -264,7 +265,36 @@ def test_a_failed_training_is_told_and_not_counted():
     )
     judged = verdict.judge(found)
     assert judged.kind == "sensitive"
+    assert judged.sentence.endswith("; not counted, since all its trainings failed: clahe.")
     assert "The training of clahe with seed 0 failed and is not counted: the model ends at chance." in judged.remarks
+
+
+def failed(*changes: str) -> list[dict]:
+    reason = "the model ends at chance: 50.0% on its training batches"
+    return [{"change": name, "seed": 0, "half": False, "failed": reason, "seconds": 1.0} for name in changes]
+
+
+def test_a_change_that_no_network_learns_is_no_evidence_that_nothing_moves():
+    found = made_up({"original": (0.9, 0.7), "gamma-0.9": (0.9, 0.7), "edges": (0.9, 0.7)}, 5000)
+    assert verdict.judge(found).kind == "not sensitive"
+    found["training"] = [one for one in found["training"] if one["change"] != "edges"] + failed("edges")
+    judged = verdict.judge(found)
+    assert judged.kind == "cannot tell"
+    assert "all trainings on edges failed, and what a network cannot learn may differ most." in judged.sentence
+
+
+def test_trainings_at_chance_name_a_remedy():
+    found = made_up({"original": (0.9, 0.7), "edges": (0.9, 0.7)}, 100)
+    found["training"] = failed("original", "edges")
+    assert verdict.judge(found).sentence == (
+        "These data cannot tell: no change has a training that succeeded, and at least 2 are needed; trainings ended at chance "
+        "under ε = 8/255: a smaller --eps, more images or more --steps may help."
+    )
+
+
+def test_equal_accuracies_have_no_lowest_and_highest():
+    found = verdict.judge(made_up({"original": (1.0, 1.5), "edges": (1.0, 1.5)}, 100))
+    assert found.remarks[1] == "Robust accuracy is 100.0% for every change."
 
 
 def test_a_stronger_attack_that_leaves_more_fails_its_check():
@@ -323,7 +353,7 @@ def test_the_committed_study_is_described_in_the_words_of_the_code(tmp_path):
     assert (digits.digest, digits.notes) == (found["digest"], found["notes"])
     assert plan.epsilon(digits.train.images) == (found["threat_model"]["eps"], found["eps_reason"])
     assert [change["does"] for change in found["changes"]] == [
-        command.changes.parse(change["name"]).does for change in found["changes"]
+        changes.parse(change["name"]).does for change in found["changes"]
     ]
 
 

@@ -1,7 +1,8 @@
 """Checks of the images and labels that public functions are given, with one-line errors."""
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,7 +10,11 @@ from torch import Tensor
 
 
 def _description(x: object) -> str:
-    return f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+    if isinstance(x, Tensor):
+        return f"{x.dtype} of shape {tuple(x.shape)}"
+    if isinstance(x, np.ndarray):
+        return "an array of numpy; torch.from_numpy(…) makes it a tensor"
+    return f"a {type(x).__name__}"
 
 
 def _number(value: float, dtype: torch.dtype) -> str:
@@ -65,3 +70,12 @@ def whole_number(name: str, value: float, least: int) -> int:
     if isinstance(value, bool) or not math.isfinite(value) or not float(value).is_integer() or value < least:
         raise ValueError(f"{name} must be a whole number ≥ {least}, given {value!r}")
     return int(value)
+
+
+def settings(function: Callable, given: Mapping[str, object], *, but: str) -> None:
+    """ValueError for a setting that `function` does not take, or that is missing; `but`: its argument that is no setting."""
+    declared = {name: each for name, each in inspect.signature(function).parameters.items() if name != but}
+    if unknown := [name for name in given if name not in declared]:
+        raise ValueError(f"unknown setting {unknown[0]!r}; allowed: {', '.join(declared)}")
+    if missing := [name for name, each in declared.items() if each.default is each.empty and name not in given]:
+        raise ValueError(f"settings are missing: {', '.join(missing)}")

@@ -60,6 +60,12 @@ def _injected(namespace: Mapping[str, object]) -> set[str]:
     return names
 
 
+def check_names(namespace: Mapping[str, object], known: Collection[str]) -> None:
+    """ValueError, listing those that are `known`, for a parameter of another name in a notebook's globals."""
+    for name in sorted(_injected(namespace) - {*known}):
+        raise ValueError(f"unknown parameter {name!r}; allowed: {', '.join(sorted(known))}")
+
+
 def check_parameters(namespace: Mapping[str, object], **allowed: Iterable[str]) -> None:
     """Refuse a notebook's parameters that are wrong or misspelt, before anything is computed.
 
@@ -70,9 +76,7 @@ def check_parameters(namespace: Mapping[str, object], **allowed: Iterable[str]) 
     Raises ValueError that says what was given and what is allowed.
     """
     allowed = {**allowed, "scale": ("auto", *grid.SCALES)}
-    known = {*allowed, "seeds", "device"}
-    for name in sorted(_injected(namespace) - known):
-        raise ValueError(f"unknown parameter {name!r}; allowed: {', '.join(sorted(known))}")
+    check_names(namespace, {*allowed, "seeds", "device"})
     for name, values in allowed.items():
         if namespace[name] not in tuple(values):
             raise ValueError(f"unknown {name} {namespace[name]!r}; allowed: {', '.join(values)}")

@@ -258,7 +258,7 @@ def parse(name: str) -> Change:
         if not str(error).startswith("unknown"):
             raise ChangeError(str(error)) from None
         forms = ", ".join(form for form, *_ in _DECLARED)
-        message = str(error).replace("unknown transform", "unknown change")
+        message = str(error).replace("unknown transform", "unknown change").replace(", rescale-to-TRANSFORM", "")
         raise ChangeError(f"{message}; {forms}; file.py:function") from None
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from lib.base import files
 from lib.run import devices
 from lib.sensitivity import folder, plan, report, study, verdict
-from lib.sensitivity.changes import load_function, parse, select
+from lib.sensitivity.changes import ORIGINAL, load_function, parse, select
 from lib.store import records
 
 # Options of the command that are not among the settings of a plan.
@@ -35,6 +35,8 @@ def names(given: Iterable[str] | str | None) -> tuple[str, ...]:
     if given is None or given == "default":
         return ()
     parts = given.strip().removeprefix("[").removesuffix("]").split(",") if isinstance(given, str) else list(given)
+    if not isinstance(given, str) and not all(part.strip() for part in parts):
+        raise ValueError("a name of a change is empty; give a name such as gamma-0.6, or leave the option out")
     return tuple(part.strip().strip("'\"") for part in parts if part.strip())
 
 
@@ -92,6 +94,8 @@ def examine(
         raise ValueError(f"--margin must be in (0, 100] points, given {margin:g}")
     for name in settings.changes:
         parse(name)  # a wrong name raises before the images are read
+    if settings.changes and not {*settings.changes} - {ORIGINAL}:
+        raise ValueError(f"at least one change besides {ORIGINAL!r} is needed; leave the option out for the usual ones")
     if settings.model and ".py:" in settings.model:
         load_function(settings.model, "--model")
     torch_device = devices.device(device)

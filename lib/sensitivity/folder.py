@@ -80,7 +80,14 @@ def _splits(folder: Path) -> dict[str, Path]:
         raise FolderError(f"{_printable(folder)} {fault}; give a folder of CLASS/*, or of train/CLASS/* and test/CLASS/*")
     names = {path.name for path in _visible(folder) if path.is_dir()}
     splits = {name for name in ("train", "test") if name in names}
-    if len(splits) == 1 and len(names) <= 2:
+    for name in ("train", "test"):
+        if name not in names and (other := next((each for each in sorted(names) if each.lower() == name), "")):
+            raise FolderError(f"{_printable(folder)} has {_printable(other)}/; rename it to {name}/")
+    if not names and (files := [path for path in _visible(folder) if path.is_file()]):
+        raise FolderError(
+            f"{_printable(folder)} has {len(files)} files and no class folder; put the images of each class into CLASS/"
+        )
+    if len(splits) == 1 and (len(names) <= 2 or any(path.is_dir() for name in splits for path in _visible(folder / name))):
         missing = "test" if "train" in splits else "train"
         raise FolderError(f"{_printable(folder)} has {splits.pop()}/ but no {missing}/; add it, or give a folder of CLASS/*")
     return {name: folder / name for name in ("train", "test")} if len(splits) == 2 else {"all": folder}

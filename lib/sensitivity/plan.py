@@ -36,7 +36,7 @@ class Options:
     """The user's options; `make` chooses those that are None."""
 
     changes: tuple[str, ...] = ()
-    eps: str | None = None  # a number or a fraction, in pixel units
+    eps: str | float | None = None  # a number, or a fraction as text, in pixel units
     seeds: int | None = None
     minutes: float = 20.0
     steps: int | None = None
@@ -50,12 +50,16 @@ class Options:
 
     def check(self) -> None:
         """Raise ValueError, with a message of one line, for a value out of range."""
+        for name in ("minutes", "lr", "widen_factor"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise ValueError(f"--{name.replace('_', '-')} must be a number, given {value!r}")
         if not 0 < self.minutes < math.inf:
             raise ValueError(f"--minutes must be > 0, given {self.minutes:g}; 20 are enough for 10,000 small images")
         for name, least in (("seeds", 1), ("steps", 1), ("batch_size", 2), ("attack_steps", 1), ("jobs", 1)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"--{name.replace('_', '-')} must be ≥ {least}, given {value}")
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ValueError(f"--{name.replace('_', '-')} must be a whole number ≥ {least}, given {value!r}")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"--lr must be > 0, given {self.lr:g}")
         if not 0 < self.widen_factor <= WIDEST:
@@ -68,8 +72,9 @@ class Options:
             )
 
 
-def budget(text: str) -> float:
-    """`8/255` or `.3` as a number in [1e-6, .5]. ValueError for anything else."""
+def budget(given: str | float) -> float:
+    """`8/255` or `.3`, text or number, as a number in [1e-6, .5]. ValueError for anything else."""
+    text = str(given)
     try:
         value = float(Fraction(text.replace(" ", ""))) if text.isascii() else math.nan
     except (ValueError, ZeroDivisionError):

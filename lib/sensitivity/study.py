@@ -162,9 +162,12 @@ class Worker:
         return self.work / f"weights-{change:02}-seed{seed}.safetensors"
 
     def model(self, change: int) -> nn.Module | None:
-        """The trained network of the first seed; None if its training failed."""
+        """The trained network of the first seed; None if its training failed. OSError if only its weights are gone."""
+        record = self.work / training_name(change, 0, half=False)
         if not self.weights(change, 0).exists():
-            return None
+            if "failed" in read_json(record):
+                return None
+            raise OSError(f"{self.weights(change, 0)} is gone; delete {record} as well, to have this network trained again")
         model = plan_.build(self.plan, 0)
         model.load_state_dict(checkpoints.load_tensors(self.weights(change, 0), "cpu")[0])
         return model.to(self.device).eval()

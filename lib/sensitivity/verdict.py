@@ -14,6 +14,7 @@ from scipy.stats import binomtest, spearmanr
 
 from lib.report.words import counted
 from lib.sensitivity.changes import ORIGINAL
+from lib.sensitivity.plan import in_pixel_units
 from lib.store.records import unpack
 
 MARGIN = 5.0  # points; the data are sensitive if robust accuracy surely moves by more
@@ -122,9 +123,10 @@ def judge(study: dict, margin: float = MARGIN) -> Verdict:
     by_change = outcomes(study)
     robust, clean = differences(by_change, "robust"), differences(by_change, "clean")
     failed = [record for record in study["training"] if "failed" in record and not record["half"]]
+    lost = [change["name"] for change in study["plan"]["changes"] if change["name"] not in by_change]
     if robust is None or clean is None:
-        successful = counted(len(by_change), "change has", "changes have")
-        sentence = f"These data cannot tell: {successful} a training that did not fail, and at least 2 are needed."
+        successful = counted(len(by_change), "change has", "changes have") if by_change else "no change has"
+        sentence = f"These data cannot tell: {successful} a training that succeeded, and at least 2 are needed{_remedy(study)}."
         return Verdict("cannot tell", sentence, _remarks_on_failures(failed))
     moves = f"robust accuracy moves by {_interval(robust.spread)} points over these changes, clean accuracy by "
     moves += f"{_interval(clean.spread)} points"
@@ -138,13 +140,25 @@ def judge(study: dict, margin: float = MARGIN) -> Verdict:
         kind = "cannot tell"
     elif low > margin:
         kind, why = "sensitive", ""
+    elif high < margin and lost:
+        why = f"all trainings on {' and '.join(lost)} failed, and what a network cannot learn may differ most"
+        kind = "cannot tell"
     elif high < margin:
         kind, why = "not sensitive", ""
     else:
         why = f"the interval contains {margin:g} points, and more test images or more --seeds would narrow it"
         kind = "cannot tell"
-    sentence = f"These data cannot tell: {moves}; {why}." if why else f"{kind.capitalize()}: {moves}."
+    not_counted = f"; not counted, since all its trainings failed: {', '.join(lost)}" if lost and not why else ""
+    sentence = f"These data cannot tell: {moves}; {why}." if why else f"{kind.capitalize()}: {moves}{not_counted}."
     return Verdict(kind, sentence, [*_remarks(study, robust, clean, margin), *_remarks_on_failures(failed)])
+
+
+def _remedy(study: dict) -> str:
+    """What may help where trainings ended at chance; nothing where none did."""
+    if not any("chance" in record.get("failed", "") for record in study["training"]):
+        return ""
+    eps = in_pixel_units(study["plan"]["threat_model"]["eps"])
+    return f"; trainings ended at chance under ε = {eps}: a smaller --eps, more images or more --steps may help"
 
 
 def _remarks_on_failures(failed: list[dict]) -> list[str]:
@@ -161,7 +175,9 @@ def _remarks(study: dict, robust: Differences, clean: Differences, margin: float
     remarks = [
         f"The brackets hold 95% intervals, from {sizes}. The data count as sensitive if the whole interval of robust accuracy "
         f"is above {margin:g} points.",
-        f"Robust accuracy is lowest for {low} ({robust.means[low]:.1f}%) and highest for {high} ({robust.means[high]:.1f}%).",
+        f"Robust accuracy is lowest for {low} ({robust.means[low]:.1f}%) and highest for {high} ({robust.means[high]:.1f}%)."
+        if low != high
+        else f"Robust accuracy is {robust.means[low]:.1f}% for every change.",
     ]
     if robust.spread[1] > margin:
         lost = max(clean.means[high] - clean.means[low], 0.0)
