@@ -144,7 +144,7 @@ def _records_of_other_sets(scale: str) -> dict[str, int]:
     """The number of records of each CIFAR10 set that is not chosen; sets without records are left out."""
     counts: dict[str, int] = {}
     for cifar10 in set(grid.CIFAR10_SETS) - {grid.cifar10_set()}:
-        for item in grid.all_runs(scale, cifar10=cifar10):
+        for item in grid.all_runs(scale, cifar10=cifar10, stretches=True):
             if item.dataset == cifar10:
                 recorded = sum(records.status(item, name) == "recorded" for name in plans.of(item).records())
                 counts[cifar10] = counts.get(cifar10, 0) + recorded
