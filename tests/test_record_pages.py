@@ -122,7 +122,9 @@ def test_a_page_says_what_took_the_steps_and_which_exhibits_show_the_run():
     assert not [fact for name in ("pgd", "transfer") for fact in facts[name] if fact.startswith("Training step")]
     assert not [fact for fact in facts["transfer"] if fact.startswith("Engine")]
     text = " ".join(soup.get_text().split())
-    assert "Shown by: table-2: Robustness on MNIST variants (Sections 3.3 and C, Table 2 and Figure 2a); " in text
+    assert (
+        "Shown by: table-2: Robustness on MNIST variants (Sections 3.3 and C, Table 2 [paper] and Figure 2a [paper]); " in text
+    )
 
 
 def test_a_page_lists_every_seed_and_their_mean():

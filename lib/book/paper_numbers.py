@@ -49,6 +49,11 @@ def parts(text: str) -> Iterator[tuple[str, str | None]]:
     yield text[end:], None
 
 
+def marked(text: str) -> str:
+    """The text with its numbers of the paper's tables and figures marked, without links."""
+    return "".join(piece for piece, _ in parts(text))
+
+
 def _mark(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     labels = app.env.get_domain("std").anonlabels
     unmarked = (nodes.reference, nodes.literal, nodes.literal_block, nodes.citation, nodes.raw, nodes.math, nodes.math_block)

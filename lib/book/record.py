@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sphinx.util.osutil import relative_uri
 
 from lib import training
+from lib.book import paper_numbers
 from lib.report.words import is_dirty, set_name, transform_label
 from lib.run import checking, evaluations
 from lib.store import grid, plans, records, results, schema, weights
@@ -108,7 +109,7 @@ def _of_item(item: Item, page: str, repository: str | None, spreads: Spreads) ->
     anchor = f"seed{item.seed}" if isinstance(item, Run) else ""
     seed_records = [_of_record(item, name, page, repository, spreads) for name in names]
     exhibits = {name: grid.exhibit(name) for name in grid.exhibits_of(item)}
-    shown = "; ".join(f"{name}: {block['title']} ({block['where']})" for name, block in exhibits.items())
+    shown = "; ".join(f"{name}: {block['title']} ({paper_numbers.marked(block['where'])})" for name, block in exhibits.items())
     return {"anchor": anchor, "key": item.key, "shown": shown, "records": seed_records}
 
 
