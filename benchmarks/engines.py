@@ -7,7 +7,6 @@ attack's gradients differs. The models are evaluated alike, by the paper's attac
 record as soon as it is computed, and is not computed again.
 """
 
-import datetime
 import json
 from pathlib import Path
 from typing import Annotated
@@ -70,15 +69,7 @@ def main(
             for engine in ENGINES:
                 row[engine], row[f"{engine}_seconds"] = trained(run, engine, test_size)
             rows.append(row)
-            record = {
-                "rows": rows,
-                "device": records.device_name(torch.device("cpu")),
-                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                **records.provenance(),
-            }
-            part = output.with_suffix(".part")
-            part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            part.replace(output)
+            records.write_benchmark(output, rows, torch.device("cpu"))
     for name in names:
         pairs = [(row["compiled"], row["framework"]) for row in rows if row["transform"] == name]
         gaps, spread = [ours - theirs for ours, theirs in pairs], np.std([theirs for _, theirs in pairs], ddof=1)

@@ -14,9 +14,7 @@ with the matrix-product ceiling measured in the same rounds.
 """
 
 import copy
-import datetime
 import importlib
-import json
 import logging
 import math
 import platform
@@ -368,18 +366,9 @@ def main(
                 trained_model = trained_model or trained(name, torch_device)
                 rows += measure(name, size, rounds, torch_device, trained_model, (deadline - time.monotonic()) / remaining)
                 remaining -= 1
-    record = {
-        "rows": rows,
-        "before": commit,
-        "device": records.device_name(torch_device),
-        "platform": platform.platform(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **records.provenance(),
-    }
     suffix = f"-{threads}-threads" if torch_device.type == "cpu" and threads > 1 else ""
     target = output or ROOT / "results" / "benchmarks" / f"pgd-{torch_device.type}{suffix}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    records.write_benchmark(target, rows, torch_device, before=commit, platform=platform.platform())
     typer.echo(f"written to {target}")
 
 

@@ -8,8 +8,6 @@ what `training.train` takes. `channels last` is the framework's step as `trainin
 interleaved. Medians and ratios are printed and written to a record, with the largest difference of the losses.
 """
 
-import datetime
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -124,16 +122,7 @@ def main(
                     f"{row['case']}, {kind}: {row['engine']} {1000 * row['seconds_a_step']:.0f} ms a step, "
                     f"{row['ratio_to_framework']:.2f} times the framework's speed"
                 )
-    record = {
-        "rows": rows,
-        "device": records.device_name(torch.device("cpu")),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **records.provenance(),
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    part.replace(output)
+    records.write_benchmark(output, rows, torch.device("cpu"))
 
 
 if __name__ == "__main__":

@@ -124,9 +124,7 @@ def _predict(model: nn.Module, x: Images, y: Labels | None = None) -> Labels:
     """The predicted classes. FloatingPointError for logits that are not finite, ValueError for labels `y` beyond them."""
     with torch.no_grad():
         logits = model(x)
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        given = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-        raise ValueError(f"the model must give logits N×classes, given {given} for {len(x)} images")
+    checks.logits(logits, len(x))
     if not logits.isfinite().all():
         bad = (~logits.isfinite().all(1)).nonzero().flatten().tolist()
         raise FloatingPointError(f"non-finite logits on a batch of {len(x)} images: images {bad[:8]} of the batch")

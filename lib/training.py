@@ -60,7 +60,9 @@ class Member:
     checkpoint: Path | None = None
 
 
-def train(model: nn.Module, x: Images, y: Labels, *, seed: int, checkpoint: Path | None = None, **settings: object) -> Training:
+def train(
+    model: nn.Module, x: Images, y: Labels, *, seed: int, checkpoint: Path | str | None = None, **settings: object
+) -> Training:
     """Train `model` in place on images in [0, 1] and labels, all on the model's device; `settings`: see `train_together`.
 
     - `seed` decides batches, augmentation and the attacks' starts: same seed and device, same weights.

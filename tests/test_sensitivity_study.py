@@ -283,12 +283,13 @@ def test_a_change_that_no_network_learns_is_no_evidence_that_nothing_moves():
     assert "all trainings on edges failed, and what a network cannot learn may differ most." in judged.sentence
 
 
-def test_trainings_at_chance_name_a_remedy():
+def test_trainings_that_fail_name_a_remedy():
     found = made_up({"original": (0.9, 0.7), "edges": (0.9, 0.7)}, 100)
     found["training"] = failed("original", "edges")
     assert verdict.judge(found).sentence == (
-        "These data cannot tell: no change has a training that succeeded, and at least 2 are needed; trainings ended at chance "
-        "under ε = 8/255: a smaller --eps, more images or more --steps may help."
+        "These data cannot tell: no change has a training that succeeded, and at least 2 are needed; under ε = 8/255 a "
+        "training failed (the model ends at chance: 50.0% on its training batches): a smaller --eps, more images or more "
+        "--steps may help."
     )
 
 

@@ -65,6 +65,14 @@ def labels(y: Tensor, x: Tensor, classes: int | None = None) -> None:
         raise ValueError(f"labels must be classes from 0{last}, given labels from {low} to {high}")
 
 
+def logits(given: object, images: int) -> None:
+    """ValueError unless a model gave logits, N×classes, for so many images."""
+    if not isinstance(given, Tensor) or given.ndim != 2:
+        shape = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else _description(given)
+        number = "one image" if images == 1 else f"{images} images"
+        raise ValueError(f"the model must give logits N×classes, given {shape} for {number}")
+
+
 def whole_number(name: str, value: float, least: int) -> int:
     """`value` as an int; ValueError unless it is a whole number ≥ `least`."""
     if isinstance(value, bool) or not math.isfinite(value) or not float(value).is_integer() or value < least:

@@ -15,7 +15,7 @@ from sphinx.util.osutil import relative_uri
 
 from lib import training
 from lib.book import paper_numbers
-from lib.report.words import is_dirty, set_name, transform_label
+from lib.report.words import TRAININGS, is_dirty, set_name, transform_label
 from lib.run import checking, evaluations
 from lib.store import grid, plans, records, results, schema, weights
 from lib.store.grid import Item, Measurement, Run
@@ -90,16 +90,13 @@ def files() -> Iterator[tuple[str, Path]]:
                 yield results.record_of(item, name), records.path(item, name)
 
 
-_TRAINING = {"standard": "standard", "pgd": "PGD", "lp": "LP"}
-
-
 def _title(item: Item) -> tuple[str, str]:
     variant = f"{set_name(item.dataset) if item.dataset in grid.SET_NAMES else item.dataset}, {transform_label(item.transform)}"
     if isinstance(item, Measurement):
         return f"{item.quantity.replace('_', ' ')}: {variant}", "A measurement, without training."
     recipe = "" if item.recipe == "default" else f", recipe {item.recipe}"
     network = (
-        f"{item.model}, w={item.widen_factor:g}, {_TRAINING[item.training]} training on {item.train_size:,} images{recipe}"
+        f"{item.model}, w={item.widen_factor:g}, {TRAININGS[item.training]} training on {item.train_size:,} images{recipe}"
     )
     return f"{variant}: {network}", "A network and its training, with all seeds that are recorded."
 

@@ -324,6 +324,19 @@ def is_wide_resnet(model: nn.Module, side: int, *, training: bool = False) -> bo
     )
 
 
+def is_narrow_wide_resnet(model: nn.Module, x: Tensor, *, training: bool = False) -> bool:
+    """Whether the model is the paper's WRN-28, of a width at which the program pays, and x are such images as it takes."""
+    if x.shape[2] != x.shape[3] or x.shape[1] != 3 or not is_wide_resnet(model, x.shape[2], training=training):
+        return False
+    return model.blocks[0].conv1.out_channels <= 8
+
+
+def stages_of(model: models.WideResNet) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """(the stride of each block, whether it has a convolution as its shortcut)."""
+    strides = tuple(block.conv1.stride[0] for block in model.blocks)
+    return strides, tuple(block.shortcut is not None for block in model.blocks)
+
+
 def description_of(model: nn.Module, x: Tensor) -> tuple[Callable[..., Table], tuple, list[Tensor]] | None:
     """(the builder of the model's table, its arguments, the model's numbers); None for any other network.
 
@@ -334,10 +347,8 @@ def description_of(model: nn.Module, x: Tensor) -> tuple[Callable[..., Table], t
         return None
     if is_lenet5(model, side) and x.shape[1] == model[0].in_channels and model[0].out_channels <= 16:
         numbers, build, arguments = _lenet5_numbers(model), _lenet5, (side,)
-    elif is_wide_resnet(model, side) and x.shape[1] == 3 and model.blocks[0].conv1.out_channels <= 8:
-        strides = tuple(block.conv1.stride[0] for block in model.blocks)
-        shortcuts = tuple(block.shortcut is not None for block in model.blocks)
-        numbers, build, arguments = _wide_resnet_numbers(model), _wide_resnet, (side, strides, shortcuts)
+    elif is_narrow_wide_resnet(model, x):
+        numbers, build, arguments = _wide_resnet_numbers(model), _wide_resnet, (side, *stages_of(model))
     else:
         return None
     return build, (tuple(tuple(tensor.shape) for tensor in numbers), *arguments), numbers

@@ -110,8 +110,7 @@ def _convolve_5(v, w, p):
 
 @no_type_check
 @njit(**_JIT)
-def convolve_3(v, w, p):
-    """A 3×3 convolution, stride 1 or 2."""
+def _convolve_3(v, w, p):
     if p[STRIDE] == 1:
         _convolve(v, w, p, 3, 1, False)
     else:
@@ -120,8 +119,7 @@ def convolve_3(v, w, p):
 
 @no_type_check
 @njit(**_JIT)
-def convolve_1(v, w, p):
-    """A 1×1 convolution, stride 1 or 2."""
+def _convolve_1(v, w, p):
     if p[STRIDE] == 1:
         _convolve(v, w, p, 1, 1, False)
     else:
@@ -201,7 +199,7 @@ def _unpool_across(v, w, p):
 
 @no_type_check
 @njit(**_JIT)
-def spread_out(v, p):
+def _spread_out(v, p):
     """Planes on every other pixel of planes twice as large, whose other pixels are zero: a convolution's stride undone."""
     side, span, span_out = p[SIDE], p[SIDE] + 2 * p[MARGIN], 2 * (p[SIDE] + p[BORDER])
     for c in range(p[CHANNELS]):
@@ -220,7 +218,7 @@ def index(c, y, x, side, border):
 
 @no_type_check
 @njit(**_JIT)
-def standardize(v, s, p):
+def _standardize(v, s, p):
     """(x - mean) / max(std, 1/√count), image by image. `winner`: where mean, scale and whether the image varies are kept."""
     side, n, count, zero = p[SIDE], lanes_of(v), p[CHANNELS] * p[SIDE] * p[SIDE], spread(v, 0.0)
     mean, scale, varies = p[WINNER], p[WINNER] + 1, p[WINNER] + 2
@@ -279,7 +277,7 @@ def _standardize_gradient(v, p):
 
 @no_type_check
 @njit(**_JIT)
-def mean(v, p):
+def _mean(v, p):
     """The mean of each plane."""
     side = p[SIDE]
     share = spread(v, 1 / (side * side))
@@ -293,8 +291,7 @@ def mean(v, p):
 
 @no_type_check
 @njit(**_JIT)
-def mean_gradient(v, w, p):
-    """The gradient to planes from the one to their means."""
+def _mean_gradient(v, w, p):
     side = p[SIDE]
     for c in range(p[CHANNELS]):
         value = muladd(spread(v, 1 / (side * side)), v[p[X] + c], spread(v, 0.0))
@@ -344,6 +341,28 @@ def _step(v, p, size):
 
 
 @no_type_check
+@njit(**_JIT)
+def shared_row(v, s, w, p):
+    """Run a row of a kind that the attack and a training step have in common."""
+    kind = p[KIND]
+    if kind == _CONVOLVE:
+        if p[KERNEL] == 5:
+            _convolve_5(v, w, p)
+        elif p[KERNEL] == 3:
+            _convolve_3(v, w, p)
+        else:
+            _convolve_1(v, w, p)
+    elif kind == _SPREAD:
+        _spread_out(v, p)
+    elif kind == _STANDARDIZE:
+        _standardize(v, s, p)
+    elif kind == _MEAN:
+        _mean(v, p)
+    else:
+        _mean_gradient(v, w, p)
+
+
+@no_type_check
 def interpret(v, s, w, table, first, last, p, labels, steps, size):
     """Run the rows from `first` to `last` of the table, `steps` times. Whether every loss was finite; `p`: room for a row."""
     finite, n = 1, lanes_of(v)
@@ -352,34 +371,21 @@ def interpret(v, s, w, table, first, last, p, labels, steps, size):
             for i in range(WIDTH):
                 p[i] = table[row * WIDTH + i]
             kind = p[KIND]
-            if kind == _CONVOLVE:
-                if p[KERNEL] == 5:
-                    _convolve_5(v, w, p)
-                elif p[KERNEL] == 3:
-                    convolve_3(v, w, p)
-                else:
-                    convolve_1(v, w, p)
-            elif kind == _DENSE:
+            if kind == _DENSE:
                 _dense(v, w, p)
             elif kind == _UNPOOL:
                 if p[MARGIN] > 0:
                     _unpool_across(v, w, p)
                 else:
                     _unpool_channels(v, w, p)
-            elif kind == _SPREAD:
-                spread_out(v, p)
-            elif kind == _STANDARDIZE:
-                standardize(v, s, p)
             elif kind == _STANDARDIZE_GRADIENT:
                 _standardize_gradient(v, p)
-            elif kind == _MEAN:
-                mean(v, p)
-            elif kind == _MEAN_GRADIENT:
-                mean_gradient(v, w, p)
             elif kind == _LOSS:
                 finite &= _loss(s, p, labels, n)
-            else:
+            elif kind == _STEP:
                 _step(v, p, size)
+            else:
+                shared_row(v, s, w, p)
     return finite
 
 
@@ -390,7 +396,5 @@ def compiled(dtype: torch.dtype, lanes: int) -> Callable:
     v, s, i = types.CPointer(Vector(number, lanes)), types.CPointer(number), types.CPointer(types.int64)
     signature = types.int64(v, s, s, i, types.int64, types.int64, i, i, types.int64, number)
     function = compiling.function(cfunc, signature)(interpret)
-    address, integer = ctypes.c_void_p, ctypes.c_int64
-    real = ctypes.c_float if number is types.float32 else ctypes.c_double
-    kinds = [address] * 4 + [integer, integer, address, address, integer, real]
-    return ctypes.CFUNCTYPE(integer, *kinds)(function.address)
+    address, integer, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float if number is types.float32 else ctypes.c_double
+    return ctypes.CFUNCTYPE(integer, *[address] * 4, integer, integer, address, address, integer, real)(function.address)

@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lib.base import checks
+
 Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
 
@@ -103,8 +105,7 @@ def classes_of(model: Callable[[Tensor], Tensor], x: Images, y: Labels | None = 
         return classes
     with torch.no_grad():
         logits = model(x[:1])
-    if logits.ndim != 2:
-        raise ValueError(f"the model must give logits N×classes, given shape {tuple(logits.shape)} for one image")
+    checks.logits(logits, 1)
     if isinstance(model, nn.Module):
         _CLASSES[model] = logits.shape[1]
     return logits.shape[1]

@@ -19,7 +19,7 @@ from numba import cfunc, njit
 from numba.core import types
 
 from lib.fast import cache as compiling
-from lib.fast.operations import convolve_1, convolve_3, index, mean, mean_gradient, spread_out, standardize
+from lib.fast.operations import index, shared_row
 
 from lib.fast.rows import (  # isort: skip
     ACTIVE, ADD, BIAS, BORDER, CHANNELS, KERNEL, KIND, KINDS, MARGIN, ONTO, OUT, OUT_CHANNELS, SCALE, SIDE, STRIDE, TOTAL,
@@ -32,9 +32,6 @@ from lib.fast.vectors import TILE, Vector, add, greater, lanes_of, muladd, recti
 SLOTS = 9
 _SHIFT, MEAN, _VARIANCE, _INVERSE, _IN_X, _WITHOUT_X, TO_FACTOR, _TO_SHIFT = range(1, SLOTS)
 
-_CONVOLVE, _SPREAD, _STANDARDIZE, _PLANE_MEAN, _PLANE_MEAN_GRADIENT = (
-    KINDS.index(kind) for kind in ("convolve", "spread", "standardize", "mean", "mean_gradient")
-)
 _NORMALIZE, _MOMENTS, _NORM_SUMS, _NORM_GRADIENT, _WEIGH, _COMBINE, _COMBINE_GRADIENT = map(KINDS.index, TRAINING_KINDS)
 _ROW = 3 * TILE  # sums of a row of a kernel
 _JIT = {"error_model": "numpy", "no_cpython_wrapper": True}
@@ -168,13 +165,14 @@ def _norm_gradient(v, w, p):
 
 @no_type_check
 @njit(forceinline=True, **_JIT)
-def _weigh(v, p, kernel, stride):
+def _weigh(v, p, kernel):
     """Add a convolution's gradient to its weights, lane by lane, to the vectors from index w on, in the order of the weights.
 
     x: what was convolved; `out`: the gradient to what came of it.
     """
     sums = registers(v, _ROW)
-    side, border, offset = p[SIDE] // stride, p[BORDER], p[MARGIN] - (kernel - 1) // 2
+    stride, border, offset = p[STRIDE], p[BORDER], p[MARGIN] - (kernel - 1) // 2
+    side = p[SIDE] // stride
     span, span_out = p[SIDE] + 2 * p[MARGIN], side + 2 * border
     plane = span_out * span_out
     for y in range(side):
@@ -198,40 +196,9 @@ def _weigh(v, p, kernel, stride):
 
 @no_type_check
 @njit(**_JIT)
-def _weigh_3(v, p):
-    if p[STRIDE] == 1:
-        _weigh(v, p, 3, 1)
-    else:
-        _weigh(v, p, 3, 2)
-
-
-@no_type_check
-@njit(**_JIT)
-def _weigh_1(v, p):
-    if p[STRIDE] == 1:
-        _weigh(v, p, 1, 1)
-    else:
-        _weigh(v, p, 1, 2)
-
-
-@no_type_check
-@njit(**_JIT)
 def _row(v, s, w, p, b):
     kind = p[KIND]
-    if kind == _CONVOLVE:
-        if p[KERNEL] == 3:
-            convolve_3(v, w, p)
-        else:
-            convolve_1(v, w, p)
-    elif kind == _SPREAD:
-        spread_out(v, p)
-    elif kind == _STANDARDIZE:
-        standardize(v, s, p)
-    elif kind == _PLANE_MEAN:
-        mean(v, p)
-    elif kind == _PLANE_MEAN_GRADIENT:
-        mean_gradient(v, w, p)
-    elif kind == _NORMALIZE:
+    if kind == _NORMALIZE:
         _normalize(v, w, p)
     elif kind == _MOMENTS:
         _moments(v, s, w, p, b)
@@ -239,10 +206,12 @@ def _row(v, s, w, p, b):
         _norm_sums(v, s, w, p, b)
     elif kind == _NORM_GRADIENT:
         _norm_gradient(v, w, p)
-    elif p[KERNEL] == 3:
-        _weigh_3(v, p)
+    elif kind != _WEIGH:
+        shared_row(v, s, w, p)
+    elif p[KERNEL] == 1:
+        _weigh(v, p, 1)  # a constant, so that the loop over a kernel's row is unrolled
     else:
-        _weigh_1(v, p)
+        _weigh(v, p, 3)
 
 
 @no_type_check

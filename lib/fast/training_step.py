@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lib import models
 from lib.fast import training_operations
-from lib.fast.networks import CPU, Builder, flipped, is_wide_resnet
+from lib.fast.networks import CPU, Builder, flipped, is_narrow_wide_resnet, stages_of
 from lib.fast.program import DTYPES, agrees, planes_of_zeros
 from lib.fast.rows import ACTIVE, ADD, KIND, KINDS, ONTO, OUT, TOTAL, WIDTH, WINNER, X
 from lib.fast.training_operations import MEAN, SLOTS, TO_FACTOR
@@ -217,9 +217,7 @@ class TrainingStep:
         self.parameters, self.norms = _numbers(model)
         self.eps = x.new_tensor([self.norms[0].eps])
         sizes = tuple(tuple(tensor.shape) for tensor in (*self.parameters, self.eps))
-        strides = tuple(block.conv1.stride[0] for block in model.blocks)
-        shortcuts = tuple(block.shortcut is not None for block in model.blocks)
-        self.table = t = _table(sizes, x.shape[2], strides, shortcuts, self.blocks)
+        self.table = t = _table(sizes, x.shape[2], *stages_of(model), self.blocks)
         count = t.shared + self.blocks * t.planes
         self.planes = planes_of_zeros(count, self.lanes, x.dtype)
         own = self.planes[t.shared :].view(self.blocks, t.planes, self.lanes)
@@ -282,13 +280,13 @@ class TrainingStep:
         for weight, gradient in zip(self.parameters, flat[:-2].split(sizes), strict=True):
             weight.grad = torch.empty_like(weight).copy_(gradient.view_as(weight))
 
+    @torch.no_grad()
     def _take_moments(self) -> None:
         """Move the running moments towards the batch's."""
-        with torch.no_grad():
-            moments = self.weights[self.moments] * self.unbiased
-            running = [moment for norm in self.norms for moment in (norm.running_mean, norm.running_var)]
-            torch._foreach_lerp_(running, list(moments.split([len(moment) for moment in running])), self.norms[0].momentum)
-            torch._foreach_add_([norm.num_batches_tracked for norm in self.norms], 1)
+        moments = self.weights[self.moments] * self.unbiased
+        running = [moment for norm in self.norms for moment in (norm.running_mean, norm.running_var)]
+        torch._foreach_lerp_(running, list(moments.split([len(moment) for moment in running])), self.norms[0].momentum)
+        torch._foreach_add_([norm.num_batches_tracked for norm in self.norms], 1)
 
 
 def of(model: nn.Module, x: Tensor) -> TrainingStep | None:
@@ -300,12 +298,12 @@ def of(model: nn.Module, x: Tensor) -> TrainingStep | None:
     """
     if not (has_avx2() and x.device.type == "cpu" and x.dtype in DTYPES and len(x) and len(x) % DTYPES[x.dtype] == 0):
         return None
-    if not (x.shape[2] == x.shape[3] and is_wide_resnet(model, x.shape[2], training=True) and x.shape[1] == 3):
+    if not is_narrow_wide_resnet(model, x, training=True):
         return None
     numbers = [*model.parameters(), *(buffer for buffer in model.buffers() if buffer.is_floating_point())]
     if any(tensor.dtype != x.dtype or tensor.device.type != "cpu" for tensor in numbers):
         return None
-    if model.blocks[0].conv1.out_channels > 8 or not all(weight.requires_grad for weight in model.parameters()):
+    if not all(weight.requires_grad for weight in model.parameters()):
         return None
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     if len({(norm.eps, norm.momentum) for norm in norms}) > 1 or norms[0].momentum is None:

@@ -11,6 +11,8 @@ import pandas as pd
 from lib.report.table import Table, as_csv
 from lib.store import grid, schema
 
+TRAININGS = {"standard": "standard", "pgd": "PGD", "lp": "LP"}  # as a reader reads them
+
 
 def transform_label(name: str) -> str:
     """A transform's name as a reader reads it: `smooth-square-3` → "smooth 3 (square)", `saturate-inf` → "saturate ∞"."""

@@ -154,11 +154,11 @@ def judge(study: dict, margin: float = MARGIN) -> Verdict:
 
 
 def _remedy(study: dict) -> str:
-    """What may help where trainings ended at chance; nothing where none did."""
-    if not any("chance" in record.get("failed", "") for record in study["training"]):
-        return ""
+    """Why the first training that failed did, and what may help; nothing where none failed."""
+    reason = next((record["failed"] for record in study["training"] if "failed" in record), "")
     eps = in_pixel_units(study["plan"]["threat_model"]["eps"])
-    return f"; trainings ended at chance under ε = {eps}: a smaller --eps, more images or more --steps may help"
+    help_note = f"; under ε = {eps} a training failed ({reason}): a smaller --eps, more images or more --steps may help"
+    return help_note if reason else ""
 
 
 def _remarks_on_failures(failed: list[dict]) -> list[str]:

@@ -78,6 +78,13 @@ def provenance() -> dict:
     }
 
 
+def write_benchmark(file: Path, rows: list[dict], device: torch.device, **about: object) -> None:
+    """Write the record of a benchmark that was measured on `device`, and what else it says `about` it."""
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    record = {"rows": rows, **about, "device": device_name(device), "date": date, **provenance()}
+    files.write_whole(file, f"{json.dumps(record, indent=1)}\n".encode())
+
+
 def device_name(device: torch.device) -> str:
     """The device in words: the GPU's name, or the processor's and the number of threads."""
     if device.type == "cuda":

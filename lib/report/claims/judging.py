@@ -1,5 +1,6 @@
 """The declaration of a claim, and the functions that several checks use."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -152,3 +153,10 @@ def monotone(values: Mapping[str, float], sign: int, pattern: str) -> Finding:
     numbers = list(values.values())
     holds = all(sign * (after - before) > 0 for before, after in pairwise(numbers))
     return Finding(holds, ", ".join(f"{name} {pattern.format(value)}" for name, value in values.items()))
+
+
+def nearer(cube: float, ball: float) -> str:
+    """Which of two distances is the smaller, that to the "cube" or that to the "ball"; "" where they are within 5%."""
+    if math.isclose(cube, ball, rel_tol=0.05):
+        return ""
+    return "ball" if ball < cube else "cube"

@@ -1,6 +1,5 @@
 """The claims of Sections 1 and 2."""
 
-import math
 from itertools import pairwise
 
 from scipy import optimize
@@ -19,7 +18,7 @@ from lib.report.claims.evidence import (
     Finding,
     Records,
 )
-from lib.report.claims.judging import all_hold, claim, differences, more, range_of, rises, share, shown, varies
+from lib.report.claims.judging import all_hold, claim, differences, more, nearer, range_of, rises, share, shown, varies
 
 
 def _under_the_strongest_attack(r: Records) -> Finding:
@@ -136,8 +135,8 @@ def _nearer_to_the_ball(r: Records) -> Finding:
             for space in ("ball", "cube")
         }
         evidence = f"{distances['ball']:.3g} from the ball's, {distances['cube']:.3g} from the cube's"
-        about_as_far = math.isclose(distances["ball"], distances["cube"], rel_tol=0.05)
-        parts[unit] = shown(bool(distances["ball"] < distances["cube"]) and not about_as_far, about_as_far, evidence)
+        nearest = nearer(distances["cube"], distances["ball"])
+        parts[unit] = shown(nearest == "ball", not nearest, evidence)
     return all_hold(parts)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.report import claims
-from lib.report.claims.evidence import COMPARABLE
+from lib.report.claims.evidence import COMPARABLE, SATURATION
 from lib.report.exhibit import exhibit, measurements, outcomes, published, runs
 from lib.report.plot import STYLE
 from lib.report.sections.autoattack import both_attacks, draw_autoattack
@@ -21,7 +21,7 @@ _CLEAN = ("standard", "clean_accuracy")
 
 
 # Levels of CIFAR10 at which images lose information, as the paper says: its finding does not speak of them (Section 3.3).
-_LOSSY = ("saturate-64", "saturate-256", "saturate-inf")
+_LOSSY = SATURATION[SATURATION.index("saturate-16") + 1 :]
 
 
 def reproduces(clean_range: float, our_range: float, paper_range: float) -> str:

@@ -18,7 +18,7 @@ from lib.report.sections.speed import (
     with_deviation,
 )
 from lib.report.table import Column, Number, Table
-from lib.report.words import as_code, as_markdown, transform_label
+from lib.report.words import TRAININGS, as_code, as_markdown, transform_label
 
 ENGINES = ("compiled", "framework")
 
@@ -116,7 +116,7 @@ def steps_table(rows: pd.DataFrame) -> Table:
         [
             (
                 network_of(case),
-                as_markdown(training),
+                TRAININGS.get(training, as_markdown(training)),
                 batch,
                 *(row for _, row in group.set_index("engine").loc[engines].iterrows()),
             )
@@ -133,7 +133,7 @@ def steps_summary(rows: pd.DataFrame) -> str:
     """How many times the framework's speed the compiled step has, by kind of training, and where this was measured."""
     compiled = rows[rows["engine"] == "compiled"]
     spans = [
-        f"{ratios.min():.1f} to {ratios.max():.1f} times in {as_markdown({'pgd': 'PGD'}.get(name, name))} training"
+        f"{ratios.min():.1f} to {ratios.max():.1f} times in {TRAININGS.get(name, as_markdown(name))} training"
         for name, ratios in compiled.groupby("training", sort=False)["ratio_to_framework"]
     ]
     return (

@@ -1,6 +1,5 @@
 """Section 2: pairwise distances of images beside those of uniform points."""
 
-import math
 from itertools import cycle
 
 import matplotlib as mpl
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from scipy.stats import wasserstein_distance
 
 from lib import theory
+from lib.report.claims.judging import nearer
 from lib.report.exhibit import exhibit, published, tables
 from lib.report.plot import STYLE, not_yet
 from lib.report.table import Column, Table
@@ -130,13 +130,6 @@ def distance_summary(uniform: pd.DataFrame, images: pd.DataFrame) -> str:
             else f"So the distances give no reason to call {name} closer to the ball."
         )
     )
-
-
-def nearer(cube: float, ball: float) -> str:
-    """Which of two distances is the smaller, that to the "cube" or that to the "ball"; "" where they are within 5%."""
-    if math.isclose(cube, ball, rel_tol=0.05):
-        return ""
-    return "ball" if ball < cube else "cube"
 
 
 # The paper's variant that has the same pixels.
