@@ -51,7 +51,7 @@ def test_where_clean_accuracy_moves_the_finding_is_not_reproduced():
     assert answer.reproduces(4.0, 40.0, 30.0) == "robust accuracy moves, more than in the paper, and clean accuracy moves too"
 
 
-def test_levels_at_which_images_lose_information_do_not_count():
+def test_levels_above_16_do_not_count():
     names = ("original", "saturate-16", "saturate-inf")
     rows = frame(*((name, *ROBUST, value, 0) for name, value in zip(names, (30.0, 60.0, 80.0), strict=True)),
                  *((name, *CLEAN, value, 0) for name, value in zip(names, (90.0, 89.0, 60.0), strict=True)))  # fmt: skip

@@ -333,7 +333,7 @@ def summary(like: pd.DataFrame, compared: pd.DataFrame, marked: pd.DataFrame, ve
     scales = compared.loc[compared["ours"].notna(), "scale"].value_counts()
     by_scale = ", ".join(f"{scales[name]} at scale {name}" for name in grid.SCALES if name in scales)
     mark_counts, claim_counts = marked["verdict"].value_counts(), verdicts["verdict"].value_counts()
-    marks_note = ", ".join(
+    marks_note = " and ".join(
         f"{counted(mark_counts[verdict], 'is', 'are')} {verdict}"
         for verdict in (MET, MISSED, NOT_COMPUTED)
         if verdict in mark_counts

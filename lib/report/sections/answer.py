@@ -20,8 +20,8 @@ from lib.report.words import counted, set_name, to_compute, transform_label
 _CLEAN = ("standard", "clean_accuracy")
 
 
-# Levels of CIFAR10 at which images lose information, as the paper says: its finding does not speak of them (Section 3.3).
-_LOSSY = SATURATION[SATURATION.index("saturate-16") + 1 :]
+# Up to level 16 the clean accuracy of CIFAR10 stays, as the paper says; its finding does not speak of the others (Section 3.3).
+_ABOVE_16 = SATURATION[SATURATION.index("saturate-16") + 1 :]
 
 
 def reproduces(clean_range: float, our_range: float, paper_range: float) -> str:
@@ -47,7 +47,7 @@ def answer(ours: pd.DataFrame, widths: pd.DataFrame) -> str:
     """
     clean, robust = (over_seeds(ours, *quantity)["mean"].dropna() for quantity in (_CLEAN, BOXED))
     theirs = at_our_width(ours, widths, BOXED).dropna()
-    shared = [name for name in theirs.index if name in robust.index and name in clean.index and name not in _LOSSY]
+    shared = [name for name in theirs.index if name in robust.index and name in clean.index and name not in _ABOVE_16]
     if len(shared) < 2:
         return f"Not computed yet: fewer than two variants are recorded; {to_compute(ours)}"
     our_range, paper_range, clean_range = (extent(values[shared]) for values in (robust, theirs, clean))
@@ -55,7 +55,7 @@ def answer(ours: pd.DataFrame, widths: pd.DataFrame) -> str:
     clean_note = f" (theirs: {extent(their_clean):.1f})" if their_clean.notna().all() else ""
     verdict = reproduces(clean_range, our_range, paper_range)
     variants = f"{len(shared)} variants"
-    if {*_LOSSY} & {*robust.index}:
+    if {*_ABOVE_16} & {*robust.index}:
         variants += f" up to {transform_label(shared[-1])}"
     mean_gap, scale = (robust - theirs)[shared].mean(), ours.attrs["scale"]
     seeds = counted(ours.loc[ours["training"] == "pgd", "seed"].nunique(), "seed")
