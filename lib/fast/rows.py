@@ -31,6 +31,7 @@ WIDTH = len(FIELDS)
     KIND, X, MARGIN, SIDE, CHANNELS, W, BIAS, OUT, BORDER, OUT_CHANNELS, KERNEL, STRIDE, WINNER, ADD, TOTAL, SCALE, ACTIVE,
     RELU, ONTO,
 ) = range(WIDTH)  # fmt: skip
+PLANES = (X, OUT, WINNER, ADD, TOTAL, ACTIVE, ONTO)  # the fields that name planes
 ATTACK_KINDS = (
     "convolve", "dense", "unpool", "spread", "standardize", "standardize_gradient", "mean", "mean_gradient", "loss", "step",
 )  # fmt: skip

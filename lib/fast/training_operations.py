@@ -22,8 +22,8 @@ from lib.fast import cache as compiling
 from lib.fast.operations import index, shared_row
 
 from lib.fast.rows import (  # isort: skip
-    ACTIVE, ADD, BIAS, BORDER, CHANNELS, KERNEL, KIND, KINDS, MARGIN, ONTO, OUT, OUT_CHANNELS, SCALE, SIDE, STRIDE, TOTAL,
-    TRAINING_KINDS, W, WIDTH, WINNER, X,
+    ACTIVE, ADD, BIAS, BORDER, CHANNELS, KERNEL, KIND, KINDS, MARGIN, OUT, OUT_CHANNELS, PLANES, SCALE, SIDE, STRIDE, TOTAL,
+    TRAINING_KINDS, W, WIDTH, X,
 )  # fmt: skip
 from lib.fast.vectors import TILE, Vector, add, greater, lanes_of, muladd, rectified, registers, spread
 
@@ -33,7 +33,7 @@ SLOTS = 9
 _SHIFT, MEAN, _VARIANCE, _INVERSE, _IN_X, _WITHOUT_X, TO_FACTOR, _TO_SHIFT = range(1, SLOTS)
 
 _NORMALIZE, _MOMENTS, _NORM_SUMS, _NORM_GRADIENT, _WEIGH, _COMBINE, _COMBINE_GRADIENT = map(KINDS.index, TRAINING_KINDS)
-_ROW = 3 * TILE  # sums of a row of a kernel
+_SUMS = 3 * TILE  # of a row of a kernel
 _JIT = {"error_model": "numpy", "no_cpython_wrapper": True}
 
 
@@ -170,7 +170,7 @@ def _weigh(v, p, kernel):
 
     x: what was convolved; `out`: the gradient to what came of it.
     """
-    sums = registers(v, _ROW)
+    sums = registers(v, _SUMS)
     stride, border, offset = p[STRIDE], p[BORDER], p[MARGIN] - (kernel - 1) // 2
     side = p[SIDE] // stride
     span, span_out = p[SIDE] + 2 * p[MARGIN], side + 2 * border
@@ -229,7 +229,7 @@ def interpret(v, s, w, table, first, last, p, blocks, base, size):
             for each in range(row, barrier):
                 for i in range(WIDTH):
                     p[i] = table[each * WIDTH + i]
-                for i in (X, OUT, WINNER, ADD, TOTAL, ACTIVE, ONTO):
+                for i in PLANES:
                     if p[i] >= base:
                         p[i] += b * size
                 _row(v, s, w, p, b)

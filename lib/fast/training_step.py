@@ -17,11 +17,10 @@ from lib import models
 from lib.fast import training_operations
 from lib.fast.networks import CPU, Builder, flipped, is_narrow_wide_resnet, stages_of
 from lib.fast.program import DTYPES, agrees, planes_of_zeros
-from lib.fast.rows import ACTIVE, ADD, KIND, KINDS, ONTO, OUT, TOTAL, WIDTH, WINNER, X
+from lib.fast.rows import KIND, KINDS, PLANES, WIDTH
 from lib.fast.training_operations import MEAN, SLOTS, TO_FACTOR
 from lib.fast.vectors import TILE, has_avx2
 
-_PLANES = [X, OUT, WINNER, ADD, TOTAL, ACTIVE, ONTO]  # the fields that name planes, where a row is no barrier
 _SHARED = -(1 << 40)  # where planes that all blocks share begin, until it is known how many there are
 
 
@@ -94,10 +93,10 @@ class _StepBuilder(Builder):
         """The table of all that was added."""
         rows, gradients = torch.tensor(self.rows, device=CPU), torch.cat(self.gradients)
         base = len(gradients) + self.shared
-        named = rows[:, _PLANES]
+        named = rows[:, PLANES]  # of a barrier they name numbers
         own = torch.where(named >= 0, named + base, torch.where(named < -1, named - _SHARED + len(gradients), named))
         is_barrier = rows[:, KIND, None] >= KINDS.index("combine")
-        rows[:, _PLANES] = torch.where(is_barrier, named, own)
+        rows[:, PLANES] = torch.where(is_barrier, named, own)
         return _Table(
             rows, weights=torch.cat(self.packed), gradients=gradients, shared=base, planes=self.planes,
             norms=tuple(norm.numbers for norm in self.norms), sides=tuple(norm.side for norm in self.norms), **fields,
