@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib import theory
 from lib.report import claims
-from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, is_declared
+from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, REFERENCE, is_declared
 from lib.report.claims.marks import MET, MISSED, SHOWN
 from lib.report.words import counted
 from lib.store import grid, plans, records, results
@@ -70,7 +70,7 @@ def distinct(printed: pd.DataFrame) -> pd.DataFrame:
 
 def like_with_like(scale: str = "auto") -> pd.DataFrame:
     """The accuracies that can be compared like with like: our network has the paper's width and is trained on all images for
-    the whole length of its scale (recipe `default`). One row a distinct printed number and scale.
+    the length of its scale (the recipe of Table 2, Table 3 or Figure 3b there). One row a distinct printed number and scale.
 
     The columns of `results.published`, and `ours`, `low`, `high`, `difference`, `difference_low`, `difference_high`, `close`,
     `our_dataset`, `seeds`, `n`, `scale` and `state`, as `numbers` has them. `auto`: scales paper and laptop, each by itself.
@@ -84,7 +84,9 @@ def like_with_like(scale: str = "auto") -> pd.DataFrame:
     rows = []
     for name in ("paper", "laptop") if scale == "auto" else (scale,):
         records = results.load(name)
-        records = records[(records["recipe"] == "default") & records["value"].notna()]
+        recipes = {dataset: grid.runs(exhibit, name)[0].recipe for dataset, exhibit in REFERENCE.items()}
+        recipes |= dict.fromkeys(grid.CIFAR10_SETS, recipes["cifar10"])
+        records = records[(records["recipe"] == records["dataset"].map(recipes)) & records["value"].notna()]
         records = records[records["train_size"] == records.groupby("dataset")["train_size"].transform("max")]
         by = ["transform", "model", "widen_factor", "training", "split", "metric"]
         for dataset, theirs in printed.groupby("dataset", sort=False):

@@ -21,8 +21,8 @@ SATURATION = tuple("original" if level == "2" else f"saturate-{level}" for level
 GAMMAS = ("gamma-0.6", "gamma-0.8", "original", "gamma-1.2", "gamma-1.4")
 FASHION = ("original", "edges")
 
-# The exhibit that trains the network of Sections 3 and 4: its width and its number of images.
-_REFERENCE = {"mnist": "table-2", "cifar10": "table-3", "fashion_mnist": "figure-3b"}
+# The exhibit that trains the network of Sections 3 and 4: its width, its number of images and its length of training.
+REFERENCE = {"mnist": "table-2", "cifar10": "table-3", "fashion_mnist": "figure-3b"}
 _COLUMNS = (
     "dataset", "transform", "model", "widen_factor", "training", "train_size", "recipe", "seed",
     "split", "metric", "value", "n", "source",
@@ -96,7 +96,7 @@ class Records:
         return grid.runs(exhibit, self._settings_scale, cifar10=self.cifar10)[0]
 
     def _reference(self, dataset: str) -> grid.Run:
-        return self._first_run(_REFERENCE[dataset])
+        return self._first_run(REFERENCE[dataset])
 
     def _trained(self, dataset: str, quantity: tuple[str, str], split: str, **settings: object) -> list:
         """Rows of the network of Sections 3 and 4 that were recorded with these settings."""
@@ -112,26 +112,32 @@ class Records:
         return of_records(values, sizes, self._spreads, first.training, first.metric, first.split)
 
     def accuracies(
-        self, dataset: str, quantity: tuple[str, str], variants: Iterable[str], *, at_least: int = 2
+        self, dataset: str, quantity: tuple[str, str], variants: Iterable[str], *, at_least: int = 2, exhibit: str | None = None
     ) -> dict[str, Estimate]:
         """By variant, in the order given: a training's metric, of the network of Sections 3 and 4 trained on all images.
 
-        At least so many of them, else `AbsentError`.
+        At least so many of them, else `AbsentError`. `exhibit`: the one whose length of training counts (its recipe), by
+        default Table 2, Table 3 or Figure 3b. Numbers of two lengths are never compared.
         """
-        run = self._reference(dataset)
-        settings = {"widen_factor": run.widen_factor, "train_size": run.train_size, "recipe": "default"}
-        by_variant: dict[str, list] = {}
-        for row in self._trained(dataset, quantity, "test", **settings):
-            by_variant.setdefault(row.transform, []).append(row)
+        by_variant = self._by_variant(dataset, quantity, exhibit)
         estimates = {name: self._estimate(by_variant[name]) for name in variants if name in by_variant}
         if len(estimates) < at_least:
             message = f"needs {quantity[1]} of {quantity[0]} training on {at_least} variants of {dataset}"
             raise AbsentError(f"{message}; recorded: {', '.join(estimates) or 'none'}")
         return estimates
 
-    def accuracy(self, dataset: str, variant: str, quantity: tuple[str, str]) -> Estimate:
-        """Of one variant; `AbsentError` without it."""
-        estimates = self.accuracies(dataset, quantity, [variant], at_least=0)
+    def _by_variant(self, dataset: str, quantity: tuple[str, str], exhibit: str | None) -> dict[str, list]:
+        """The rows of `accuracies`, of all variants."""
+        run = self._first_run(exhibit or REFERENCE[dataset])
+        settings = {"widen_factor": run.widen_factor, "train_size": run.train_size, "recipe": run.recipe}
+        by_variant: dict[str, list] = {}
+        for row in self._trained(dataset, quantity, "test", **settings):
+            by_variant.setdefault(row.transform, []).append(row)
+        return by_variant
+
+    def accuracy(self, dataset: str, variant: str, quantity: tuple[str, str], *, exhibit: str | None = None) -> Estimate:
+        """Of one variant, `exhibit` as in `accuracies`; `AbsentError` without it."""
+        estimates = self.accuracies(dataset, quantity, [variant], at_least=0, exhibit=exhibit)
         if variant not in estimates:
             raise AbsentError(f"needs {quantity[1]} of {quantity[0]} training on {dataset} {variant}")
         return estimates[variant]
@@ -163,16 +169,17 @@ class Records:
             raise AbsentError(f"needs {metric} of the LP-robust model on {dataset} {variant}")
         return self._estimate(rows)
 
-    def under_all(self, metrics: Iterable[str]) -> dict[str, list[Estimate]]:
-        """By PGD-trained model (data set and variant), its accuracies, of the models that have all these metrics."""
+    def under_all(self, metrics: Iterable[str], exhibits: str) -> dict[str, list[Estimate]]:
+        """By PGD-trained model (data set and variant), its accuracies, of the models that have all these metrics.
+
+        The models are those of `exhibits` of each data set: `strength` stands for strength-mnist and strength-cifar10.
+        """
         by_model, quantities = {}, [("pgd", metric) for metric in metrics]
         for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION)):
-            recorded = [{row.transform for row in self._trained(dataset, quantity, "test")} for quantity in quantities]
-            common = [name for name in variants if all(name in names for names in recorded)]
-            estimates = [self.accuracies(dataset, quantity, common, at_least=0) for quantity in quantities]
-            for name in common:
-                if all(name in by_variant for by_variant in estimates):
-                    by_model[f"{dataset} {name}"] = [by_variant[name] for by_variant in estimates]
+            recorded = [self._by_variant(dataset, quantity, f"{exhibits}-{dataset}") for quantity in quantities]
+            for name in variants:
+                if all(name in by_variant for by_variant in recorded):
+                    by_model[f"{dataset} {name}"] = [self._estimate(by_variant[name]) for by_variant in recorded]
         return by_model
 
     def measured(self, dataset: str, quantity: str, variants: Iterable[str], *, at_least: int = 2) -> dict[str, float]:

@@ -23,7 +23,10 @@ from lib.report.claims.judging import all_hold, claim, differences, more, nearer
 
 def _under_the_strongest_attack(r: Records) -> Finding:
     metric = "robust_accuracy_madry" if r.scale == PUBLISHED else "robust_accuracy_worst_case"
-    return more(*(r.accuracy(dataset, "original", ("pgd", metric)) for dataset in ("mnist", "cifar10")), large=True)
+    robust = (
+        r.accuracy(dataset, "original", ("pgd", metric), exhibit=f"worst-case-{dataset}") for dataset in ("mnist", "cifar10")
+    )
+    return more(*robust, large=True)
 
 
 def _tradeoff(r: Records) -> Finding:

@@ -35,7 +35,9 @@ def _boxed_and_unboxed(r: Records) -> dict[str, tuple[dict[str, Estimate], dict[
     by_dataset = {}
     for dataset, variants in (("mnist", MNIST), ("cifar10", SATURATION)):
         quantities = (ROBUST, ("pgd", "robust_accuracy_unboxed"))
-        boxed, unboxed = (r.accuracies(dataset, quantity, variants, at_least=0) for quantity in quantities)
+        boxed, unboxed = (
+            r.accuracies(dataset, quantity, variants, at_least=0, exhibit=f"table-7-{dataset}") for quantity in quantities
+        )
         shared = [name for name in boxed if name in unboxed]
         if shared:
             by_dataset[dataset] = tuple({name: estimates[name] for name in shared} for estimates in (boxed, unboxed))

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lib.report.claims.evidence import REFERENCE
 from lib.report.exhibit import exhibit, published, runs
 from lib.report.plot import STYLE, error_bars, looks_of, not_yet
 from lib.report.table import NOT_IN_PAPER, Column, Strong, Table
@@ -39,6 +40,12 @@ def _trainings(ours: pd.DataFrame) -> dict[tuple[str, str], dict]:
     scale = ours.attrs["scale"]
     trainings = {(scale, run.recipe): plans.of(run).settings for run in grid.runs(ours.attrs["exhibit"], scale)}
     return dict(sorted(trainings.items(), key=lambda item: item[1]["training"]["steps"]))
+
+
+def _chosen(ours: pd.DataFrame) -> str:
+    """The recipe of Table 2 or 3 at the exhibit's scale: all variants are trained with it."""
+    dataset = grid.exhibit(ours.attrs["exhibit"])["dataset"]
+    return grid.runs(REFERENCE[dataset], ours.attrs["scale"])[0].recipe
 
 
 def is_papers_own(scale: str, recipe: str) -> bool:
@@ -74,7 +81,7 @@ def tuning_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Table
     for name, (ours, paper) in sets.items():
         for (_, recipe), settings in _trainings(ours).items():
             length = _length(settings)
-            row = [name, Strong(length) if recipe == "default" else length, _attack(settings)]
+            row = [name, Strong(length) if recipe == _chosen(ours) else length, _attack(settings)]
             width = settings["model"]["widen_factor"]
             for quantity in (_CLEAN, BOXED):
                 theirs = paper_values(paper, *quantity, by=_BY_WIDTH).get(("original", width), np.nan)
@@ -88,22 +95,22 @@ def tuning_summary(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str
     """How far the chosen training is from the paper, and what longer and shorter trainings give."""
     sentences = []
     for name, (ours, paper) in sets.items():
-        trainings = {recipe: settings for (_, recipe), settings in _trainings(ours).items()}
-        width = trainings["default"]["model"]["widen_factor"]
+        trainings, usual = {recipe: settings for (_, recipe), settings in _trainings(ours).items()}, _chosen(ours)
+        width = trainings[usual]["model"]["widen_factor"]
         theirs = paper_values(paper, *BOXED, by=_BY_WIDTH).get(("original", width), np.nan)
         means = over_seeds(ours, *BOXED, by=["transform", "recipe"])["mean"].dropna()
-        if ("original", "default") not in means.index:
+        if ("original", usual) not in means.index:
             sentences.append(f"{name}: not computed yet; {to_compute(ours)}")
             continue
-        chosen = means["original", "default"]
+        chosen = means["original", usual]
         paper_note = f", {chosen - theirs:+z.1f} points from the paper at this width" if np.isfinite(theirs) else ""
         others = [
             f"{means['original', recipe]:.1f}% with {settings['training']['steps']:,}"
             for recipe, settings in trainings.items()
-            if recipe != "default" and ("original", recipe) in means.index
+            if recipe != usual and ("original", recipe) in means.index
         ]
         others = f"; {' and '.join(others)}" if others else ""
-        steps = trainings["default"]["training"]["steps"]
+        steps = trainings[usual]["training"]["steps"]
         sentences.append(
             f"{name} (scale {ours.attrs['scale']}): robust accuracy **{chosen:.1f}%** with {steps:,} steps{paper_note}{others}."
         )
