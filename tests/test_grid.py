@@ -159,8 +159,7 @@ def test_lower_scales_only_thin_out(exhibit):
 
 def test_a_stretch_is_computed_by_name_alone():
     longest = [run for run in grid.runs("under-training", "laptop") if run.recipe == "four-times"]
-    thrice = [run for run in grid.runs("under-training-cifar10", "laptop") if run.recipe == "thrice"]
-    stretch = {*grid.runs("published-settings", "laptop"), *longest, *thrice}
+    stretch = {*grid.runs("published-settings", "laptop"), *longest}
     assert {*grid.all_runs("laptop", stretches=True)} - {*grid.all_runs("laptop")} == stretch
     assert grid.runs("published-settings", "laptop", stretches=False) == []
     assert {run.recipe for run in grid.runs("under-training", "laptop", stretches=False)} == {"default", "twice"}
@@ -469,10 +468,17 @@ def test_an_exhibit_shows_its_own_evaluations_only():
     assert plans.of(replace(smooth, training="standard")).records() == ["training", "clean"]
 
 
+def _trained_for(exhibit, scale):
+    """The exhibit whose networks an exhibit attacks: Table 2 or 3, or at scale laptop, of CIFAR10, the study with both lengths."""
+    if exhibit.endswith("mnist"):
+        return "table-2"
+    return "under-training-cifar10" if scale == "laptop" else "table-3"
+
+
 @pytest.mark.parametrize("scale", grid.SCALES)
-@pytest.mark.parametrize(("exhibit", "table"), [("worst-case-mnist", "table-2"), ("worst-case-cifar10", "table-3")])
-def test_the_worst_case_needs_no_run_of_its_own(exhibit, table, scale):
-    assert set(grid.runs(exhibit, scale)) < set(grid.runs(table, scale))
+@pytest.mark.parametrize("exhibit", ["worst-case-mnist", "worst-case-cifar10"])
+def test_the_worst_case_needs_no_run_of_its_own(exhibit, scale):
+    assert set(grid.runs(exhibit, scale)) < set(grid.runs(_trained_for(exhibit, scale), scale))
 
 
 def test_only_the_papers_attack_has_the_papers_names():
@@ -585,8 +591,13 @@ def test_a_curve_goes_from_no_budget_over_the_papers_to_all_there_is(run, last):
 @pytest.mark.parametrize("exhibit", ["strength-mnist", "strength-cifar10", "curve-mnist", "curve-cifar10"])
 @pytest.mark.parametrize("scale", grid.SCALES)
 def test_attacks_need_no_run_but_those_of_tables_2_and_3(exhibit, scale):
-    table = "table-2" if exhibit.endswith("mnist") else "table-3"
-    assert set(grid.runs(exhibit, scale)) <= set(grid.runs(table, scale))
+    assert set(grid.runs(exhibit, scale)) <= set(grid.runs(_trained_for(exhibit, scale), scale))
+
+
+@pytest.mark.parametrize("exhibit", ["figure-5-cifar10-robust", "autoattack-cifar10", "curve-cifar10", "table-7-cifar10"])
+@pytest.mark.parametrize("scale", grid.SCALES)
+def test_what_stands_beside_table_3_is_of_its_networks(exhibit, scale):
+    assert set(grid.runs(exhibit, scale)) <= set(grid.runs("table-3", scale))
 
 
 def test_exhibits_of_a_run():
@@ -705,7 +716,7 @@ def test_unknown_names(call, message):
 @pytest.mark.parametrize("scale", grid.SCALES)
 def test_a_longer_training_differs_in_its_steps_alone(recipe, times, scale):
     run = next(run for run in grid.runs("table-3", scale) if run.training == "pgd")
-    usual, longer = (copied(each) for each in (run, replace(run, recipe=recipe)))
+    usual, longer = (copied(replace(run, recipe=name)) for name in ("default", recipe))
     steps, schedule = (usual["training"].pop(name) for name in ("steps", "schedule"))
     assert longer["training"].pop("steps") == round(steps * times)
     stretched = longer["training"].pop("schedule")
