@@ -624,8 +624,8 @@ def test_a_failing_claim_says_where_the_paper_s_own_numbers_stand():
     little = claims.verdicts("3.3", costs).set_index("claim").loc["3.3-mnist-pgd-training-costs-little-clean-accuracy"]
     assert (little["verdict"], little["paper_verdict"], little["narrow_verdict"]) == ("fails", "holds", "fails")
     assert little["reason"] == claims.THE_WIDTH
-    jpeg = {"scale": "laptop", "widen_factor": 0.25, "dataset": "cifar10-jpeg"}
-    slip = claims.verdicts("3.3", frame({f"cifar10 {CLEAN}": {"saturate-1": 60, "original": 70}}, **jpeg)).set_index("claim")
+    jpeg, clean = {"scale": "laptop", "widen_factor": 0.25, "dataset": "cifar10-jpeg"}, {"saturate-1": 60, "original": 70}
+    slip = claims.verdicts("3.3", frame({f"cifar10 {CLEAN}": clean}, **jpeg, recipe="thrice")).set_index("claim")
     assert slip.loc["3.3-cifar10-clean-accuracy-stays-below-level-2", "reason"] == claims.THE_PAPER
     gamma = frame({f"cifar10 {STANDARD}": {"gamma-0.6": 70, "original": 80}}, **jpeg)
     assert claims.verdicts("4.1", gamma)["reason"].tolist() == [claims.UNTOLD, ""]
@@ -723,7 +723,7 @@ def test_other_runs_are_not_taken_for_the_papers(wrong):
     ],
 )
 def test_a_claim_along_an_axis_is_checked_on_the_runs_that_lie_along_it(name, axis, values, recipe):
-    """At scale laptop they train a third as long as those of Table 3, which they are not mixed with."""
+    """At scale laptop they train a ninth as long as those of Table 3, which they are not mixed with."""
     train, test = "cifar10 pgd robust_accuracy train", "cifar10 pgd robust_accuracy test"
     falling = dict(zip(values, reversed(values.values()), strict=True))
     numbers = {
@@ -735,6 +735,33 @@ def test_a_claim_along_an_axis_is_checked_on_the_runs_that_lie_along_it(name, ax
     assert claims.check(name, records).verdict == "holds"
     assert claims.check(name, records.astype({"train_size": "int64"})).verdict == "holds"  # as the store's own column is
     assert claims.check(name, frame(numbers, **laptop, recipe="default")).verdict == "not computed"
+
+
+@pytest.mark.parametrize(
+    ("name", "metrics", "variants", "recipe"),
+    [
+        ("1-gradual-changes-suffice", [ROBUST], ["saturate-1", "original", "saturate-3", "saturate-4", "saturate-8"], "thrice"),
+        ("4.1-gamma-moves-pgd-training", [CLEAN, ROBUST], ["gamma-0.6", "original", "gamma-1.4"], "default"),
+        ("5.1-the-box-is-not-the-cause", [ROBUST, UNBOXED], ["original", "saturate-8", "saturate-16"], "thrice"),
+        (
+            "3.2-pgd-is-the-strongest-attack",
+            [f"{ROBUST}_{attack}" for attack in ("reference", "square", "restarts", "autoattack")],
+            ["original", "saturate-16"],
+            "default",
+        ),
+    ],
+)
+def test_a_claim_on_cifar10_reads_the_length_of_training_of_its_own_exhibit(name, metrics, variants, recipe):
+    """At scale laptop Table 3 is of a longer training than the gamma mappings and the suite of attacks."""
+    numbers = {f"cifar10 {metric}": {variant: 30 + 8 * place for place, variant in enumerate(variants)} for metric in metrics}
+    laptop = {"scale": "laptop", "dataset": "cifar10-jpeg", "widen_factor": 0.25}
+    (other,) = {"default", "thrice"} - {recipe}
+    right, wrong = (frame(numbers, **laptop, recipe=each) for each in (recipe, other))
+    wrong["value"] -= 25  # had they a part in it, it would show
+    alone, both = claims.check(name, right), claims.check(name, pd.concat([wrong, right, wrong], ignore_index=True))
+    assert alone.verdict != "not computed"
+    assert both == alone
+    assert claims.check(name, wrong).verdict == "not computed"
 
 
 def test_numbers_of_the_paper_are_not_asked_of_other_settings():

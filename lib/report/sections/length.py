@@ -296,27 +296,27 @@ def levels_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
 def levels_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How far ours are from the paper's column, and what a longer training gains, of the numbers that both lengths have."""
     trainings = {recipe: settings for (_, recipe), settings in _trainings(ours).items()}
-    usual, longest = "default", list(trainings)[-1]
+    shorter, longer = list(trainings)[0], list(trainings)[-1]
     means = {
-        heading: estimates["mean"].unstack("recipe").reindex(columns=[usual, longest]).assign(paper=theirs)
+        heading: estimates["mean"].unstack("recipe").reindex(columns=[shorter, longer]).assign(paper=theirs)
         for heading, estimates, theirs in _by_recipe(ours, paper)
     }
-    both = pd.concat(means, names=["quantity"]).dropna(subset=[usual, longest])
+    both = pd.concat(means, names=["quantity"]).dropna(subset=[shorter, longer])
     if both.empty:
         return f"Not computed yet: the longer training; {to_compute(ours)}"
-    steps = [f"{trainings[recipe]['training']['steps']:,}" for recipe in (usual, longest)]
+    steps = [f"{trainings[recipe]['training']['steps']:,}" for recipe in (shorter, longer)]
     sentences = [
         f"Scale {ours.attrs['scale']}, w={width_of(ours):g}, {counted(len(both), 'number')} of "
         f"{counted(both.index.unique('transform').size, 'variant')}, with {steps[0]} and with {steps[1]} steps."
     ]
     if both["paper"].notna().any():
-        gaps = [(both[name] - both["paper"]).dropna() for name in (usual, longest)]
+        gaps = [(both[name] - both["paper"]).dropna() for name in (shorter, longer)]
         sizes, below = ([f"{gap.abs().mean():.1f}" for gap in gaps], [(gap < 0).sum() for gap in gaps])
         sentences.append(
             f"The mean size of Δ is **{sizes[0]} points and {sizes[1]}**; ours is below the paper's in {below[0]} and in "
             f"{below[1]} of {len(gaps[0])}."
         )
-    gains = (both[longest] - both[usual]).groupby("quantity", sort=False)
+    gains = (both[longer] - both[shorter]).groupby("quantity", sort=False)
     changes = [f"{heading} {from_to(gain)}" for heading, gain in gains]
     sentences.append(f"The longer training changes the accuracies by, in points: {', '.join(changes)}.")
     return " ".join(sentences)
