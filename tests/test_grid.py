@@ -469,7 +469,7 @@ def test_an_exhibit_shows_its_own_evaluations_only():
 
 
 def _trained_for(exhibit, scale):
-    """The exhibit whose networks an exhibit attacks: Table 2 or 3, or at scale laptop, of CIFAR10, the study with both lengths."""
+    """The exhibit whose networks are attacked: Table 2 or 3, or, of CIFAR10 at scale laptop, the study of both lengths."""
     if exhibit.endswith("mnist"):
         return "table-2"
     return "under-training-cifar10" if scale == "laptop" else "table-3"

@@ -296,7 +296,7 @@ def levels_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
 def levels_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     """How far ours are from the paper's column, and what a longer training gains, of the numbers that both lengths have."""
     trainings = {recipe: settings for (_, recipe), settings in _trainings(ours).items()}
-    shorter, longer = list(trainings)[0], list(trainings)[-1]
+    shorter, *_, longer = trainings
     means = {
         heading: estimates["mean"].unstack("recipe").reindex(columns=[shorter, longer]).assign(paper=theirs)
         for heading, estimates, theirs in _by_recipe(ours, paper)
