@@ -16,9 +16,8 @@ from lib.base import checkpoints, files
 from lib.run import checking, cost, devices, processes
 from lib.store import grid, plans, records
 
-app = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__
-)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
+_UsageError = typer.BadParameter.__mro__[1]  # typer has no name of its own for it
 _KEY = "mnist/smooth-3/lenet5-w0.25/pgd/n60000/default/seed0"
 Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
 # Each is one line, with what was given and what would help.
@@ -312,12 +311,24 @@ def sensitivity_(
         raise typer.Exit(130) from None
 
 
+def _usage(error: _UsageError) -> str:
+    """What is wrong with a call, in one line, and where its help is."""
+    said = error.format_message().rstrip(".")
+    commands = getattr(error.ctx.command, "commands", None) if error.ctx else None
+    if commands and said.startswith("No such command"):
+        return f"{said}; allowed: {', '.join(commands)}"
+    return f"{said}; see {error.ctx.command_path} --help" if error.ctx else said
+
+
 def main() -> None:
-    """Every error a user can cause is one line, and exit status 1."""
+    """Every error a user can cause is one line, and exit status 1; of a call that cannot be read, 2."""
     if getattr(signal.getsignal(signal.SIGINT), "while_importing", False):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        app()
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except _UsageError as error:
+        typer.echo(f"error: {_usage(error)}", err=True)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:  # before a command was read
         typer.echo("interrupted", err=True)
         sys.exit(130)

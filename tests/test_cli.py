@@ -1,5 +1,6 @@
 """The command line. What goes wrong is one line and an exit status other than 0."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -248,12 +249,25 @@ def test_an_interrupt_says_that_nothing_is_lost(lib, monkeypatch):
     assert "interrupted; the records are kept" in err
 
 
-@pytest.mark.parametrize("arguments", [("paint",), ("list", "--sclae", "smoke"), ("run", "--jobs", "many")], ids=" ".join)
-def test_a_wrong_call_is_a_usage_error(lib, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("paint",), "No such command 'paint'; allowed: list, run, check, status, "),
+        (("list", "--sclae", "smoke"), "No such option: --sclae"),
+        (("run", "--jobs", "many"), "Invalid value for '--jobs': "),
+        (("picture",), "Missing argument "),
+    ],
+    ids=str,
+)
+def test_a_wrong_call_is_one_line(lib, arguments, said):
     status, out, err = lib(*arguments)
-    assert status == 2
-    assert out == ""
-    assert arguments[-1] in err or arguments[-2] in err
+    assert (status, out) == (2, "")
+    assert re.fullmatch(f"error: {re.escape(said)}[^\n]*\n", err)
+    assert "allowed: " in err or re.search(rf"; see .* {arguments[0]} --help$", err)
+
+
+def test_a_call_without_a_command_shows_the_help(lib):
+    assert lib() == lib("--help")
 
 
 COMMANDS = [registered.name or registered.callback.__name__ for registered in __main__.app.registered_commands]
