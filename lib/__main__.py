@@ -123,6 +123,9 @@ def status(
         setting = os.environ.get("CIFAR10")
         reason = f"CIFAR10={setting}" if setting else "CIFAR10 is not set in the environment"
         typer.echo(f"CIFAR10 means the data set {grid.cifar10_set()} ({reason}); allowed: {', '.join(grid.CIFAR10_SETS)}")
+    if os.environ.get("RESULTS_DIR"):
+        absent = "" if records.folder().is_dir() else ", which does not exist"
+        typer.echo(f"records are read from RESULTS_DIR={records.folder()}{absent}")
     stretches = [] if names else [item for item in grid.all_runs(grid_scale, stretches=True) if item not in items]
     for item, record_names in {**items, **{item: plans.of(item).records() for item in stretches}}.items():
         states = {name: records.status(item, name) for name in record_names}
@@ -257,7 +260,9 @@ def sensitivity_(
         list[str] | None, typer.Option(help="A change, such as gamma-0.6, or file.py:function; repeat the option for more.")
     ] = None,
     list_changes: Annotated[bool, typer.Option("--list-changes", help="Show every change on your images, and stop.")] = False,
-    minutes: Annotated[float, typer.Option(help="How long it may take on this machine; sets the number of steps.")] = 20.0,
+    minutes: Annotated[
+        float, typer.Option(help="How long it may take on this machine; sets the steps, at most 60 passes over the images.")
+    ] = 20.0,
     eps: Annotated[
         str | None,
         typer.Option(help="The largest change of a pixel in [0, 1], such as 8/255; chosen from the images if left out."),
@@ -288,7 +293,9 @@ def sensitivity_(
     margin: Annotated[float, typer.Option(help="Data are sensitive if robust accuracy surely moves by more points.")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; sensitivity-FOLDER if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    jobs: Annotated[int | None, typer.Option(help="Trainings at a time; one per processor if left out.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Trainings at a time, at most one per processor; so many if left out.")
+    ] = None,
 ) -> None:
     """Measure how far robust accuracy moves when your own images change a little, and write a report in HTML and CSV."""
     from lib import sensitivity  # imports of a second, for this command alone

@@ -268,6 +268,7 @@ def test_a_wrong_call_is_one_line(lib, arguments, said):
 
 def test_a_call_without_a_command_shows_the_help(lib):
     assert lib() == lib("--help")
+    assert lib()[1].startswith("Usage: ")
 
 
 COMMANDS = [registered.name or registered.callback.__name__ for registered in __main__.app.registered_commands]
@@ -287,6 +288,16 @@ def test_the_help_of_a_command_ends_with_examples_of_its_own(lib, command):
                 assert argument in options
             elif argument.count("/") > 2:
                 assert lib("list", argument)[1] == f"{argument}\n"
+
+
+def test_status_says_where_it_looked(lib, monkeypatch, tmp_path):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    assert f"records are read from RESULTS_DIR={tmp_path}\n" in lib("status", RUN.key, "--scale", "smoke")[1]
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "resluts"))
+    said = f"records are read from RESULTS_DIR={tmp_path / 'resluts'}, which does not exist\n"
+    assert said in lib("status", RUN.key, "--scale", "smoke")[1]
+    monkeypatch.delenv("RESULTS_DIR")
+    assert "RESULTS_DIR" not in lib("status", RUN.key, "--scale", "smoke")[1]
 
 
 def test_status_says_which_set_it_looked_for(lib, monkeypatch):

@@ -107,6 +107,20 @@ def test_other_images_or_settings_are_another_study(images, tmp_path, monkeypatc
     assert len(list((tmp_path / "out" / "work").iterdir())) == 3
 
 
+def test_another_study_in_the_same_folder_leaves_the_report_of_the_first(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "run", lambda *_: None)
+    out = tmp_path / "out"
+    _, said = examine(images, out)
+    assert not any("other stud" in line for line in said)
+    names, (first,) = ("report.html", "numbers.csv"), (out / "work").iterdir()
+    reports = [(first / name).read_bytes() for name in names]
+    assert reports == [(out / name).read_bytes() for name in names]
+    _, said = examine(images, out, lr=0.003)
+    assert [(first / name).read_bytes() for name in names] == reports
+    assert (out / "report.html").read_bytes() != reports[0]
+    assert said[-1] == f"reports of 1 other study with this --out are kept in {out / 'work'}"
+
+
 @pytest.mark.parametrize(
     ("elapsed", "first", "now", "left"),
     [

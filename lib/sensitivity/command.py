@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lib.base import files
+from lib.report.words import counted
 from lib.run import devices
 from lib.sensitivity import folder, plan, report, study, verdict
 from lib.sensitivity.changes import ORIGINAL, load_function, parse, select
@@ -85,7 +86,8 @@ def examine(
     """Plan the study of a folder of images, compute its missing records and write its report. Return the records.
 
     `options`: the fields of `plan.Options`. `out`: the folder for `report.html`, `numbers.csv` and `work/`, by default
-    `sensitivity-FOLDER` in the current folder. After a kill, the same call continues the study.
+    `sensitivity-FOLDER` in the current folder; a copy of the two files lies in `work/STUDY/`, where another study with the same
+    `out` leaves it. After a kill, the same call continues the study.
     Raises ValueError or OSError, of one line, if the folder or an option is wrong.
     """
     settings = plan.Options(changes=names(changes), **options)
@@ -124,7 +126,11 @@ def examine(
     records_ = study.read(work)
     about = {"out": out, "size": size, "colour": colour, "skip_unreadable": skip, "margin": margin, "device": device}
     page, table = report.write(records_, folder_out, margin, command_line(source, settings, about))
+    for file in (page, table):  # the next study in this folder replaces the report, not this copy
+        files.write_whole(work / file.name, file.read_bytes())
     say(f"{verdict.judge(records_, margin).sentence}\n{page}\n{table}")
+    if earlier := [other.parent for other in work.parent.glob(f"*/{page.name}") if other.parent != work]:
+        say(f"reports of {counted(len(earlier), 'other study', 'other studies')} with this --out are kept in {work.parent}")
     return records_
 
 
