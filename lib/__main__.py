@@ -293,9 +293,7 @@ def sensitivity_(
     margin: Annotated[float, typer.Option(help="Data are sensitive if robust accuracy surely moves by more points.")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; sensitivity-FOLDER if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    jobs: Annotated[
-        int | None, typer.Option(help="Trainings at a time, at most one per processor; so many if left out.")
-    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Trainings at a time, at most one per processor (the default).")] = None,
 ) -> None:
     """Measure how far robust accuracy moves when your own images change a little, and write a report in HTML and CSV."""
     from lib import sensitivity  # imports of a second, for this command alone
