@@ -125,7 +125,7 @@ def status(
         typer.echo(f"CIFAR10 means the data set {grid.cifar10_set()} ({reason}); allowed: {', '.join(grid.CIFAR10_SETS)}")
     if os.environ.get("RESULTS_DIR"):
         absent = "" if records.folder().is_dir() else ", which does not exist"
-        typer.echo(f"records are read from RESULTS_DIR={records.folder()}{absent}")
+        typer.echo(f"records are read from RESULTS_DIR={records.folder()}{absent}", err=True)
     stretches = [] if names else [item for item in grid.all_runs(grid_scale, stretches=True) if item not in items]
     for item, record_names in {**items, **{item: plans.of(item).records() for item in stretches}}.items():
         states = {name: records.status(item, name) for name in record_names}

@@ -292,12 +292,12 @@ def test_the_help_of_a_command_ends_with_examples_of_its_own(lib, command):
 
 def test_status_says_where_it_looked(lib, monkeypatch, tmp_path):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    assert f"records are read from RESULTS_DIR={tmp_path}\n" in lib("status", RUN.key, "--scale", "smoke")[1]
+    assert f"records are read from RESULTS_DIR={tmp_path}\n" in lib("status", RUN.key, "--scale", "smoke")[2]
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "resluts"))
     said = f"records are read from RESULTS_DIR={tmp_path / 'resluts'}, which does not exist\n"
-    assert said in lib("status", RUN.key, "--scale", "smoke")[1]
+    assert said in lib("status", RUN.key, "--scale", "smoke")[2]
     monkeypatch.delenv("RESULTS_DIR")
-    assert "RESULTS_DIR" not in lib("status", RUN.key, "--scale", "smoke")[1]
+    assert "RESULTS_DIR" not in lib("status", RUN.key, "--scale", "smoke")[2]
 
 
 def test_status_says_which_set_it_looked_for(lib, monkeypatch):
