@@ -17,7 +17,7 @@ from lib.run import checking, cost, devices, processes
 from lib.store import grid, plans, records
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
-_UsageError = typer.BadParameter.__mro__[1]  # typer has no name of its own for it
+_UsageError = typer.BadParameter.__base__  # typer has no name of its own for it
 _KEY = "mnist/smooth-3/lenet5-w0.25/pgd/n60000/default/seed0"
 Scale = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
 # Each is one line, with what was given and what would help.
@@ -293,7 +293,7 @@ def sensitivity_(
     margin: Annotated[float, typer.Option(help="Data are sensitive if robust accuracy surely moves by more points.")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; sensitivity-FOLDER if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    jobs: Annotated[int | None, typer.Option(help="Trainings at a time, at most one per processor (the default).")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Trainings at a time, at most one per processor or 2.")] = None,
 ) -> None:
     """Measure how far robust accuracy moves when your own images change a little, and write a report in HTML and CSV."""
     from lib import sensitivity  # imports of a second, for this command alone

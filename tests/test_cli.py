@@ -12,6 +12,7 @@ import stored
 
 from lib import __main__, training
 from lib.run import material, processes
+from lib.sensitivity import plan
 from lib.store import grid, plans, records
 from lib.store.grid import Run
 
@@ -269,6 +270,10 @@ def test_a_wrong_call_is_one_line(lib, arguments, said):
 def test_a_call_without_a_command_shows_the_help(lib):
     assert lib() == lib("--help")
     assert lib()[1].startswith("Usage: ")
+
+
+def test_the_help_names_the_most_passes(lib):
+    assert f"at most {plan.MOST_EPOCHS} passes" in " ".join(lib("sensitivity", "--help")[1].split())
 
 
 COMMANDS = [registered.name or registered.callback.__name__ for registered in __main__.app.registered_commands]

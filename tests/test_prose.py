@@ -10,7 +10,7 @@ import pytest
 from lib import data
 from lib.report import claims
 from lib.report.sections import length, sec2_distances
-from lib.store import grid, plans, results
+from lib.store import grid, plans, records, results
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -214,3 +214,14 @@ def test_most_accuracies_on_cifar10_are_below_the_papers():
     differences = [cell.difference for row in table.rows for cell in row[2::3]]  # of the shorter training
     assert np.isfinite(differences).all()
     assert np.mean(np.less(differences, 0)) > 0.5
+
+
+@pytest.mark.usefixtures("committed_records")
+def test_the_whole_laptop_scale_takes_a_day_of_two_cores(monkeypatch):
+    """Nearly all records are of one thread, beside another run."""
+    monkeypatch.setenv("CIFAR10", "cifar10-jpeg")
+    needed = [(item, name) for item in grid.all_runs("laptop") for name in plans.of(item).records()]
+    seconds = [records.read(item, name)["seconds"] for item, name in needed if records.status(item, name) == "recorded"]
+    assert len(seconds) > 0.95 * len(needed)
+    assert 0.75 < sum(seconds) / 2 / 86_400 < 1.25
+    assert "takes about a day on two cores" in prose("reproduce")

@@ -45,7 +45,7 @@ Spreads = Mapping[tuple[str, str, str], Spread]  # by training, metric and split
 
 
 def pooled(records: pd.DataFrame) -> dict[tuple[str, str, str], Spread]:
-    """By (training, metric, split), the spread over seeds of the full training (recipe `default`), pooled over all groups of
+    """By (training, metric, split), the spread over seeds of trainings of recipe `default`, pooled over all groups of
     runs that differ in their seed alone; without those quantities that no two seeds are recorded of.
 
     `records`: as `results.frame` gives them. Groups of every data set, variant and width weigh by their seeds, since a

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib.report.claims.evidence import REFERENCE
+from lib.report.claims.evidence import usual_recipe
 from lib.report.exhibit import exhibit, published, runs
 from lib.report.plot import STYLE, error_bars, looks_of, not_yet
 from lib.report.table import NOT_IN_PAPER, Column, Strong, Table
@@ -43,9 +43,8 @@ def _trainings(ours: pd.DataFrame) -> dict[tuple[str, str], dict]:
 
 
 def _chosen(ours: pd.DataFrame) -> str:
-    """The recipe of Table 2 or 3 at the exhibit's scale: all variants are trained with it."""
-    dataset = grid.exhibit(ours.attrs["exhibit"])["dataset"]
-    return grid.runs(REFERENCE[dataset], ours.attrs["scale"])[0].recipe
+    """The recipe that all variants of the exhibit's data set are trained with at its scale."""
+    return usual_recipe(grid.exhibit(ours.attrs["exhibit"])["dataset"], ours.attrs["scale"])
 
 
 def is_papers_own(scale: str, recipe: str) -> bool:
