@@ -600,6 +600,14 @@ def test_what_stands_beside_table_3_is_of_its_networks(exhibit, scale):
     assert set(grid.runs(exhibit, scale)) <= set(grid.runs("table-3", scale))
 
 
+@pytest.mark.parametrize("scale", grid.SCALES)
+def test_the_original_among_the_gamma_mappings_is_the_one_of_table_3(scale):
+    originals = {run for run in grid.runs("figure-3a", scale) if run.transform == "original"}
+    assert originals
+    assert originals <= set(grid.runs("table-3", scale))
+    assert set(grid.runs("autoattack-gamma", scale)) <= set(grid.runs("figure-3a", scale))
+
+
 def test_exhibits_of_a_run():
     assert {"table-2", "footprints", "table-1", "table-4", "curve-mnist", "table-7-mnist"} <= {*grid.exhibits_of(MNIST)}
     assert "footprints" not in grid.exhibits_of(replace(MNIST, transform="smooth-2"))
