@@ -164,6 +164,23 @@ def test_what_is_said_of_the_tuning():
     assert ".." not in said
 
 
+def test_standard_training_is_beside_the_papers_column_too():
+    ours = levels(
+        ("default", "original", "standard", "clean_accuracy", 70.4),
+        ("nine-times", "original", "standard", "clean_accuracy", 80.4),
+    )
+    ours.attrs["exhibit"] = "tuning-cifar10-standard"
+    table = length.standard_tuning_table(ours, results.published("table-5")).text
+    assert [steps.split()[0] for steps in table["steps"]] == ["1,170", "3,510", "**10,530", "31,590"]
+    assert set(table["clean: paper"]) == {"84.4"}
+    assert table["clean: ours (Δ)"].tolist() == ["–", "70.4 (-14.0)", "–", "80.4 (-4.0)"]
+    summary = length.standard_tuning_summary
+    assert summary(ours, results.published("table-5")).startswith("CIFAR10, standard training: not computed yet")
+    ours["recipe"] = ours["recipe"].replace("default", "thrice")
+    expected = "clean accuracy **70.4%** with 10,530 steps, -14.0 points from the paper at this width; 80.4% with 31,590."
+    assert summary(ours, results.published("table-5")).endswith(expected)
+
+
 def test_a_paper_without_that_width_is_not_compared():
     paper = TABLE_4.assign(widen_factor=np.where(TABLE_4["widen_factor"] == 0.25, 16.0, TABLE_4["widen_factor"]))
     table = length.tuning_table({"MNIST": (SHORT, paper)}).text

@@ -31,7 +31,7 @@ from lib.report.words import budget_label, counted, from_to, to_compute, transfo
 from lib.store import grid, plans
 from lib.store.intervals import Estimate
 
-_CLEAN = ("pgd", "clean_accuracy")
+_STANDARD_CLEAN, _CLEAN, _ = ACCURACIES
 _BY_WIDTH = ["transform", "widen_factor"]
 
 
@@ -90,14 +90,29 @@ def tuning_table(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Table
     return Table(columns, rows)
 
 
-def tuning_summary(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
-    """How far the chosen training is from the paper, and what longer and shorter trainings give."""
-    sentences = []
+def standard_tuning_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
+    """Lengths of standard training on an original set, and the clean accuracy on test images, in percent.
+
+    `paper`: its Table 4 or 5, of which the number of our width is shown. In bold the length that all variants are trained with.
+    """
+    theirs = at_our_width(ours, paper, _STANDARD_CLEAN).get("original", np.nan)
+    estimates = over_seeds(ours, *_STANDARD_CLEAN, by=["transform", "recipe"])
+    rows = []
+    for (_, recipe), settings in _trainings(ours).items():
+        length = _length(settings)
+        number = our_number(estimates, ("original", recipe), theirs)
+        rows.append([Strong(length) if recipe == _chosen(ours) else length, theirs, number])
+    return Table([Column("steps"), paper_column("clean: paper"), our_column("clean: ours")], rows)
+
+
+def tuning_summary(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], quantity: tuple[str, str] = BOXED) -> str:
+    """How far the chosen training is from the paper in a quantity, and what longer and shorter trainings give."""
+    sentences, metric = [], quantity[1].replace("_", " ")
     for name, (ours, paper) in sets.items():
         trainings, usual = {recipe: settings for (_, recipe), settings in _trainings(ours).items()}, _chosen(ours)
         width = trainings[usual]["model"]["widen_factor"]
-        theirs = paper_values(paper, *BOXED, by=_BY_WIDTH).get(("original", width), np.nan)
-        means = over_seeds(ours, *BOXED, by=["transform", "recipe"])["mean"].dropna()
+        theirs = paper_values(paper, *quantity, by=_BY_WIDTH).get(("original", width), np.nan)
+        means = over_seeds(ours, *quantity, by=["transform", "recipe"])["mean"].dropna()
         if ("original", usual) not in means.index:
             sentences.append(f"{name}: not computed yet; {to_compute(ours)}")
             continue
@@ -111,9 +126,14 @@ def tuning_summary(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str
         others = f"; {' and '.join(others)}" if others else ""
         steps = trainings[usual]["training"]["steps"]
         sentences.append(
-            f"{name} (scale {ours.attrs['scale']}): robust accuracy **{chosen:.1f}%** with {steps:,} steps{paper_note}{others}."
+            f"{name} (scale {ours.attrs['scale']}): {metric} **{chosen:.1f}%** with {steps:,} steps{paper_note}{others}."
         )
     return " ".join(sentences)
+
+
+def standard_tuning_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """`tuning_summary` of standard training on CIFAR10."""
+    return tuning_summary({"CIFAR10, standard training": (ours, paper)}, _STANDARD_CLEAN)
 
 
 def robust_by_length(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -322,9 +342,12 @@ def levels_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
 
 
 _TUNING = {"MNIST": (runs("tuning-mnist"), published("table-4")), "CIFAR10": (runs("tuning-cifar10"), published("table-5"))}
+_STANDARD_TUNING = runs("tuning-cifar10-standard"), published("table-5")
 _LENGTHS = runs("under-training"), runs("published-settings"), published("table-4")
 exhibit("tuning", tuning_table, _TUNING)
 exhibit("tuning-seen", tuning_summary, _TUNING)
+exhibit("standard-tuning", standard_tuning_table, *_STANDARD_TUNING)
+exhibit("standard-tuning-seen", standard_tuning_summary, *_STANDARD_TUNING)
 exhibit("length", length_table, *_LENGTHS)
 exhibit("length-figure", length_figure, *_LENGTHS)
 exhibit("length-seen", length_summary, *_LENGTHS)
