@@ -656,7 +656,10 @@ def test_seeds_refused(seeds):
         ({"dataset": "imagenet"}, "unknown dataset 'imagenet'; allowed: mnist, fashion_mnist, cifar10, cifar10-jpeg"),
         ({"model": "resnet50"}, "unknown model 'resnet50'; allowed: lenet5, wide_resnet28"),
         ({"training": "trades"}, "unknown training 'trades'; allowed: standard, pgd"),
-        ({"recipe": "best"}, r"unknown recipe 'best'; allowed: default, third, sixth, twice, thrice, four-times, published"),
+        (
+            {"recipe": "best"},
+            r"unknown recipe 'best'; allowed: default, third, sixth, twice, thrice, four-times, nine-times, published",
+        ),
         ({"train_size": 0}, "train_size must be from 1 to 60000 for mnist at paper, given 0"),
         ({"train_size": 60001}, "given 60001"),
         ({"scale": "smoke", "train_size": 60000}, "train_size must be from 1 to 4000 for mnist at smoke"),
@@ -719,7 +722,8 @@ def test_unknown_names(call, message):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "times"), [("third", Fraction(1, 3)), ("sixth", Fraction(1, 6)), ("twice", 2), ("thrice", 3), ("four-times", 4)]
+    ("recipe", "times"),
+    [("third", Fraction(1, 3)), ("sixth", Fraction(1, 6)), ("twice", 2), ("thrice", 3), ("four-times", 4), ("nine-times", 9)],
 )
 @pytest.mark.parametrize("scale", grid.SCALES)
 def test_a_longer_training_differs_in_its_steps_alone(recipe, times, scale):
