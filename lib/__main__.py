@@ -191,7 +191,11 @@ def cost_(
         else f"the throughput measured just now on {records.device_name(chosen_device)} (lower if the machine is busy)"
     )
     typer.echo(f"scale {scale}, at {throughput}")
-    typer.echo(table.to_markdown(index=False, floatfmt=("", ".0f", ".2e", ".2f", ".2f")))
+    for column in table.columns[-2:]:  # hours; two digits, since they are estimates
+        table[column] = [f"{float(f'{hours:.2g}'):,.12g}" for hours in table[column]]
+    typer.echo(
+        table.to_markdown(index=False, floatfmt=("", ".0f", ".2e"), disable_numparse=[3, 4], colalign=("left", *["right"] * 4))
+    )
 
 
 @command("", "table-2", name="weights")

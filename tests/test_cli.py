@@ -11,7 +11,7 @@ import pytest
 import stored
 
 from lib import __main__, training
-from lib.run import material, processes
+from lib.run import cost, material, processes
 from lib.sensitivity import plan
 from lib.store import grid, plans, records
 from lib.store.grid import Run
@@ -148,6 +148,17 @@ def test_cost(lib):
     assert status == 0
     assert "scale laptop, at 1·10¹² operations a second, as given" in out
     assert "table-2" in out
+
+
+@pytest.mark.parametrize(
+    ("exhibit", "scale", "tflops", "shown"), [("table-2", "laptop", 1, r"0\.36"), ("table-4", "paper", 0.05, r"13,000")]
+)
+def test_cost_shows_hours_with_two_digits(lib, exhibit, scale, tflops, shown):
+    """They are estimates: more digits would say more than is known."""
+    _, out, _ = lib("cost", exhibit, "--scale", scale, "--tflops", str(tflops))
+    operations = sum(map(cost.flops, grid.runs(exhibit, scale, stretches=False)))
+    assert float(shown.replace("\\", "").replace(",", "")) == pytest.approx(operations / tflops / 1e12 / 3600, rel=0.05)
+    assert re.search(rf"^\| {exhibit} .* +{shown} \|$", out, re.MULTILINE), out
 
 
 class Wrong(NamedTuple):

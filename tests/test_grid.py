@@ -443,6 +443,25 @@ def test_a_measurement_refuses(quantity, dataset, transform, message):
         Measurement(quantity, dataset, transform, "smoke")
 
 
+@pytest.mark.parametrize(
+    ("dataset", "transform", "message"),
+    [
+        ("mnist", "smooth-56", "transform 'smooth-56' of mnist: a filter of size 56 is too large for images of 28×28 pixels"),
+        ("cifar10", "smooth-square-64", "of cifar10: a filter of size 64 is too large for images of 32×32 pixels"),
+        ("mnist", "binarize+rescale-to-smooth-56", ".binarize.rescale-to-smooth-56. of mnist: .* too large for images"),
+        ("mnist", "edges+smooth-56", "transform 'edges.smooth-56' of mnist: a filter of size 56 is too large"),
+    ],
+)
+def test_a_filter_larger_than_the_images_is_refused_before_anything_is_computed(dataset, transform, message):
+    model = "lenet5" if dataset == "mnist" else "wide_resnet28"
+    measurement = Measurement("inter_class_distance", dataset, transform, "paper")
+    for item in (measurement, replace(MNIST, dataset=dataset, model=model, transform=transform, train_size=50000)):
+        with pytest.raises(ValueError, match=message):
+            plans.of(item)
+    fits = transform.replace("56", "55").replace("64", "63")
+    assert plans.of(replace(measurement, transform=fits)).settings["data"]["transform"] == fits
+
+
 def test_a_space_is_no_data_set_to_train_on():
     with pytest.raises(ValueError, match="unknown dataset 'cube'; allowed: mnist, fashion_mnist, cifar10, cifar10-jpeg$"):
         replace(MNIST, dataset="cube")

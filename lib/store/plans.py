@@ -8,7 +8,9 @@ plan.evaluation("pgd").settings["threat_model"]
 from dataclasses import dataclass, replace
 from functools import cache
 
-from lib import data
+import torch
+
+from lib import data, transforms
 from lib.store import grid
 from lib.store.items import Item, Measurement, Run, dataset_settings, merged, numbers, one_of, spaces, spec
 
@@ -99,13 +101,27 @@ class Plan:
 
 @cache
 def of(item: Item) -> Plan:
-    """The plan of `item`. ValueError where its data set has no settings at its scale."""
+    """The plan of `item`. ValueError where its data set has no settings at its scale, or images too small for its transform."""
     if isinstance(item, Measurement):
-        return Plan(item, NUMERICS["measured"], Settings.of(_of_measurement(item)), Settings(), keeps_weights=False)
+        settings = Settings.of(_of_measurement(item))
+        if item.dataset not in spaces():
+            _check_size(item.transform, settings["data"]["source"])
+        return Plan(item, NUMERICS["measured"], settings, Settings(), keeps_weights=False)
     settings = Settings.of(_of_run(item))
+    _check_size(item.transform, settings["data"]["source"])
     known = data.DATASETS[settings["data"]["source"]]
     shape = {"in_channels": known.shape[0], "image_size": known.shape[1], "classes": known.classes}
     return Plan(item, NUMERICS[item.model], settings, Settings({**settings["model"], **shape}), _keeps_weights(item))
+
+
+@cache
+def _check_size(transform: str, source: str) -> None:
+    """ValueError where the transform, or the one whose distance it takes, is not for images of this size: a large filter."""
+    for name in filter(None, (transform, transforms.rescale_target(transform))):
+        try:
+            transforms.parse(name, factor=1.0)(torch.zeros(0, *data.DATASETS[source].shape))
+        except ValueError as error:
+            raise ValueError(f"transform {transform!r} of {source}: {error}") from None
 
 
 def _of_measurement(item: Measurement) -> dict:
