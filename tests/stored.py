@@ -2,7 +2,7 @@
 
 import torch
 
-from lib.store import grid, plans, records
+from lib.store import grid, plans, records, results
 from lib.store.grid import Item, Measurement
 
 _TABLES = {
@@ -20,7 +20,10 @@ _TABLES = {
 }  # fmt: skip
 
 
-_RESOLVED = (plans.of, plans._needed, plans._evaluation, grid._shown_by, grid.dataset_settings)
+_RESOLVED = (
+    plans.of, plans._needed, plans._evaluation,
+    grid._shown_by, grid.dataset_settings, grid.usual_recipe, results._of_several_seeds,
+)  # fmt: skip
 
 
 def resolve_anew() -> None:

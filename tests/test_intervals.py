@@ -44,8 +44,10 @@ def test_the_spread_is_pooled_over_groups_of_seeds():
     assert spread.freedom == 2
     assert spread.deviation(50) == pytest.approx(2**0.5, abs=1e-3)
     assert spread.deviation(100) == 0
-    assert pooled(pd.concat([alike, _records(("a", 2, 90.0), recipe="short")])) == pooled(alike)
     assert pooled(_records(("a", 0, 50.0), ("b", 1, 60.0))) == {}
+    assert pooled(pd.concat([alike, _records(("a", 2, 90.0), recipe="thrice")])) == pooled(alike)  # a group of its own
+    (both,) = pooled(pd.concat([alike, _records(("a", 0, 30.0), ("a", 1, 32.0), recipe="thrice")])).values()
+    assert both.freedom == 3
     assert set(pooled(alike)) == {("pgd", "robust_accuracy", "test")}
 
 

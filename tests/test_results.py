@@ -637,6 +637,22 @@ def test_a_record_that_changes_changes_the_spread():
         assert spread.deviation(100 * sum(accuracies) / 2) == pytest.approx(100 * (accuracies[1] - accuracies[0]) / 2**0.5)
 
 
+def test_the_spread_is_of_the_length_that_a_set_has_at_its_scale(monkeypatch):
+    """Seeds of another length, of the study of lengths, have no part in it."""
+    exhibits = grid.spec()["exhibits"]
+    for name in ("table-3", "under-training-cifar10"):
+        stored.declare(monkeypatch, exhibits[name], "seed", [0, 1])
+    key = "cifar10-jpeg/original/wide_resnet28-w0.25/pgd/n50000/{}/seed{}"
+    for recipe, accuracies in (("thrice", (0.31, 0.33)), ("default", (0.20, 0.30))):
+        for seed, value in enumerate(accuracies):
+            run = grid.Run.parse(key.format(recipe, seed), "laptop")
+            stored.write(run, "training")
+            stored.write(run, "pgd", value)
+    spread = results.spreads("laptop")["pgd", "robust_accuracy", "test"]
+    assert spread.freedom == 1
+    assert spread.deviation(32) == pytest.approx(2 / 2**0.5, rel=0.01)
+
+
 @pytest.mark.parametrize("case", ["no git", "inside another repository"])
 def test_where_git_cannot_tell_the_commit_is_unknown_and_a_line_says_why(repository, monkeypatch, caplog, case):
     if case == "no git":

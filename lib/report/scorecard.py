@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib import theory
 from lib.report import claims
-from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, is_declared, usual_recipe
+from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, is_declared
 from lib.report.claims.marks import MET, MISSED, SHOWN
 from lib.report.words import counted
 from lib.store import grid, plans, records, results
@@ -84,7 +84,7 @@ def like_with_like(scale: str = "auto") -> pd.DataFrame:
     rows = []
     for name in ("paper", "laptop") if scale == "auto" else (scale,):
         records = results.load(name)
-        recipes = {dataset: usual_recipe(dataset, name) for dataset in ("mnist", "fashion_mnist", *grid.CIFAR10_SETS)}
+        recipes = {dataset: grid.usual_recipe(dataset, name) for dataset in ("mnist", "fashion_mnist", *grid.CIFAR10_SETS)}
         records = records[(records["recipe"] == records["dataset"].map(recipes)) & records["value"].notna()]
         records = records[records["train_size"] == records.groupby("dataset")["train_size"].transform("max")]
         by = ["transform", "model", "widen_factor", "training", "split", "metric"]

@@ -29,6 +29,8 @@ _NOT_AXES = {"title", "where", "scales", "evaluations", "also", "stretch"}  # th
 _AXES = [field.name for field in fields(Run) if field.name != "scale"]
 # The data sets that may stand for a `cifar10` block, in the order in which `auto` prefers them.
 CIFAR10_SETS = ("cifar10", "cifar10-jpeg")
+# The exhibit that trains the network of Sections 3 and 4: its width, its number of images and its length of training.
+REFERENCE = {"mnist": "table-2", "cifar10": "table-3", "fashion_mnist": "figure-3b"}
 SET_NAMES = {name: known.label for name, known in data.DATASETS.items() if known.label}  # as a reader reads them
 
 
@@ -102,6 +104,13 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
         allowed = sorted({run.seed for run in listed})[: None if seeds == "all" else seeds]
         expanded += [run for run in listed if run.seed in allowed and run not in expanded]
     return expanded
+
+
+@cache
+def usual_recipe(dataset: str, scale: str) -> str:
+    """The recipe at that scale of the networks of Sections 3 and 4: that of Table 2, Table 3 or Figure 3b."""
+    name = CIFAR10_SETS[0] if dataset in CIFAR10_SETS else dataset
+    return runs(REFERENCE[name], scale, cifar10=CIFAR10_SETS[0])[0].recipe
 
 
 def all_runs(scale: str, *, cifar10: str | None = None, stretches: bool = False) -> list[Item]:

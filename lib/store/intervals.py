@@ -45,14 +45,14 @@ Spreads = Mapping[tuple[str, str, str], Spread]  # by training, metric and split
 
 
 def pooled(records: pd.DataFrame) -> dict[tuple[str, str, str], Spread]:
-    """By (training, metric, split), the spread over seeds of trainings of recipe `default`, pooled over all groups of
-    runs that differ in their seed alone; without those quantities that no two seeds are recorded of.
+    """By (training, metric, split), the spread over seeds, pooled over all groups of runs that differ in their seed alone;
+    without those quantities that no two seeds are recorded of.
 
-    `records`: as `results.frame` gives them. Groups of every data set, variant and width weigh by their seeds, since a
+    `records`: as `results.frame` gives them. Groups of every data set, variant, recipe and width weigh by their seeds, since a
     standard deviation of three seeds says little by itself.
     """
-    rows = records[(records["recipe"] == "default") & records["value"].notna() & (records["training"] != "")]
-    run = ["dataset", "transform", "model", "widen_factor", "train_size", "scale"]
+    rows = records[records["value"].notna() & (records["training"] != "")]
+    run = ["dataset", "transform", "model", "widen_factor", "train_size", "recipe", "scale"]
     quantity = ["training", "metric", "split"]
     grouped = rows.groupby([*quantity, *run])["value"].agg(["mean", "var", "count"]).reset_index()
     grouped = grouped[(grouped["count"] > 1) & (grouped["mean"] > 0) & (grouped["mean"] < 100)]

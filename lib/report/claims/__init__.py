@@ -188,10 +188,14 @@ def _readers(records: pd.DataFrame, spreads: Spreads | None = None) -> list[Reco
 
 
 def _spreads(rows: pd.DataFrame, scale: str) -> Spreads:
-    """Of the records of `scale`; without several seeds of any, those of `laptop` stand in for the paper's own settings."""
+    """Of the records of `scale`; without several seeds of any, those of `laptop` stand in for the paper's own settings.
+
+    The trainings of other lengths, which other exhibits have, say nothing of these: as in `results.spreads`.
+    """
     rows = rows.reindex(columns=list(results.COLUMNS))
     for name in ("paper", "laptop") if scale in (PUBLISHED, "paper") else (scale,):
-        if spreads := pooled(rows[rows["scale"] == name]):
+        usual = {dataset: grid.usual_recipe(dataset, name) for dataset in (*grid.REFERENCE, *grid.CIFAR10_SETS)}
+        if spreads := pooled(rows[(rows["scale"] == name) & (rows["recipe"] == rows["dataset"].map(usual))]):
             return spreads
     return {}
 

@@ -21,8 +21,6 @@ SATURATION = tuple("original" if level == "2" else f"saturate-{level}" for level
 GAMMAS = ("gamma-0.6", "gamma-0.8", "original", "gamma-1.2", "gamma-1.4")
 FASHION = ("original", "edges")
 
-# The exhibit that trains the network of Sections 3 and 4: its width, its number of images and its length of training.
-_REFERENCE = {"mnist": "table-2", "cifar10": "table-3", "fashion_mnist": "figure-3b"}
 _COLUMNS = (
     "dataset", "transform", "model", "widen_factor", "training", "train_size", "recipe", "seed",
     "split", "metric", "value", "n", "source",
@@ -64,11 +62,6 @@ def finding_of(judge: Callable[..., Finding], records: object) -> Finding:
         return Finding(None, str(error), absent=True)
 
 
-def usual_recipe(dataset: str, scale: str) -> str:
-    """The recipe at that scale of the networks of Sections 3 and 4: that of Table 2, Table 3 or Figure 3b."""
-    return grid.runs(_REFERENCE["cifar10" if dataset in grid.CIFAR10_SETS else dataset], scale)[0].recipe
-
-
 def is_declared(block: str, scale: str) -> bool:
     """Whether an exhibit of the grid is declared at a scale; `auto` is one that it has."""
     return scale == "auto" or scale in grid.exhibit(block)["scales"]
@@ -101,7 +94,7 @@ class Records:
         return grid.runs(exhibit, self._settings_scale, cifar10=self.cifar10)[0]
 
     def _reference(self, dataset: str) -> grid.Run:
-        return self._first_run(_REFERENCE[dataset])
+        return self._first_run(grid.REFERENCE[dataset])
 
     def _trained(self, dataset: str, quantity: tuple[str, str], split: str, **settings: object) -> list:
         """Rows of the network of Sections 3 and 4 that were recorded with these settings."""
@@ -133,7 +126,7 @@ class Records:
 
     def _by_variant(self, dataset: str, quantity: tuple[str, str], exhibit: str | None) -> dict[str, list]:
         """The rows of `accuracies`, of all variants."""
-        run = self._first_run(exhibit or _REFERENCE[dataset])
+        run = self._first_run(exhibit or grid.REFERENCE[dataset])
         settings = {"widen_factor": run.widen_factor, "train_size": run.train_size, "recipe": run.recipe}
         by_variant: dict[str, list] = {}
         for row in self._trained(dataset, quantity, "test", **settings):

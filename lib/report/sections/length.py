@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib.report.claims.evidence import usual_recipe
 from lib.report.exhibit import exhibit, published, runs
 from lib.report.plot import STYLE, error_bars, looks_of, not_yet
 from lib.report.table import NOT_IN_PAPER, Column, Strong, Table
@@ -44,7 +43,7 @@ def _trainings(ours: pd.DataFrame) -> dict[tuple[str, str], dict]:
 
 def _chosen(ours: pd.DataFrame) -> str:
     """The recipe that all variants of the exhibit's data set are trained with at its scale."""
-    return usual_recipe(grid.exhibit(ours.attrs["exhibit"])["dataset"], ours.attrs["scale"])
+    return grid.usual_recipe(grid.exhibit(ours.attrs["exhibit"])["dataset"], ours.attrs["scale"])
 
 
 def is_papers_own(scale: str, recipe: str) -> bool:
