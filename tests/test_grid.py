@@ -158,7 +158,12 @@ def test_lower_scales_only_thin_out(exhibit):
 
 
 def test_a_stretch_is_computed_by_name_alone():
-    longest = [run for run in grid.runs("under-training", "laptop") if run.recipe == "four-times"]
+    longest = [
+        run
+        for name, recipe in (("under-training", "four-times"), ("tuning-cifar10-standard", "nine-times"))
+        for run in grid.runs(name, "laptop")
+        if run.recipe == recipe
+    ]
     stretch = {*grid.runs("published-settings", "laptop"), *longest}
     assert {*grid.all_runs("laptop", stretches=True)} - {*grid.all_runs("laptop")} == stretch
     assert grid.runs("published-settings", "laptop", stretches=False) == []
