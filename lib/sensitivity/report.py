@@ -36,6 +36,11 @@ CAPTIONS = {
     "accuracies; an arrow leads from the weaker attack to the stronger.",
     "fixed": "One network, trained on unchanged images, with each change in front of it.",
 }
+# The figures in words, for readers who do not see them.
+WORDS = {
+    "accuracies": "Bars of clean and robust accuracy for each change; the table below has the numbers.",
+    "curve": "Line chart of robust accuracy over ε, one line per change; numbers.csv has the numbers.",
+}
 
 
 def curve_caption(study: dict) -> str:
@@ -189,6 +194,16 @@ def _environment() -> Environment:
     )
 
 
+def part(name: str, *arguments: object) -> str:
+    """A part of the report as HTML: `name` and arguments of a macro of `parts.html.jinja`, which escapes them."""
+    return str(getattr(_environment().get_template("parts.html.jinja").module, name)(*arguments))
+
+
+def what_changes_do(study: dict) -> dict[str, str]:
+    """What each change of the study does, in words, by its name."""
+    return {change["name"]: change["does"] for change in study["plan"]["changes"]}
+
+
 def html(study: dict, margin: float = verdict.MARGIN, command: str = "") -> str:
     """The report as one HTML page that loads nothing from outside; it escapes all texts of the user."""
     plan, judgement = study["plan"], verdict.judge(study, margin)
@@ -198,7 +213,7 @@ def html(study: dict, margin: float = verdict.MARGIN, command: str = "") -> str:
         plan=plan, verdict=judgement, table=table(study), suite=suite_table(study),
         hidden=hidden_table(study) if strong else None,
         fixed=fixed_table(study) if study["fixed"] else None,
-        does={change["name"]: change["does"] for change in plan["changes"]},
+        does=what_changes_do(study), words=WORDS,
         settings=settings(plan), explanations=verdict.explanations(study),
         captions={**CAPTIONS, "suite": suite_caption(study), "curve": curve_caption(study)},
         strong=strong, measured=study["measured"],
