@@ -66,6 +66,11 @@ def test_a_number_and_its_word_agree(number, words_for, said):
     assert words.counted(number, *words_for) == said
 
 
+@pytest.mark.parametrize(("parts", "said"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (iter("abc"), "a, b and c")])
+def test_a_list_is_written_with_one_and(parts, said):
+    assert words.listed(parts) == said
+
+
 def test_code_that_was_not_committed_is_marked_where_it_is_shown():
     clean = frame(("original", *ROBUST, 94.0, 0))
     dirty = clean.assign(commit="abc-dirty")

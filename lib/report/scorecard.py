@@ -10,7 +10,7 @@ from lib import theory
 from lib.report import claims
 from lib.report.claims.evidence import COMPARABLE, NOT_COMPUTED, is_declared
 from lib.report.claims.marks import MET, MISSED, SHOWN
-from lib.report.words import counted
+from lib.report.words import counted, listed
 from lib.store import grid, plans, records, results
 from lib.store.intervals import Spread, estimate, spread_of
 
@@ -334,7 +334,7 @@ def summary(like: pd.DataFrame, compared: pd.DataFrame, marked: pd.DataFrame, ve
     scales = compared.loc[compared["ours"].notna(), "scale"].value_counts()
     by_scale = ", ".join(f"{scales[name]} at scale {name}" for name in grid.SCALES if name in scales)
     mark_counts, claim_counts = marked["verdict"].value_counts(), verdicts["verdict"].value_counts()
-    marks_note = " and ".join(
+    marks_note = listed(
         f"{counted(mark_counts[verdict], 'is', 'are')} {verdict}"
         for verdict in (MET, MISSED, NOT_COMPUTED)
         if verdict in mark_counts

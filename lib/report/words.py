@@ -3,7 +3,7 @@
 import base64
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import SupportsInt
 
 import pandas as pd
@@ -76,6 +76,12 @@ def as_plain_text(markdown: str) -> str:
 def counted(number: SupportsInt, one: str, many: str = "") -> str:
     """A number and the word that agrees with it: 1 variant, 2 variants; `many` where an s is not enough: 1 is, 2 are."""
     return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
+def listed(parts: Iterable[str]) -> str:
+    """`a`, `a and b`, or `a, b and c`; empty without any."""
+    *first, last = [*parts] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def to_compute(ours: pd.DataFrame) -> str:

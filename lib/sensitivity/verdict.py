@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, spearmanr
 
-from lib.report.words import counted
+from lib.report.words import counted, listed
 from lib.sensitivity.changes import ORIGINAL
 from lib.sensitivity.plan import in_pixel_units
 from lib.store.records import unpack
@@ -141,7 +141,7 @@ def judge(study: dict, margin: float = MARGIN) -> Verdict:
     elif low > margin:
         kind, why = "sensitive", ""
     elif high < margin and lost:
-        why = f"all trainings on {' and '.join(lost)} failed, and what a network cannot learn may differ most"
+        why = f"all trainings on {listed(lost)} failed, and what a network cannot learn may differ most"
         kind = "cannot tell"
     elif high < margin:
         kind, why = "not sensitive", ""

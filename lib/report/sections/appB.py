@@ -14,7 +14,7 @@ from lib.report.exhibit import Source, exhibit, published, runs
 from lib.report.plot import STYLE
 from lib.report.table import Column, Table
 from lib.report.values import PALETTE, our_column, our_number, over_seeds, paper_values, transforms_of
-from lib.report.words import budget_label, to_compute, transform_label
+from lib.report.words import budget_label, listed, to_compute, transform_label
 from lib.run import cost
 from lib.store import grid, plans
 
@@ -182,7 +182,7 @@ def certified_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
         return f"Not computed yet: both variants are needed; {to_compute(ours)}"
     theirs = paper_values(paper, "lp", "certified_error")
     ours_apart, theirs_apart = (values["original"] - values["binarize"] for values in (certified, theirs))
-    sides = " and ".join(
+    sides = listed(
         f"between {attacked[name]:.1f}% (PGD) and **{certified[name]:.1f}%** (certified) on {transform_label(name)} images"
         for name in ("binarize", "original")
     )

@@ -14,7 +14,7 @@ from lib.report.exhibit import exhibit, measurements, published, runs, tables
 from lib.report.plot import STYLE, error_bars, not_yet, shades
 from lib.report.table import Column, Number, Table
 from lib.report.values import PALETTE, measured_numbers, measured_values, over_seeds, paper_values, transforms_of
-from lib.report.words import counted, set_name, to_compute, transform_label
+from lib.report.words import counted, listed, set_name, to_compute, transform_label
 from lib.store import grid
 
 
@@ -104,7 +104,7 @@ def linf_summary(sets: Sequence[pd.DataFrame]) -> str:
         ]
         sentences.append(
             f"{set_name(measured['dataset'].iloc[0])} (scale {measured.attrs['scale']}): the share of pairs with a distance "
-            f"above .9 is {' and '.join(ends)}."
+            f"above .9 is {listed(ends)}."
         )
     return " ".join(sentences)
 

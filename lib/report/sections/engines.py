@@ -18,7 +18,7 @@ from lib.report.sections.speed import (
     with_deviation,
 )
 from lib.report.table import Column, Number, Table
-from lib.report.words import TRAININGS, as_code, as_markdown, transform_label
+from lib.report.words import TRAININGS, as_code, as_markdown, listed, transform_label
 
 ENGINES = ("compiled", "framework")
 
@@ -137,7 +137,7 @@ def steps_summary(rows: pd.DataFrame) -> str:
         for name, ratios in compiled.groupby("training", sort=False)["ratio_to_framework"]
     ]
     return (
-        f"The compiled step makes training {' and '.join(spans)} as fast as the framework's step, channels last. "
+        f"The compiled step makes training {listed(spans)} as fast as the framework's step, channels last. "
         f"{measured_on(rows)}; medians of {rows['rounds'].min()} rounds."
     )
 

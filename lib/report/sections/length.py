@@ -26,7 +26,7 @@ from lib.report.values import (
     transforms_of,
     width_of,
 )
-from lib.report.words import budget_label, counted, from_to, to_compute, transform_label
+from lib.report.words import budget_label, counted, from_to, listed, to_compute, transform_label
 from lib.store import grid, plans
 from lib.store.intervals import Estimate
 
@@ -122,7 +122,7 @@ def tuning_summary(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], quanti
             for recipe, settings in trainings.items()
             if recipe != usual and ("original", recipe) in means.index
         ]
-        others = f"; {' and '.join(others)}" if others else ""
+        others = f"; {listed(others)}" if others else ""
         steps = trainings[usual]["training"]["steps"]
         sentences.append(
             f"{name} (scale {ours.attrs['scale']}): {metric} **{chosen:.1f}%** with {steps:,} steps{paper_note}{others}."

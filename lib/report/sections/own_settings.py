@@ -29,7 +29,7 @@ from lib.report.values import (
     transforms_of,
     width_of,
 )
-from lib.report.words import counted, to_compute, transform_label
+from lib.report.words import counted, listed, to_compute, transform_label
 
 _ROBUST = QUANTITIES[BOXED][2]
 _QUANTITIES = {"robust": BOXED, "clean, PGD": ("pgd", "clean_accuracy"), "clean, standard": ("standard", "clean_accuracy")}
@@ -109,7 +109,7 @@ def _beyond_the_spread(ours: pd.DataFrame, shared: pd.DataFrame) -> str:
     if not beyond:
         return ""
     return (
-        f" On {' and '.join(beyond)} the difference is more than 3 standard deviations of such a difference, by the spread of "
+        f" On {listed(beyond)} the difference is more than 3 standard deviations of such a difference, by the spread of "
         f"trainings at scale laptop. So trainings of this width differ more than that, or a setting differs that the paper "
         f"does not give; the intervals here are too narrow."
     )
@@ -169,7 +169,7 @@ def paper_column_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     if not rises:
         return "The paper's column of this width falls, or stays, with each larger smoothing filter."
     return (
-        f"The paper's own column of this width rises {' and '.join(rises)}, although a larger filter blurs more. Trainings of "
+        f"The paper's own column of this width rises {listed(rises)}, although a larger filter blurs more. Trainings of "
         f"this width may differ by as much, or the attack may be too weak: one training for each variant cannot tell."
     )
 
@@ -223,7 +223,7 @@ def _rises_in_words(robust: pd.DataFrame) -> str:
         return ""
     parts = []
     for attack, name in (("reference", "the paper's attack"), ("autoattack", "AutoAttack")):
-        steps = " and ".join(
+        steps = listed(
             f"from {transform_label(before)} ({robust.loc[before, attack]:.1f}%) to {transform_label(after)} "
             f"({robust.loc[after, attack]:.1f}%)"
             for before, after in _rises(robust[attack])

@@ -29,7 +29,7 @@ from lib.report.values import (
     transforms_of,
     width_of,
 )
-from lib.report.words import counted, from_to, set_name, to_compute, transform_label
+from lib.report.words import counted, from_to, listed, set_name, to_compute, transform_label
 from lib.store import grid
 
 
@@ -43,7 +43,7 @@ def robustness_summary(ours: pd.DataFrame, paper: pd.DataFrame, widths: pd.DataF
     if len(robust) < 2:
         return f"Not computed yet: two variants are needed, {counted(len(robust), 'is', 'are')} computed; {to_compute(ours)}"
     theirs = paper_values(paper, *BOXED).reindex(robust.index).dropna()
-    variants = " and ".join(map(transform_label, robust.index)) if len(robust) == 2 else f"the {len(robust)} variants computed"
+    variants = listed(map(transform_label, robust.index)) if len(robust) == 2 else f"the {len(robust)} variants computed"
     text = (
         f"Over {variants} (scale {ours.attrs['scale']}), robust accuracy goes from {robust.min():.1f}% "
         f"({transform_label(robust.idxmin())}) to {robust.max():.1f}% ({transform_label(robust.idxmax())}), a range of "

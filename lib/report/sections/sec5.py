@@ -30,7 +30,7 @@ from lib.report.values import (
     unboxed_changes,
     width_of,
 )
-from lib.report.words import counted, from_to, in_the_paper, to_compute, transform_label
+from lib.report.words import counted, from_to, in_the_paper, listed, to_compute, transform_label
 from lib.run import cost
 from lib.store import grid, plans
 
@@ -211,7 +211,7 @@ def _moves(ends: pd.DataFrame) -> str:
     moves = (ends["last"] - ends["first"]).dropna()
     least, most = moves.idxmin(), moves.idxmax()
     if f"{moves[least]:+z.1f}" == f"{moves[most]:+z.1f}":
-        return f"{moves[most]:+z.1f} points ({' and '.join(map(transform_label, moves.index))})"
+        return f"{moves[most]:+z.1f} points ({listed(map(transform_label, moves.index))})"
     return f"{moves[least]:+z.1f} ({transform_label(least)}) to {moves[most]:+z.1f} points ({transform_label(most)})"
 
 

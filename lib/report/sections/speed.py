@@ -14,7 +14,7 @@ from lib.report.exhibit import Source, benchmark, exhibit, runs
 from lib.report.plot import STYLE, wrapped
 from lib.report.table import MISSING, Column, Number, Table
 from lib.report.values import PALETTE, our_number, over_seeds, transforms_of
-from lib.report.words import as_code, as_markdown, to_compute, transform_label
+from lib.report.words import as_code, as_markdown, listed, to_compute, transform_label
 from lib.run import cost, groups
 from lib.store import grid, results
 
@@ -173,7 +173,7 @@ def precision_table(ours: pd.DataFrame) -> Table:
 def verdict_of(significant: Sequence[str], cause: str) -> str:
     """What 95% intervals of differences say of their cause: `significant` names those that exclude 0."""
     if significant:
-        return f"The interval {' and '.join(significant)} excludes 0: there {cause} **did change the result**."
+        return f"The interval {listed(significant)} excludes 0: there {cause} **did change the result**."
     return "**Every interval contains 0**; the ends of the intervals say how large an effect could be."
 
 

@@ -12,7 +12,7 @@ from lib.report.exhibit import exhibit, outcomes, runs
 from lib.report.plot import STYLE, looks_of, not_yet
 from lib.report.table import MISSING, Column, Number, Strong, Table
 from lib.report.values import extent, paper_eps, transforms_of
-from lib.report.words import counted, to_compute, transform_label
+from lib.report.words import counted, listed, to_compute, transform_label
 from lib.store import grid, plans
 from lib.store.intervals import interval
 
@@ -99,7 +99,7 @@ def _strongest(means: pd.Series, reference: float) -> str:
     least = means[np.isclose(means, means.min())]
     if means.min() >= reference:
         return "no single one leaves less than the paper's attack"
-    return f"the strongest alone: {' and '.join(ATTACKS[name][0] for name in least.index)}"
+    return f"the strongest alone: {listed(ATTACKS[name][0] for name in least.index)}"
 
 
 def strength_summary(outcomes: pd.DataFrame) -> str:
@@ -119,7 +119,7 @@ def strength_summary(outcomes: pd.DataFrame) -> str:
         f"{transform_label(name)} from {reference[name]:.1f}% to {worst[name]:.1f}% ({strongest[name]})"
         for name in by_transform
     )
-    sizes = " and ".join(map(str, sorted({len(by_image) for by_image in by_transform.values()})))
+    sizes = listed(map(str, sorted({len(by_image) for by_image in by_transform.values()})))
     losses = reference - worst
     span = f"{losses.min():.1f} to {losses.max():.1f}" if len(losses) > 1 else f"{losses.iloc[0]:.1f}"
     same_order = list(reference.sort_values().index) == list(worst.sort_values().index)
