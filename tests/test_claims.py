@@ -627,7 +627,7 @@ def test_a_failing_claim_says_where_the_paper_s_own_numbers_stand():
     jpeg, clean = {"scale": "laptop", "widen_factor": 0.25, "dataset": "cifar10-jpeg"}, {"saturate-1": 60, "original": 70}
     slip = claims.verdicts("3.3", frame({f"cifar10 {CLEAN}": clean}, **jpeg, recipe="thrice")).set_index("claim")
     assert slip.loc["3.3-cifar10-clean-accuracy-stays-below-level-2", "reason"] == claims.THE_PAPER
-    gamma = frame({f"cifar10 {STANDARD}": {"gamma-0.6": 70, "original": 80}}, **jpeg)
+    gamma = frame({f"cifar10 {STANDARD}": {"gamma-0.6": 70, "original": 80}}, **jpeg, recipe="thrice")
     assert claims.verdicts("4.1", gamma)["reason"].tolist() == [claims.UNTOLD, ""]
     assert (claims.verdicts("", claims.published()).query("verdict != 'fails'")["reason"] == "").all()
 
