@@ -22,7 +22,7 @@ _TABLES = {
 
 _RESOLVED = (
     plans.of, plans._needed, plans._evaluation,
-    grid._shown_by, grid.dataset_settings, grid.usual_recipe, results._of_several_seeds,
+    grid._shown_by, grid.dataset_settings, grid.usual_recipes, results._of_several_seeds,
 )  # fmt: skip
 
 

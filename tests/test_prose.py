@@ -225,3 +225,11 @@ def test_the_whole_laptop_scale_takes_a_day_of_two_cores(monkeypatch):
     assert len(seconds) > 0.95 * len(needed)
     assert 0.75 < sum(seconds) / 2 / 86_400 < 1.25
     assert "takes about a day on two cores" in prose("reproduce")
+
+
+@pytest.mark.usefixtures("committed_records")
+def test_the_longest_standard_training_takes_as_long_as_the_page_says(monkeypatch):
+    monkeypatch.setenv("CIFAR10", "cifar10-jpeg")
+    (longest,) = (run for run in runs("tuning-cifar10-standard", training="standard") if run.recipe == "nine-times")
+    assert records.read(longest, "training")["seconds"] / 60 == pytest.approx(40, rel=0.2)
+    assert "(about 40 minutes for the longest training)" in prose("reproduce")

@@ -84,8 +84,8 @@ def like_with_like(scale: str = "auto") -> pd.DataFrame:
     rows = []
     for name in ("paper", "laptop") if scale == "auto" else (scale,):
         records = results.load(name)
-        recipes = {dataset: grid.usual_recipe(dataset, name) for dataset in ("mnist", "fashion_mnist", *grid.CIFAR10_SETS)}
-        records = records[(records["recipe"] == records["dataset"].map(recipes)) & records["value"].notna()]
+        usual = records["recipe"] == records["dataset"].map(grid.usual_recipes(name))
+        records = records[usual & records["value"].notna()]
         records = records[records["train_size"] == records.groupby("dataset")["train_size"].transform("max")]
         by = ["transform", "model", "widen_factor", "training", "split", "metric"]
         for dataset, theirs in printed.groupby("dataset", sort=False):

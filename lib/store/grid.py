@@ -107,10 +107,10 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
 
 
 @cache
-def usual_recipe(dataset: str, scale: str) -> str:
-    """The recipe at that scale of the networks of Sections 3 and 4: that of Table 2, Table 3 or Figure 3b."""
-    name = CIFAR10_SETS[0] if dataset in CIFAR10_SETS else dataset
-    return runs(REFERENCE[name], scale, cifar10=CIFAR10_SETS[0])[0].recipe
+def usual_recipes(scale: str) -> dict[str, str]:
+    """By data set, the recipe at that scale of the networks of Sections 3 and 4: that of Table 2, Table 3 or Figure 3b."""
+    recipes = {dataset: runs(name, scale, cifar10=CIFAR10_SETS[0])[0].recipe for dataset, name in REFERENCE.items()}
+    return recipes | dict.fromkeys(CIFAR10_SETS, recipes[CIFAR10_SETS[0]])
 
 
 def all_runs(scale: str, *, cifar10: str | None = None, stretches: bool = False) -> list[Item]:

@@ -95,7 +95,7 @@ def spreads(scale: str) -> intervals.Spreads:
 def _of_several_seeds(scale: str) -> list[Run]:
     groups: dict[Run, list[Run]] = {}
     for item in grid.every(scale):
-        if isinstance(item, Run) and item.recipe == grid.usual_recipe(item.dataset, scale):
+        if isinstance(item, Run) and item.recipe == grid.usual_recipes(scale)[item.dataset]:
             groups.setdefault(replace(item, seed=0), []).append(item)
     return [run for group in groups.values() if len(group) > 1 for run in group]
 

@@ -194,8 +194,8 @@ def _spreads(rows: pd.DataFrame, scale: str) -> Spreads:
     """
     rows = rows.reindex(columns=list(results.COLUMNS))
     for name in ("paper", "laptop") if scale in (PUBLISHED, "paper") else (scale,):
-        usual = {dataset: grid.usual_recipe(dataset, name) for dataset in (*grid.REFERENCE, *grid.CIFAR10_SETS)}
-        if spreads := pooled(rows[(rows["scale"] == name) & (rows["recipe"] == rows["dataset"].map(usual))]):
+        usual = rows["recipe"] == rows["dataset"].map(grid.usual_recipes(name))
+        if spreads := pooled(rows[(rows["scale"] == name) & usual]):
             return spreads
     return {}
 

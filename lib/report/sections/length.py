@@ -43,7 +43,7 @@ def _trainings(ours: pd.DataFrame) -> dict[tuple[str, str], dict]:
 
 def _chosen(ours: pd.DataFrame) -> str:
     """The recipe that all variants of the exhibit's data set are trained with at its scale."""
-    return grid.usual_recipe(grid.exhibit(ours.attrs["exhibit"])["dataset"], ours.attrs["scale"])
+    return grid.usual_recipes(ours.attrs["scale"])[grid.exhibit(ours.attrs["exhibit"])["dataset"]]
 
 
 def is_papers_own(scale: str, recipe: str) -> bool:
