@@ -23,7 +23,7 @@ from payloads import payloads
 from lib.book import record, write_records
 from lib.report import exhibit, words
 from lib.report.table import Column, Table, as_csv
-from lib.store import grid, records, schema
+from lib.store import grid, records, results, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAYLOADS = payloads(Path("/nowhere/file"))
@@ -289,12 +289,13 @@ def test_every_page_shows_records_escaped(everywhere, monkeypatch, page):
 
 
 def test_the_records_of_the_book_hold_no_formula(everywhere, monkeypatch, tmp_path):
-    monkeypatch.setattr(grid, "exhibits", lambda: ["table-2"])
     monkeypatch.setattr(schema, "parsed", lambda content, read=schema.parsed: {**read(content), "source": "=1+1"})
     write_records(tmp_path)
-    written = (tmp_path / "table-2.csv").read_text(encoding="utf-8")
-    assert "'=1+1" in written
-    assert not re.search(r"(^|,)\"?=1", written, re.MULTILINE)
+    written = {file.stem: file.read_text(encoding="utf-8") for file in tmp_path.glob("*.csv")}
+    assert {*grid.exhibits(), *results.benchmarks()} == set(written)
+    assert "'=1+1" in written["table-2"]
+    for name, text in written.items():
+        assert not re.search(r"(^|,)\"?=1", text, re.MULTILINE), name
 
 
 def test_the_attributes_are_those_of_the_tests():
