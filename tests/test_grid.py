@@ -128,7 +128,34 @@ def test_an_exhibit_shows_the_runs_of_another_as_well(exhibit, other, paper, sca
 def test_networks_of_different_widths_are_trained_alike():
     """At scale laptop Table 5 leaves out Table 3's runs, which are longer."""
     assert {run.recipe for run in grid.runs("table-5", "laptop")} == {"third"}
-    assert {run.recipe for run in grid.runs("table-3", "laptop")} == {"thrice"}
+    assert {(run.training, run.recipe) for run in grid.runs("table-3", "laptop")} == {
+        ("standard", "nine-times"),
+        ("pgd", "thrice"),
+    }
+
+
+def test_a_recipe_may_be_of_some_trainings_alone(monkeypatch):
+    block = grid.spec()["exhibits"]["tuning-mnist"]["scales"]
+    recipes = ["default", {"standard": "thrice"}, {"standard": "twice", "pgd": "third"}]
+    stored.declare(monkeypatch, block, "smoke", {"widen_factor": 0.125, "training": ["standard", "pgd"], "recipe": recipes})
+    listed = {
+        training: [run.recipe for run in grid.runs("tuning-mnist", "smoke") if run.training == training]
+        for training in ("standard", "pgd")
+    }
+    assert listed == {"standard": ["default", "thrice", "twice"], "pgd": ["default", "third"]}
+    recipes.append({"lp": "default"})
+    with pytest.raises(ValueError, match="^unknown training of tuning-mnist 'lp'; allowed: standard, pgd$"):
+        grid.runs("tuning-mnist", "smoke")
+
+
+def test_the_usual_recipes_are_those_of_tables_2_and_3_and_figure_3b():
+    usual = grid.usual_recipes("laptop")
+    assert usual["cifar10", "standard"] == usual["cifar10-jpeg", "standard"] == "nine-times"
+    assert usual["cifar10", "pgd"] == usual["cifar10-jpeg", "pgd"] == "thrice"
+    assert {usual[dataset, training] for dataset in ("mnist", "fashion_mnist") for training in ("standard", "pgd")} == {
+        "default"
+    }
+    assert set(grid.usual_recipes("paper").values()) == {"default"}
 
 
 def test_table_1_aims_at_the_smoothed_sets():
@@ -158,12 +185,7 @@ def test_lower_scales_only_thin_out(exhibit):
 
 
 def test_a_stretch_is_computed_by_name_alone():
-    longest = [
-        run
-        for name, recipe in (("under-training", "four-times"), ("tuning-cifar10-standard", "nine-times"))
-        for run in grid.runs(name, "laptop")
-        if run.recipe == recipe
-    ]
+    longest = [run for run in grid.runs("under-training", "laptop") if run.recipe == "four-times"]
     stretch = {*grid.runs("published-settings", "laptop"), *longest}
     assert {*grid.all_runs("laptop", stretches=True)} - {*grid.all_runs("laptop")} == stretch
     assert grid.runs("published-settings", "laptop", stretches=False) == []
@@ -626,9 +648,11 @@ def test_what_stands_beside_table_3_is_of_its_networks(exhibit, scale):
 
 @pytest.mark.parametrize("scale", grid.SCALES)
 def test_the_original_among_the_gamma_mappings_is_the_one_of_table_3(scale):
+    """At scale laptop only the one of PGD training: Table 3's standard training has more steps there."""
     originals = {run for run in grid.runs("figure-3a", scale) if run.transform == "original"}
-    assert originals
-    assert originals <= set(grid.runs("table-3", scale))
+    assert {run.training for run in originals} == {"standard", "pgd"}
+    others = {run.training for run in originals - set(grid.runs("table-3", scale))}
+    assert others == ({"standard"} if scale == "laptop" else set())
     assert set(grid.runs("autoattack-gamma", scale)) <= set(grid.runs("figure-3a", scale))
 
 

@@ -70,7 +70,7 @@ def distinct(printed: pd.DataFrame) -> pd.DataFrame:
 
 def like_with_like(scale: str = "auto") -> pd.DataFrame:
     """The accuracies that can be compared like with like: our network has the paper's width and is trained on all images for
-    the length of its scale (the recipe of Table 2, Table 3 or Figure 3b there). One row a distinct printed number and scale.
+    the length of its scale (`results.of_usual_length`). One row a distinct printed number and scale.
 
     The columns of `results.published`, and `ours`, `low`, `high`, `difference`, `difference_low`, `difference_high`, `close`,
     `our_dataset`, `seeds`, `n`, `scale` and `state`, as `numbers` has them. `auto`: scales paper and laptop, each by itself.
@@ -84,8 +84,7 @@ def like_with_like(scale: str = "auto") -> pd.DataFrame:
     rows = []
     for name in ("paper", "laptop") if scale == "auto" else (scale,):
         records = results.load(name)
-        usual = records["recipe"] == records["dataset"].map(grid.usual_recipes(name))
-        records = records[usual & records["value"].notna()]
+        records = records[results.of_usual_length(records, name) & records["value"].notna()]
         records = records[records["train_size"] == records.groupby("dataset")["train_size"].transform("max")]
         by = ["transform", "model", "widen_factor", "training", "split", "metric"]
         for dataset, theirs in printed.groupby("dataset", sort=False):
@@ -118,15 +117,17 @@ class _Computed:
         items = grid.runs(frame.attrs["exhibit"], self.scale)
         runs = [item for item in items if isinstance(item, grid.Run)]
         self.widths = {item.widen_factor for item in runs}
-        # The length of training: the recipe and the number of steps.
-        self.recipe = runs[0].recipe if runs else ""
-        self.steps = plans.of(runs[0]).settings["training"]["steps"] if runs else 0
+        self.lengths = {run.training: (plans.of(run).settings["training"]["steps"], run.recipe) for run in reversed(runs)}
         self._planned = {(item.dataset, item.transform, item.training): set() for item in runs}
         for item in runs:
             self._planned[item.dataset, item.transform, item.training].add(item.widen_factor)
         self._planned |= {(item.dataset, item.transform, ""): {np.nan} for item in items if item not in runs}
         by = ["dataset", "transform", "training", "split", "metric"]
         self._rows = {key: rows for key, rows in frame.groupby(by, sort=False) if len(frame)}
+
+    def length(self, row) -> tuple[int, str]:
+        """How long the networks of the printed number `row` are trained here: the steps and the recipe."""
+        return self.lengths.get(row.training, (0, ""))
 
     def rows(self, row, *, same_width: bool) -> pd.DataFrame | None:
         """The records of the printed number `row`; None without any."""
@@ -165,10 +166,10 @@ def _ours(row, blocks: list[_Computed]) -> dict:
     # one scale; of two trainings there the longer one.
     same_width = any(len(block.widths) > 1 for block in blocks[:1])
     blocks = [block for block in blocks if block.scale == blocks[0].scale]
-    for block in sorted(blocks, key=lambda block: -block.steps):
+    for block in sorted(blocks, key=lambda block: -block.length(row)[0]):
         rows = block.rows(row, same_width=same_width)
         if rows is not None:
-            return {**_compared(row, rows, block.spreads), "recipe": block.recipe}
+            return {**_compared(row, rows, block.spreads), "recipe": block.length(row)[1]}
     planning = [block.scale for block in blocks if block.plans(row, same_width=same_width)]
     return {"state": "missing", "scale": planning[0]} if planning else {"state": "not in the grid"}
 

@@ -69,6 +69,8 @@ def _axes(name: str, scale: str, cifar10: str | None) -> dict[str, list]:
     axes = {key: value if isinstance(value, list) else [value] for key, value in declared.items() if key not in _NOT_AXES}
     for axis in (*axes, *declared.get("stretch", {})):
         one_of(f"axis of {name}", axis, ("quantity", *_AXES))
+    for training in (each for recipe in axes.get("recipe", []) if isinstance(recipe, dict) for each in recipe):
+        one_of(f"training of {name}", training, axes["training"])
     # The built-in set has no JPEG twin: scale smoke keeps the name cifar10.
     stand_in = "cifar10" if scale == "smoke" else cifar10 or cifar10_set()
     axes["dataset"] = [stand_in if dataset == "cifar10" else dataset for dataset in axes["dataset"]]
@@ -97,6 +99,10 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
         chosen["widen_factor"] = float(chosen["widen_factor"])
         if chosen["train_size"] == "all":
             chosen["train_size"] = dataset_settings(chosen["dataset"], scale)["train_size"]
+        if isinstance(chosen["recipe"], dict):
+            if chosen["training"] not in chosen["recipe"]:
+                continue
+            chosen["recipe"] = chosen["recipe"][chosen["training"]]
         if stretches or not beyond or any(chosen[axis] not in values for axis, values in beyond.items()):
             expanded.append(Run(**chosen, scale=scale))
     for other in block(name, scale).get("also", []):
@@ -107,10 +113,11 @@ def runs(name: str, scale: str, *, seeds: int | str = "all", cifar10: str | None
 
 
 @cache
-def usual_recipes(scale: str) -> dict[str, str]:
-    """By data set, the recipe at that scale of the networks of Sections 3 and 4: that of Table 2, Table 3 or Figure 3b."""
-    recipes = {dataset: runs(name, scale, cifar10=CIFAR10_SETS[0])[0].recipe for dataset, name in REFERENCE.items()}
-    return recipes | dict.fromkeys(CIFAR10_SETS, recipes[CIFAR10_SETS[0]])
+def usual_recipes(scale: str) -> dict[tuple[str, str], str]:
+    """By data set and training, the recipe at that scale of the networks of Sections 3 and 4: that of Table 2, Table 3 or
+    Figure 3b."""
+    of_each_set = (runs(name, scale, cifar10=cifar10) for name in REFERENCE.values() for cifar10 in CIFAR10_SETS)
+    return {(run.dataset, run.training): run.recipe for listed in of_each_set for run in listed}
 
 
 def all_runs(scale: str, *, cifar10: str | None = None, stretches: bool = False) -> list[Item]:

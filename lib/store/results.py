@@ -81,6 +81,12 @@ def load(scale: str) -> pd.DataFrame:
     return frame(grid.every(scale))
 
 
+def of_usual_length(rows: pd.DataFrame, scale: str) -> pd.Series:
+    """Of rows of `frame`, which are of a training as long as those of Sections 3 and 4 at `scale`: `grid.usual_recipes`."""
+    usual, trainings = grid.usual_recipes(scale), zip(rows["dataset"], rows["training"], strict=True)
+    return rows["recipe"] == pd.Series([usual.get(training) for training in trainings], index=rows.index, dtype=object)
+
+
 def spreads(scale: str) -> intervals.Spreads:
     """How far trainings of `scale` differ whose seeds alone differ, by quantity: `intervals.pooled`.
 
@@ -94,8 +100,9 @@ def spreads(scale: str) -> intervals.Spreads:
 @cache
 def _of_several_seeds(scale: str) -> list[Run]:
     groups: dict[Run, list[Run]] = {}
+    usual = grid.usual_recipes(scale)
     for item in grid.every(scale):
-        if isinstance(item, Run) and item.recipe == grid.usual_recipes(scale)[item.dataset]:
+        if isinstance(item, Run) and item.recipe == usual.get((item.dataset, item.training)):
             groups.setdefault(replace(item, seed=0), []).append(item)
     return [run for group in groups.values() if len(group) > 1 for run in group]
 

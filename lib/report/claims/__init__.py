@@ -194,8 +194,7 @@ def _spreads(rows: pd.DataFrame, scale: str) -> Spreads:
     """
     rows = rows.reindex(columns=list(results.COLUMNS))
     for name in ("paper", "laptop") if scale in (PUBLISHED, "paper") else (scale,):
-        usual = rows["recipe"] == rows["dataset"].map(grid.usual_recipes(name))
-        if spreads := pooled(rows[(rows["scale"] == name) & usual]):
+        if spreads := pooled(rows[(rows["scale"] == name) & results.of_usual_length(rows, name)]):
             return spreads
     return {}
 

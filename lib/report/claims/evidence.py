@@ -90,8 +90,13 @@ class Records:
     def _settings_scale(self) -> str:
         return "paper" if self.scale == PUBLISHED else self.scale
 
-    def _first_run(self, exhibit: str) -> grid.Run:
-        return grid.runs(exhibit, self._settings_scale, cifar10=self.cifar10)[0]
+    def _first_run(self, exhibit: str, training: str | None = None) -> grid.Run:
+        """Of an exhibit, of one training if given: `AbsentError` where the exhibit has no such run."""
+        runs = grid.runs(exhibit, self._settings_scale, cifar10=self.cifar10)
+        for run in runs:
+            if training in (None, run.training):
+                return run
+        raise AbsentError(f"{exhibit} has no {training} training at scale {self._settings_scale}")
 
     def _reference(self, dataset: str) -> grid.Run:
         return self._first_run(grid.REFERENCE[dataset])
@@ -126,7 +131,7 @@ class Records:
 
     def _by_variant(self, dataset: str, quantity: tuple[str, str], exhibit: str | None) -> dict[str, list]:
         """The rows of `accuracies`, of all variants."""
-        run = self._first_run(exhibit or grid.REFERENCE[dataset])
+        run = self._first_run(exhibit or grid.REFERENCE[dataset], quantity[0])
         settings = {"widen_factor": run.widen_factor, "train_size": run.train_size, "recipe": run.recipe}
         by_variant: dict[str, list] = {}
         for row in self._trained(dataset, quantity, "test", **settings):
@@ -143,7 +148,7 @@ class Records:
     def over(self, axis: str, dataset: str, quantity: tuple[str, str], split: str) -> dict[str, dict[float, Estimate]]:
         """By variant, then by `widen_factor` or `train_size`, ascending; variants with at least two. Section 5.3's settings."""
         other = "train_size" if axis == "widen_factor" else "widen_factor"
-        recipe = self._first_run(f"{_ALONG[axis]}-{dataset}").recipe
+        recipe = self._first_run(f"{_ALONG[axis]}-{dataset}", quantity[0]).recipe
         settings = {other: getattr(self._reference(dataset), other), "recipe": recipe}
         rows_by_place: dict[str, dict[float, list]] = {}
         for row in self._trained(dataset, quantity, split, **settings):

@@ -34,16 +34,17 @@ _STANDARD_CLEAN, _CLEAN, _ = ACCURACIES
 _BY_WIDTH = ["transform", "widen_factor"]
 
 
-def _trainings(ours: pd.DataFrame) -> dict[tuple[str, str], dict]:
-    """By scale and recipe, the settings of the exhibit's runs, those of few steps first."""
+def _trainings(ours: pd.DataFrame, training: str | None = None) -> dict[tuple[str, str], dict]:
+    """By scale and recipe, the settings of the exhibit's runs, of one kind of training if given; those of few steps first."""
     scale = ours.attrs["scale"]
-    trainings = {(scale, run.recipe): plans.of(run).settings for run in grid.runs(ours.attrs["exhibit"], scale)}
+    runs_of_it = [run for run in grid.runs(ours.attrs["exhibit"], scale) if training in (None, run.training)]
+    trainings = {(scale, run.recipe): plans.of(run).settings for run in runs_of_it}
     return dict(sorted(trainings.items(), key=lambda item: item[1]["training"]["steps"]))
 
 
-def _chosen(ours: pd.DataFrame) -> str:
-    """The recipe that all variants of the exhibit's data set are trained with at its scale."""
-    return grid.usual_recipes(ours.attrs["scale"])[grid.exhibit(ours.attrs["exhibit"])["dataset"]]
+def _chosen(ours: pd.DataFrame, training: str = "pgd") -> str:
+    """The recipe that all variants of the exhibit's data set have in this kind of training at its scale."""
+    return grid.usual_recipes(ours.attrs["scale"])[grid.exhibit(ours.attrs["exhibit"])["dataset"], training]
 
 
 def is_papers_own(scale: str, recipe: str) -> bool:
@@ -100,7 +101,7 @@ def standard_tuning_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
     for (_, recipe), settings in _trainings(ours).items():
         length = _length(settings)
         number = our_number(estimates, ("original", recipe), theirs)
-        rows.append([Strong(length) if recipe == _chosen(ours) else length, theirs, number])
+        rows.append([Strong(length) if recipe == _chosen(ours, "standard") else length, theirs, number])
     return Table([Column("steps"), paper_column("clean: paper"), our_column("clean: ours")], rows)
 
 
@@ -108,7 +109,8 @@ def tuning_summary(sets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], quanti
     """How far the chosen training is from the paper in a quantity, and what longer and shorter trainings give."""
     sentences, metric = [], quantity[1].replace("_", " ")
     for name, (ours, paper) in sets.items():
-        trainings, usual = {recipe: settings for (_, recipe), settings in _trainings(ours).items()}, _chosen(ours)
+        trainings = {recipe: settings for (_, recipe), settings in _trainings(ours).items()}
+        usual = _chosen(ours, quantity[0])
         width = trainings[usual]["model"]["widen_factor"]
         theirs = paper_values(paper, *quantity, by=_BY_WIDTH).get(("original", width), np.nan)
         means = over_seeds(ours, *quantity, by=["transform", "recipe"])["mean"].dropna()
@@ -284,59 +286,62 @@ def length_figure(ours: pd.DataFrame, at_paper_settings: pd.DataFrame, paper: pd
     return figure
 
 
-def _by_recipe(ours: pd.DataFrame, paper: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.Series]]:
-    """Of each of the three accuracies its heading, ours by (transform, recipe), and the paper's column of our width."""
-    return [
-        (QUANTITIES[each][1], over_seeds(ours, *each, by=["transform", "recipe"]), at_our_width(ours, paper, each))
-        for each in ACCURACIES
-    ]
+def _by_recipe(ours: pd.DataFrame, paper: pd.DataFrame) -> list[tuple[str, dict[str, int], pd.DataFrame, pd.Series]]:
+    """Of each of the three accuracies its heading, the steps by recipe of its training, few first, ours by (transform, recipe),
+    and the paper's column of our width."""
+    quantities = []
+    for each in ACCURACIES:
+        steps = {recipe: settings["training"]["steps"] for (_, recipe), settings in _trainings(ours, each[0]).items()}
+        estimates = over_seeds(ours, *each, by=["transform", "recipe"])
+        quantities.append((QUANTITIES[each][1], steps, estimates, at_our_width(ours, paper, each)))
+    return quantities
 
 
 def levels_table(ours: pd.DataFrame, paper: pd.DataFrame) -> Table:
     """The accuracies of variants by length of training, in percent, beside the paper's column of the same width.
 
-    `ours`: networks of one width, standard and PGD training by several recipes; `paper`: Table 5.
+    `ours`: networks of one width, standard and PGD training by several recipes each; `paper`: Table 5.
     """
-    lengths = {recipe: f"{settings['training']['steps']:,}" for (_, recipe), settings in _trainings(ours).items()}
     quantities, columns = _by_recipe(ours, paper), [Column("variant")]
-    for heading, _, _ in quantities:
-        columns += [paper_column(f"{heading}: paper"), *(our_column(f"{heading}: {steps} steps") for steps in lengths.values())]
+    for heading, steps, _, _ in quantities:
+        columns += [paper_column(f"{heading}: paper"), *(our_column(f"{heading}: {each:,} steps") for each in steps.values())]
     rows = []
     for transform in transforms_of(ours):
         row: list[object] = [transform_label(transform)]
-        for _, estimates, theirs in quantities:
+        for _, steps, estimates, theirs in quantities:
             printed = theirs.get(transform, np.nan)
-            row += [printed, *(our_number(estimates, (transform, recipe), printed) for recipe in lengths)]
+            row += [printed, *(our_number(estimates, (transform, recipe), printed) for recipe in steps)]
         rows.append(row)
     return Table(columns, rows)
 
 
 def levels_summary(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """How far ours are from the paper's column, and what a longer training gains, of the numbers that both lengths have."""
-    trainings = {recipe: settings for (_, recipe), settings in _trainings(ours).items()}
-    shorter, *_, longer = trainings
-    means = {
-        heading: estimates["mean"].unstack("recipe").reindex(columns=[shorter, longer]).assign(paper=theirs)
-        for heading, estimates, theirs in _by_recipe(ours, paper)
-    }
-    both = pd.concat(means, names=["quantity"]).dropna(subset=[shorter, longer])
+    """How far ours are from the paper's column, and what the longest training gains over the shortest, of the numbers that
+    both lengths have."""
+    means, lengths = {}, {}
+    for (training, _), (heading, steps, estimates, theirs) in zip(ACCURACIES, _by_recipe(ours, paper), strict=True):
+        shortest, *_, longest = steps
+        by_recipe = estimates["mean"].unstack("recipe").reindex(columns=[shortest, longest])
+        means[heading] = by_recipe.set_axis(["short", "long"], axis="columns").assign(paper=theirs)
+        lengths[training] = f"{steps[shortest]:,} and {steps[longest]:,} in {'PGD' if training == 'pgd' else training} training"
+    both = pd.concat(means, names=["quantity"]).dropna(subset=["short", "long"])
     if both.empty:
         return f"Not computed yet: the longer training; {to_compute(ours)}"
-    steps = [f"{trainings[recipe]['training']['steps']:,}" for recipe in (shorter, longer)]
     sentences = [
         f"Scale {ours.attrs['scale']}, w={width_of(ours):g}, {counted(len(both), 'number')} of "
-        f"{counted(both.index.unique('transform').size, 'variant')}, with {steps[0]} and with {steps[1]} steps."
+        f"{counted(both.index.unique('transform').size, 'variant')}, with the fewest and with the most steps: "
+        f"{'; '.join(lengths.values())}."
     ]
     if both["paper"].notna().any():
-        gaps = [(both[name] - both["paper"]).dropna() for name in (shorter, longer)]
+        gaps = [(both[name] - both["paper"]).dropna() for name in ("short", "long")]
         sizes, below = ([f"{gap.abs().mean():.1f}" for gap in gaps], [(gap < 0).sum() for gap in gaps])
         sentences.append(
             f"The mean size of Δ is **{sizes[0]} points and {sizes[1]}**; ours is below the paper's in {below[0]} and in "
             f"{below[1]} of {len(gaps[0])}."
         )
-    gains = (both[longer] - both[shorter]).groupby("quantity", sort=False)
+    gains = (both["long"] - both["short"]).groupby("quantity", sort=False)
     changes = [f"{heading} {from_to(gain)}" for heading, gain in gains]
-    sentences.append(f"The longer training changes the accuracies by, in points: {', '.join(changes)}.")
+    sentences.append(f"The longest training changes the accuracies by, in points: {', '.join(changes)}.")
     return " ".join(sentences)
 
 
