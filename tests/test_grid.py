@@ -514,17 +514,15 @@ def test_an_exhibit_shows_its_own_evaluations_only():
     assert plans.of(replace(smooth, training="standard")).records() == ["training", "clean"]
 
 
-def _trained_for(exhibit, scale):
-    """The exhibit whose networks are attacked: Table 2 or 3; for CIFAR10's suite at scale laptop the study of both lengths."""
-    if exhibit.endswith("mnist"):
-        return "table-2"
-    return "under-training-cifar10" if (exhibit, scale) == ("strength-cifar10", "laptop") else "table-3"
+def _trained_for(exhibit):
+    """The exhibit whose networks are attacked: Table 2 or 3."""
+    return "table-2" if exhibit.endswith("mnist") else "table-3"
 
 
 @pytest.mark.parametrize("scale", grid.SCALES)
 @pytest.mark.parametrize("exhibit", ["worst-case-mnist", "worst-case-cifar10"])
 def test_the_worst_case_needs_no_run_of_its_own(exhibit, scale):
-    assert set(grid.runs(exhibit, scale)) < set(grid.runs(_trained_for(exhibit, scale), scale))
+    assert set(grid.runs(exhibit, scale)) < set(grid.runs(_trained_for(exhibit), scale))
 
 
 def test_only_the_papers_attack_has_the_papers_names():
@@ -624,6 +622,17 @@ def test_a_transferred_attack_knows_its_surrogate():
     assert plans.of(MNIST).evaluation("pgd").surrogate is None
 
 
+@pytest.mark.parametrize("exhibit", ["strength-mnist", "strength-cifar10"])
+@pytest.mark.parametrize("scale", grid.SCALES)
+def test_a_surrogate_is_the_network_that_the_table_shows_beside_the_attacked_one(exhibit, scale):
+    for run in grid.runs(exhibit, scale):
+        surrogate = plans.of(run).evaluation("transfer").surrogate
+        assert (surrogate.transform, surrogate.training, surrogate.seed) == (run.transform, "standard", run.seed)
+        assert surrogate in grid.runs(_trained_for(exhibit), scale)
+        other = replace(run, recipe="third")  # of a length that the table has not
+        assert plans.of(other).evaluation("transfer").surrogate == replace(other, training="standard")
+
+
 @pytest.mark.parametrize(("run", "last"), [(MNIST, 0.5), (CIFAR10, 16 / 255)], ids=str)
 def test_a_curve_goes_from_no_budget_over_the_papers_to_all_there_is(run, last):
     settings = plans.of(run).evaluation("eps-curve").settings
@@ -637,7 +646,7 @@ def test_a_curve_goes_from_no_budget_over_the_papers_to_all_there_is(run, last):
 @pytest.mark.parametrize("exhibit", ["strength-mnist", "strength-cifar10", "curve-mnist", "curve-cifar10"])
 @pytest.mark.parametrize("scale", grid.SCALES)
 def test_attacks_need_no_run_but_those_of_tables_2_and_3(exhibit, scale):
-    assert set(grid.runs(exhibit, scale)) <= set(grid.runs(_trained_for(exhibit, scale), scale))
+    assert set(grid.runs(exhibit, scale)) <= set(grid.runs(_trained_for(exhibit), scale))
 
 
 @pytest.mark.parametrize("exhibit", ["figure-5-cifar10-robust", "autoattack-cifar10", "curve-cifar10", "table-7-cifar10"])

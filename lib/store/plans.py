@@ -43,7 +43,7 @@ class EvaluationPlan:
     """An evaluation of one run's trained model.
 
     `metrics`: the names of what is recorded, as the function `metrics` gives them.
-    `surrogate`: the run on whose model the attack is crafted, or None. It differs only in its training.
+    `surrogate`: the run on whose model the attack is crafted, or None. It differs only in its training and the length of it.
     `settings`: the `sizes` of the splits; where the model is attacked by PGD, the `threat_model`; and, where they apply:
     - `suffix`: that of the metrics, for an attack other than the paper's.
     - `certificate`: the certified errors that are taken with exact bounds.
@@ -231,10 +231,18 @@ def _evaluation(run: Run, name: str) -> EvaluationPlan:
         resolved["sizes"] = {"test": dataset["curve_size" if chosen.get("curve") else "suite_size"]}
     if chosen.get("curve"):
         resolved["eps"] = dataset["eps_curve"]
-    surrogate = replace(run, training=chosen["surrogate"]) if "surrogate" in chosen else None
+    surrogate = _surrogate(run, chosen["surrogate"]) if "surrogate" in chosen else None
     if surrogate:
         resolved["surrogate"] = of(surrogate).settings
     for attack in ("autoattack", "square"):
         if attack in chosen:
             resolved[attack] = {"eps": dataset["threat_model"]["eps"], **chosen[attack]}
     return EvaluationPlan(Settings.of(resolved), metrics(name), surrogate)
+
+
+def _surrogate(run: Run, training: str) -> Run:
+    """The run of another training that a table shows beside `run`: both of the usual length, or both of the same other one."""
+    usual = grid.usual_recipes(run.scale)
+    if run.recipe != usual.get((run.dataset, run.training)):
+        return replace(run, training=training)
+    return replace(run, training=training, recipe=usual[run.dataset, training])
