@@ -200,6 +200,8 @@ def test_the_two_trainings_on_cifar10_are_as_long_as_the_pages_say():
     assert f"fewer training steps than the paper's: {own}, where the paper has {paper:,}" in prose("appB")
     assert f"At first both had {shorter:,} steps" in prose("appB")
     assert "it takes three times the steps of PGD training" in prose("appB")
+    pgd_epochs, standard_epochs = (f"{128 * each / 50_000:.0f}" for each in (longer, standard))
+    assert f"on CIFAR10 (now {pgd_epochs}, and {standard_epochs} in standard training)" in prose("appB")
     assert standard == 3 * longer == 9 * shorter
     for exhibit in ("figure-3a", "autoattack-gamma", "worst-case-cifar10", "strength-cifar10"):
         assert {steps(run) for run in grid.runs(exhibit, "laptop")} == {longer}
@@ -238,5 +240,5 @@ def test_the_whole_laptop_scale_takes_a_day_of_two_cores(monkeypatch):
 def test_standard_training_on_cifar10_takes_as_long_as_the_page_says(monkeypatch):
     monkeypatch.setenv("CIFAR10", "cifar10-jpeg")
     seconds = [records.read(run, "training")["seconds"] for run in runs("table-3", training="standard")]
-    assert max(seconds) / 60 == pytest.approx(40, rel=0.2)
-    assert "standard training on CIFAR10 takes about 40 minutes" in prose("reproduce")
+    shortest, longest = (f"{each / 60:.0f}" for each in (min(seconds), max(seconds)))
+    assert f"standard training on CIFAR10 takes {shortest} to {longest} minutes" in prose("reproduce")
