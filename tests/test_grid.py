@@ -53,7 +53,7 @@ def items(request) -> list[grid.Item]:
         ("theorem-2.1", 2, 2, 2),
         ("distances-uniform", 2, 2, 2),
         ("distances-images", 2 * 2, 2 * 2, 2 * 2),
-        ("table-1", 9, 9, 3),
+        ("table-1", 9, 9 * 2, 3),
         ("figure-4-capacity-mnist", 4 * 6 * 2, 4 * 3 * 2, 2 * 2),
         ("figure-4-capacity-cifar10", 4 * 3 * 2, 4 * 2 * 2, 2),
         ("published-settings", 3, 3, 3),

@@ -189,6 +189,13 @@ def test_half_of_fashion_mnists_pixels_are_black_or_white(real_data):
     assert 0.45 < ((images == 0) | (images == 255)).float().mean() < 0.55
 
 
+def test_numbers_at_equal_distance_are_of_as_many_seeds_as_the_page_says():
+    assert {run.seed for run in runs("table-1")} == {0, 1}
+    assert "each the mean of two seeds at scale `laptop`" in prose("sec5")
+    assert {run.seed for run in runs("table-2")} == {0, 1, 2}
+    assert "the mean of three seeds of the smoothed sets" in prose("sec5")
+
+
 def test_the_two_trainings_on_cifar10_are_as_long_as_the_pages_say():
     (paper,) = {steps(run) for run in grid.runs("table-3", "paper")}
     longer, standard = ({steps(run) for run in runs("table-3", training=training)}.pop() for training in ("pgd", "standard"))
