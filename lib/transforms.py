@@ -112,17 +112,22 @@ def _identity(x: Images) -> Images:
     return x
 
 
-# The forms of a name, as the error lists them, and how each is read.
-_NAMES: tuple[tuple[str, str, Callable[..., Callable[[Tensor], Tensor]]], ...] = (
-    ("original", r"original", lambda: _identity),
-    ("binarize", r"binarize", lambda: binarize),
-    ("smooth-SIZE", r"smooth-([0-9]+)", lambda s: partial(smooth, size=int(s))),
-    ("smooth-square-SIZE", r"smooth-square-([0-9]+)", lambda s: partial(smooth, size=int(s), footprint="square")),
-    ("saturate-LEVEL", r"saturate-([0-9]*\.?[0-9]+|inf)", lambda s: partial(saturate, level=float(s))),
-    ("gamma-GAMMA", r"gamma-([0-9]*\.?[0-9]+)", lambda s: partial(adjust_gamma, gamma=float(s))),
-    ("rescale-FACTOR", r"rescale-([0-9]*\.?[0-9]+)", lambda s: partial(rescale, factor=float(s))),
-    ("edges", r"edges", lambda: edges),
-)
+# The form of a name, what the transform does ("{}": its level), an example, the pattern of the name, and the function.
+FORMS: tuple[tuple[str, str, str, str, Callable[..., Callable[[Tensor], Tensor]]], ...] = (
+    ("original", "the unchanged images", "original", r"original", lambda: _identity),
+    ("binarize", "each pixel rounded to 0 or 1 (a transform of the paper)", "binarize", r"binarize", lambda: binarize),
+    ("smooth-SIZE", "average over {} pixels of a column, then the maximum with the image (the paper's data)", "smooth-3",
+     r"smooth-([0-9]+)", lambda s: partial(smooth, size=int(s))),
+    ("smooth-square-SIZE", "average over {0}×{0} pixels, then the maximum with the image (the paper's text)", "smooth-square-3",
+     r"smooth-square-([0-9]+)", lambda s: partial(smooth, size=int(s), footprint="square")),
+    ("saturate-LEVEL", "pixels moved towards 0 and 1, saturation level {} (a transform of the paper; level 2 changes nothing)",
+     "saturate-8", r"saturate-([0-9]*\.?[0-9]+|inf)", lambda s: partial(saturate, level=float(s))),
+    ("gamma-GAMMA", "pixel values to the power of {} (a transform of the paper)", "gamma-0.6",
+     r"gamma-([0-9]*\.?[0-9]+)", lambda s: partial(adjust_gamma, gamma=float(s))),
+    ("rescale-FACTOR", "distance of the pixel values from 1/2 multiplied by {} (a transform of the paper)", "rescale-0.5",
+     r"rescale-([0-9]*\.?[0-9]+)", lambda s: partial(rescale, factor=float(s))),
+    ("edges", "edges found by Canny's detector (a transform of the paper)", "edges", r"edges", lambda: edges),
+)  # fmt: skip
 _RESCALE_TO = re.compile(r"rescale-to-(.+)")
 
 
@@ -152,13 +157,13 @@ def parse(name: str, factor: float | None = None) -> Callable[[Images], Images]:
                 raise ValueError(f"transform {name!r} needs its scale factor, which is solved for from the data")
             steps.append(partial(rescale, factor=factor))
             continue
-        for _, pattern, make in _NAMES:
+        for *_, pattern, make in FORMS:
             match = re.fullmatch(pattern, step)
             if match:
                 steps.append(make(*match.groups()))
                 break
         else:
-            allowed = ", ".join(form for form, _, _ in _NAMES)
+            allowed = ", ".join(form for form, *_ in FORMS)
             raise ValueError(f"unknown transform {name!r}; allowed: {allowed}, rescale-to-TRANSFORM, joined by +")
         try:
             steps[-1](torch.zeros(0, 1, 512, 512))  # the level is checked now, before the data are loaded

@@ -8,7 +8,6 @@ import hashlib
 import importlib.util
 import io
 import re
-import string
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,7 +104,7 @@ def _within(name: str, low: float, high: float, text: str) -> float:
 
 
 _NUMBER = r"([0-9]*\.?[0-9]+)"
-# The form of a name, what the change does ("{}" stands for its level), an example, the pattern of the name, and the function.
+# As `transforms.FORMS`.
 _DECLARED: tuple[tuple[str, str, str, str, Callable], ...] = (
     ("jpeg-QUALITY", "saved as JPEG with quality {} and read again (Pillow)", "jpeg-30", r"jpeg-([0-9]+)",
      lambda q: partial(_each_picture, partial(_jpeg, int(_within("the quality", 1, 100, q))))),
@@ -127,45 +126,24 @@ _DECLARED: tuple[tuple[str, str, str, str, Callable], ...] = (
     ("quantise-BITS", "each channel reduced to {} bits (Pillow)", "quantise-2", r"quantise-([0-9]+)",
      lambda b: partial(_each_picture, partial(ImageOps.posterize, bits=int(_within("the number of bits", 1, 8, b))))),
 )  # fmt: skip
-# The same of the paper's transforms, which `lib.transforms` reads: the form of a name, what the transform does, an example.
-_PAPER = (
-    ("binarize", "each pixel rounded to 0 or 1 (a transform of the paper)", "binarize"),
-    ("smooth-square-SIZE", "average over {0}×{0} pixels, then the maximum with the image (the paper's text)",
-     "smooth-square-3"),
-    ("smooth-SIZE", "average over {} pixels of a column, then the maximum with the image (the paper's data)", "smooth-3"),
-    ("saturate-LEVEL", "pixels moved towards 0 and 1, saturation level {} (a transform of the paper; level 2 changes nothing)",
-     "saturate-8"),
-    ("gamma-GAMMA", "pixel values to the power of {} (a transform of the paper)", "gamma-0.6"),
-    ("rescale-FACTOR", "distance of the pixel values from 1/2 multiplied by {} (a transform of the paper)", "rescale-0.5"),
-    ("edges", "edges found by Canny's detector (a transform of the paper)", "edges"),
-)  # fmt: skip
-_UNCHANGED = "the unchanged images"
 DEFAULTS = ("gamma-0.6", "contrast-0.5", "jpeg-30", "resize-0.5", "clahe", "quantise-2", "edges")
 
 
-def _in_words(description: str, form: str, name: str) -> str:
-    """The description of a change with the level of `name`, such as 0.6 in gamma-0.6, which has the form gamma-GAMMA."""
-    return description.format(name.removeprefix(form.rstrip(string.ascii_uppercase)))
-
-
-def _paper_description(name: str) -> str:
-    """What a transform of the paper does; of several joined by +, one after another."""
-
-    def step_in_words(step: str) -> str:
-        for form, description, _ in _PAPER:
-            if step.startswith(form.rstrip(string.ascii_uppercase)):
-                return _in_words(description, form, step)
-        return _UNCHANGED
-
-    return ", then ".join(map(step_in_words, name.split("+")))
+def _in_words(name: str) -> str:
+    """What a change does, with the level in its name, such as 0.6 in gamma-0.6; of several joined by +, one after another."""
+    return ", then ".join(
+        description.format(*match.groups())
+        for step in name.split("+")
+        for _, description, _, pattern, _ in (*transforms.FORMS, *_DECLARED)
+        if (match := re.fullmatch(pattern, step))
+    )
 
 
 def descriptions(channels: int) -> dict[str, str]:
     """An example of every change for images with so many channels, what it does, and how other levels are named."""
-    kinds = [(form, description, example) for form, description, example, _, _ in _DECLARED]
-    return {ORIGINAL: _UNCHANGED} | {
-        example: _in_words(description, form, example) + (f"; other levels: {form}" if form != example else "")
-        for form, description, example in [*kinds, *_PAPER]
+    return {
+        example: _in_words(example) + (f"; other levels: {form}" if form != example else "")
+        for form, _, example, *_ in (*transforms.FORMS, *_DECLARED)
         if channels == 3 or example != "grey"
     }
 
@@ -246,14 +224,14 @@ def parse(name: str) -> Change:
     if ".py:" in name:
         function, digest = load_function(name, "--change")
         return Change(schema.one_line(name), function, source=digest)
-    for form, description, _, pattern, make in _DECLARED:
+    for form, *_, pattern, make in _DECLARED:
         if match := re.fullmatch(pattern, name):
             try:
-                return Change(name, make(*match.groups()), _in_words(description, form, name))
+                return Change(name, make(*match.groups()), _in_words(name))
             except ValueError as error:
                 raise ChangeError(f"change {form}: {error}") from None
     try:
-        return Change(name, transforms.parse(name), _paper_description(name))
+        return Change(name, transforms.parse(name), _in_words(name))
     except ValueError as error:
         if not str(error).startswith("unknown"):
             raise ChangeError(str(error)) from None
