@@ -25,7 +25,7 @@ site: book  ## the book as a folder to publish: site/
 pdf: book  ## the book as one PDF, with the Chromium of this machine
 	$(BIN)/python -m lib pdf book/_build/html book/_build/book.pdf
 
-test: $(READY)-test  ## every check
+test: $(READY)-test  ## the checks, except the tests marked long or slurm
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports

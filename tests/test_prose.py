@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib import data
@@ -84,7 +85,7 @@ def test_simulations_are_of_as_many_points_as_the_captions_say():
 
 def test_the_spheres_are_as_appendix_d_says():
     spheres, text = grid.spec()["quantities"]["sphere_separation"]["spheres"], prose("appD")
-    assert f"trained on {spheres['points']:,} points" in text
+    assert f"measured on {spheres['points']:,} others" in text
     assert f"perturbations of size ε = {spheres['eps']:g} " in text
     assert spheres["starts"] == 3
     assert "Of three starts we keep" in text
@@ -245,9 +246,28 @@ def test_the_whole_laptop_scale_takes_as_long_as_the_page_says(monkeypatch):
 
 
 @pytest.mark.usefixtures("committed_records")
-def test_standard_training_on_cifar10_takes_as_long_as_the_page_says(monkeypatch):
+def test_trainings_take_as_long_as_the_pages_say(monkeypatch):
     monkeypatch.setenv("CIFAR10", "cifar10-jpeg")
-    trainings = [*runs("table-3", training="standard"), *runs("figure-3a", training="standard")]
-    seconds = [records.read(run, "training")["seconds"] for run in trainings]
-    shortest, longest = (f"{each / 60:.0f}" for each in (min(seconds), max(seconds)))
+
+    def minutes(training, *exhibits):
+        return [records.read(run, "training")["seconds"] / 60 for name in exhibits for run in runs(name, training=training)]
+
+    shortest, longest = (f"{each(minutes('standard', 'table-3', 'figure-3a')):.0f}" for each in (min, max))
     assert f"standard training on CIFAR10 takes {shortest} to {longest} minutes" in prose("reproduce")
+    shortest, longest = (f"{each(minutes('pgd', 'table-3', 'figure-3a')):.0f}" for each in (min, max))
+    assert f"PGD training on CIFAR10 takes {shortest} to {longest} minutes" in prose("reproduce")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    middle = f"{np.median(minutes('pgd', 'table-2')):.0f}"
+    assert f"about {middle} minutes (MNIST) or {shortest} to {longest} minutes (CIFAR10) on one core" in readme
+    assert f"about {middle} minutes of one core on MNIST, and {shortest} to {longest} minutes on CIFAR10" in prose("appB")
+
+
+@pytest.mark.usefixtures("committed_records")
+def test_three_seeds_lie_as_far_apart_as_the_page_says():
+    rows = pd.concat([results.select(name) for name in ("table-1", "table-2")])
+    rows = rows.query("metric == 'robust_accuracy' and split == 'test'").drop_duplicates(["transform", "seed"])
+    seeds = rows.groupby("transform")["value"]
+    assert set(seeds.count()) == {3}
+    deviation = np.sqrt(seeds.var().mean())
+    of_the_page = f"Tables 1 and 2 at scale `laptop` robust accuracy has a standard deviation of about {deviation:.1f} points"
+    assert of_the_page in prose("reproduce")
