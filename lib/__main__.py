@@ -329,10 +329,20 @@ def _usage(error: _UsageError) -> str:
     return f"{said}; see {error.ctx.command_path} --help" if error.ctx else said
 
 
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Python ignores what is raised while it frees an object. An interrupt that arrives then is raised again, later."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
 def main() -> None:
     """Every error a user can cause is one line, and exit status 1; of a call that cannot be read, 2."""
     if getattr(signal.getsignal(signal.SIGINT), "while_importing", False):
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        sys.unraisablehook = _interrupt_again
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except _UsageError as error:

@@ -246,6 +246,31 @@ def test_interrupted_from_the_keyboard(jobs):
     _are_whole_and_not_all_there(listed)
 
 
+# `run`, with an interrupt that arrives while Python frees an object, and then with work that goes on for long.
+FREED = """
+import os, signal, sys, time
+sys.orig_argv = [sys.executable, "-m", "lib"]
+from lib import __main__ as command
+class Freed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(10): pass
+def complete(*_, **__):
+    Freed()
+    time.sleep(600)
+command.processes.complete = complete
+sys.argv = ["lib", "run", sys.argv[1], "--scale", "smoke"]
+command.main()
+"""
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_while_an_object_is_freed_is_not_lost():
+    done = subprocess.run([sys.executable, "-c", FREED, STANDARD], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    message = "interrupted; the records are kept, and training continues from its checkpoint\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", message)
+
+
 @pytest.mark.parametrize("killed_by", [signal.SIGTERM, signal.SIGKILL])
 def test_runs_side_by_side_end_with_the_process_that_started_them(killed_by):
     """They get no signal themselves; on their own they would hold their locks and their cores for ever."""
