@@ -7,7 +7,7 @@ from frames import frame
 
 from lib.report.sections import own_settings
 from lib.store import results
-from lib.store.intervals import Spread
+from lib.store.intervals import ANY, Spread
 
 ROBUST = ("pgd", "robust_accuracy")
 PAPER = results.published("table-4")
@@ -99,7 +99,7 @@ def test_short_training_is_compared_where_both_are():
 
 def test_differences_beyond_the_spread_of_trainings_are_named():
     """The pooled deviation at 88% is 1.0 points here; a difference of two trainings has √2 of it."""
-    spreads = {("pgd", "robust_accuracy", "test"): Spread(1 / np.sqrt(88 * 12), 18)}
+    spreads = {(ANY, "pgd", "robust_accuracy", "test"): Spread(1 / np.sqrt(88 * 12), 18)}
     far = of("paper", original=88.1, smooth_8=55.9)
     far.attrs["spreads"] = spreads
     said = own_settings.own_settings_summary(far, SHORT, PAPER)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.store.intervals import Estimate, Spread, estimate, interval, pooled, spread_of
+from lib.store.intervals import ANY, Estimate, Spread, estimate, interval, pooled, spread_of
 
 
 def test_the_interval_of_a_difference_is_newcombes():
@@ -39,27 +39,42 @@ def _records(*values: tuple[str, int, float], **columns) -> pd.DataFrame:
 
 def test_the_spread_is_pooled_over_groups_of_seeds():
     alike = _records(("a", 0, 50.0), ("a", 1, 52.0), ("b", 0, 48.0), ("b", 1, 50.0), ("c", 0, 10.0))
-    (spread,) = pooled(alike).values()
+    spread = pooled(alike)["lenet5", "pgd", "robust_accuracy", "test"]
     # Two seeds 2 points apart have a standard deviation of √2; √(p(1 - p)) is 50 points, almost, at 49 and at 51.
     assert spread.freedom == 2
     assert spread.deviation(50) == pytest.approx(2**0.5, abs=1e-3)
     assert spread.deviation(100) == 0
     assert pooled(_records(("a", 0, 50.0), ("b", 1, 60.0))) == {}
     assert pooled(pd.concat([alike, _records(("a", 2, 90.0), recipe="thrice")])) == pooled(alike)  # a group of its own
-    (both,) = pooled(pd.concat([alike, _records(("a", 0, 30.0), ("a", 1, 32.0), recipe="thrice")])).values()
-    assert both.freedom == 3
-    assert set(pooled(alike)) == {("pgd", "robust_accuracy", "test")}
+    both = pooled(pd.concat([alike, _records(("a", 0, 30.0), ("a", 1, 32.0), recipe="thrice")]))
+    assert both["lenet5", "pgd", "robust_accuracy", "test"].freedom == 3
+    assert set(pooled(alike)) == {(network, "pgd", "robust_accuracy", "test") for network in ("lenet5", ANY)}
+
+
+def test_each_network_has_its_own_spread():
+    """Seeds of one network say nothing of another, unless that one has none: it gets the spread of all the others."""
+    narrow = _records(("a", 0, 50.0), ("a", 1, 54.0))
+    wide = _records(("a", 0, 50.0), ("a", 1, 50.2), model="wide_resnet28")
+    spreads, quantity = pooled(pd.concat([narrow, wide])), ("pgd", "robust_accuracy", "test")
+    assert spread_of(spreads, "lenet5", *quantity) == pooled(narrow)["lenet5", *quantity]
+    assert spread_of(spreads, "wide_resnet28", *quantity) == pooled(wide)["wide_resnet28", *quantity]
+    assert spread_of(spreads, "wide_resnet28", *quantity).deviation(50) == pytest.approx(0.2 / 2**0.5, rel=1e-3)
+    of_all = spread_of(spreads, "small_convnet", *quantity)
+    assert of_all.freedom == 2
+    assert of_all.deviation(50) == pytest.approx(((4**2 + 0.2**2) / 4) ** 0.5, rel=2e-3)
 
 
 def test_another_attack_borrows_the_spread_of_the_papers():
     spreads = {
-        ("pgd", "robust_accuracy", "test"): Spread(0.05, 18),
-        ("pgd", "robust_accuracy_unboxed", "test"): Spread(0.06, 12),
+        ("lenet5", "pgd", "robust_accuracy", "test"): Spread(0.05, 18),
+        ("lenet5", "pgd", "robust_accuracy_unboxed", "test"): Spread(0.06, 12),
+        (ANY, "pgd", "robust_accuracy", "test"): Spread(0.01, 18),
+        (ANY, "pgd", "robust_accuracy_autoattack", "test"): Spread(0.07, 2),
     }
-    assert spread_of(spreads, "pgd", "robust_accuracy_autoattack", "test").share == 0.05
-    assert spread_of(spreads, "pgd", "robust_accuracy_unboxed", "test").share == 0.06
-    assert spread_of(spreads, "pgd", "clean_accuracy", "test") is None
-    assert spread_of(spreads, "standard", "robust_accuracy", "test") is None
+    assert spread_of(spreads, "lenet5", "pgd", "robust_accuracy_autoattack", "test").share == 0.05
+    assert spread_of(spreads, "lenet5", "pgd", "robust_accuracy_unboxed", "test").share == 0.06
+    assert spread_of(spreads, "lenet5", "pgd", "clean_accuracy", "test") is None
+    assert spread_of(spreads, "lenet5", "standard", "robust_accuracy", "test") is None
 
 
 def test_one_seed_is_as_uncertain_as_a_training_is():

@@ -619,7 +619,7 @@ def test_both_conventions_of_robust_accuracy_come_of_the_outcomes(committed_reco
 
 
 def test_spreads_are_those_of_the_runs_with_several_seeds(committed_records):
-    spread = results.spreads("laptop")["pgd", "robust_accuracy", "test"]
+    spread = results.spreads("laptop")["lenet5", "pgd", "robust_accuracy", "test"]
     assert spread.freedom == 30  # nine variants and six scaled sets, three seeds each
     assert 1.4 < spread.deviation(85) < 2.2
     assert results.spreads("paper") == results.spreads("laptop")  # for want of its own
@@ -633,7 +633,7 @@ def test_a_record_that_changes_changes_the_spread():
         for run, value in zip(runs, accuracies, strict=True):
             stored.write(run, "training")
             stored.write(run, "pgd", value)
-        spread = results.spreads("laptop")["pgd", "robust_accuracy", "test"]
+        spread = results.spreads("laptop")["lenet5", "pgd", "robust_accuracy", "test"]
         assert spread.deviation(100 * sum(accuracies) / 2) == pytest.approx(100 * (accuracies[1] - accuracies[0]) / 2**0.5)
 
 
@@ -648,7 +648,7 @@ def test_the_spread_is_of_the_length_that_a_set_has_at_its_scale(monkeypatch):
             run = grid.Run.parse(key.format(recipe, seed), "laptop")
             stored.write(run, "training")
             stored.write(run, "pgd", value)
-    spread = results.spreads("laptop")["pgd", "robust_accuracy", "test"]
+    spread = results.spreads("laptop")["wide_resnet28", "pgd", "robust_accuracy", "test"]
     assert spread.freedom == 1
     assert spread.deviation(32) == pytest.approx(2 / 2**0.5, rel=0.01)
 

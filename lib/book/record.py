@@ -159,7 +159,7 @@ def _numbers(item: Item, record: dict, state: str, spreads: Spreads) -> list[dic
             packed = record.get("outcomes", {}).get(split, {}).get(metric)
             n = record["sizes"][split]
             if packed is not None:
-                spread = spread_of(spreads, item.training, metric, split)
+                spread = spread_of(spreads, item.model, item.training, metric, split)
                 interval = estimate([100 * value], n, spread)
                 row |= {"value": f"{100 * value:.2f}%", "interval": f"{interval.low:.1f} to {interval.high:.1f}"}
                 row["images"] = f"{int(records.unpack(packed, n).sum()):,} of {n:,}"
@@ -184,7 +184,7 @@ def _means(items: list[Item], spreads: Spreads) -> list[dict]:
     for (name, metric, split), by_seed in values_by_metric.items():
         if len(by_seed) < 2:  # that one stands with its seed
             continue
-        spread = spread_of(spreads, items[0].training, metric, split)
+        spread = spread_of(spreads, items[0].model, items[0].training, metric, split)
         interval = estimate([value for value, _ in by_seed.values()], min(n for _, n in by_seed.values()), spread)
         rows.append(
             {

@@ -103,7 +103,7 @@ def _like(printed: pd.DataFrame, records: pd.DataFrame, by: list[str], spreads: 
     for row in printed.itertuples(index=False):
         group = groups.get(tuple(getattr(row, name) for name in by))
         if group is not None:
-            spread = spread_of(spreads, row.training, row.metric, row.split)
+            spread = spread_of(spreads, row.model, row.training, row.metric, row.split)
             rows.append({**row._asdict(), **_accuracy(row, group, spread), "seeds": group["seed"].nunique()})
     return rows
 
@@ -182,7 +182,7 @@ def _compared(row, rows: pd.DataFrame, spreads: dict) -> dict:
     if valued.empty:
         return {**origin, "state": min(rows["status"])}  # failed < stale
     if row.training:
-        accuracy = _accuracy(row, valued, spread_of(spreads, row.training, row.metric, row.split))
+        accuracy = _accuracy(row, valued, spread_of(spreads, row.model, row.training, row.metric, row.split))
         return {**origin, **accuracy, "seeds": valued["seed"].nunique(), "source": first["source"]}
     # Quantities of the data alone: they have no random error.
     ours, decimals = valued["value"].mean(), _decimals(row.value) if row.metric != _TRUNCATED else 0

@@ -42,7 +42,7 @@ def over_seeds(
     `by`: the columns to tell runs apart by, where more than the transform varies.
     """
     rows = ours[(ours["training"] == training) & (ours["metric"] == metric) & (ours["split"] == split)]
-    grouped = rows.groupby(by)
+    grouped, spreads = rows.groupby(by), ours.attrs.get("spreads", {})
     return pd.DataFrame(
         {
             "values": grouped["value"].agg(lambda values: values.dropna().tolist()),
@@ -54,7 +54,7 @@ def over_seeds(
             "status": grouped["status"].min(),  # failed < recorded < stale; read where there is no value
             "records": [tuple(results.records_of(group)) for _, group in grouped],
             # How far trainings of this quantity differ, where that is known.
-            "spread": [spread_of(ours.attrs.get("spreads", {}), training, metric, split)] * grouped.ngroups,
+            "spread": [spread_of(spreads, group["model"].iloc[0], training, metric, split) for _, group in grouped],
         }
     )
 

@@ -1,6 +1,6 @@
 """Numbers with their 95% intervals, in percent or points, from the number of images and the spread between trainings.
 
-spread = intervals.pooled(records)["pgd", "robust_accuracy", "test"]
+spread = intervals.pooled(records)["lenet5", "pgd", "robust_accuracy", "test"]
 intervals.estimate([90.1, 90.7, 90.4], 10_000, spread) - intervals.estimate([83.8], 10_000, spread)    # +6.6 [+2.0, +11.2]
 """
 
@@ -41,32 +41,37 @@ class Spread:
         return float(student.ppf(0.975, self.freedom)) * self.deviation(percent) / math.sqrt(seeds)
 
 
-Spreads = Mapping[tuple[str, str, str], Spread]  # by training, metric and split
+Spreads = Mapping[tuple[str, str, str, str], Spread]  # by network, training, metric and split
+ANY = ""  # every network
 
 
-def pooled(records: pd.DataFrame) -> dict[tuple[str, str, str], Spread]:
-    """By (training, metric, split), the spread over seeds, pooled over all groups of runs that differ in their seed alone;
-    without those quantities that no two seeds are recorded of.
+def pooled(records: pd.DataFrame) -> dict[tuple[str, str, str, str], Spread]:
+    """By (network, training, metric, split), the spread over seeds, pooled over all groups of runs that differ in their seed
+    alone: for each network by itself, and for `ANY` over all. Without those quantities that no two seeds are recorded of.
 
     `records`: as `results.frame` gives them. Groups of every data set, variant, recipe and width weigh by their seeds, since a
     standard deviation of three seeds says little by itself.
     """
     rows = records[records["value"].notna() & (records["training"] != "")]
     run = ["dataset", "transform", "model", "widen_factor", "train_size", "recipe", "scale"]
-    quantity = ["training", "metric", "split"]
-    grouped = rows.groupby([*quantity, *run])["value"].agg(["mean", "var", "count"]).reset_index()
+    grouped = rows.groupby(["training", "metric", "split", *run])["value"].agg(["mean", "var", "count"]).reset_index()
     grouped = grouped[(grouped["count"] > 1) & (grouped["mean"] > 0) & (grouped["mean"] < 100)]
     grouped["freedom"] = grouped["count"] - 1
     grouped["squares"] = grouped["freedom"] * grouped["var"] / (grouped["mean"] * (100 - grouped["mean"]))
-    summed = grouped.groupby(quantity)[["squares", "freedom"]].sum()
+    grouped = pd.concat([grouped, grouped.assign(model=ANY)])
+    summed = grouped.groupby(["model", "training", "metric", "split"])[["squares", "freedom"]].sum()
     return {key: Spread(math.sqrt(row.squares / row.freedom), int(row.freedom)) for key, row in summed.iterrows()}
 
 
-def spread_of(spreads: Spreads, training: str, metric: str, split: str) -> Spread | None:
-    """The spread of a quantity; of another attack's robust accuracy, where it has none, that of the paper's attack."""
+def spread_of(spreads: Spreads, model: str, training: str, metric: str, split: str) -> Spread | None:
+    """The spread of a quantity; of another attack's robust accuracy, where it has none, that of the paper's attack.
+
+    A network without several seeds borrows the spread of those that have them.
+    """
     bases = ("clean_accuracy", "robust_accuracy", "robustness_wrt_predictions")
     names = [metric, *(base for base in bases if metric.startswith(base))]
-    return next((spread for name in names if (spread := spreads.get((training, name, split)))), None)
+    keys = ((network, training, name, split) for network in (model, ANY) for name in names)
+    return next((spreads[key] for key in keys if key in spreads), None)
 
 
 @dataclass(frozen=True)
@@ -114,10 +119,10 @@ class Estimate:
 
 
 def of_records(
-    values: Iterable[float], sizes: Iterable[float], spreads: Spreads, training: str, metric: str, split: str
+    values: Iterable[float], sizes: Iterable[float], spreads: Spreads, model: str, training: str, metric: str, split: str
 ) -> Estimate:
     """The estimate of a recorded quantity: its values over seeds, and how many images each is of, the least of which counts."""
-    return estimate(values, int(min(sizes)), spread_of(spreads, training, metric, split))
+    return estimate(values, int(min(sizes)), spread_of(spreads, model, training, metric, split))
 
 
 def estimate(values: Iterable[float], n: int, spread: Spread | None = None) -> Estimate:

@@ -112,7 +112,7 @@ class Records:
         self.rows_read.update({row.Index: row for row in by_seed.values()})
         first = next(iter(by_seed.values()))
         values, sizes = zip(*((row.value, int(row.n)) for row in by_seed.values()), strict=True)
-        return of_records(values, sizes, self._spreads, first.training, first.metric, first.split)
+        return of_records(values, sizes, self._spreads, first.model, first.training, first.metric, first.split)
 
     def accuracies(
         self, dataset: str, quantity: tuple[str, str], variants: Iterable[str], *, at_least: int = 2, exhibit: str | None = None

@@ -87,7 +87,7 @@ class ExhibitRecords:
             for row in pd.concat(by_variant.values()).to_dict("records"):
                 self.trained[grid.Run(**{name: row[name] for name in names})] = row["date"]
         return {
-            name: of_records(part["value"], part["n"], spreads, *part.iloc[0][["training", "metric", "split"]])
+            name: of_records(part["value"], part["n"], spreads, *part.iloc[0][["model", "training", "metric", "split"]])
             for name, part in by_variant.items()
         }
 
