@@ -23,8 +23,8 @@ from lib.store import grid, plans, records
 from lib.store.grid import Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
-# A process that has computed a run to its end, in a folder named whole, and so has imported and compiled all that it takes: what
-# it forks begins at once. A fork has none of its parent's threads, so no progress bar may start one.
+# A process that has computed a run to its end, in a folder named whole, and so has imported and compiled all that it takes:
+# what it forks begins at once. A fork has none of its parent's threads, so no progress bar may start one.
 WARM = """
 import os, signal, sys, time
 os.environ["TQDM_DISABLE"] = "1"
@@ -313,7 +313,8 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
 
 # --- disks that refuse --------------------------------------------------------------------------------------------------
 
-# No file may grow beyond so many bytes: the system refuses the write that would, as it does on a full disk.
+# No file may grow beyond so many bytes: the system refuses the write that would, as it does on a full disk. It says with which
+# status the command ends; when it is told to, there is space again, and it gives the same command once more.
 FULL = """
 import resource, sys
 from lib import __main__, training
@@ -321,6 +322,13 @@ from lib.store import records
 records.provenance()
 training.CHECKPOINT_SECONDS = 0.0
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+try:
+    __main__.main()
+except SystemExit as end:
+    print(end.code, flush=True)
+input()
+print("once more", file=sys.stderr, flush=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 __main__.main()
 """
 VOLUME = Measurement("log2_perturbable_volume", "mnist", "original", "smoke")
@@ -337,11 +345,17 @@ VOLUME = Measurement("log2_perturbable_volume", "mnist", "original", "smoke")
 def test_a_full_disk(tmp_path, key, limit, message):
     earlier = _earlier_record()
     command = [sys.executable, "-c", FULL, str(limit), "run", key, *SMOKE]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    _is_one_line(done, message.format(results=tmp_path / "results", checkpoints=tmp_path / "checkpoints"))
-    assert {path for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"} == set(earlier)
-    assert all(path.read_bytes() == content for path, content in earlier.items())
-    assert subprocess.run([*LIB, key, *SMOKE], cwd=ROOT, capture_output=True).returncode == 0
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with popen(command, cwd=ROOT, **pipes) as process:
+        status = process.stdout.readline()
+        left = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"}
+        out, err = process.communicate("\n")
+    first, _, again = err.partition("once more\n")
+    assert status == "1\n", first
+    line = message.format(results=tmp_path / "results", checkpoints=tmp_path / "checkpoints")
+    _is_one_line(subprocess.CompletedProcess(command, 1, "", first), line)
+    assert left == earlier
+    assert (process.returncode, out) == (0, "1 computed, the others were already recorded\n"), again
     assert records.missing(grid.parse(key, "smoke")) == []
 
 
