@@ -37,6 +37,7 @@ TOGETHER = ("test_book.py", "test_payloads.py", "test_cache.py", "test_workflow.
 # its pages, each short, are looked at last, when it is built.
 LONG = (
     "test_book.py",
+    "test_recompute.py",
     "test_notebooks.py::test_papermill_certifies",
     "test_notebooks.py::test_papermill_trains_and_draws",
     "test_workflow.py::test_killed_continued",
