@@ -23,34 +23,56 @@ from lib.store import grid, plans, records
 from lib.store.grid import Measurement, Run
 
 ROOT = Path(__file__).resolve().parents[1]
-# A checkpoint at nearly every step: most kills fall into a write.
-DRIVER = """
-import sys, torch
-from lib import training
+# A process that has computed a run to its end, in a folder named whole, and so has imported and compiled all that it takes:
+# what it forks begins at once. A fork has none of its parent's threads, so no progress bar may start one.
+WARM = """
+import os, signal, sys, time
+os.environ["TQDM_DISABLE"] = "1"
+from pathlib import Path
+import torch
+from lib import evaluation, training
 from lib.run import processes
 from lib.store import grid
 torch.set_num_threads(1)
-training.CHECKPOINT_SECONDS = 0.02
-if sys.argv[2:]:
-    grid.spec()["scales"]["smoke"]["models"]["lenet5"]["steps"] = int(sys.argv[2])
+training.CHECKPOINT_SECONDS, attack_steps = float(sys.argv[3]), int(sys.argv[5])
+if steps := int(sys.argv[4]):
+    grid.spec()["scales"]["smoke"]["models"]["lenet5"]["steps"] = steps
     training.NO_BETTER_THAN_CHANCE = 0.0
+if attack_steps:
+    grid.spec()["evaluations"]["pgd"]["attack"]["num_steps"] = attack_steps
+run = grid.Run.parse(sys.argv[1], "smoke")
+
+def complete(name):
+    folder = Path(sys.argv[2], name)
+    os.environ |= {"RESULTS_DIR": f"{folder}/results", "CHECKPOINT_DIR": f"{folder}/checkpoints"}
+    processes.complete([run], "cpu")
+
+def ended(child):
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+complete("whole")
 print("ready", flush=True)
-processes.complete([grid.Run.parse(sys.argv[1], "smoke")], "cpu")
 """
+# Each line of its input names a folder to compute the run in, and perhaps the seconds after which the child is killed.
+ASKED = (
+    WARM
+    + """
+for line in sys.stdin:
+    name, *seconds = line.split()
+    child = os.fork()
+    if child == 0:
+        complete(name)
+        os._exit(0)
+    if seconds:
+        time.sleep(float(seconds[0]))
+        os.kill(child, signal.SIGKILL)
+    ended(child)
+"""
+)
 KEYS = [
     "mnist/original/lenet5-w0.125/pgd/n4000/default/seed0",
     "cifar10/saturate-16/wide_resnet28-w0.125/pgd/n2000/default/seed0",
 ]
-
-
-@contextmanager
-def _process(key: str, folder: Path, *steps: str) -> Iterator[subprocess.Popen]:
-    """A process that computes the run, of so many steps, ready to begin; it has ended when the block does."""
-    own = {**os.environ, "RESULTS_DIR": str(folder / "results"), "CHECKPOINT_DIR": str(folder / "checkpoints")}
-    command = [sys.executable, "-c", DRIVER, key, *steps]
-    with popen(command, cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
-        yield process
 
 
 def _result(key: str, folder: Path) -> dict:
@@ -63,37 +85,55 @@ def _result(key: str, folder: Path) -> dict:
     return {"curve": training["curve"], **kept, "weights": weights.read_bytes()}
 
 
-def _killed_and_resumed(key: str, folder: Path, kills: int, *steps: str) -> None:
-    whole = folder / "whole"
-    with _process(key, whole, *steps) as process:
-        began = time.monotonic()
-        assert process.wait() == 0
-        duration = time.monotonic() - began
+def _killed_and_resumed(key: str, folder: Path, kills: int, steps: int = 0) -> None:
+    # A checkpoint at nearly every step: most kills fall into a write.
+    command = [sys.executable, "-c", ASKED, key, str(folder), "0.02", str(steps), "0"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with popen(command, cwd=ROOT, **pipes) as process:
+
+        def said() -> str:
+            return process.stdout.readline().strip() or pytest.fail(process.stderr.read()[-2000:])
+
+        def status(asked: str) -> int:
+            process.stdin.write(f"{asked}\n")
+            process.stdin.flush()
+            return int(said())
+
+        def complete(name: str) -> None:
+            assert status(name) == 0
+            assert _result(key, folder / name) == _result(key, folder / "whole")
+
+        assert said() == "ready"
+        _killed_and_resumed_by(status, complete, key, folder, kills)
+
+
+def _killed_and_resumed_by(status: Callable, complete: Callable, key: str, folder: Path, kills: int) -> None:
+    began = time.monotonic()
+    complete("again")
+    duration = time.monotonic() - began
 
     moments = random.Random(0)
-    interrupted = folder / "interrupted"
-    done = 0
+    interrupted = "interrupted"
+    done = finished = 0
     while done < kills:
-        with _process(key, interrupted, *steps) as process:
-            time.sleep(moments.uniform(0, 0.9 * duration / min(kills, 4)))
-            done += process.poll() is None
-            process.send_signal(signal.SIGKILL)
-        parts = [path for path in interrupted.rglob("*.json") if not path.name.startswith(".")]
+        ended = status(f"{interrupted} {moments.uniform(0, 0.9 * duration / min(kills, 4))}")
+        assert ended in (0, -signal.SIGKILL)
+        done += ended != 0
+        parts = [path for path in (folder / interrupted).rglob("*.json") if not path.name.startswith(".")]
         for path in parts:  # whatever is there under its own name is whole
             json.loads(path.read_text())
-        if (interrupted / "results" / "smoke" / key / "pgd.json").exists() and done < kills:
+        if (folder / interrupted / "results" / "smoke" / key / "pgd.json").exists() and done < kills:
             # Finished before it could be killed often enough: once more from the start, same outcome.
-            assert _result(key, interrupted) == _result(key, whole)
-            interrupted = folder / f"interrupted-{done}"
-    with _process(key, interrupted, *steps) as process:
-        assert process.wait() == 0
-    assert _result(key, interrupted) == _result(key, whole)
-    names = {path.name for path in interrupted.rglob("*") if path.is_file()}
+            assert _result(key, folder / interrupted) == _result(key, folder / "whole")
+            finished += 1
+            interrupted = f"interrupted-{finished}"
+    complete(interrupted)
+    names = {path.name for path in (folder / interrupted).rglob("*") if path.is_file()}
     assert names == {"training.json", "pgd.json", "weights.safetensors", "lock"}
 
 
 def test_killed_three_times(tmp_path):
-    _killed_and_resumed(KEYS[0], tmp_path, 3, "40")
+    _killed_and_resumed(KEYS[0], tmp_path, 3, 40)
 
 
 @pytest.mark.long
@@ -105,22 +145,11 @@ def test_killed_twenty_times(tmp_path, key):
 
 # --- killed at a chosen moment ------------------------------------------------------------------------------------------
 
-# A child for each moment, which kills itself there; the one after it goes on, and the last one reaches the end. They are
-# forked, so that the library is imported once and the digits are read once. A moment is a call and the file that it is about.
-FORKS = """
-import os, signal, sys, torch
-from pathlib import Path
-from lib import data, evaluation, training
-from lib.run import processes
-from lib.store import grid
-torch.set_num_threads(1)
-for split in data.SPLITS:
-    data.load("mnist-5000", split)
-training.CHECKPOINT_SECONDS, training.NO_BETTER_THAN_CHANCE = 0.0, 0.0
-grid.spec()["scales"]["smoke"]["models"]["lenet5"]["steps"] = 12
-grid.spec()["evaluations"]["pgd"]["attack"]["num_steps"] = 3
-run = grid.Run.parse(sys.argv[1], "smoke")
-
+# A child for each moment, which kills itself there; the one after it goes on, and the last one reaches the end. A moment is a
+# call and the file that it is about.
+FORKS = (
+    WARM
+    + """
 def armed(function, about):
     def call(*arguments, **keywords):
         if about(*arguments, **keywords):
@@ -136,15 +165,15 @@ def arm(call, name):
     elif call == "evaluate":
         evaluation.evaluate = armed(evaluation.evaluate, lambda *_, description, **__: description.endswith(name))
 
-for moment in sys.argv[2:]:
-    if os.fork() == 0:
-        folder, call, name = moment.split(":")
-        os.environ |= {"RESULTS_DIR": f"{folder}/results", "CHECKPOINT_DIR": f"{folder}/checkpoints"}
-        arm(call, name)
-        processes.complete([run], "cpu")
+for moment in sys.argv[6:]:
+    child = os.fork()
+    if child == 0:
+        arm(*moment.split(":"))
+        complete("killed")
         os._exit(0)
-    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+    ended(child)
 """
+)
 MOMENTS = [
     "write:training.safetensors",
     "rename:training.safetensors",
@@ -160,13 +189,11 @@ MOMENTS = [
 
 
 def test_killed_while_writing_and_while_evaluating(tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    moments = [f"{whole}:none:", *(f"{killed}:{moment}" for moment in MOMENTS), f"{killed}:none:"]
-    command = [sys.executable, "-c", FORKS, KEYS[0], *moments]
+    command = [sys.executable, "-c", FORKS, KEYS[0], str(tmp_path), "0", "12", "3", *MOMENTS, "none:"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.split() == ["0", *["-9"] * len(MOMENTS), "0"], done.stderr[-2000:]
-    assert _result(KEYS[0], killed) == _result(KEYS[0], whole)
-    names = {path.name for path in killed.rglob("*") if path.is_file()}
+    assert done.stdout.split() == ["ready", *["-9"] * len(MOMENTS), "0"], done.stderr[-2000:]
+    assert _result(KEYS[0], tmp_path / "killed") == _result(KEYS[0], tmp_path / "whole")
+    names = {path.name for path in (tmp_path / "killed").rglob("*") if path.is_file()}
     assert names == {"training.json", "pgd.json", "weights.safetensors", "lock"}
 
 
@@ -216,8 +243,12 @@ def interruptible():
 
 @contextmanager
 def _side_by_side(jobs: str) -> Iterator[tuple[subprocess.Popen, list[Run]]]:
-    """A process that computes runs, the first of which is recorded, in a session of its own; and the runs."""
-    listed = [run for run in grid.runs("table-2", "smoke") if run.training == "standard"]
+    """A process that computes runs, the first of which is recorded, in a session of its own; and the runs.
+
+    There are so many that it is at work for a while yet, even where whoever tests it has to wait for a processor.
+    """
+    listed = sorted(grid.runs("table-2", "smoke"), key=lambda run: run.training != "standard")  # the short ones first
+    assert [run.training for run in listed] == ["standard"] * 4 + ["pgd"] * 4
     paths_of_runs = [[records.path(run, name) for name in plans.of(run).records()] for run in listed]
     command = [*LIB, *(run.key for run in listed), *SMOKE, "--jobs", jobs]
     with popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
@@ -240,7 +271,7 @@ def test_interrupted_from_the_keyboard(jobs):
     with _side_by_side(jobs) as (process, listed):
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate()  # which waits for whoever still holds its standard error
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (130, ""), err
     assert err.splitlines()[-1] == "interrupted; the records are kept, and training continues from its checkpoint"
     assert "Traceback" not in err
     _are_whole_and_not_all_there(listed)
@@ -276,8 +307,8 @@ def test_runs_side_by_side_end_with_the_process_that_started_them(killed_by):
     """They get no signal themselves; on their own they would hold their locks and their cores for ever."""
     with _side_by_side("2") as (process, listed):
         process.send_signal(killed_by)
-        process.communicate(timeout=60)  # which waits for whoever still holds its standard error
-    assert process.returncode == -killed_by
+        _, err = process.communicate(timeout=60)  # which waits for whoever still holds its standard error
+    assert process.returncode == -killed_by, err
     _are_whole_and_not_all_there(listed)
 
 
@@ -287,7 +318,7 @@ def test_a_killed_worker_is_one_line():
         workers = [child for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
         os.kill(int(workers[0]), signal.SIGKILL)
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (1, "")
+    assert (process.returncode, out) == (1, ""), err
     assert "Traceback" not in err
     assert re.search("error: a process that computed one of these .*: smoke: mnist/", err.splitlines()[-1])
     assert records.missing(listed[0]) == [] or any(records.missing(run) == [] for run in listed)
@@ -307,7 +338,8 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
 
 # --- disks that refuse --------------------------------------------------------------------------------------------------
 
-# No file may grow beyond so many bytes: the system refuses the write that would, as it does on a full disk.
+# No file may grow beyond so many bytes: the system refuses the write that would, as it does on a full disk. It says with which
+# status the command ends; when it is told to, there is space again, and it gives the same command once more.
 FULL = """
 import resource, sys
 from lib import __main__, training
@@ -315,6 +347,13 @@ from lib.store import records
 records.provenance()
 training.CHECKPOINT_SECONDS = 0.0
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+try:
+    __main__.main()
+except SystemExit as end:
+    print(end.code, flush=True)
+input()
+print("once more", file=sys.stderr, flush=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 __main__.main()
 """
 VOLUME = Measurement("log2_perturbable_volume", "mnist", "original", "smoke")
@@ -331,11 +370,17 @@ VOLUME = Measurement("log2_perturbable_volume", "mnist", "original", "smoke")
 def test_a_full_disk(tmp_path, key, limit, message):
     earlier = _earlier_record()
     command = [sys.executable, "-c", FULL, str(limit), "run", key, *SMOKE]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    _is_one_line(done, message.format(results=tmp_path / "results", checkpoints=tmp_path / "checkpoints"))
-    assert {path for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"} == set(earlier)
-    assert all(path.read_bytes() == content for path, content in earlier.items())
-    assert subprocess.run([*LIB, key, *SMOKE], cwd=ROOT, capture_output=True).returncode == 0
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with popen(command, cwd=ROOT, **pipes) as process:
+        status = process.stdout.readline()
+        left = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"}
+        out, err = process.communicate("\n")
+    first, _, again = err.partition("once more\n")
+    assert status == "1\n", first
+    line = message.format(results=tmp_path / "results", checkpoints=tmp_path / "checkpoints")
+    _is_one_line(subprocess.CompletedProcess(command, 1, "", first), line)
+    assert left == earlier
+    assert (process.returncode, out) == (0, "1 computed, the others were already recorded\n"), again
     assert records.missing(grid.parse(key, "smoke")) == []
 
 

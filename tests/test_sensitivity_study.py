@@ -199,7 +199,7 @@ def test_the_time_left_is_the_plans_until_something_is_done(elapsed, first, now,
 
 def test_after_a_kill_it_goes_on(images, tmp_path):
     words = [sys.executable, "-m", "lib", "sensitivity", str(images), "--change", "edges", "--out", str(tmp_path / "out")]
-    words += ["--steps", "400", "--batch-size", "8", "--attack-steps", "2", "--widen-factor", "0.125", "--jobs", "1"]
+    words += ["--steps", "150", "--batch-size", "8", "--attack-steps", "2", "--widen-factor", "0.125", "--jobs", "1"]
     with popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline and not list((tmp_path / "out").rglob("training-00-seed0.json")):

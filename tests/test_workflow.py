@@ -297,24 +297,59 @@ def test_a_user_may_have_no_name(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ("sclae=smoke", "unknown config sclae; allowed: scale, only, device, threads, runs_per_gpu, gpu_gb, tflops"),
-        ("tflops=0", "tflops must be > 0 and finite, given 0"),
-        ("tflops=inf", "tflops must be > 0 and finite, given inf"),
-        ("device=tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N"),
-        ("threads=0", "threads must be a whole number ≥ 1, given 0"),
-        ("runs_per_gpu=0", "runs_per_gpu must be a whole number ≥ 1, given 0"),
-        ("scale=huge", "unknown scale 'huge'"),
-        ("only=mnist/../lenet5-w1/standard/n60000/default/seed0", "unknown transform '..'"),
-    ],
-)
-def test_a_wrong_config_is_refused(config, message):
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--config", config]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert message in done.stdout + done.stderr
+WRONG_CONFIGS = {
+    "sclae=smoke": "unknown config sclae; allowed: scale, only, device, threads, runs_per_gpu, gpu_gb, tflops",
+    "tflops=0": "tflops must be > 0 and finite, given 0",
+    "tflops=inf": "tflops must be > 0 and finite, given inf",
+    "device=tpu": "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N",
+    "threads=0": "threads must be a whole number ≥ 1, given 0",
+    "runs_per_gpu=0": "runs_per_gpu must be a whole number ≥ 1, given 0",
+    "scale=huge": "unknown scale 'huge'",
+    "only=mnist/../lenet5-w1/standard/n60000/default/seed0": "unknown transform '..'",
+}
+RIGHT_CONFIG = f"scale=smoke only={VOLUME}"
+# One process that has imported Snakemake, and a fork of it for each configuration, whose output goes to a file of its own.
+DRY_RUNS = """
+import os, sys
+from snakemake import cli
+from lib.run import cost, groups
+from lib.store import grid, plans, records
+folder, *configs = sys.argv[1:]
+for i, config in enumerate(configs):
+    if os.fork() == 0:
+        log = os.open(f"{folder}/{i}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(log, 1), os.dup2(log, 2)
+        sys.argv = ["snakemake", "--dry-run", "--nolock", "--config", *config.split()]
+        cli.main()
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def dry_runs(tmp_path_factory) -> dict[str, tuple[int, str]]:
+    """By configuration, with which status a dry run ends, and what it says."""
+    folder = tmp_path_factory.mktemp("dry-runs")
+    own = {name: value for name, value in os.environ.items() if name not in ("DATA_DIR", "CIFAR10")}
+    own |= {"PYTHONPATH": str(ROOT), "RESULTS_DIR": str(folder / "results"), "CHECKPOINT_DIR": str(folder / "checkpoints")}
+    configs = [*WRONG_CONFIGS, RIGHT_CONFIG]
+    command = [sys.executable, "-c", DRY_RUNS, str(folder), *configs]
+    done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    logs = [(folder / str(i)).read_text() for i in range(len(configs))]
+    return dict(zip(configs, zip(map(int, done.stdout.split()), logs, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("config", WRONG_CONFIGS)
+def test_a_config_that_is_wrong_is_refused(dry_runs, config):
+    status, log = dry_runs[config]
+    assert status == 1
+    assert WRONG_CONFIGS[config] in log
+
+
+def test_a_config_that_is_right_is_not(dry_runs):
+    status, log = dry_runs[RIGHT_CONFIG]
+    assert status == 0, log
+    assert "1 runs and measurements, 1 of them lack records" in log
 
 
 # --- GPUs of one machine ------------------------------------------------------------------------------------------------
