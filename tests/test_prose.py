@@ -288,3 +288,7 @@ def test_two_networks_have_a_spread_of_their_own():
     )
     said = f"the standard deviation is about {own:.1f} points, where LeNet5's would be {of_lenet5:.1f}"
     assert f"at a robust accuracy of 35% {said}" in prose("reproduce")
+    own, of_lenet5 = (
+        spreads[network, "standard", "clean_accuracy", "test"].deviation(80) for network in ("wide_resnet28", "lenet5")
+    )
+    assert f"at a clean accuracy of 80% it is {own:.1f} points, and {of_lenet5:.1f} for LeNet5" in prose("reproduce")
