@@ -32,6 +32,6 @@ def test_a_record_computed_again_lies_within_its_interval(committed, real_data):
     assert again["sizes"]["test"] == set(committed["n"]).pop()
     for metric in METRICS:
         rows = committed[committed["metric"] == metric]
-        (spread,) = pooled(rows.assign(recipe="default")).values()
+        spread = pooled(rows.assign(recipe="default"))[RUN.model, RUN.training, metric, "test"]
         interval = estimate([rows["value"].mean()], int(rows["n"].min()), spread)
         assert interval.low <= 100 * again["metrics"]["test"][metric] <= interval.high, metric
