@@ -158,8 +158,7 @@ def train_together(
         else:
             network = _SingleSteps(group[0], attack, robust_loss, steps)
         label = f"{description} and {len(group) - 1} more" if len(group) > 1 else description
-        bars = tqdm(total=steps, initial=first, desc=label, unit="step", mininterval=1.0, dynamic_ncols=True)
-        with torch.random.fork_rng([x.device] if x.is_cuda else []), bars as bar:
+        with tqdm(total=steps, initial=first, desc=label, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
             _run(network, group, end_step, steps, batch_size, augment, checkpoint_seconds, rate, bar)
         del network  # the next one uses its memory and its graph's
     return [course.result() for course in courses]
@@ -286,8 +285,6 @@ class _SingleSteps:
 
     def advance(self, batches: list[tuple[Images, Labels]], step: int) -> None:
         model, generator, ((batch, labels),) = self.course.model, self.course.generator, batches
-        # What layers such as dropout draw: of each step by itself, so that a resumed training draws the same.
-        torch.manual_seed((self.course.member.seed * 1_000_003 + step) % 2**63)
         if self.attack is not None:
             batch = attacks.pgd(model, batch, labels, generator=generator, **adversary(self.attack, step, self.steps))
         model.train()

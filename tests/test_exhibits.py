@@ -12,7 +12,6 @@ from frames import ATTRS, PAPER, ROBUST, TABLE_4, along, frame
 
 from lib.report import EXHIBITS, words
 from lib.report.sections import pictures, sec3, sec5
-from lib.report.values import over_seeds
 from lib.store import grid, intervals, results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,12 +33,6 @@ def test_table_cells(rows, cell):
     assert table.loc["original", "robust: ours (Δ)"] == cell
     assert table.loc["original", "robust: paper"] == "95.1"
     assert list(table.index) == ["binarized", "original"] + [f"smooth {size}" for size in range(2, 9)]
-
-
-def test_the_number_of_images_is_that_of_the_seeds_with_a_value():
-    ours = frame(("original", *ROBUST, None, 0), ("original", *ROBUST, 95.0, 1), ("original", *ROBUST, 96.0, 2))
-    ours["n"] = [10, 300, 200]
-    assert over_seeds(ours, *ROBUST)["n"].tolist() == [200]
 
 
 def test_badge_tells_scale_source_model_seeds_and_share():

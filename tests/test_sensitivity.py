@@ -71,10 +71,6 @@ def test_sixteen_bits_transparency_and_palettes(tmp_path):
     found = folder.load(tmp_path / "set")
     pixels = {int(image.max()) for part in (found.train, found.test) for image in part.images}
     assert pixels == {255, 10, 20, 30, 11, 21, 31}
-    values[:4] = 257
-    Image.fromarray(values).save(tmp_path / "clear.png", transparency=257)
-    laid = np.asarray(folder._to_8_bits(Image.open(tmp_path / "clear.png"), tmp_path))
-    assert (laid[:4].min(), laid[4:].max()) == (255, 31)
     clear = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
     clear.save(tmp_path / "clear.png")
     laid = folder._to_8_bits(Image.open(tmp_path / "clear.png"), tmp_path)
@@ -217,18 +213,6 @@ def _float(place: Path) -> None:
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(place / "cat" / "float.tiff")
 
 
-def _deep(place: Path) -> None:
-    """A TIFF of 32 bits whose values would pass for 16."""
-    Image.fromarray(np.full((8, 8), 1000, np.int32)).save(place / "cat" / "deep.tiff")
-
-
-def _other_formats(place: Path) -> None:
-    for label in ("cat", "dog"):
-        for file in (place / label).iterdir():
-            Image.open(file).convert("P").save(file.with_suffix(".gif"))
-            file.unlink()
-
-
 def _unknown_in_test(place: Path) -> None:
     train = place / "train"
     train.mkdir()
@@ -264,8 +248,6 @@ def _unknown_in_test(place: Path) -> None:
         (_train_alone, "has train/ but no test/; add it"),
         (_animated, "film.tiff has 2 pictures; one is expected"),
         (_float, "float.tiff has pixels of type F; save it with 8 or 16 bits per channel"),
-        (_deep, "deep.tiff has pixels of type I; save it with 8 or 16 bits per channel"),
-        (_other_formats, "has no image that can be read as PNG, JPEG, WEBP, TIFF, given files of .gif"),
         (_unknown_in_test, "class cow is in test/ but not in train/; add it to train/"),
     ],
 )
@@ -274,17 +256,6 @@ def test_what_is_no_data_set_is_one_line(images, spoil, said):
     with pytest.raises(FolderError) as refused:
         folder.load(images)
     assert said in str(refused.value)
-    assert len(str(refused.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize("error", [struct.error("unpack requires a buffer"), KeyError(7), ZeroDivisionError("by zero")])
-def test_whatever_a_damaged_file_raises_is_one_line(images, monkeypatch, error):
-    def damaged(*_, **__):
-        raise error
-
-    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", damaged)
-    with pytest.raises(FolderError, match=r"png cannot be read as PNG, JPEG, WEBP, TIFF \(") as refused:
-        folder.load(images)
     assert len(str(refused.value).splitlines()) == 1
 
 
@@ -486,22 +457,6 @@ def test_options_out_of_range(option, said):
             "the network must return logits of shape (2, 2) for 2 images",
         ),
         ("return nn.Linear(3, 2)", "the network fails on images (2, 1, 8, 8)"),
-        (
-            "net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)); "
-            "net.register_forward_hook(lambda *a: a[2].detach()); return net",
-            "the logits must have a gradient with respect to the images, which training and attack need",
-        ),
-        (
-            "net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)); "
-            "net.register_forward_pre_hook(lambda m, a: (a[0].round().detach(),)); return net",
-            "the logits must have a gradient with respect to the images",
-        ),
-        (
-            "net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)); net.requires_grad_(False); "
-            "net.spare = nn.Linear(1, 1)\n"
-            "    net.forward = lambda x: net[1](net[0](x)); return net",
-            "the logits must have a gradient with respect to its parameters",
-        ),
         ("raise OSError('no')", "the factory failed (OSError: no)"),
         ("raise SystemExit(0)", "the factory failed (SystemExit: 0)"),
     ],

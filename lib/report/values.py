@@ -37,14 +37,12 @@ def over_seeds(
 ) -> pd.DataFrame:
     """Values, their mean, lowest and highest over seeds, n, status, records and spread of trainings, by transform.
 
-    `n`: the least number of images that one of the values is of. The status is read where no value is: `failed` or `stale`.
+    The status is read where no value is: `failed` or `stale`.
 
     `by`: the columns to tell runs apart by, where more than the transform varies.
     """
     rows = ours[(ours["training"] == training) & (ours["metric"] == metric) & (ours["split"] == split)]
     grouped, spreads = rows.groupby(by), ours.attrs.get("spreads", {})
-    n = grouped["n"].first()
-    n.update(rows[rows["value"].notna()].groupby(by)["n"].min())
     return pd.DataFrame(
         {
             "values": grouped["value"].agg(lambda values: values.dropna().tolist()),
@@ -52,7 +50,7 @@ def over_seeds(
             "low": grouped["value"].min(),
             "high": grouped["value"].max(),
             "seeds": grouped["value"].count(),
-            "n": n,
+            "n": grouped["n"].first(),
             "status": grouped["status"].min(),  # failed < recorded < stale; read where there is no value
             "records": [tuple(results.records_of(group)) for _, group in grouped],
             # How far trainings of this quantity differ, where that is known.

@@ -145,14 +145,13 @@ def _decode(path: Path) -> Image.Image:
                 )
             if getattr(image, "n_frames", 1) > 1:
                 raise FolderError(f"{_printable(path)} has {image.n_frames} pictures; one is expected")
-            # A TIFF of mode I has 32 bits, or signed ones; a PNG of it has 16.
-            if image.mode not in _GREY + _COLOUR or (image.mode, image.format) == ("I", "TIFF"):
+            if image.mode not in _GREY + _COLOUR:
                 raise FolderError(f"{_printable(path)} has pixels of type {image.mode}; save it with 8 or 16 bits per channel")
             image.load()
             return ImageOps.exif_transpose(image)
     except FolderError:
         raise
-    except Exception as error:  # a damaged file may raise anything
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError) as error:
         allowed = ", ".join(FORMATS)
         reason = schema.one_line(str(error)).replace(str(path), "it")
         raise FolderError(f"{_printable(path)} cannot be read as {allowed} ({reason})") from None
@@ -161,10 +160,9 @@ def _decode(path: Path) -> Image.Image:
 def _to_8_bits(image: Image.Image, path: Path) -> Image.Image:
     """The image with 8 bits per channel, mode L or RGB; a transparent image is laid over white."""
     if image.mode.startswith("I"):
-        pixels = np.asarray(image).astype(np.int64)
+        pixels = np.asarray(image)
         if pixels.size and not 0 <= pixels.min() <= pixels.max() <= 65535:
             raise FolderError(f"{_printable(path)} has 32-bit pixels; save it with 8 or 16 bits per channel")
-        pixels[pixels == image.info.get("transparency", -1)] = 65535
         return Image.fromarray(np.round(pixels / 257).astype(np.uint8))
     if image.has_transparency_data:
         grey = image.mode in _GREY
@@ -240,7 +238,7 @@ def _shapes(files: list[tuple[tuple[str, str], Path]]) -> list[tuple[int, int]]:
     """Width and height of each file that begins like an image; the others raise an error when they are decoded."""
     shapes = []
     for _, path in files:
-        with suppress(Exception), _open(path) as image:
+        with suppress(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError), _open(path) as image:
             shapes.append(image.size)
     return shapes
 
@@ -292,11 +290,6 @@ def load(path: Path | str, size: int | None = None, *, colour: str = "auto", ski
         ((split, name), file) for split, by_class in files_of.items() for name in sorted(by_class) for file in by_class[name]
     ]
     shapes = _shapes(files)
-    if not shapes:
-        kinds = ", ".join(sorted({file.suffix.lower() or "no suffix" for _, file in files}))
-        raise FolderError(
-            f"{_printable(folder)} has no image that can be read as {', '.join(FORMATS)}, given files of {_printable(kinds)}"
-        )
     side = _side(size, shapes)
     reading = _read(files, side, skip)
     faults += reading.faults

@@ -111,8 +111,7 @@ def _built(plan: dict) -> nn.Module:
     model, image, classes = plan["model"], plan["image"], len(plan["classes"])
     if model["name"] in PAPER_MODELS:
         return models.build(model["name"], model["widen_factor"], **image, classes=classes)
-    factory, source = load_function(model["name"], "--model")
-    check_unchanged(f"--model {model['name']}", source, model.get("source", source))
+    factory, _ = load_function(model["name"], "--model")
     keywords, option = {**image, "classes": classes}, f"--model {model['name']}"
     try:
         parameters = inspect.signature(factory).parameters.values()
@@ -125,20 +124,12 @@ def _built(plan: dict) -> nn.Module:
     return network
 
 
-def check_unchanged(option: str, source: str, planned: str) -> None:
-    """ChangeError if a user's file is not the one that the study began with; both are sha256 digests."""
-    if source != planned:
-        raise ChangeError(
-            f"{option}: the file was changed while its study ran; the same command begins a new study, of the file as it is now"
-        )
-
-
 def _check_network(network: object, option: str, image: dict, classes: int) -> None:
     if not isinstance(network, nn.Module):
         raise ChangeError(f"{option} must return a torch.nn.Module, it returned a {type(network).__name__}")
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ChangeError(f"{option} must return a network with parameters to train, it has none")
-    x = torch.full((2, image["in_channels"], image["image_size"], image["image_size"]), 0.5, requires_grad=True)
+    x = torch.full((2, image["in_channels"], image["image_size"], image["image_size"]), 0.5)
     training_before = network.training
     try:
         logits = network.eval()(x)
@@ -150,13 +141,6 @@ def _check_network(network: object, option: str, image: dict, classes: int) -> N
         raise ChangeError(f"{option}: the network must return logits of shape (2, {classes}) for 2 images, it returned {given}")
     if not logits.isfinite().all():
         raise ChangeError(f"{option}: the network must return finite logits, it returned NaN or infinity")
-    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    gradients = [None] if not logits.requires_grad else torch.autograd.grad(logits.sum(), [x, *weights], allow_unused=True)
-    if gradients[0] is None or all(gradient is None for gradient in gradients[1:]):
-        lacking = "the images" if gradients[0] is None else "its parameters"
-        raise ChangeError(
-            f"{option}: the logits must have a gradient with respect to {lacking}, which training and attack need"
-        )
 
 
 def _settings(name: str, train_size: int, eps: float, options: Options) -> tuple[dict, dict]:
@@ -249,7 +233,6 @@ def make(folder: Folder, changes: list[Change], options: Options, device: torch.
     plan = {
         "folder": folder.name, "digest": folder.digest, "classes": folder.classes, "notes": folder.notes,
         "sizes": {"train": len(folder.train), "test": len(folder.test)},
-        "largest_class": folder.test.labels.bincount().max().item() / len(folder.test),
         "image": {"in_channels": folder.channels, "image_size": folder.side},
         "changes": [{"name": change.name, "does": change.does, "source": change.source} for change in changes],
         "eps_reason": eps_reason, "seeds": seeds, "fixed": options.fixed, "minutes": options.minutes,
@@ -345,7 +328,7 @@ def in_words(plan: dict) -> str:
             f"evaluation: {counted(plan['test_size'], 'test image')} under this attack, {plan['strong']['suite_images']} of "
             "them also under stronger attacks",
             f"time: about {plan['expected_seconds'] / 60:.1f} minutes, {counted(plan['jobs'], 'training')} at a time; "
-            + ("no limit, since --steps is given" if plan["options"]["steps"] else "--minutes sets the limit"),
+            "--minutes sets the limit",
         ]
     )
 
