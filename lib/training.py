@@ -27,8 +27,7 @@ Labels = Int[Tensor, " n"]
 
 CURVE_POINTS = 100
 CHECKPOINT_SECONDS = 60.0
-# A training has failed if in its last tenth it is no better than this many times guessing, or, where one class has most of
-# the images, less than halfway from guessing to 100%.
+# A training has failed if in its last tenth it is no better than this many times guessing.
 NO_BETTER_THAN_CHANCE = 1.2
 
 
@@ -229,7 +228,7 @@ class _Course:
             self.model.eval()
             last_accuracies = self.curve["accuracy"][-max(1, len(self.curve["accuracy"]) // 10) :]
             final_accuracy, chance = sum(last_accuracies) / len(last_accuracies), self.y.bincount().max().item() / len(self.y)
-            if final_accuracy < min(NO_BETTER_THAN_CHANCE * chance, (1 + chance) / 2):
+            if final_accuracy < NO_BETTER_THAN_CHANCE * chance:
                 self.fail(f"the model ends at chance: {final_accuracy:.1%} on its training batches, {chance:.1%} by guessing")
         return self.failure or Training(self.curve, self.seconds, self.step_taken_by)
 

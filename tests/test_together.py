@@ -189,11 +189,6 @@ def test_only_known_layers_are_stacked():
     assert not stacked.can_stack(strange)
     with pytest.raises(ValueError, match="have layers that can be stacked, given LayerNorm"):
         stacked.stacked([strange, strange])
-    partly = models.lenet5(1 / 8)
-    partly[0].requires_grad_(False)
-    assert not stacked.can_stack(partly)
-    with pytest.raises(ValueError, match="have layers that can be stacked, given frozen weights"):
-        stacked.stacked([partly, partly])
     with pytest.raises(ValueError, match="must have the same shape, given 2 that differ"):
         stacked.stacked([models.lenet5(1 / 8), models.lenet5(1 / 4)])
 

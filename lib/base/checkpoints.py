@@ -65,11 +65,8 @@ def _check_checkpoint(tensors: dict[str, Tensor], metadata: dict, model: nn.Modu
         raise ValueError(f"{bad_names[0]} is not finite")
     slots = slot_names(algorithm)
     expected = {f"model.{name}": value for name, value in model.state_dict().items()}
-    # Of parameters without a gradient, frozen or unused, the optimizer keeps nothing.
-    kept = {name.split(".")[1] for name in tensors if name.startswith("optimizer.")}
-    for index, parameter in enumerate(model.parameters()):
-        if not kept or str(index) in kept:
-            expected |= {f"optimizer.{index}.{slot}": torch.zeros(()) if slot == "step" else parameter for slot in slots}
+    for index, (_, parameter) in enumerate(model.named_parameters()):
+        expected |= {f"optimizer.{index}.{slot}": torch.zeros(()) if slot == "step" else parameter for slot in slots}
     for name, value in expected.items():
         if (tensors[name].shape, tensors[name].dtype) != (value.shape, value.dtype):
             raise ValueError(f"{name} is {tensors[name].dtype} of shape {tuple(tensors[name].shape)}")
@@ -109,8 +106,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> None
     The file has a digest of both, so that `load_tensors` notices later changes. Temporary files of killed processes are
     removed, so only one process may write `path` at a time.
     """
-    # Copies: the format takes no two names for one tensor, which tied weights have.
-    tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # One entry: the format writes several in any order, and the same weights are to give the same file.
     entries = {"signed": f"{_digest(tensors, json.dumps(metadata))} {json.dumps(metadata)}"}
     try:

@@ -63,9 +63,8 @@ _STACKED = {
 
 
 def can_stack(model: nn.Module) -> bool:
-    """Whether a network is made of layers that can be stacked, all of them trained; no other is taken for one."""
-    layers = all(type(part) in _STACKED or type(part) in _AS_THEY_ARE for part in model.modules())
-    return layers and all(parameter.requires_grad for parameter in model.parameters())
+    """Whether a network is made of layers that can be stacked; no other is taken for one."""
+    return all(type(part) in _STACKED or type(part) in _AS_THEY_ARE for part in model.modules())
 
 
 class Stacked(nn.Module):
@@ -89,11 +88,10 @@ class Stacked(nn.Module):
 
 
 def stacked(networks: Sequence[nn.Module]) -> Stacked:
-    """Networks of one shape as one. ValueError for layers that cannot be stacked, frozen weights, or shapes that differ."""
+    """Networks of one shape as one. ValueError for layers that cannot be stacked, or shapes that differ."""
     if not can_stack(networks[0]):
-        unknown = [type(part).__name__ for part in networks[0].modules() if type(part) not in _STACKED.keys() | _AS_THEY_ARE]
-        given = unknown[0] if unknown else "frozen weights"
-        raise ValueError(f"networks trained together must have layers that can be stacked, given {given}")
+        unknown = next(part for part in networks[0].modules() if type(part) not in _STACKED.keys() | _AS_THEY_ARE)
+        raise ValueError(f"networks trained together must have layers that can be stacked, given {type(unknown).__name__}")
     shapes = [{name: value.shape for name, value in network.state_dict().items()} for network in networks]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(f"networks trained together must have the same shape, given {len(networks)} that differ")
