@@ -21,6 +21,7 @@ from lib.base import checkpoints, checks
 from lib.base.checkpoints import Curve
 from lib.base.recipe import AUGMENTATIONS, adversary, augmented, learning_rate, optimizer_of
 from lib.fast import forms, stacked
+from lib.fast.surroundings import seeded
 
 Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
@@ -65,7 +66,7 @@ def train(
 ) -> Training:
     """Train `model` in place on images in [0, 1] and labels, all on the model's device; `settings`: see `train_together`.
 
-    - `seed` decides batches, augmentation and the attacks' starts: same seed and device, same weights.
+    - `seed` decides batches, augmentation, the attacks' starts and dropout: same seed and device, same weights.
     - `checkpoint`: a file written now and then. If it exists, training continues from it, bit for bit.
 
     Raises ValueError for unknown settings, CheckpointError for a file that cannot be read, and TrainingFailedError for a
@@ -284,10 +285,12 @@ class _SingleSteps:
 
     def advance(self, batches: list[tuple[Images, Labels]], step: int) -> None:
         model, generator, ((batch, labels),) = self.course.model, self.course.generator, batches
-        if self.attack is not None:
-            batch = attacks.pgd(model, batch, labels, generator=generator, **adversary(self.attack, step, self.steps))
-        model.train()
-        loss, correct = self._backward(batch.contiguous(memory_format=torch.channels_last), labels, step)
+        # What the network itself draws, such as dropout, depends on the step alone, so that a resumed training draws the same.
+        with seeded((self.course.member.seed * 1_000_003 + step) % 2**63, batch.device):
+            if self.attack is not None:
+                batch = attacks.pgd(model, batch, labels, generator=generator, **adversary(self.attack, step, self.steps))
+            model.train()
+            loss, correct = self._backward(batch.contiguous(memory_format=torch.channels_last), labels, step)
         self.course.step_taken_by = "compiled" if self.compiled else "framework"
         self.course.algorithm.step()
         self.sums += torch.stack([loss, correct.float().mean()])

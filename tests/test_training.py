@@ -112,6 +112,58 @@ def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(kind, examples, m
     assert resumed.seconds > 0
 
 
+class Unusual(nn.Module):
+    """A network with frozen, unused or tied weights, with weights that rest at first, or with dropout."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind, self.first, self.second, self.head = kind, nn.Linear(768, 12), nn.Linear(12, 12), nn.Linear(12, 2)
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.register_buffer("calls", torch.tensor(0))
+        if kind == "frozen":
+            self.first.requires_grad_(False)
+        if kind == "tied":
+            self.third = nn.Linear(12, 12)
+            self.third.weight = self.second.weight
+
+    def forward(self, x):
+        self.calls += self.training
+        x = torch.tanh(self.first(x.flatten(1))) * self.scale
+        if self.kind != "unused" and (self.kind != "late" or self.calls > 9):
+            x = torch.tanh(self.second(x))
+        x = torch.tanh(self.third(x)) if self.kind == "tied" else x
+        return self.head(F.dropout(x, 0.5, self.training) if self.kind == "dropout" else x)
+
+
+@pytest.mark.usefixtures("any_outcome")
+@pytest.mark.parametrize("settings", [ADAM, SGD], ids=["adam", "sgd"])
+@pytest.mark.parametrize("kind", ["frozen", "unused", "late", "tied", "dropout"])
+def test_an_unusual_network_is_resumed_bit_for_bit(examples, monkeypatch, tmp_path, kind, settings):
+    whole, parts = Unusual(kind), Unusual(kind)
+    training.train(whole, *examples, **settings, seed=5)
+    keywords = {**settings, "seed": 5, "checkpoint": tmp_path / "training.safetensors", "checkpoint_seconds": 0.0}
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 6)
+        training.train(Unusual(kind), *examples, **keywords)
+    torch.manual_seed(99)  # another process, whose random state is another
+    training.train(parts, *examples, **keywords)
+    assert equal(parts, whole)
+    fresh = Unusual(kind)
+    assert torch.equal(fresh.first.weight, whole.first.weight) == (kind == "frozen")
+    assert torch.equal(fresh.second.weight, whole.second.weight) == (kind == "unused")
+
+
+@pytest.mark.usefixtures("any_outcome")
+def test_dropout_follows_the_seed_and_leaves_the_random_state_alone(examples):
+    networks, state = [Unusual("dropout") for _ in range(3)], torch.get_rng_state()
+    for network, seed in zip(networks, (5, 5, 6), strict=True):
+        training.train(network, *examples, **ADAM, seed=seed)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert equal(networks[0], networks[1])
+    assert not equal(networks[0], networks[2])
+
+
 def test_checkpoints_are_not_written_at_every_step(examples, monkeypatch, tmp_path):
     written = []
     monkeypatch.setattr(checkpoints, "save_tensors", lambda path, *_: written.append(path))
