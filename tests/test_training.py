@@ -384,6 +384,16 @@ def test_a_model_at_chance_has_failed():
     assert all(math.isfinite(loss) for loss in failure.value.curve["loss"])
 
 
+def test_a_model_that_beats_a_large_class_has_not_failed():
+    """1.2 times a share of 90% is above 100%, which no model reaches."""
+    y = (torch.arange(40) % 10 == 0).long()
+    x, keywords = y.view(-1, 1, 1, 1).expand(-1, 3, 2, 2).float(), {**ADAM, "lr": 0.1, "steps": 60, "batch_size": 40}
+    done = training.train(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), x, y, **keywords, seed=0)
+    assert done.curve["accuracy"][-1] == 1.0
+    with pytest.raises(training.TrainingFailedError, match="ends at chance: 90.0% on its training batches, 90.0% by guessing"):
+        training.train(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.full_like(x, 0.5), y, **keywords, seed=0)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "another model's", "no checkpoint"])
 def test_a_damaged_checkpoint_is_an_error(examples, tmp_path, monkeypatch, damage):
     checkpoint = tmp_path / "training.safetensors"
