@@ -73,8 +73,40 @@ def test_sixteen_bits_transparency_and_palettes(tmp_path):
     assert pixels == {255, 10, 20, 30, 11, 21, 31}
     clear = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
     clear.save(tmp_path / "clear.png")
-    laid = folder._to_8_bits(Image.open(tmp_path / "clear.png"), tmp_path)
+    laid = folder._to_8_bits(Image.open(tmp_path / "clear.png"))
     assert np.asarray(laid).min() == 255
+
+
+def png(depth: int, colour_type: int, row: bytes, transparent: bytes = b"") -> bytes:
+    """A PNG file of 8×8 pixels with eight equal rows, which Pillow does not write."""
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 8, 8, depth, colour_type, 0, 0, 0)} | (
+        {b"tRNS": transparent} if transparent else {}
+    )
+    chunks |= {b"IDAT": zlib.compress(8 * (b"\0" + row)), b"IEND": b""}
+    packed = [struct.pack(">I", len(v)) + k + v + struct.pack(">I", zlib.crc32(k + v)) for k, v in chunks.items()]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+VALUES = [257 * i for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (png(16, 0, struct.pack(">8H", *VALUES)), range(8)),
+        (png(16, 0, struct.pack(">8H", *VALUES), struct.pack(">H", VALUES[5])), [0, 1, 2, 3, 4, 255, 6, 7]),
+        (
+            png(16, 4, struct.pack(">16H", *(v for i in range(8) for v in (257 * i, 65535 * (i != 5))))),
+            [0, 1, 2, 3, 4, 255, 6, 7],
+        ),
+        (png(8, 0, bytes(range(8)), b"\0\5"), [0, 1, 2, 3, 4, 255, 6, 7]),
+    ],
+    ids=["16 bits", "16 bits and a transparent value", "16 bits and alpha", "8 bits and a transparent value"],
+)
+def test_transparent_grey_of_any_depth_is_laid_over_white(tmp_path, content, expected):
+    (tmp_path / "a.png").write_bytes(content)
+    _, image = folder._decode(tmp_path / "a.png")
+    assert np.asarray(image.convert("L"))[0].tolist() == [*expected]
 
 
 @pytest.mark.parametrize(("name", "options"), [("a.jpg", {}), ("a.webp", {"lossless": True}), ("a.tiff", {}), ("a.png", {})])
@@ -213,6 +245,42 @@ def _float(place: Path) -> None:
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(place / "cat" / "float.tiff")
 
 
+def _int(place: Path) -> None:
+    Image.fromarray(np.full((8, 8), 255, np.int32)).save(place / "cat" / "int.tiff")
+
+
+def _transparent_colour(place: Path) -> None:
+    row, value = struct.pack(">24H", *(1000 * (i // 3) for i in range(24))), struct.pack(">3H", 5000, 5000, 5000)
+    (place / "cat" / "colour.png").write_bytes(png(16, 2, row, value))
+
+
+def _transparent_of_4_bits(place: Path) -> None:
+    (place / "cat" / "four.png").write_bytes(png(4, 0, bytes([0x01, 0x23, 0x45, 0x67]), b"\0\5"))
+
+
+def _without_dimensions(place: Path) -> None:
+    """A TIFF with a second picture that has no width, for which Pillow raises a TypeError."""
+    _animated(place)
+    file, width = place / "cat" / "film.tiff", struct.pack("<HH", 256, 4)
+    before, _, after = file.read_bytes().rpartition(width)
+    file.write_bytes(before + struct.pack("<HH", 250, 4) + after)
+
+
+def _bad_exif(place: Path) -> None:
+    """A JPEG whose EXIF data Pillow cannot write again once the image is turned: it raises a struct.error."""
+    exif = Image.Exif()
+    exif[274], exif[256] = 6, 8
+    content = exif.tobytes().replace(struct.pack(">HH", 256, 4), struct.pack(">HH", 256, 2))
+    Image.new("L", (8, 8)).save(place / "cat" / "exif.jpg", exif=content)
+
+
+def _other_formats(place: Path) -> None:
+    for file in [*place.rglob("*.png")]:
+        Image.open(file).save(file.with_suffix(".gif"))
+        file.unlink()
+    (place / "cat" / "0.gif").rename(place / "cat" / "0.HEIC")
+
+
 def _unknown_in_test(place: Path) -> None:
     train = place / "train"
     train.mkdir()
@@ -248,6 +316,15 @@ def _unknown_in_test(place: Path) -> None:
         (_train_alone, "has train/ but no test/; add it"),
         (_animated, "film.tiff has 2 pictures; one is expected"),
         (_float, "float.tiff has pixels of type F; save it with 8 or 16 bits per channel"),
+        (_int, "int.tiff has pixels of type I; save it with 8 or 16 bits per channel, without sign"),
+        (_transparent_colour, "colour.png has a transparent colour of 2, 4 or 16 bits per channel; save it with an alpha"),
+        (_transparent_of_4_bits, "four.png has a transparent colour of 2, 4 or 16 bits per channel; save it with an alpha"),
+        (_without_dimensions, "film.tiff cannot be read as PNG, JPEG, WEBP, TIFF ("),
+        (_bad_exif, "exif.jpg cannot be read as PNG, JPEG, WEBP, TIFF ("),
+        (
+            _other_formats,
+            "has no image that can be read (its files: 19 .gif, 1 .heic; allowed: PNG, JPEG, WEBP, TIFF); convert",
+        ),
         (_unknown_in_test, "class cow is in test/ but not in train/; add it to train/"),
     ],
 )
@@ -265,6 +342,15 @@ def test_what_cannot_be_read_is_left_out_and_named_if_asked(images, spoil, fault
     found = folder.load(images, skip=True)
     assert len(found.train) + len(found.test) == 20
     assert any(note.startswith("left out: ") and fault in note for note in found.notes)
+
+
+def test_a_class_without_a_file_that_can_be_read_names_its_formats(images):
+    for file in (images / "dog").iterdir():
+        Image.open(file).save(file.with_suffix(".gif"))
+        file.unlink()
+    said = r"class dog has no image that can be read \(its files: 10 .gif; allowed: PNG, JPEG, WEBP, TIFF\); convert them"
+    with pytest.raises(FolderError, match=said):
+        folder.load(images, skip=True)
 
 
 def test_what_is_not_read_is_told(images):
