@@ -137,6 +137,31 @@ def test_the_time_left_is_the_plans_until_something_is_done(elapsed, first, now,
     assert study.seconds_left(1000, elapsed, first, now) == pytest.approx(left)
 
 
+def test_the_strongest_attacks_see_every_class(tmp_path, monkeypatch):
+    """Also where all test images are attacked, which lie class by class; and the outcomes stay those of the same images."""
+    random, seen = np.random.default_rng(0), []
+    for label in range(6):
+        (tmp_path / "set" / str(label)).mkdir(parents=True)
+        for i in range(20):
+            pixels = random.integers(30 * label, 30 * label + 100, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "set" / str(label) / f"{i}.png")
+    strong = {"images": 24, "suite_images": 12, "autoattack": True}
+    monkeypatch.setattr(plan, "_choose_images", lambda made, *_: made.update(test_size=24, strong=strong))
+
+    def suite(worker, model, x, y, eps):
+        seen.append(y.bincount(minlength=6).tolist())
+        return torch.ones(len(x), dtype=torch.bool), "none"
+
+    monkeypatch.setattr(study.Worker, "_suite", suite)
+    examine(tmp_path / "set", tmp_path / "out", seeds=1)
+    assert seen == [[2] * 6] * 3
+    worker = study.Worker(next((tmp_path / "out" / "work").iterdir()), "cpu")
+    (x, y), (every_x, every_y) = worker.test_for_suite(1), worker.test(1, 24)
+    assert not torch.equal(x, every_x)
+    ours, every = ({(int(b), a.numpy().tobytes()) for a, b in zip(*part, strict=True)} for part in ((x, y), (every_x, every_y)))
+    assert ours == every
+
+
 def test_after_a_kill_it_goes_on(images, tmp_path):
     words = [sys.executable, "-m", "lib", "sensitivity", str(images), "--change", "edges", "--out", str(tmp_path / "out")]
     words += ["--steps", "400", "--batch-size", "8", "--attack-steps", "2", "--widen-factor", "0.125", "--jobs", "1"]

@@ -110,7 +110,15 @@ class Worker:
 
     def test(self, change: int, size: int) -> tuple[Tensor, Tensor]:
         """A class-balanced part of the test set, the same images for every change, after the change."""
-        subset = data.balanced(self.test_labels, size)
+        return self._tested(change, data.balanced(self.test_labels, size))
+
+    def test_for_suite(self, change: int) -> tuple[Tensor, Tensor]:
+        """The images of the strong attacks, as `test` gives them, with those of the suite first: of all classes alike."""
+        sizes = self.plan["strong"]
+        subset, first = (data.balanced(self.test_labels, sizes[name]) for name in ("images", "suite_images"))
+        return self._tested(change, torch.cat([first, subset[~torch.isin(subset, first)]]))
+
+    def _tested(self, change: int, subset: Tensor) -> tuple[Tensor, Tensor]:
         return self.changed(change, self.test_images[subset]), self.test_labels[subset].to(self.device)
 
     def generator(self) -> torch.Generator:
@@ -178,7 +186,7 @@ class Worker:
         record = {"change": plan["changes"][change]["name"]}
         if model is None:
             return {**record, "failed": "its training failed", "seconds": 0.0}
-        x, y = self.test(change, plan["strong"]["images"])
+        x, y = self.test_for_suite(change)
         eps = plan["threat_model"]["eps"]
 
         def robust(**settings: object) -> Tensor:
