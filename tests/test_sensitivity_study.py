@@ -107,6 +107,23 @@ def test_other_images_or_settings_are_another_study(images, tmp_path, monkeypatc
     assert len(list((tmp_path / "out" / "work").iterdir())) == 3
 
 
+def test_the_plan_has_the_share_of_the_largest_class_and_says_that_steps_set_no_limit(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "run", lambda *_: None)
+    for file in sorted((images / "light").iterdir())[5:]:
+        file.unlink()  # of 20 dark images 4 are for testing, of 5 light ones 1
+    found, said = examine(images, tmp_path / "out")
+    assert found["plan"]["largest_class"] == 0.8
+    assert "guessing is right on 80.0% of them" in said[0]
+    assert "there is no limit, since --steps is given" in said[0]
+    assert "--minutes" not in said[0]
+    ((value, option),) = report.settings(found["plan"]).query("setting == 'time'")[["value", "option"]].to_numpy()
+    assert value.startswith("no limit, since --steps is given; about ")
+    assert option == "--jobs"
+    found["plan"]["options"]["steps"] = None
+    assert "--minutes sets the limit" in plan.in_words(found["plan"])
+    assert report.settings(found["plan"]).query("setting == 'time'")["value"].item().startswith("at most 20 minutes; ")
+
+
 def test_another_study_in_the_same_folder_leaves_the_report_of_the_first(images, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "run", lambda *_: None)
     out = tmp_path / "out"
@@ -287,6 +304,21 @@ def test_the_data_at_hand_cannot_tell(shares, images, options, said):
     assert found.kind == "cannot tell"
     assert found.sentence.startswith("These data cannot tell: ")
     assert said in found.sentence
+
+
+def test_accuracy_is_judged_beside_the_largest_class():
+    """Of ten images nine are of one class: 90% is guessing, and half of the errors of a guess remain at 95%."""
+    found = made_up({"original": (0.96, 0.8), "edges": (0.96, 0.9)}, 2000)
+    assert verdict.judge(found).kind == "sensitive"
+    found["plan"]["largest_class"] = 0.9
+    judged = verdict.judge(found)
+    assert "hardly better than guessing (90.0%)" in judged.sentence
+    assert any("always answers the largest class is right on 90.0% of the test images" in remark for remark in judged.remarks)
+    good = made_up({"original": (1.0, 0.84), "edges": (1.0, 1.0)}, 2000)
+    good["plan"]["largest_class"] = 0.9
+    assert verdict.judge(good).kind == "sensitive"
+    good["plan"]["largest_class"] = 0.27
+    assert not any("largest class" in remark for remark in verdict.judge(good).remarks)
 
 
 def test_many_changes_that_are_the_same_are_no_sensitivity():

@@ -278,7 +278,9 @@ def _measured(plan: dict, folder: Folder, changes: list[Change], options: Option
     usual = "the choice for grey images" if folder.channels == 1 else "the choice for colour images"
     plan["model"]["reason"] = "as given" if options.model else "; ".join(reasons) or usual
     plan["training"] = {**plan["training"], "steps": int(steps)}
+    tested = folder.test.labels[data.balanced(folder.test.labels, plan["test_size"])]
     plan |= {
+        "largest_class": tested.bincount().max().item() / len(tested),  # its share of the test images
         "epochs": round(steps / epoch, 1), "step_seconds": costs.step,
         "expected_seconds": makespan(costs.jobs(plan, steps), plan["jobs"]) + 10,
         "job_seconds": costs.jobs(plan, steps), "options": asdict(options),
@@ -310,11 +312,17 @@ def _most_steps(plan: dict, costs: _Costs, available: float) -> int:
     return low
 
 
+def guessing(plan: dict) -> float:
+    """The accuracy, in [0, 1], of the best guess without looking: always the largest class of the test images."""
+    return plan.get("largest_class", 1 / len(plan["classes"]))  # earlier plans lack it
+
+
 def in_words(plan: dict) -> str:
     """The plan in a few lines, for the user who waits for the study."""
     changes = ", ".join(change["name"] for change in plan["changes"])
     sizes, side, model, threat = plan["sizes"], plan["image"]["image_size"], plan["model"], plan["threat_model"]
     colour = "grey" if plan["image"]["in_channels"] == 1 else "colour"
+    limit = "there is no limit, since --steps is given" if plan["options"].get("steps") else "--minutes sets the limit"
     pgd, trainings = f"PGD with {counted(threat['num_steps'], 'step')}", counted(plan["seeds"], "training")
     return "\n".join(
         [
@@ -326,9 +334,8 @@ def in_words(plan: dict) -> str:
             f"training: {trainings} for each change, {counted(plan['training']['steps'], 'step')} each "
             f"({plan['epochs']:g} passes over the images), and one training with half as many steps",
             f"evaluation: {counted(plan['test_size'], 'test image')} under this attack, {plan['strong']['suite_images']} of "
-            "them also under stronger attacks",
-            f"time: about {plan['expected_seconds'] / 60:.1f} minutes, {counted(plan['jobs'], 'training')} at a time; "
-            "--minutes sets the limit",
+            f"them also under stronger attacks; guessing is right on {guessing(plan):.1%} of them",
+            f"time: about {plan['expected_seconds'] / 60:.1f} minutes, {counted(plan['jobs'], 'training')} at a time; {limit}",
         ]
     )
 

@@ -172,6 +172,8 @@ def settings(plan: dict) -> pd.DataFrame:
         for name, used in (("training", attack), ("reported", threat))
     }
     expected = f"about {plan['expected_seconds'] / 60:.1f} minutes expected, {counted(plan['jobs'], 'training')} at a time"
+    no_limit = plan["options"].get("steps")
+    limit = "no limit, since --steps is given" if no_limit else f"at most {plan['minutes']:g} minutes"
     rows = [
         ("network", f"{model['name']}{width} ({model['reason']})", "--model"),
         ("ε, the largest change of a pixel in [0, 1]", f"{in_pixel_units(threat['eps'])} ({plan['eps_reason']})", "--eps"),
@@ -181,7 +183,7 @@ def settings(plan: dict) -> pd.DataFrame:
         ("reported attack", f"{pgd['reported']}, on {counted(plan['test_size'], 'test image')}", "--attack-steps"),
         ("trainings per change", f"{plan['seeds']}, and one of half the steps", "--seeds"),
         ("images", f"{side}×{side} pixels, {colour}", "--size, --colour"),
-        ("time", f"at most {plan['minutes']:g} minutes; {expected}", "--minutes, --jobs"),
+        ("time", f"{limit}; {expected}", "--jobs" if no_limit else "--minutes, --jobs"),
         ("machine", f"{plan['device']} for each training", ""),
         ("software", f"commit {plan['commit']}; " + ", ".join(map(" ".join, plan["versions"].items())), ""),
     ]
