@@ -557,6 +557,70 @@ def test_a_factory_that_returns_nonsense(tmp_path, body, said):
     assert len(str(refused.value).splitlines()) == 1
 
 
+def about(file: Path) -> dict:
+    """The part of a plan that a network is built by."""
+    return {"model": {"name": f"{file}:make"}, "image": {"in_channels": 1, "image_size": 8}, "classes": ["a", "b"]}
+
+
+OWN_NETWORK = """import torch
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    def forward(self, x):
+        {}
+
+def make():
+    return Network()
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return self.body(x.round())",
+        "return self.body(x.detach())",
+        "return nn.functional.one_hot(self.body(x).argmax(1), 2).float()",
+        "return self.body(x).round()",
+        "with torch.no_grad(): return self.body(x)",
+        "with torch.inference_mode(): return self.body(x)",
+    ],
+)
+def test_a_network_without_a_gradient_to_the_pixels_is_refused_in_one_line(tmp_path, body):
+    (tmp_path / "net.py").write_text(OWN_NETWORK.format(body))
+    with pytest.raises(ChangeError, match=r"--model .*net.py:make: the network's logits must have a gradient") as refused:
+        plan.build(about(tmp_path / "net.py"), 0)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return self.body(x)",
+        "return self.body(x).softmax(1)",
+        "return self.body(x) * torch.tensor([0.0, 1.0])",
+    ],
+)
+def test_a_network_with_a_gradient_is_as_its_factory_made_it(tmp_path, body):
+    (tmp_path / "net.py").write_text(OWN_NETWORK.format(body))
+    built = plan.build(about(tmp_path / "net.py"), 3)
+    torch.manual_seed(3)
+    made = changes.load_function(f"{tmp_path / 'net.py'}:make", "--model")[0]()
+    assert built.training
+    for one, other in zip(built.parameters(), made.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_last_layer_of_zeros_is_no_missing_gradient(tmp_path):
+    text = OWN_NETWORK.format("return self.body(x)").replace(
+        "    return Network()", "    made = Network()\n    made.body[1].weight.data.zero_()\n    return made"
+    )
+    (tmp_path / "net.py").write_text(text)
+    assert not plan.build(about(tmp_path / "net.py"), 0).body[1].weight.any()
+
+
 def test_names_of_changes_from_a_notebook():
     assert command.names("[gamma-0.6, jpeg-30]") == ("gamma-0.6", "jpeg-30")
     assert command.names(["'edges'"]) == ("edges",)

@@ -98,6 +98,57 @@ def test_what_is_missing_is_done_again_with_the_same_result(images, tmp_path):
             assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
 
+NETWORK = """import torch.nn.functional as F
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 16), nn.Linear(16, 2)
+    def forward(self, x):
+        return self.last(F.dropout(self.first(x.flatten(1)).tanh()))  # in eval mode as well
+
+def make():
+    return Network()
+"""
+NOISE = "import numpy as np\nimport torch\n\ndef noise(x):\n    return (x + torch.rand_like(x) * np.random.rand()) / 2\n"
+
+
+def test_a_network_and_a_change_that_draw_are_done_again_with_the_same_result(images, tmp_path):
+    (tmp_path / "net.py").write_text(NETWORK)
+    (tmp_path / "noise.py").write_text(NOISE)
+    asked = {**OPTIONS, "model": f"{tmp_path}/net.py:make", "fixed": True, "out": tmp_path / "out", "say": lambda _: None}
+    found = command.examine(images, [f"{tmp_path}/noise.py:noise"], **asked)
+    (work,) = (tmp_path / "out" / "work").iterdir()
+    for name in ("training-01-seed0-half", "training-01-seed1", "strong-00", "strong-01", "measured-01", "fixed-01"):
+        (work / f"{name}.json").unlink()
+    torch.rand(7), np.random.rand(7)  # noqa: NPY002 the one that the change draws from
+    again = command.examine(images, [f"{tmp_path}/noise.py:noise"], **asked)
+    for kind in ("training", "strong", "measured", "fixed"):
+        assert [{**record, "seconds": 0} for record in again[kind]] == [{**record, "seconds": 0} for record in found[kind]]
+
+
+@pytest.mark.parametrize(("file", "option"), [("net.py", "--model"), ("noise.py", "--change")])
+def test_a_file_that_is_edited_during_a_study_is_refused_and_what_was_computed_is_kept(images, tmp_path, file, option):
+    (tmp_path / "net.py").write_text(NETWORK)
+    (tmp_path / "noise.py").write_text(NOISE)
+    asked = {**OPTIONS, "model": f"{tmp_path}/net.py:make", "out": tmp_path / "out", "say": lambda _: None}
+    command.examine(images, [f"{tmp_path}/noise.py:noise"], **asked)
+    (work,) = (tmp_path / "out" / "work").iterdir()
+    (work / "training-01-seed1.json").unlink()
+    kept = {path: path.read_bytes() for path in work.glob("*.json")}
+    study._WORKERS.clear()  # as in another process
+    before = (tmp_path / file).read_text()
+    (tmp_path / file).write_text(before + "# edited\n")
+    with pytest.raises(changes.ChangeError, match=f"{option} .*{file}:.*: the file was edited after this study began") as told:
+        study.run(work, "cpu")
+    assert len(str(told.value).splitlines()) == 1
+    assert {path: path.read_bytes() for path in work.glob("*.json")} == kept
+    (tmp_path / file).write_text(before)
+    study.run(work, "cpu")
+    assert not study.missing(work, study.read_json(work / "plan.json"))
+
+
 def test_other_images_or_settings_are_another_study(images, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "run", lambda *_: None)  # that it is planned is enough
     examine(images, tmp_path / "out")

@@ -111,8 +111,9 @@ def _built(plan: dict) -> nn.Module:
     model, image, classes = plan["model"], plan["image"], len(plan["classes"])
     if model["name"] in PAPER_MODELS:
         return models.build(model["name"], model["widen_factor"], **image, classes=classes)
-    factory, _ = load_function(model["name"], "--model")
+    factory, source = load_function(model["name"], "--model")
     keywords, option = {**image, "classes": classes}, f"--model {model['name']}"
+    check_unchanged(option, source, model.get("source", source))
     try:
         parameters = inspect.signature(factory).parameters.values()
         takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
@@ -124,23 +125,60 @@ def _built(plan: dict) -> nn.Module:
     return network
 
 
+def check_unchanged(option: str, source: str, planned: str) -> None:
+    """ChangeError if the file that `option` names is not the one of the plan. `source` and `planned` are their sha256.
+
+    A study would otherwise mix results of two versions of the file.
+    """
+    if source != planned:
+        raise ChangeError(
+            f"{option}: the file was edited after this study began; restore it to continue, or give the command again (with "
+            "another --out if you like) to start a new study with the edited file"
+        )
+
+
 def _check_network(network: object, option: str, image: dict, classes: int) -> None:
     if not isinstance(network, nn.Module):
         raise ChangeError(f"{option} must return a torch.nn.Module, it returned a {type(network).__name__}")
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ChangeError(f"{option} must return a network with parameters to train, it has none")
-    x = torch.full((2, image["in_channels"], image["image_size"], image["image_size"]), 0.5)
+    x = torch.rand(2, image["in_channels"], image["image_size"], image["image_size"], requires_grad=True)
     training_before = network.training
     try:
         logits = network.eval()(x)
     except (Exception, SystemExit) as error:
         raise ChangeError(f"{option}: the network fails on images {tuple(x.shape)} ({reason(error)})") from None
-    network.train(training_before)
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
         raise ChangeError(f"{option}: the network must return logits of shape (2, {classes}) for 2 images, it returned {given}")
     if not logits.isfinite().all():
         raise ChangeError(f"{option}: the network must return finite logits, it returned NaN or infinity")
+    if not _has_gradient(network, x):
+        raise ChangeError(
+            f"{option}: the network's logits must have a gradient to the pixels, which the attack follows; theirs is 0 or "
+            "missing, as after argmax, round, detach or torch.no_grad"
+        )
+    network.train(training_before)
+
+
+def _has_gradient(network: nn.Module, x: torch.Tensor) -> bool:
+    """Whether the logits have a gradient to the pixels that is not 0, for weights near those of the network.
+
+    At the weights themselves it may be 0: a last layer often begins with zeros.
+    """
+    weights = [weight for weight in network.parameters() if weight.is_floating_point()]
+    before = [weight.detach().clone() for weight in weights]
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(0.01 * torch.randn_like(weight))
+    logits = network(x)
+    gradient = None
+    if logits.requires_grad:
+        (gradient,) = torch.autograd.grad((logits * torch.randn_like(logits)).sum(), x, allow_unused=True)
+    with torch.no_grad():
+        for weight, value in zip(weights, before, strict=True):
+            weight.copy_(value)
+    return gradient is not None and bool(gradient.count_nonzero())
 
 
 def _settings(name: str, train_size: int, eps: float, options: Options) -> tuple[dict, dict]:

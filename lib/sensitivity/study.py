@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from lib import attacks, data, evaluation, geometry, training
 from lib.base import checkpoints, files
+from lib.fast import surroundings
 from lib.run import devices
 from lib.run.processes import WorkerDiedError, side_by_side
 from lib.sensitivity import changes as changes_
@@ -92,6 +93,17 @@ def one_a_class(labels: Tensor) -> list[int]:
     return data.balanced(labels, min(PICTURES, len(labels))).tolist()
 
 
+def _seeded(method: Callable) -> Callable:
+    """A method of `Worker`. What networks and changes draw from the global random states is the same at each call."""
+
+    @wraps(method)
+    def call(worker: "Worker", *arguments: object) -> object:
+        with surroundings.numpy_seeded(0), surroundings.seeded(0, worker.device):
+            return method(worker, *arguments)
+
+    return call
+
+
 class Worker:
     """What a job needs: the plan, the images, and the folder that its records go to."""
 
@@ -102,7 +114,10 @@ class Worker:
         self.train_images, self.train_labels = tensors["train_images"], tensors["train_labels"]
         self.test_images, self.test_labels = tensors["test_images"], tensors["test_labels"]
         self.changes = [changes_.parse(change["name"]) for change in self.plan["changes"]]
+        for change, planned in zip(self.changes, self.plan["changes"], strict=True):
+            plan_.check_unchanged(f"--change {change.name}", change.source, planned["source"])
 
+    @_seeded
     def changed(self, change: int, images: Tensor) -> Tensor:
         """Images after the change, float32 on the device. They are changed in slices, since float64 takes much memory."""
         parts = [self.changes[change](part.float() / 255) for part in images.split(1000)]
@@ -137,6 +152,7 @@ class Worker:
                 if not (self.work / name).exists():
                     write_json(self.work / name, measure(change))
 
+    @_seeded
     def train(self, change: int, seed: int, half: bool, x: Tensor) -> None:
         """Train, attack the test images and record; a training that fails is recorded as failed."""
         plan, target = self.plan, self.work / training_name(change, seed, half)
@@ -180,6 +196,7 @@ class Worker:
         model.load_state_dict(checkpoints.load_tensors(self.weights(change, 0), "cpu")[0])
         return model.to(self.device).eval()
 
+    @_seeded
     def strong(self, change: int) -> dict:
         """The record of stronger attacks, checks for masked gradients, robust accuracy against eps, and adversarial images."""
         start, plan, model = time.monotonic(), self.plan, self.model(change)
@@ -252,6 +269,7 @@ class Worker:
             "pictures": [png(x[i]) for i in one_a_class(y)], "seconds": time.monotonic() - start,
         }  # fmt: skip
 
+    @_seeded
     def fixed(self, change: int) -> dict:
         """The record of the network trained on unchanged images, with the change in front of it and attacked through it."""
         start, plan, model = time.monotonic(), self.plan, self.model(0)
