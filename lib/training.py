@@ -20,14 +20,14 @@ from lib import attacks
 from lib.base import checkpoints, checks
 from lib.base.checkpoints import Curve
 from lib.base.recipe import AUGMENTATIONS, adversary, augmented, learning_rate, optimizer_of
-from lib.fast import forms, stacked
+from lib.fast import forms, stacked, surroundings
 
 Images = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
 
 CURVE_POINTS = 100
 CHECKPOINT_SECONDS = 60.0
-# A training has failed if in its last tenth it is no better than this many times guessing.
+# A training has failed if in its last tenth it is no better than this many times guessing, or than halfway from guessing to 1.
 NO_BETTER_THAN_CHANCE = 1.2
 
 
@@ -65,7 +65,7 @@ def train(
 ) -> Training:
     """Train `model` in place on images in [0, 1] and labels, all on the model's device; `settings`: see `train_together`.
 
-    - `seed` decides batches, augmentation and the attacks' starts: same seed and device, same weights.
+    - `seed` decides batches, augmentation, the attacks' starts and dropout: same seed and device, same weights.
     - `checkpoint`: a file written now and then. If it exists, training continues from it, bit for bit.
 
     Raises ValueError for unknown settings, CheckpointError for a file that cannot be read, and TrainingFailedError for a
@@ -228,7 +228,7 @@ class _Course:
             self.model.eval()
             last_accuracies = self.curve["accuracy"][-max(1, len(self.curve["accuracy"]) // 10) :]
             final_accuracy, chance = sum(last_accuracies) / len(last_accuracies), self.y.bincount().max().item() / len(self.y)
-            if final_accuracy < NO_BETTER_THAN_CHANCE * chance:
+            if final_accuracy < min(NO_BETTER_THAN_CHANCE * chance, (1 + chance) / 2):
                 self.fail(f"the model ends at chance: {final_accuracy:.1%} on its training batches, {chance:.1%} by guessing")
         return self.failure or Training(self.curve, self.seconds, self.step_taken_by)
 
@@ -284,10 +284,11 @@ class _SingleSteps:
 
     def advance(self, batches: list[tuple[Images, Labels]], step: int) -> None:
         model, generator, ((batch, labels),) = self.course.model, self.course.generator, batches
-        if self.attack is not None:
-            batch = attacks.pgd(model, batch, labels, generator=generator, **adversary(self.attack, step, self.steps))
-        model.train()
-        loss, correct = self._backward(batch.contiguous(memory_format=torch.channels_last), labels, step)
+        with surroundings.seeded((self.course.member.seed * 1_000_003 + step) % 2**63, batch.device):  # dropout, as after a resume
+            if self.attack is not None:
+                batch = attacks.pgd(model, batch, labels, generator=generator, **adversary(self.attack, step, self.steps))
+            model.train()
+            loss, correct = self._backward(batch.contiguous(memory_format=torch.channels_last), labels, step)
         self.course.step_taken_by = "compiled" if self.compiled else "framework"
         self.course.algorithm.step()
         self.sums += torch.stack([loss, correct.float().mean()])

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from frames import ATTRS, PAPER, ROBUST, TABLE_4, along, frame
 
-from lib.report import EXHIBITS, words
+from lib.report import EXHIBITS, values, words
 from lib.report.sections import pictures, sec3, sec5
 from lib.store import grid, intervals, results
 
@@ -93,6 +93,17 @@ def test_interval_is_wilsons():
     low, high = intervals.interval(100 * 81 / 263, 263)
     assert low == pytest.approx(25.53, abs=0.01)
     assert high == pytest.approx(36.62, abs=0.01)
+
+
+@pytest.mark.parametrize(("absent", "status"), [(0, "failed"), (10_000, "stale")])
+def test_a_seed_without_a_value_counts_neither_as_a_seed_nor_with_its_images(absent, status):
+    rows = frame(*(("original", *ROBUST, value, seed) for seed, value in enumerate((None, 94.0, 92.0))))
+    rows["n"], rows["status"] = [absent, 1000, 500], [status, "recorded", "recorded"]
+    row = values.over_seeds(rows, *ROBUST).loc["original"]
+    assert (row["seeds"], row["n"], row["mean"]) == (2, 500, 93.0)
+    assert values.span(row) == pytest.approx(intervals.interval(93.0, 500))
+    none = values.over_seeds(rows[:1], *ROBUST)
+    assert values.our_number(none, "original").status == status
 
 
 @pytest.mark.parametrize(

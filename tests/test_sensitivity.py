@@ -73,8 +73,40 @@ def test_sixteen_bits_transparency_and_palettes(tmp_path):
     assert pixels == {255, 10, 20, 30, 11, 21, 31}
     clear = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
     clear.save(tmp_path / "clear.png")
-    laid = folder._to_8_bits(Image.open(tmp_path / "clear.png"), tmp_path)
+    laid = folder._to_8_bits(Image.open(tmp_path / "clear.png"))
     assert np.asarray(laid).min() == 255
+
+
+def png(depth: int, colour_type: int, row: bytes, transparent: bytes = b"") -> bytes:
+    """A PNG file of 8×8 pixels with eight equal rows, which Pillow does not write."""
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 8, 8, depth, colour_type, 0, 0, 0)} | (
+        {b"tRNS": transparent} if transparent else {}
+    )
+    chunks |= {b"IDAT": zlib.compress(8 * (b"\0" + row)), b"IEND": b""}
+    packed = [struct.pack(">I", len(v)) + k + v + struct.pack(">I", zlib.crc32(k + v)) for k, v in chunks.items()]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+VALUES = [257 * i for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (png(16, 0, struct.pack(">8H", *VALUES)), range(8)),
+        (png(16, 0, struct.pack(">8H", *VALUES), struct.pack(">H", VALUES[5])), [0, 1, 2, 3, 4, 255, 6, 7]),
+        (
+            png(16, 4, struct.pack(">16H", *(v for i in range(8) for v in (257 * i, 65535 * (i != 5))))),
+            [0, 1, 2, 3, 4, 255, 6, 7],
+        ),
+        (png(8, 0, bytes(range(8)), b"\0\5"), [0, 1, 2, 3, 4, 255, 6, 7]),
+    ],
+    ids=["16 bits", "16 bits and a transparent value", "16 bits and alpha", "8 bits and a transparent value"],
+)
+def test_transparent_grey_of_any_depth_is_laid_over_white(tmp_path, content, expected):
+    (tmp_path / "a.png").write_bytes(content)
+    _, image = folder._decode(tmp_path / "a.png")
+    assert np.asarray(image.convert("L"))[0].tolist() == [*expected]
 
 
 @pytest.mark.parametrize(("name", "options"), [("a.jpg", {}), ("a.webp", {"lossless": True}), ("a.tiff", {}), ("a.png", {})])
@@ -213,6 +245,42 @@ def _float(place: Path) -> None:
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(place / "cat" / "float.tiff")
 
 
+def _int(place: Path) -> None:
+    Image.fromarray(np.full((8, 8), 255, np.int32)).save(place / "cat" / "int.tiff")
+
+
+def _transparent_colour(place: Path) -> None:
+    row, value = struct.pack(">24H", *(1000 * (i // 3) for i in range(24))), struct.pack(">3H", 5000, 5000, 5000)
+    (place / "cat" / "colour.png").write_bytes(png(16, 2, row, value))
+
+
+def _transparent_of_4_bits(place: Path) -> None:
+    (place / "cat" / "four.png").write_bytes(png(4, 0, bytes([0x01, 0x23, 0x45, 0x67]), b"\0\5"))
+
+
+def _without_dimensions(place: Path) -> None:
+    """A TIFF with a second picture that has no width, for which Pillow raises a TypeError."""
+    _animated(place)
+    file, width = place / "cat" / "film.tiff", struct.pack("<HH", 256, 4)
+    before, _, after = file.read_bytes().rpartition(width)
+    file.write_bytes(before + struct.pack("<HH", 250, 4) + after)
+
+
+def _bad_exif(place: Path) -> None:
+    """A JPEG whose EXIF data Pillow cannot write again once the image is turned: it raises a struct.error."""
+    exif = Image.Exif()
+    exif[274], exif[256] = 6, 8
+    content = exif.tobytes().replace(struct.pack(">HH", 256, 4), struct.pack(">HH", 256, 2))
+    Image.new("L", (8, 8)).save(place / "cat" / "exif.jpg", exif=content)
+
+
+def _other_formats(place: Path) -> None:
+    for file in [*place.rglob("*.png")]:
+        Image.open(file).save(file.with_suffix(".gif"))
+        file.unlink()
+    (place / "cat" / "0.gif").rename(place / "cat" / "0.HEIC")
+
+
 def _unknown_in_test(place: Path) -> None:
     train = place / "train"
     train.mkdir()
@@ -248,6 +316,15 @@ def _unknown_in_test(place: Path) -> None:
         (_train_alone, "has train/ but no test/; add it"),
         (_animated, "film.tiff has 2 pictures; one is expected"),
         (_float, "float.tiff has pixels of type F; save it with 8 or 16 bits per channel"),
+        (_int, "int.tiff has pixels of type I; save it with 8 or 16 bits per channel, without sign"),
+        (_transparent_colour, "colour.png has a transparent colour of 2, 4 or 16 bits per channel; save it with an alpha"),
+        (_transparent_of_4_bits, "four.png has a transparent colour of 2, 4 or 16 bits per channel; save it with an alpha"),
+        (_without_dimensions, "film.tiff cannot be read as PNG, JPEG, WEBP, TIFF ("),
+        (_bad_exif, "exif.jpg cannot be read as PNG, JPEG, WEBP, TIFF ("),
+        (
+            _other_formats,
+            "has no image that can be read (its files: 19 .gif, 1 .heic; allowed: PNG, JPEG, WEBP, TIFF); convert",
+        ),
         (_unknown_in_test, "class cow is in test/ but not in train/; add it to train/"),
     ],
 )
@@ -265,6 +342,15 @@ def test_what_cannot_be_read_is_left_out_and_named_if_asked(images, spoil, fault
     found = folder.load(images, skip=True)
     assert len(found.train) + len(found.test) == 20
     assert any(note.startswith("left out: ") and fault in note for note in found.notes)
+
+
+def test_a_class_without_a_file_that_can_be_read_names_its_formats(images):
+    for file in (images / "dog").iterdir():
+        Image.open(file).save(file.with_suffix(".gif"))
+        file.unlink()
+    said = r"class dog has no image that can be read \(its files: 10 .gif; allowed: PNG, JPEG, WEBP, TIFF\); convert them"
+    with pytest.raises(FolderError, match=said):
+        folder.load(images, skip=True)
 
 
 def test_what_is_not_read_is_told(images):
@@ -469,6 +555,70 @@ def test_a_factory_that_returns_nonsense(tmp_path, body, said):
         plan.build(about, 0)
     assert said in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
+
+
+def about(file: Path) -> dict:
+    """The part of a plan that a network is built by."""
+    return {"model": {"name": f"{file}:make"}, "image": {"in_channels": 1, "image_size": 8}, "classes": ["a", "b"]}
+
+
+OWN_NETWORK = """import torch
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    def forward(self, x):
+        {}
+
+def make():
+    return Network()
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return self.body(x.round())",
+        "return self.body(x.detach())",
+        "return nn.functional.one_hot(self.body(x).argmax(1), 2).float()",
+        "return self.body(x).round()",
+        "with torch.no_grad(): return self.body(x)",
+        "with torch.inference_mode(): return self.body(x)",
+    ],
+)
+def test_a_network_without_a_gradient_to_the_pixels_is_refused_in_one_line(tmp_path, body):
+    (tmp_path / "net.py").write_text(OWN_NETWORK.format(body))
+    with pytest.raises(ChangeError, match=r"--model .*net.py:make: the network's logits must have a gradient") as refused:
+        plan.build(about(tmp_path / "net.py"), 0)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return self.body(x)",
+        "return self.body(x).softmax(1)",
+        "return self.body(x) * torch.tensor([0.0, 1.0])",
+    ],
+)
+def test_a_network_with_a_gradient_is_as_its_factory_made_it(tmp_path, body):
+    (tmp_path / "net.py").write_text(OWN_NETWORK.format(body))
+    built = plan.build(about(tmp_path / "net.py"), 3)
+    torch.manual_seed(3)
+    made = changes.load_function(f"{tmp_path / 'net.py'}:make", "--model")[0]()
+    assert built.training
+    for one, other in zip(built.parameters(), made.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_last_layer_of_zeros_is_no_missing_gradient(tmp_path):
+    text = OWN_NETWORK.format("return self.body(x)").replace(
+        "    return Network()", "    made = Network()\n    made.body[1].weight.data.zero_()\n    return made"
+    )
+    (tmp_path / "net.py").write_text(text)
+    assert not plan.build(about(tmp_path / "net.py"), 0).body[1].weight.any()
 
 
 def test_names_of_changes_from_a_notebook():

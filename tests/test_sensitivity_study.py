@@ -98,6 +98,57 @@ def test_what_is_missing_is_done_again_with_the_same_result(images, tmp_path):
             assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
 
+NETWORK = """import torch.nn.functional as F
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 16), nn.Linear(16, 2)
+    def forward(self, x):
+        return self.last(F.dropout(self.first(x.flatten(1)).tanh()))  # in eval mode as well
+
+def make():
+    return Network()
+"""
+NOISE = "import numpy as np\nimport torch\n\ndef noise(x):\n    return (x + torch.rand_like(x) * np.random.rand()) / 2\n"
+
+
+def test_a_network_and_a_change_that_draw_are_done_again_with_the_same_result(images, tmp_path):
+    (tmp_path / "net.py").write_text(NETWORK)
+    (tmp_path / "noise.py").write_text(NOISE)
+    asked = {**OPTIONS, "model": f"{tmp_path}/net.py:make", "fixed": True, "out": tmp_path / "out", "say": lambda _: None}
+    found = command.examine(images, [f"{tmp_path}/noise.py:noise"], **asked)
+    (work,) = (tmp_path / "out" / "work").iterdir()
+    for name in ("training-01-seed0-half", "training-01-seed1", "strong-00", "strong-01", "measured-01", "fixed-01"):
+        (work / f"{name}.json").unlink()
+    torch.rand(7), np.random.rand(7)  # noqa: NPY002 the one that the change draws from
+    again = command.examine(images, [f"{tmp_path}/noise.py:noise"], **asked)
+    for kind in ("training", "strong", "measured", "fixed"):
+        assert [{**record, "seconds": 0} for record in again[kind]] == [{**record, "seconds": 0} for record in found[kind]]
+
+
+@pytest.mark.parametrize(("file", "option"), [("net.py", "--model"), ("noise.py", "--change")])
+def test_a_file_that_is_edited_during_a_study_is_refused_and_what_was_computed_is_kept(images, tmp_path, file, option):
+    (tmp_path / "net.py").write_text(NETWORK)
+    (tmp_path / "noise.py").write_text(NOISE)
+    asked = {**OPTIONS, "model": f"{tmp_path}/net.py:make", "out": tmp_path / "out", "say": lambda _: None}
+    command.examine(images, [f"{tmp_path}/noise.py:noise"], **asked)
+    (work,) = (tmp_path / "out" / "work").iterdir()
+    (work / "training-01-seed1.json").unlink()
+    kept = {path: path.read_bytes() for path in work.glob("*.json")}
+    study._WORKERS.clear()  # as in another process
+    before = (tmp_path / file).read_text()
+    (tmp_path / file).write_text(before + "# edited\n")
+    with pytest.raises(changes.ChangeError, match=f"{option} .*{file}:.*: the file was edited after this study began") as told:
+        study.run(work, "cpu")
+    assert len(str(told.value).splitlines()) == 1
+    assert {path: path.read_bytes() for path in work.glob("*.json")} == kept
+    (tmp_path / file).write_text(before)
+    study.run(work, "cpu")
+    assert not study.missing(work, study.read_json(work / "plan.json"))
+
+
 def test_other_images_or_settings_are_another_study(images, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "run", lambda *_: None)  # that it is planned is enough
     examine(images, tmp_path / "out")
@@ -105,6 +156,23 @@ def test_other_images_or_settings_are_another_study(images, tmp_path, monkeypatc
     next(iter((images / "light").iterdir())).unlink()
     examine(images, tmp_path / "out")
     assert len(list((tmp_path / "out" / "work").iterdir())) == 3
+
+
+def test_the_plan_has_the_share_of_the_largest_class_and_says_that_steps_set_no_limit(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "run", lambda *_: None)
+    for file in sorted((images / "light").iterdir())[5:]:
+        file.unlink()  # of 20 dark images 4 are for testing, of 5 light ones 1
+    found, said = examine(images, tmp_path / "out")
+    assert found["plan"]["largest_class"] == 0.8
+    assert "guessing is right on 80.0% of them" in said[0]
+    assert "there is no limit, since --steps is given" in said[0]
+    assert "--minutes" not in said[0]
+    ((value, option),) = report.settings(found["plan"]).query("setting == 'time'")[["value", "option"]].to_numpy()
+    assert value.startswith("no limit, since --steps is given; about ")
+    assert option == "--jobs"
+    found["plan"]["options"]["steps"] = None
+    assert "--minutes sets the limit" in plan.in_words(found["plan"])
+    assert report.settings(found["plan"]).query("setting == 'time'")["value"].item().startswith("at most 20 minutes; ")
 
 
 def test_another_study_in_the_same_folder_leaves_the_report_of_the_first(images, tmp_path, monkeypatch):
@@ -134,7 +202,32 @@ def test_another_study_in_the_same_folder_leaves_the_report_of_the_first(images,
     ],
 )
 def test_the_time_left_is_the_plans_until_something_is_done(elapsed, first, now, left):
-    assert study.seconds_left(1000, elapsed, first, now) == pytest.approx(left)
+    assert plan.seconds_left(1000, elapsed, first, now) == pytest.approx(left)
+
+
+def test_the_strongest_attacks_see_every_class(tmp_path, monkeypatch):
+    """Also where all test images are attacked, which lie class by class; and the outcomes stay those of the same images."""
+    random, seen = np.random.default_rng(0), []
+    for label in range(6):
+        (tmp_path / "set" / str(label)).mkdir(parents=True)
+        for i in range(20):
+            pixels = random.integers(30 * label, 30 * label + 100, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "set" / str(label) / f"{i}.png")
+    strong = {"images": 24, "suite_images": 12, "autoattack": True}
+    monkeypatch.setattr(plan, "_choose_images", lambda made, *_: made.update(test_size=24, strong=strong))
+
+    def suite(worker, model, x, y, eps):
+        seen.append(y.bincount(minlength=6).tolist())
+        return torch.ones(len(x), dtype=torch.bool), "none"
+
+    monkeypatch.setattr(study.Worker, "_suite", suite)
+    examine(tmp_path / "set", tmp_path / "out", seeds=1)
+    assert seen == [[2] * 6] * 3
+    worker = study.Worker(next((tmp_path / "out" / "work").iterdir()), "cpu")
+    (x, y), (every_x, every_y) = worker.test_for_suite(1), worker.test(1, 24)
+    assert not torch.equal(x, every_x)
+    ours, every = ({(int(b), a.numpy().tobytes()) for a, b in zip(*part, strict=True)} for part in ((x, y), (every_x, every_y)))
+    assert ours == every
 
 
 def test_after_a_kill_it_goes_on(images, tmp_path):
@@ -262,6 +355,21 @@ def test_the_data_at_hand_cannot_tell(shares, images, options, said):
     assert found.kind == "cannot tell"
     assert found.sentence.startswith("These data cannot tell: ")
     assert said in found.sentence
+
+
+def test_accuracy_is_judged_beside_the_largest_class():
+    """Of ten images nine are of one class: 90% is guessing, and half of the errors of a guess remain at 95%."""
+    found = made_up({"original": (0.96, 0.8), "edges": (0.96, 0.9)}, 2000)
+    assert verdict.judge(found).kind == "sensitive"
+    found["plan"]["largest_class"] = 0.9
+    judged = verdict.judge(found)
+    assert "hardly better than guessing (90.0%)" in judged.sentence
+    assert any("always answers the largest class is right on 90.0% of the test images" in remark for remark in judged.remarks)
+    good = made_up({"original": (1.0, 0.84), "edges": (1.0, 1.0)}, 2000)
+    good["plan"]["largest_class"] = 0.9
+    assert verdict.judge(good).kind == "sensitive"
+    good["plan"]["largest_class"] = 0.27
+    assert not any("largest class" in remark for remark in verdict.judge(good).remarks)
 
 
 def test_many_changes_that_are_the_same_are_no_sensitivity():

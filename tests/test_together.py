@@ -193,6 +193,17 @@ def test_only_known_layers_are_stacked():
         stacked.stacked([models.lenet5(1 / 8), models.lenet5(1 / 4)])
 
 
+def test_weights_that_are_frozen_or_tied_are_not_stacked():
+    """A stacked layer is trained as a whole, so it would train frozen weights and pull tied ones apart."""
+    frozen, tied = models.lenet5(1 / 8), nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4))
+    frozen[0].requires_grad_(False)
+    tied[2].weight = tied[1].weight
+    for model, said in ((frozen, "given 0.weight without gradient"), (tied, "given 2.weight tied to 1.weight")):
+        assert not stacked.can_stack(model)
+        with pytest.raises(ValueError, match=said):
+            stacked.stacked([model, model])
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -112,6 +112,58 @@ def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(kind, examples, m
     assert resumed.seconds > 0
 
 
+class Unusual(nn.Module):
+    """A network with frozen, unused or tied weights, with weights that rest at first, or with dropout."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind, self.first, self.second, self.head = kind, nn.Linear(768, 12), nn.Linear(12, 12), nn.Linear(12, 2)
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.register_buffer("calls", torch.tensor(0))
+        if kind == "frozen":
+            self.first.requires_grad_(False)
+        if kind == "tied":
+            self.third = nn.Linear(12, 12)
+            self.third.weight = self.second.weight
+
+    def forward(self, x):
+        self.calls += self.training
+        x = torch.tanh(self.first(x.flatten(1))) * self.scale
+        if self.kind != "unused" and (self.kind != "late" or self.calls > 9):
+            x = torch.tanh(self.second(x))
+        x = torch.tanh(self.third(x)) if self.kind == "tied" else x
+        return self.head(F.dropout(x, 0.5, self.training) if self.kind == "dropout" else x)
+
+
+@pytest.mark.usefixtures("any_outcome")
+@pytest.mark.parametrize("settings", [ADAM, SGD], ids=["adam", "sgd"])
+@pytest.mark.parametrize("kind", ["frozen", "unused", "late", "tied", "dropout"])
+def test_an_unusual_network_is_resumed_bit_for_bit(examples, monkeypatch, tmp_path, kind, settings):
+    whole, parts = Unusual(kind), Unusual(kind)
+    training.train(whole, *examples, **settings, seed=5)
+    keywords = {**settings, "seed": 5, "checkpoint": tmp_path / "training.safetensors", "checkpoint_seconds": 0.0}
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 6)
+        training.train(Unusual(kind), *examples, **keywords)
+    torch.manual_seed(99)  # another process, whose random state is another
+    training.train(parts, *examples, **keywords)
+    assert equal(parts, whole)
+    fresh = Unusual(kind)
+    assert torch.equal(fresh.first.weight, whole.first.weight) == (kind == "frozen")
+    assert torch.equal(fresh.second.weight, whole.second.weight) == (kind == "unused")
+
+
+@pytest.mark.usefixtures("any_outcome")
+def test_dropout_follows_the_seed_and_leaves_the_random_state_alone(examples):
+    networks, state = [Unusual("dropout") for _ in range(3)], torch.get_rng_state()
+    for network, seed in zip(networks, (5, 5, 6), strict=True):
+        training.train(network, *examples, **ADAM, seed=seed)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert equal(networks[0], networks[1])
+    assert not equal(networks[0], networks[2])
+
+
 def test_checkpoints_are_not_written_at_every_step(examples, monkeypatch, tmp_path):
     written = []
     monkeypatch.setattr(checkpoints, "save_tensors", lambda path, *_: written.append(path))
@@ -330,6 +382,16 @@ def test_a_model_at_chance_has_failed():
     with pytest.raises(training.TrainingFailedError, match="ends at chance: .* 50.0% by guessing") as failure:
         training.train(lenet(), x, y, **{**ADAM, "steps": 40, "batch_size": 40}, seed=0)
     assert all(math.isfinite(loss) for loss in failure.value.curve["loss"])
+
+
+def test_a_model_that_beats_a_large_class_has_not_failed():
+    """1.2 times a share of 90% is above 100%, which no model reaches."""
+    y = (torch.arange(40) % 10 == 0).long()
+    x, keywords = y.view(-1, 1, 1, 1).expand(-1, 3, 2, 2).float(), {**ADAM, "lr": 0.1, "steps": 60, "batch_size": 40}
+    done = training.train(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), x, y, **keywords, seed=0)
+    assert done.curve["accuracy"][-1] == 1.0
+    with pytest.raises(training.TrainingFailedError, match="ends at chance: 90.0% on its training batches, 90.0% by guessing"):
+        training.train(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.full_like(x, 0.5), y, **keywords, seed=0)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "another model's", "no checkpoint"])

@@ -106,6 +106,7 @@ LEFT_TO_THE_FRAMEWORK = {
     "eval mode": lambda: network(dtype=torch.float32).eval(),
     "one normalisation in eval mode": lambda: changed(lambda m: m.blocks[2].norm1.eval()),
     "a frozen layer": lambda: changed(lambda m: m.blocks[2].conv1.requires_grad_(False)),
+    "tied weights": lambda: changed(lambda m: setattr(m.blocks[2].conv1, "weight", m.blocks[2].conv2.weight)),
     "another eps": lambda: changed(lambda m: setattr(m.blocks[2].norm1, "eps", 0.1)),
     "another momentum": lambda: changed(lambda m: setattr(m.norm, "momentum", 0.5)),
     "cumulative moments": lambda: changed(

@@ -27,7 +27,7 @@ def slot_names(algorithm: torch.optim.Optimizer) -> tuple[str, ...]:
 
 
 def slots_of(algorithm: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
-    """The optimizer's state by parameter, zeros where no step was taken yet: its first step does the same with them."""
+    """The optimizer's state by parameter, zeros where there was no gradient yet: its first step does the same with them."""
     weights, state, names = algorithm.param_groups[0]["params"], algorithm.state_dict()["state"], slot_names(algorithm)
     return {
         index: state.get(index) or {name: torch.zeros(()) if name == "step" else torch.zeros_like(weight) for name in names}
@@ -48,8 +48,8 @@ def load_slots(algorithm: torch.optim.Optimizer, slots: dict[int, dict[str, Tens
 def save(path: Path, model: nn.Module, algorithm: torch.optim.Optimizer, loop: dict[str, Tensor], metadata: dict) -> None:
     """Write a training's checkpoint: network, optimizer, `loop` (generator, order, sums), `metadata`; none with a NaN."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for index, slots in algorithm.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items() if value is not None}
+    for index, slots in slots_of(algorithm).items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items()}
     # A training that diverges is recorded as failed by its own loss; its last checkpoint stays valid.
     if not _not_finite(tensors | loop):
         save_tensors(path, tensors | loop, metadata)
@@ -106,7 +106,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> None
     The file has a digest of both, so that `load_tensors` notices later changes. Temporary files of killed processes are
     removed, so only one process may write `path` at a time.
     """
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    # Copies, since the format refuses tensors that share memory, as tied weights do.
+    tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     # One entry: the format writes several in any order, and the same weights are to give the same file.
     entries = {"signed": f"{_digest(tensors, json.dumps(metadata))} {json.dumps(metadata)}"}
     try:

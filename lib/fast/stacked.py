@@ -63,8 +63,22 @@ _STACKED = {
 
 
 def can_stack(model: nn.Module) -> bool:
-    """Whether a network is made of layers that can be stacked; no other is taken for one."""
-    return all(type(part) in _STACKED or type(part) in _AS_THEY_ARE for part in model.modules())
+    """Whether a network is made of layers that can be stacked, and each of its weights is trained and has one name."""
+    return _obstacle(model) is None
+
+
+def _obstacle(model: nn.Module) -> str | None:
+    """What keeps a network from being stacked; None where nothing does."""
+    for part in model.modules():
+        if type(part) not in _STACKED and type(part) not in _AS_THEY_ARE:
+            return type(part).__name__
+    names: dict[int, str] = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        if not weight.requires_grad:
+            return f"{name} without gradient"
+        if (other := names.setdefault(id(weight), name)) != name:
+            return f"{name} tied to {other}"
+    return None
 
 
 class Stacked(nn.Module):
@@ -89,9 +103,8 @@ class Stacked(nn.Module):
 
 def stacked(networks: Sequence[nn.Module]) -> Stacked:
     """Networks of one shape as one. ValueError for layers that cannot be stacked, or shapes that differ."""
-    if not can_stack(networks[0]):
-        unknown = next(part for part in networks[0].modules() if type(part) not in _STACKED.keys() | _AS_THEY_ARE)
-        raise ValueError(f"networks trained together must have layers that can be stacked, given {type(unknown).__name__}")
+    if obstacle := next(filter(None, map(_obstacle, networks)), None):
+        raise ValueError(f"networks trained together must have layers that can be stacked, given {obstacle}")
     shapes = [{name: value.shape for name, value in network.state_dict().items()} for network in networks]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(f"networks trained together must have the same shape, given {len(networks)} that differ")

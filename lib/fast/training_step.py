@@ -292,8 +292,8 @@ def of(model: nn.Module, x: Tensor) -> TrainingStep | None:
     """The training step of a network in train mode on batches such as `x`, `n×c×h×w`.
 
     None where the framework is to take it: another network than the paper's WRN-28, a wide one, or one that anything changes;
-    weights that are not trained; another type than float32 or float64; not on a processor with AVX2; batches that do not fill
-    the vectors. As a rule may be incomplete, the logits of the first batch are compared with the model's, too.
+    weights that are not trained, or tied; another type than float32 or float64; not on a processor with AVX2; batches that do
+    not fill the vectors. As a rule may be incomplete, the logits of the first batch are compared with the model's, too.
     """
     if not (has_avx2() and x.device.type == "cpu" and x.dtype in DTYPES and len(x) and len(x) % DTYPES[x.dtype] == 0):
         return None
@@ -302,7 +302,8 @@ def of(model: nn.Module, x: Tensor) -> TrainingStep | None:
     numbers = [*model.parameters(), *(buffer for buffer in model.buffers() if buffer.is_floating_point())]
     if any(tensor.dtype != x.dtype or tensor.device.type != "cpu" for tensor in numbers):
         return None
-    if not all(weight.requires_grad for weight in model.parameters()):
+    weights = [weight for _, weight in model.named_parameters(remove_duplicate=False)]
+    if not all(weight.requires_grad for weight in weights) or len({*map(id, weights)}) < len(weights):
         return None
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     if len({(norm.eps, norm.momentum) for norm in norms}) > 1 or norms[0].momentum is None:

@@ -37,11 +37,13 @@ def over_seeds(
 ) -> pd.DataFrame:
     """Values, their mean, lowest and highest over seeds, n, status, records and spread of trainings, by transform.
 
-    The status is read where no value is: `failed` or `stale`.
+    `seeds` is the number of seeds that have a value, `n` the least number of images of these. The status is read where no
+    value is: `failed` or `stale`.
 
     `by`: the columns to tell runs apart by, where more than the transform varies.
     """
     rows = ours[(ours["training"] == training) & (ours["metric"] == metric) & (ours["split"] == split)]
+    rows = rows.assign(n=rows["n"].where(rows["value"].notna()))  # a failed training has n = 0
     grouped, spreads = rows.groupby(by), ours.attrs.get("spreads", {})
     return pd.DataFrame(
         {
@@ -50,7 +52,7 @@ def over_seeds(
             "low": grouped["value"].min(),
             "high": grouped["value"].max(),
             "seeds": grouped["value"].count(),
-            "n": grouped["n"].first(),
+            "n": grouped["n"].min(),
             "status": grouped["status"].min(),  # failed < recorded < stale; read where there is no value
             "records": [tuple(results.records_of(group)) for _, group in grouped],
             # How far trainings of this quantity differ, where that is known.

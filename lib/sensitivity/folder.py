@@ -1,8 +1,9 @@
 """Reads a folder of images as a data set: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*`, which it splits.
 
 - It reads PNG, JPEG, WebP and TIFF files. It rotates an image as its EXIF data say.
-- 16-bit grey pixels are divided by 257, so that 65535 becomes 255 in every image. 16-bit colour pixels keep their high byte, as
-  Pillow reads them. 32-bit and floating-point pixels are refused, since their range is unknown.
+- 16-bit grey pixels are divided by 257, so that 65535 becomes 255 in every image. 16-bit colour pixels, and grey ones with an
+  alpha channel, keep their high byte, as Pillow reads them. 32-bit and floating-point pixels are refused, since their range is
+  unknown.
 - Images with an alpha channel or a transparent colour are laid over white.
 - Images are resized once to squares of `size` pixels, by Pillow's bicubic filter with antialiasing.
 - The images have one channel if all files are grey or all colour files have three equal channels; otherwise three channels.
@@ -35,6 +36,8 @@ _GREY, _COLOUR = (
     ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I"),
     ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"),
 )
+# PNG pixels that Pillow changes on reading, but not the transparent colour beside them.
+_CHANGED_ON_READING = ("L;2", "L;4", "RGB;16B")
 _JUNK = ("Thumbs.db", "desktop.ini", "__MACOSX")
 
 
@@ -134,8 +137,8 @@ def _open(path: Path) -> Image.Image:
         return Image.open(path, formats=FORMATS)
 
 
-def _decode(path: Path) -> Image.Image:
-    """The image as Pillow decodes it, turned upright. FolderError, of one line, if the file is not one usable image."""
+def _decode(path: Path) -> tuple[Image.Image, Image.Image]:
+    """The image as Pillow decodes it, turned upright, and in 8 bits. FolderError, of one line, if the file is not usable."""
     try:
         with _open(path) as image:
             width, height = image.size
@@ -145,24 +148,31 @@ def _decode(path: Path) -> Image.Image:
                 )
             if getattr(image, "n_frames", 1) > 1:
                 raise FolderError(f"{_printable(path)} has {image.n_frames} pictures; one is expected")
-            if image.mode not in _GREY + _COLOUR:
-                raise FolderError(f"{_printable(path)} has pixels of type {image.mode}; save it with 8 or 16 bits per channel")
+            # Pillow before 10.3 reads 16-bit PNG files as mode I; of other files its pixels have 32 bits, or a sign.
+            if image.mode not in _GREY + _COLOUR or (image.mode == "I" and image.format != "PNG"):
+                raise FolderError(
+                    f"{_printable(path)} has pixels of type {image.mode}; save it with 8 or 16 bits per channel, without sign"
+                )
+            if "transparency" in image.info and image.tile[0][3] in _CHANGED_ON_READING:
+                raise FolderError(
+                    f"{_printable(path)} has a transparent colour of 2, 4 or 16 bits per channel; save it with an alpha channel"
+                )
             image.load()
-            return ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image)
+            return upright, _to_8_bits(upright)
     except FolderError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's readers raise anything for a damaged file
         allowed = ", ".join(FORMATS)
-        reason = schema.one_line(str(error)).replace(str(path), "it")
+        reason = schema.one_line(str(error) or type(error).__name__).replace(str(path), "it")
         raise FolderError(f"{_printable(path)} cannot be read as {allowed} ({reason})") from None
 
 
-def _to_8_bits(image: Image.Image, path: Path) -> Image.Image:
+def _to_8_bits(image: Image.Image) -> Image.Image:
     """The image with 8 bits per channel, mode L or RGB; a transparent image is laid over white."""
     if image.mode.startswith("I"):
         pixels = np.asarray(image)
-        if pixels.size and not 0 <= pixels.min() <= pixels.max() <= 65535:
-            raise FolderError(f"{_printable(path)} has 32-bit pixels; save it with 8 or 16 bits per channel")
+        pixels = np.where(pixels == image.info.get("transparency"), 65535, pixels)
         return Image.fromarray(np.round(pixels / 257).astype(np.uint8))
     if image.has_transparency_data:
         grey = image.mode in _GREY
@@ -217,8 +227,7 @@ def _read(files: list[tuple[tuple[str, str], Path]], side: int, skip: bool) -> _
     reading = _Reading()
     for key, path in tqdm(files, desc="reading", unit="image", mininterval=1.0):
         try:
-            decoded = _decode(path)
-            image = _to_8_bits(decoded, path)
+            decoded, image = _decode(path)
         except FolderError as fault:
             if not skip:
                 raise FolderError(f"{fault}; --skip-unreadable leaves such files out") from None
@@ -238,9 +247,16 @@ def _shapes(files: list[tuple[tuple[str, str], Path]]) -> list[tuple[int, int]]:
     """Width and height of each file that begins like an image; the others raise an error when they are decoded."""
     shapes = []
     for _, path in files:
-        with suppress(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError), _open(path) as image:
+        with suppress(Exception), _open(path) as image:
             shapes.append(image.size)
     return shapes
+
+
+def _endings(files: list[Path]) -> str:
+    """What files there are, by the endings of their names, and the formats that are read."""
+    counts = Counter(_printable(path.suffix.lower()) or "without an ending" for path in files)
+    found = ", ".join(f"{count} {ending}" for ending, count in counts.most_common(5)) + (", …" if len(counts) > 5 else "")
+    return f"its files: {found}; allowed: {', '.join(FORMATS)}"
 
 
 def _class_names(splits: dict[str, dict[str, list[Path]]], folder: Path) -> list[str]:
@@ -290,13 +306,19 @@ def load(path: Path | str, size: int | None = None, *, colour: str = "auto", ski
         ((split, name), file) for split, by_class in files_of.items() for name in sorted(by_class) for file in by_class[name]
     ]
     shapes = _shapes(files)
+    if not shapes:
+        found = _endings([path for _, path in files])
+        raise FolderError(f"{_printable(folder)} has no image that can be read ({found}); convert them")
     side = _side(size, shapes)
     reading = _read(files, side, skip)
     faults += reading.faults
     counts = Counter(reading.keys)
     for key in dict.fromkeys(key for key, _ in files):
         if not counts[key]:
-            raise FolderError(f"class {_printable(key[1])} has no image that can be read; add some, or delete its folder")
+            found = _endings([path for other, path in files if other == key])
+            raise FolderError(
+                f"class {_printable(key[1])} has no image that can be read ({found}); convert them, or delete its folder"
+            )
     mode = _channels(colour, reading.modes, all(map(_is_grey, reading.images)))
     pixels = np.stack([_pixels(image, mode) for image in reading.images])
     labels = np.array([classes.index(name) for _, name in reading.keys])

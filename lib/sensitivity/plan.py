@@ -111,8 +111,9 @@ def _built(plan: dict) -> nn.Module:
     model, image, classes = plan["model"], plan["image"], len(plan["classes"])
     if model["name"] in PAPER_MODELS:
         return models.build(model["name"], model["widen_factor"], **image, classes=classes)
-    factory, _ = load_function(model["name"], "--model")
+    factory, source = load_function(model["name"], "--model")
     keywords, option = {**image, "classes": classes}, f"--model {model['name']}"
+    check_unchanged(option, source, model.get("source", source))
     try:
         parameters = inspect.signature(factory).parameters.values()
         takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
@@ -124,23 +125,60 @@ def _built(plan: dict) -> nn.Module:
     return network
 
 
+def check_unchanged(option: str, source: str, planned: str) -> None:
+    """ChangeError if the file that `option` names is not the one of the plan. `source` and `planned` are their sha256.
+
+    A study would otherwise mix results of two versions of the file.
+    """
+    if source != planned:
+        raise ChangeError(
+            f"{option}: the file was edited after this study began; restore it to continue, or give the command again (with "
+            "another --out if you like) to start a new study with the edited file"
+        )
+
+
 def _check_network(network: object, option: str, image: dict, classes: int) -> None:
     if not isinstance(network, nn.Module):
         raise ChangeError(f"{option} must return a torch.nn.Module, it returned a {type(network).__name__}")
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ChangeError(f"{option} must return a network with parameters to train, it has none")
-    x = torch.full((2, image["in_channels"], image["image_size"], image["image_size"]), 0.5)
+    x = torch.rand(2, image["in_channels"], image["image_size"], image["image_size"], requires_grad=True)
     training_before = network.training
     try:
         logits = network.eval()(x)
     except (Exception, SystemExit) as error:
         raise ChangeError(f"{option}: the network fails on images {tuple(x.shape)} ({reason(error)})") from None
-    network.train(training_before)
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
         raise ChangeError(f"{option}: the network must return logits of shape (2, {classes}) for 2 images, it returned {given}")
     if not logits.isfinite().all():
         raise ChangeError(f"{option}: the network must return finite logits, it returned NaN or infinity")
+    if not _has_gradient(network, x):
+        raise ChangeError(
+            f"{option}: the network's logits must have a gradient to the pixels, which the attack follows; theirs is 0 or "
+            "missing, as after argmax, round, detach or torch.no_grad"
+        )
+    network.train(training_before)
+
+
+def _has_gradient(network: nn.Module, x: torch.Tensor) -> bool:
+    """Whether the logits have a gradient to the pixels that is not 0, for weights near those of the network.
+
+    At the weights themselves it may be 0: a last layer often begins with zeros.
+    """
+    weights = [weight for weight in network.parameters() if weight.is_floating_point()]
+    before = [weight.detach().clone() for weight in weights]
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(0.01 * torch.randn_like(weight))
+    logits = network(x)
+    gradient = None
+    if logits.requires_grad:
+        (gradient,) = torch.autograd.grad((logits * torch.randn_like(logits)).sum(), x, allow_unused=True)
+    with torch.no_grad():
+        for weight, value in zip(weights, before, strict=True):
+            weight.copy_(value)
+    return gradient is not None and bool(gradient.count_nonzero())
 
 
 def _settings(name: str, train_size: int, eps: float, options: Options) -> tuple[dict, dict]:
@@ -278,7 +316,9 @@ def _measured(plan: dict, folder: Folder, changes: list[Change], options: Option
     usual = "the choice for grey images" if folder.channels == 1 else "the choice for colour images"
     plan["model"]["reason"] = "as given" if options.model else "; ".join(reasons) or usual
     plan["training"] = {**plan["training"], "steps": int(steps)}
+    tested = folder.test.labels[data.balanced(folder.test.labels, plan["test_size"])]
     plan |= {
+        "largest_class": tested.bincount().max().item() / len(tested),  # its share of the test images
         "epochs": round(steps / epoch, 1), "step_seconds": costs.step,
         "expected_seconds": makespan(costs.jobs(plan, steps), plan["jobs"]) + 10,
         "job_seconds": costs.jobs(plan, steps), "options": asdict(options),
@@ -310,11 +350,17 @@ def _most_steps(plan: dict, costs: _Costs, available: float) -> int:
     return low
 
 
+def guessing(plan: dict) -> float:
+    """The accuracy, in [0, 1], of the best guess without looking: always the largest class of the test images."""
+    return plan.get("largest_class", 1 / len(plan["classes"]))  # earlier plans lack it
+
+
 def in_words(plan: dict) -> str:
     """The plan in a few lines, for the user who waits for the study."""
     changes = ", ".join(change["name"] for change in plan["changes"])
     sizes, side, model, threat = plan["sizes"], plan["image"]["image_size"], plan["model"], plan["threat_model"]
     colour = "grey" if plan["image"]["in_channels"] == 1 else "colour"
+    limit = "there is no limit, since --steps is given" if plan["options"].get("steps") else "--minutes sets the limit"
     pgd, trainings = f"PGD with {counted(threat['num_steps'], 'step')}", counted(plan["seeds"], "training")
     return "\n".join(
         [
@@ -326,11 +372,20 @@ def in_words(plan: dict) -> str:
             f"training: {trainings} for each change, {counted(plan['training']['steps'], 'step')} each "
             f"({plan['epochs']:g} passes over the images), and one training with half as many steps",
             f"evaluation: {counted(plan['test_size'], 'test image')} under this attack, {plan['strong']['suite_images']} of "
-            "them also under stronger attacks",
-            f"time: about {plan['expected_seconds'] / 60:.1f} minutes, {counted(plan['jobs'], 'training')} at a time; "
-            "--minutes sets the limit",
+            f"them also under stronger attacks; guessing is right on {guessing(plan):.1%} of them",
+            f"time: about {plan['expected_seconds'] / 60:.1f} minutes, {counted(plan['jobs'], 'training')} at a time; {limit}",
         ]
     )
+
+
+def seconds_left(expected: float, elapsed: float, first: float, now: float) -> float:
+    """The time that a study still takes: the share `first` of it was done `elapsed` seconds ago, the share `now` is done now.
+
+    The estimate follows the speed since then; until something is done, it follows the plan, `expected` seconds in all.
+    """
+    if now > first:
+        return elapsed * (1 - now) / (now - first)
+    return max(0.0, expected * (1 - first) - elapsed)
 
 
 def threat_model(plan: dict, **other: object) -> evaluation.ThreatModel:

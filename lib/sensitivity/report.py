@@ -15,8 +15,9 @@ from lib.report.words import counted
 from lib.sensitivity import verdict
 from lib.sensitivity.changes import Change, ChangeError, descriptions, parse
 from lib.sensitivity.folder import Folder
+from lib.sensitivity.pictures import one_a_class, png
 from lib.sensitivity.plan import in_pixel_units
-from lib.sensitivity.study import one_a_class, png, write_text
+from lib.sensitivity.study import write_text
 from lib.store.intervals import Estimate
 
 _COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9", "#949494", "#5a4a9c", "#222222")
@@ -172,6 +173,8 @@ def settings(plan: dict) -> pd.DataFrame:
         for name, used in (("training", attack), ("reported", threat))
     }
     expected = f"about {plan['expected_seconds'] / 60:.1f} minutes expected, {counted(plan['jobs'], 'training')} at a time"
+    no_limit = plan["options"].get("steps")
+    limit = "no limit, since --steps is given" if no_limit else f"at most {plan['minutes']:g} minutes"
     rows = [
         ("network", f"{model['name']}{width} ({model['reason']})", "--model"),
         ("ε, the largest change of a pixel in [0, 1]", f"{in_pixel_units(threat['eps'])} ({plan['eps_reason']})", "--eps"),
@@ -181,7 +184,7 @@ def settings(plan: dict) -> pd.DataFrame:
         ("reported attack", f"{pgd['reported']}, on {counted(plan['test_size'], 'test image')}", "--attack-steps"),
         ("trainings per change", f"{plan['seeds']}, and one of half the steps", "--seeds"),
         ("images", f"{side}×{side} pixels, {colour}", "--size, --colour"),
-        ("time", f"at most {plan['minutes']:g} minutes; {expected}", "--minutes, --jobs"),
+        ("time", f"{limit}; {expected}", "--jobs" if no_limit else "--minutes, --jobs"),
         ("machine", f"{plan['device']} for each training", ""),
         ("software", f"commit {plan['commit']}; " + ", ".join(map(" ".join, plan["versions"].items())), ""),
     ]

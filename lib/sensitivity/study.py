@@ -4,35 +4,33 @@ Each record is a JSON file, written atomically, in the folder of the study. Afte
 missing ones.
 """
 
-import base64
 import hashlib
-import io
 import json
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib import attacks, data, evaluation, geometry, training
 from lib.base import checkpoints, files
+from lib.fast import surroundings
 from lib.run import devices
 from lib.run.processes import WorkerDiedError, side_by_side
 from lib.sensitivity import changes as changes_
 from lib.sensitivity import plan as plan_
 from lib.sensitivity.changes import Change, Preprocessed
 from lib.sensitivity.folder import Folder
+from lib.sensitivity.pictures import one_a_class, png
 from lib.store import schema
 from lib.store.records import RecordError, pack
 
-PICTURES = 6  # of each change, in the report
 STARTS, STEPS, QUERIES = 5, 100, 1000  # of the strongest attacks, where these are PGD and Square instead of AutoAttack
 
 
@@ -79,17 +77,15 @@ def place(out: Path, folder: Folder, changes: list[Change], options: plan_.Optio
     return out / "work" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def png(image: Tensor) -> str:
-    """One image C×H×W in [0, 1] as a PNG, base64."""
-    array = (image.detach().cpu() * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    file = io.BytesIO()
-    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+def _seeded(method: Callable) -> Callable:
+    """A method of `Worker`. What networks and changes draw from the global random states is the same at each call."""
 
+    @wraps(method)
+    def call(worker: "Worker", *arguments: object) -> object:
+        with surroundings.numpy_seeded(0), surroundings.seeded(0, worker.device):
+            return method(worker, *arguments)
 
-def one_a_class(labels: Tensor) -> list[int]:
-    """Indices of `PICTURES` images, one of each of the first classes; several of a class if there are fewer classes."""
-    return data.balanced(labels, min(PICTURES, len(labels))).tolist()
+    return call
 
 
 class Worker:
@@ -102,7 +98,10 @@ class Worker:
         self.train_images, self.train_labels = tensors["train_images"], tensors["train_labels"]
         self.test_images, self.test_labels = tensors["test_images"], tensors["test_labels"]
         self.changes = [changes_.parse(change["name"]) for change in self.plan["changes"]]
+        for change, planned in zip(self.changes, self.plan["changes"], strict=True):
+            plan_.check_unchanged(f"--change {change.name}", change.source, planned["source"])
 
+    @_seeded
     def changed(self, change: int, images: Tensor) -> Tensor:
         """Images after the change, float32 on the device. They are changed in slices, since float64 takes much memory."""
         parts = [self.changes[change](part.float() / 255) for part in images.split(1000)]
@@ -110,7 +109,15 @@ class Worker:
 
     def test(self, change: int, size: int) -> tuple[Tensor, Tensor]:
         """A class-balanced part of the test set, the same images for every change, after the change."""
-        subset = data.balanced(self.test_labels, size)
+        return self._tested(change, data.balanced(self.test_labels, size))
+
+    def test_for_suite(self, change: int) -> tuple[Tensor, Tensor]:
+        """The images of the strong attacks, as `test` gives them, with those of the suite first: of all classes alike."""
+        sizes = self.plan["strong"]
+        subset, first = (data.balanced(self.test_labels, sizes[name]) for name in ("images", "suite_images"))
+        return self._tested(change, torch.cat([first, subset[~torch.isin(subset, first)]]))
+
+    def _tested(self, change: int, subset: Tensor) -> tuple[Tensor, Tensor]:
         return self.changed(change, self.test_images[subset]), self.test_labels[subset].to(self.device)
 
     def generator(self) -> torch.Generator:
@@ -129,6 +136,7 @@ class Worker:
                 if not (self.work / name).exists():
                     write_json(self.work / name, measure(change))
 
+    @_seeded
     def train(self, change: int, seed: int, half: bool, x: Tensor) -> None:
         """Train, attack the test images and record; a training that fails is recorded as failed."""
         plan, target = self.plan, self.work / training_name(change, seed, half)
@@ -172,13 +180,14 @@ class Worker:
         model.load_state_dict(checkpoints.load_tensors(self.weights(change, 0), "cpu")[0])
         return model.to(self.device).eval()
 
+    @_seeded
     def strong(self, change: int) -> dict:
         """The record of stronger attacks, checks for masked gradients, robust accuracy against eps, and adversarial images."""
         start, plan, model = time.monotonic(), self.plan, self.model(change)
         record = {"change": plan["changes"][change]["name"]}
         if model is None:
             return {**record, "failed": "its training failed", "seconds": 0.0}
-        x, y = self.test(change, plan["strong"]["images"])
+        x, y = self.test_for_suite(change)
         eps = plan["threat_model"]["eps"]
 
         def robust(**settings: object) -> Tensor:
@@ -244,6 +253,7 @@ class Worker:
             "pictures": [png(x[i]) for i in one_a_class(y)], "seconds": time.monotonic() - start,
         }  # fmt: skip
 
+    @_seeded
     def fixed(self, change: int) -> dict:
         """The record of the network trained on unchanged images, with the change in front of it and attacked through it."""
         start, plan, model = time.monotonic(), self.plan, self.model(0)
@@ -303,16 +313,6 @@ def _job(work: str, device: str, task: tuple[str, int, int]) -> None:
         write_json(target, worker.fixed(change))
 
 
-def seconds_left(expected: float, elapsed: float, first: float, now: float) -> float:
-    """The time that a study still takes: the share `first` of it was done `elapsed` seconds ago, the share `now` is done now.
-
-    The estimate follows the speed since then; until something is done, it follows the plan, `expected` seconds in all.
-    """
-    if now > first:
-        return elapsed * (1 - now) / (now - first)
-    return max(0.0, expected * (1 - first) - elapsed)
-
-
 def run(work: Path, device: str = "auto") -> None:
     """Compute the missing records of the study in `work`, with a progress bar that shows the time left.
 
@@ -332,7 +332,7 @@ def run(work: Path, device: str = "auto") -> None:
 
         def show_progress() -> None:
             advanced = bar.update(done() - bar.n)
-            left = seconds_left(plan["expected_seconds"], time.monotonic() - start, first / total, bar.n / total)
+            left = plan_.seconds_left(plan["expected_seconds"], time.monotonic() - start, first / total, bar.n / total)
             bar.set_postfix_str(f"about {tqdm.format_interval(left)} left", refresh=bool(advanced) or sys.stderr.isatty())
 
         for stage in stages:

@@ -14,10 +14,11 @@ from scipy.stats import binomtest, spearmanr
 
 from lib.report.words import counted, listed
 from lib.sensitivity.changes import ORIGINAL
-from lib.sensitivity.plan import in_pixel_units
+from lib.sensitivity.plan import guessing, in_pixel_units
 from lib.store.records import unpack
 
 MARGIN = 5.0  # points; the data are sensitive if robust accuracy surely moves by more
+NEARLY_EQUAL = 1.1  # the largest class of equal ones may have so many times its share of the test images by rounding
 DRAWS = 2000  # of the bootstrap
 METRICS = {"clean": "clean accuracy", "robust": "robust accuracy"}
 
@@ -131,8 +132,8 @@ def judge(study: dict, margin: float = MARGIN) -> Verdict:
     moves = f"robust accuracy moves by {_interval(robust.spread)} points over these changes, clean accuracy by "
     moves += f"{_interval(clean.spread)} points"
     _, low, high = robust.spread
-    chance = 100 / len(study["plan"]["classes"])
-    if max(robust.means.values()) <= 1.2 * chance:
+    chance = 100 * guessing(study["plan"])
+    if max(robust.means.values()) <= min(1.2 * chance, (100 + chance) / 2):
         why = f"under attack the networks are hardly better than guessing ({chance:.1f}%), so train them longer"
         kind = "cannot tell"
     elif robust.seeds < 2 and high >= margin:
@@ -186,6 +187,11 @@ def _remarks(study: dict, robust: Differences, clean: Differences, margin: float
         else:
             rest = f"the other {robust.spread[0] - lost:.1f} are lost under attack alone"
         remarks.append(f"Of these {robust.spread[0]:.1f} points, {lost:.1f} are lost on clean images too; {rest}.")
+    if guessing(study["plan"]) > NEARLY_EQUAL / len(study["plan"]["classes"]):
+        remarks.append(
+            f"The classes differ in size: a network that always answers the largest class is right on "
+            f"{guessing(study['plan']):.1%} of the test images. Compare the accuracies with this number."
+        )
     halves = outcomes(study, half=True)
     wholes = {name: {0: seeds[0]} for name, seeds in outcomes(study).items() if 0 in seeds and name in halves}
     shorter, longer = (differences({name: each[name] for name in wholes}, "robust") for each in (halves, wholes))

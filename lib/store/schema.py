@@ -185,7 +185,8 @@ STUDY = {
             "strong": _object({"images": SIZE, "suite_images": SIZE, "autoattack": {"type": "boolean"}}),
             "epochs": POSITIVE, "step_seconds": POSITIVE, "expected_seconds": POSITIVE, "job_seconds": _list(POSITIVE),
             "options": {"type": "object"},
-        }
+        },
+        largest_class=SHARE,
     ),
 }  # fmt: skip
 
