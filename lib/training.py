@@ -284,7 +284,7 @@ class _SingleSteps:
 
     def advance(self, batches: list[tuple[Images, Labels]], step: int) -> None:
         model, generator, ((batch, labels),) = self.course.model, self.course.generator, batches
-        with surroundings.seeded((self.course.member.seed * 1_000_003 + step) % 2**63, batch.device):  # dropout, as after a resume
+        with surroundings.seeded((self.course.member.seed * 1_000_003 + step) % 2**63, batch.device):  # for dropout
             if self.attack is not None:
                 batch = attacks.pgd(model, batch, labels, generator=generator, **adversary(self.attack, step, self.steps))
             model.train()
