@@ -88,7 +88,7 @@ def of_usual_length(rows: pd.DataFrame, scale: str) -> pd.Series:
 
 
 def spreads(scale: str) -> intervals.Spreads:
-    """How far trainings of `scale` differ whose seeds alone differ, by quantity: `intervals.pooled`.
+    """How far trainings of `scale` differ whose seeds alone differ, by network and quantity: `intervals.pooled`.
 
     Pooled over the runs of the grid that several seeds are recorded of. Of a scale without any, `paper`, those of `laptop`
     stand in: the same networks and data, trained for less long. `smoke` has its own or none.

@@ -6,7 +6,7 @@ claims.verdicts("3", claims.recorded())                 # a section's claims, on
 The words of the claims mean the same in all checks:
 
 - *More*, *less*, *rises*, *falls*: the 95% interval of the difference excludes 0. The interval of an accuracy is made of
-  Wilson's over its images and Student's over trainings, whose standard deviation is pooled over the runs with several seeds
+  Wilson's over its images and Student's over trainings, whose standard deviation is pooled over a network's several seeds
   (`intervals.pooled`). A single seed has this interval as well. So have the paper's numbers, with the deviation of our
   trainings in the place of theirs. Two accuracies of one training (clean and attacked, or two attacks) differ by the images'
   part alone. The interval of a difference follows from the two (MOVER; for two Wilson intervals it is Newcombe's, 1998). The
